@@ -1,0 +1,134 @@
+"""Frozen CLIP backbones by name: ``load`` and what it returns."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import transforms
+
+from clip.architecture import build_model
+from clip.errors import BackboneError
+from clip.precision import Precision, choose_precision
+from clip.text import TextEncoder
+from clip.tokenizer import vocabulary_size
+from clip.weights import available_models, digest_of, locate, read_state_dict
+
+__all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
+
+IMAGE_MEAN: tuple[float, float, float] = OPENAI_DATASET_MEAN
+IMAGE_STD: tuple[float, float, float] = OPENAI_DATASET_STD
+
+Preprocess = Callable[[Image.Image], Tensor]
+
+
+class Backbone(nn.Module):
+    """Both encoders of a frozen CLIP.
+
+    No parameter requires a gradient, and the network stays in evaluation mode whatever ``train`` says: its batch
+    norms must use their stored statistics.
+
+    Attributes:
+        name: the name that it was loaded by.
+        precision: the precision in force, "fp32", "fp16", "bf16" or "amp".
+        dtype: dtype of the features.
+        digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
+        image_size: side of the input image in pixels.
+        embed_dim: F, width of the features.
+        text_width: D, width of token embeddings and so of learned context vectors.
+        context_length: longest text in tokens.
+        logit_scale: exp of the temperature parameter, the factor in front of cosine similarities.
+        visual: the image tower.
+        text: the text tower, which also encodes learned prompts.
+    """
+
+    def __init__(self, model: CLIP, precision: Precision, *, name: str, digest: str) -> None:
+        super().__init__()
+        self.name = name
+        self.precision = precision.name
+        self.dtype = precision.features
+        self.digest = digest
+        self.visual = model.visual
+        self.text = TextEncoder(model, precision)
+        self.logit_scale = float(model.logit_scale.detach().exp())
+        size = model.visual.image_size
+        self.image_size: int = size[0] if isinstance(size, tuple) else size
+        self.text_width, self.embed_dim = model.text_projection.shape
+        self.context_length: int = model.context_length
+        self._precision = precision
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in evaluation mode; ``mode`` is ignored."""
+        return super().train(False)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Features of normalised images.
+
+        Args:
+            images: (B, 3, H, W) floating, H = W = ``image_size``.
+
+        Returns:
+            (B, F) in the encoders' dtype, not L2-normalised.
+        """
+        with self._precision.autocast():
+            return self.visual(images.to(self.visual.conv1.weight.dtype))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Features of plain texts: (N, L) token ids -> (N, F) in the encoders' dtype, not L2-normalised."""
+        return self.text.encode_tokens(tokens)
+
+
+def load(
+    name: str, device: str | torch.device = "cpu", *, weights: str | Path = "", precision: str = "fp32"
+) -> tuple[Backbone, Preprocess]:
+    """Load a frozen backbone.
+
+    Args:
+        name: one of ``available_models()``, or the path of a file with weights in OpenAI's layout (TorchScript
+            archive, state dict, safetensors; any size, QuickGELU). Published weights are downloaded if no copy
+            is found.
+        device: where the encoders run; settled here, because the precision depends on it.
+        weights: for published names, a file, or a folder to look in first and to download to; "" looks in
+            ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
+        precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
+
+    Returns:
+        The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
+
+    Raises:
+        BackboneError: unknown name or precision, or weights that are missing, damaged or no CLIP.
+    """
+    device = torch.device(device)
+    chosen = choose_precision(precision, device)
+    path = locate(str(name), weights)
+    state = read_state_dict(path)
+    model = build_model(state, source=str(path), cast_dtype=chosen.cast_dtype)
+    if model.vocab_size != vocabulary_size():
+        raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
+    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state)).to(device)
+    return backbone, image_transform(backbone.image_size)
+
+
+def image_transform(size: int) -> Preprocess:
+    """Test-time transform of a PIL image: RGB, shorter side to ``size`` (bicubic), centre crop, CLIP's normalisation.
+
+    Returns a (3, size, size) fp32 tensor.
+    """
+    return transforms.Compose(
+        [
+            _to_rgb,
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGE_MEAN, IMAGE_STD),
+        ]
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")

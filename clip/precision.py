@@ -1,0 +1,60 @@
+"""The one place that decides in which number format the frozen encoders compute."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from clip.errors import BackboneError
+
+LOW_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = ("fp32", "fp16", "bf16", "amp")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the encoders compute on one kind of device.
+
+    Attributes:
+        name: the precision in force, one of ``PRECISIONS``.
+        weights: dtype of the convolution, linear, attention and projection weights. Parameters of norm layers and
+            embedding tables stay in fp32 always, as in OpenAI's half-precision models.
+        features: dtype of the features that come out.
+        device_type: "cpu", "cuda", ...
+    """
+
+    name: str
+    weights: torch.dtype
+    features: torch.dtype
+    device_type: str
+
+    @property
+    def cast_dtype(self) -> torch.dtype | None:
+        """The low-precision dtype of the weights, None where they are fp32."""
+        return None if self.weights == torch.float32 else self.weights
+
+    def autocast(self) -> torch.autocast:
+        """Context in which the encoders run; it also switches off a caller's own autocast."""
+        enabled = self.name == "amp"
+        return torch.autocast(self.device_type, dtype=self.features if enabled else None, enabled=enabled)
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """Settle the precision called ``name`` on ``device``.
+
+    fp16 on a CPU has no fast and complete kernels: it becomes fp32, and the log says so. "amp" keeps fp32 weights
+    under autocast, in fp16 on CUDA devices and in bf16 elsewhere.
+
+    Raises:
+        BackboneError: an unknown name.
+    """
+    if name not in PRECISIONS:
+        raise BackboneError(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        logger.warning("precision fp16 is not supported on a CPU: the encoders run in fp32")
+        name = "fp32"
+    weights = LOW_DTYPES.get(name, torch.float32)
+    autocast_dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+    return Precision(name, weights, autocast_dtype if name == "amp" else weights, device.type)

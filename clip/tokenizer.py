@@ -1,0 +1,86 @@
+"""CLIP's byte-pair tokenizer with fixed-length rows."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import regex
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from clip.errors import BackboneError
+
+CONTEXT_LENGTH = 77
+LONGEST_QUOTE = 60
+
+
+SPECIAL_TOKENS = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> SimpleTokenizer:
+    """open_clip's tokenizer, with the two special tokens spelt as in OpenAI's vocabulary."""
+    tokenizer = SimpleTokenizer()
+    pattern = tokenizer.pat.pattern
+    for theirs, openai in SPECIAL_TOKENS.items():
+        pattern = pattern.replace(theirs, regex.escape(openai))
+        tokenizer.encoder[openai] = tokenizer.encoder.pop(theirs)
+        tokenizer.cache[openai] = tokenizer.cache.pop(theirs).replace(theirs, openai)
+    tokenizer.pat = regex.compile(pattern, regex.IGNORECASE)
+    return tokenizer
+
+
+def vocabulary_size() -> int:
+    """Number of token ids, the start and end tokens included (49,408)."""
+    return _tokenizer().vocab_size
+
+
+def token_count(name: str) -> int:
+    """Number of byte-pair tokens of ``name`` alone, without start and end tokens."""
+    return len(_tokenizer().encode(name))
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of ``text`` between the start token and the end token, of whatever length."""
+    tokenizer = _tokenizer()
+    return [tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id]
+
+
+def pad(rows: Sequence[list[int]], length: int) -> Tensor:
+    """Stack rows of ids into one (N, ``length``) int64 tensor, zeros after each row's end."""
+    padded = torch.zeros(len(rows), length, dtype=torch.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = torch.tensor(row)
+    return padded
+
+
+def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, *, truncate: bool = False) -> Tensor:
+    """Turn texts into token ids.
+
+    Args:
+        texts: one text or several.
+        context_length: number of columns.
+        truncate: cut a longer text so that its last token is the end token, instead of refusing it.
+
+    Returns:
+        (N, context_length) int64: start token, the text, end token, zeros.
+
+    Raises:
+        BackboneError: a text does not fit and ``truncate`` is off.
+    """
+    rows = [encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    for index, row in enumerate(rows):
+        if len(row) <= context_length:
+            continue
+        if not truncate:
+            text = texts if isinstance(texts, str) else texts[index]
+            raise BackboneError(
+                f"the text {_quote(text)} has {len(row)} tokens with start and end, but only {context_length} fit; "
+                "shorten it or allow truncation (truncate=True)"
+            )
+        rows[index] = [*row[: context_length - 1], row[-1]]
+    return pad(rows, context_length)
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")

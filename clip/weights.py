@@ -1,0 +1,253 @@
+"""Finding, downloading and reading the weights of a backbone."""
+
+import difflib
+import hashlib
+import http.client
+import logging
+import os
+import ssl
+import urllib.error
+import urllib.request
+import uuid
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from torch import Tensor
+from tqdm import tqdm
+
+from clip.errors import BackboneError
+
+DEMO = "demo"
+DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
+PUBLISHED = {"RN50": "RN50", "RN101": "RN101", "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16"}
+SUFFIXES = (".pt", ".safetensors", ".pth")
+SETTING = "MODEL.BACKBONE.WEIGHTS"
+IGNORED_KEYS = ("input_resolution", "context_length", "vocab_size", "num_batches_tracked")
+CHUNK = 1 << 20
+NETWORK_TIMEOUT_S = 30
+NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a published file comes from: its address and the SHA-256 that its bytes must have."""
+
+    url: str
+    sha256: str
+
+
+def available_models() -> list[str]:
+    """Names that ``load`` knows; it takes the path of a weights file as well."""
+    return [*PUBLISHED, DEMO]
+
+
+def published_source(name: str) -> Source:
+    """Address and checksum of a published backbone, from open_clip's table.
+
+    OpenAI's addresses hold the SHA-256 of the file as the folder name.
+    """
+    url = get_pretrained_cfg(PUBLISHED[name], "openai")["url"]
+    return Source(url, url.split("/")[-2])
+
+
+def locate(name: str, weights: str | Path = "") -> Path:
+    """Find the weights file of a backbone; download it when it is a published one that is nowhere to be found.
+
+    Args:
+        name: one of ``available_models()`` or the path of a weights file.
+        weights: for published names, a file, or a folder to look in first and to download to; "" for the cache only.
+
+    Raises:
+        BackboneError: unknown name, missing file, or a download that failed.
+    """
+    chosen = Path(weights).expanduser() if str(weights) else None
+    if name in PUBLISHED:
+        return _locate_published(name, chosen)
+    if chosen is not None and chosen.is_file():
+        raise BackboneError(
+            f"{SETTING} {chosen} has no meaning for the backbone {name!r}; use that file's path as the backbone's name"
+        )
+    path = DEMO_FILE if name == DEMO else Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix in SUFFIXES:
+        raise BackboneError(f"the weights file {path} of the backbone {name!r} does not exist; check the path")
+    raise BackboneError(_unknown_name(name))
+
+
+def _unknown_name(name: str) -> str:
+    lowered = {known.lower(): known for known in available_models()}
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+    guess = f"did you mean {' or '.join(near)}? Choose" if near else "choose"
+    return (
+        f"unknown backbone {name!r}; {guess} one of {', '.join(available_models())}, or give the path of a file "
+        f"({', '.join(SUFFIXES)}) with weights in OpenAI's layout"
+    )
+
+
+def _locate_published(name: str, chosen: Path | None) -> Path:
+    if chosen is not None and chosen.is_file():
+        return chosen
+    if chosen is not None and not chosen.is_dir():
+        raise BackboneError(
+            f"{SETTING} {chosen} is neither a file nor a folder; correct it, or make that folder to download {name} to"
+        )
+    folders = ([chosen] if chosen is not None else []) + _cache_folders()
+    for folder in folders:
+        for suffix in SUFFIXES:
+            candidate = folder / f"{PUBLISHED[name]}{suffix}"
+            if candidate.is_file():
+                return candidate
+    return _fetch(name, folders)
+
+
+def _cache_folders() -> list[Path]:
+    """The caches that CLIP and open_clip users already have; downloads go to the first."""
+    folders = [Path.home() / ".cache" / "clip"]
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    if xdg and Path(xdg) / "clip" not in folders:
+        folders.insert(0, Path(xdg) / "clip")
+    return folders
+
+
+def _fetch(name: str, folders: list[Path]) -> Path:
+    """Download a published file to the first folder; a failure tells how to get the file by hand."""
+    source = published_source(name)
+    target = folders[0] / f"{PUBLISHED[name]}.pt"
+    logger.info("downloading the weights of %s from %s to %s", name, source.url, target)
+    try:
+        download(source, target)
+    except NETWORK_ERRORS as error:
+        raise BackboneError(
+            f"the weights of {name} ({target.name}) are in none of {', '.join(map(str, folders))} and could not be "
+            f"downloaded from {source.url} ({error}); get that file on a machine with a network and put it into "
+            f"{folders[0]}, or set {SETTING} to it"
+        ) from error
+    except OSError as error:
+        raise BackboneError(
+            f"cannot write {target}: {error.strerror or error}; free some space, or set {SETTING} to a folder that "
+            "you may write to"
+        ) from error
+    return target
+
+
+def download(source: Source, target: Path) -> None:
+    """Download a file with a progress bar, check its bytes, and only then give it its name.
+
+    Raises:
+        BackboneError: the checksum differs; nothing is left behind.
+        OSError: no network, or the file cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    digest = hashlib.sha256()
+    try:
+        with temporary.open("wb") as file:
+            for chunk in _chunks(source.url, target.name):
+                file.write(chunk)
+                digest.update(chunk)
+        if digest.hexdigest() != source.sha256:
+            raise BackboneError(
+                f"{source.url} gave a wrong file: expected SHA-256 {source.sha256}, got {digest.hexdigest()}; nothing "
+                f"was kept. Try again, or get the file elsewhere and set {SETTING} to it"
+            )
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _chunks(url: str, title: str) -> Iterator[bytes]:
+    """The bytes behind ``url`` in pieces; a connection that ends early is an error."""
+    with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as response:
+        total = int(response.headers.get("Content-Length") or 0)
+        # disable=None shows the bar only where a person watches a terminal.
+        with tqdm(total=total or None, unit="B", unit_scale=True, desc=title, disable=None) as bar:
+            received = 0
+            while chunk := response.read(CHUNK):
+                received += len(chunk)
+                bar.update(len(chunk))
+                yield chunk
+    if received < total:
+        raise ConnectionError(f"the connection ended after {received} of {total} bytes")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read weights in any of OpenAI's formats, without ever running Python code from the file.
+
+    Accepted are the TorchScript archive as published, a state dict saved by ``torch.save`` (also under the key
+    "state_dict", also with the prefix "module."), and safetensors. The content decides, not the suffix.
+
+    Returns:
+        Key -> CPU tensor. Floating tensors are fp32, whatever the file holds. Left out are the scalars
+        ``input_resolution``, ``context_length`` and ``vocab_size``, which shapes tell, and the batch counters of the
+        norm layers, which a frozen network does not use.
+
+    Raises:
+        BackboneError: the file cannot be read or holds no state dict.
+    """
+    try:
+        content = _read(path)
+    except Exception as error:
+        # Damaged files make the readers fail in many ways; all of them mean the same to the user.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BackboneError(
+            f"{path} cannot be read as weights ({reason[:200]}); it must be a TorchScript archive, a state dict saved "
+            "by torch.save, or a safetensors file"
+        ) from error
+    state = _unwrap(content)
+    if not state:
+        raise BackboneError(f"{path} holds no state dict (a table of named tensors), but a {type(content).__name__}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        magic = file.read(2)
+    if magic == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            scripted = any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+        if scripted:
+            return _read_torchscript(path)
+    if magic == b"PK" or magic.startswith(b"\x80"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    return safetensors.torch.load_file(path)
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    with warnings.catch_warnings():
+        # torch announces the end of TorchScript; the published files stay in that format.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """The bare state dict inside what a file holds; empty when there is none."""
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        return {}
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): value for key, value in content.items()}
+    return {key: value.detach() for key, value in content.items() if key.split(".")[-1] not in IGNORED_KEYS}
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """SHA-256 over key, dtype, shape and bytes of the floating tensors in key order.
+
+    The tensors are fp32 by now, so the same weights have the same digest in whatever file format they came.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(key for key, value in state.items() if value.is_floating_point()):
+        value = state[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()

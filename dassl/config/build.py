@@ -1,0 +1,120 @@
+"""Builds the config: defaults, then files, then flags and KEY VALUE pairs; every problem is reported at once."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.config.defaults import KEYS
+from dassl.config.keys import Key, coerce
+from dassl.utils.errors import UserError
+from dassl.utils.registry import nearest
+
+
+@lru_cache(maxsize=1)
+def all_keys() -> dict[str, Key]:
+    """Every key of the engine and of the registered trainers, by dotted name."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    keys = list(KEYS)
+    for trainer in TRAINER_REGISTRY:
+        keys.extend(trainer.config_keys)
+    return {key.name: key for key in keys}
+
+
+def get_cfg_default() -> CfgNode:
+    """A config with every key at its default."""
+    cfg = CfgNode()
+    for key in all_keys().values():
+        _set(cfg, key.name, key.default)
+    return cfg
+
+
+def merge_cfg(cfg: CfgNode, *, files: Iterable[Path | str] = (), pairs: Sequence[str] = ()) -> None:
+    """Set keys of ``cfg`` from YAML files, then from ``KEY VALUE KEY VALUE ...``.
+
+    Raises:
+        UserError: names every unknown key (with the nearest ones) and every value of the wrong kind, a line each.
+    """
+    settings: list[tuple[str, str, Any]] = []
+    problems: list[str] = []
+    for file in files:
+        problems += _read_file(Path(file), settings)
+    problems += _read_pairs(pairs, settings)
+    for place, name, value in settings:
+        problem = _assign(cfg, name, value)
+        if problem:
+            problems.append(f"{place}: {problem}")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def flatten(node: CfgNode | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config -> {dotted name: value}."""
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _set(cfg: CfgNode, name: str, value: Any) -> None:
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        cfg = cfg.setdefault(parent, CfgNode())
+    cfg[leaf] = value
+
+
+def _assign(cfg: CfgNode, name: str, value: Any) -> str:
+    """Set one key; returns what is wrong, or ""."""
+    key = all_keys().get(name)
+    if key is None:
+        close = nearest(name, all_keys())
+        return f"unknown key {name}" + (f"; did you mean {' or '.join(close)}?" if close else "; see docs/config.md")
+    try:
+        value = coerce(value, key.default)
+    except TypeError as error:
+        return f"{name} is {value!r}: {error}"
+    problem = key.problem(value)
+    if not problem:
+        _set(cfg, name, value)
+        return ""
+    return f"{name} is {value!r}: {problem}"
+
+
+def _read_file(path: Path, settings: list[tuple[str, str, Any]]) -> list[str]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return [_missing_file(path)]
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"{path}: cannot be read ({error})"]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return [f"{path}: is not YAML{f' (line {mark.line + 1})' if mark else ''}"]
+    if content is None:
+        return []
+    if not isinstance(content, dict):
+        return [f"{path}: expected KEY: VALUE lines, found a {type(content).__name__}"]
+    settings.extend(
+        (str(path), name, value) for name, value in flatten({str(k): v for k, v in content.items()}).items()
+    )
+    return []
+
+
+def _missing_file(path: Path) -> str:
+    beside = [str(other.name) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    close = nearest(path.name, beside)
+    return f"{path}: there is no such file" + (f"; did you mean {' or '.join(close)}?" if close else "")
+
+
+def _read_pairs(pairs: Sequence[str], settings: list[tuple[str, str, Any]]) -> list[str]:
+    if len(pairs) % 2:
+        return [f"command line: {pairs[-1]!r} has no value; options after the flags come as KEY VALUE"]
+    settings.extend(("command line", name, text) for name, text in zip(pairs[::2], pairs[1::2], strict=True))
+    return []

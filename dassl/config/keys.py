@@ -1,0 +1,110 @@
+"""How a config key is declared: its default, its meaning and what it accepts, side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Key:
+    """One config key.
+
+    Attributes:
+        name: dotted name, e.g. "OPTIM.LR".
+        default: value when nobody sets it; its type is the type of the key.
+        help: one line for people.
+        choices: accepted values; empty means any value of the type.
+        check: returns what is wrong with a value, or "".
+    """
+
+    name: str
+    default: Any
+    help: str
+    choices: Sequence[Any] = ()
+    check: Callable[[Any], str] | None = None
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value of the right type; "" when nothing is."""
+        if self.choices and value not in self.choices:
+            return f"choose one of {', '.join(map(repr, self.choices))}"
+        return self.check(value) if self.check else ""
+
+
+def at_least(low: float) -> Callable[[Any], str]:
+    """A check for numbers that may not be smaller than ``low``."""
+    return lambda value: "" if value >= low else f"must be at least {low}"
+
+
+def above(low: float) -> Callable[[Any], str]:
+    """A check for numbers that must be larger than ``low``."""
+    return lambda value: "" if value > low else f"must be above {low}"
+
+
+def between(low: float, high: float) -> Callable[[Any], str]:
+    """A check for numbers inside [low, high]."""
+    return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
+
+
+def length(count: int) -> Callable[[Any], str]:
+    """A check for lists with exactly ``count`` entries."""
+    return lambda value: "" if len(value) == count else f"must have {count} entries"
+
+
+_FALSE, _TRUE = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
+
+
+def coerce(value: Any, default: Any) -> Any:
+    """Bring ``value`` to the type of ``default``; numbers may be written in any way that keeps their value.
+
+    Raises:
+        TypeError: that is not possible; the message says what is expected.
+    """
+    if isinstance(default, bool):
+        return _to_bool(value)
+    if isinstance(default, int):
+        return _to_int(value)
+    if isinstance(default, float):
+        return _to_float(value)
+    if isinstance(default, tuple):
+        return _to_tuple(value, default)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def _to_bool(value: Any) -> bool:
+    folded = str(value).lower()
+    if folded in _TRUE + _FALSE:
+        return folded in _TRUE
+    raise TypeError("expected True or False")
+
+
+def _to_int(value: Any) -> int:
+    number = _to_float(value, "a whole number")
+    if number != int(number):
+        raise TypeError("expected a whole number")
+    return int(number)
+
+
+def _to_float(value: Any, what: str = "a number") -> float:
+    if not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if number - number == 0:
+            return number
+    raise TypeError(f"expected {what}")
+
+
+def _to_tuple(value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [part.strip(" \"'") for part in value.strip("()[] ").split(",")]
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    items = tuple(item for item in items if item is not None and item != "")
+    kind = default[0] if default else None
+    if isinstance(kind, int | float | str):
+        return tuple(coerce(item, kind) for item in items)
+    return items

@@ -1,0 +1,246 @@
+"""Data sets: where the images are, which of them take part, and how several sets make a suite.
+
+A data set file declares what is particular about its data set; reading and writing split files, few-shot
+subsets, base/new halves and the choice of tasks happen here, once.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from yacs.config import CfgNode
+
+from dassl.data import sampling
+from dassl.data.datum import Datum, Split, Task
+from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
+from dassl.data.splits import read_split, split_content, subset_content
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json
+from dassl.utils.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+DATASET_REGISTRY: Registry[type["DatasetBase"]] = Registry("data set", "datasets")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A split after few-shot selection, before any choice of tasks and classes.
+
+    Attributes:
+        digest: SHA-256 that names the chosen training and validation images and their order.
+        short: (task, label, number of training images) of classes with fewer images than shots.
+    """
+
+    split: Split
+    digest: str
+    short: Sequence[tuple[int, int, int]] = ()
+
+
+class DatasetBase:
+    """One data set; a subclass declares the class attributes and, where needed, one of the two hooks.
+
+    Class attributes:
+        dataset_dir: the data set's folder below the data root.
+        image_dir: folder below ``dataset_dir`` that the paths in the split file are relative to.
+        split_file: split file in ``dataset_dir``; default ``split_dk_<class name>.json``. CoOp's
+            ``split_zhou_...`` of the same name is read when only that one is there.
+        task_name, task_description, metric, template: the task, where the split file does not say it.
+        embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
+
+    Attributes:
+        tasks: the T tasks.
+        train_x, val, test: images with absolute paths; the first two after few-shot selection.
+        root: the data root; an image's path relative to it is its identity.
+        subset_digest: SHA-256 that names the few-shot subset (before the choice of tasks and classes).
+    """
+
+    dataset_dir: ClassVar[str] = ""
+    image_dir: ClassVar[str] = ""
+    split_file: ClassVar[str] = ""
+    task_name: ClassVar[str] = ""
+    task_description: ClassVar[str] = ""
+    metric: ClassVar[str] = "overall_acc"
+    template: ClassVar[str] = "a photo of a {}."
+    embedded: ClassVar[bool] = False
+
+    def __init__(self, cfg: CfgNode) -> None:
+        subset = self.load(cfg)
+        self.root: Path = self.data_root(cfg)
+        self.subset_digest = subset.digest
+        _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
+        # Tasks first, then classes: the halves of a class list do not depend on the other tasks anyway.
+        split = sampling.subsample_tasks(subset.split, cfg.DATASET.SUBSAMPLE_TASKS)
+        split = sampling.subsample_classes(
+            split, cfg.DATASET.SUBSAMPLE_CLASSES, present_only=self.halve_present_classes(subset.split)
+        )
+        self.tasks: list[Task] = list(split.tasks)
+        self.train_x: list[Datum] = split.train
+        self.val: list[Datum] = split.val
+        self.test: list[Datum] = split.test
+
+    # -- hooks of a data set file ------------------------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, folder: Path) -> None:
+        """Make the data in ``folder`` if it is not there yet (embedded data sets); must be safe to call twice."""
+
+    @classmethod
+    def read_raw(cls, folder: Path) -> Split:
+        """Read the raw annotation when there is no split file; image paths are absolute."""
+        names = " or ".join(cls.split_names())
+        raise UserError(f"data set {cls.__name__}: no split file {names} in {folder}; put it there")
+
+    # -- what the engine does with the declaration -------------------------------------------------------------
+
+    @classmethod
+    def data_root(cls, cfg: CfgNode) -> Path:
+        """Folder that holds the data folders."""
+        return data_root(cfg, cls.__name__, embedded=cls.embedded)
+
+    @classmethod
+    def load(cls, cfg: CfgNode) -> Subset:
+        """Read the whole data set and draw its few-shot subset.
+
+        The subset is a pure function of (split, shots, seed), so it is drawn again every time; the file that is
+        kept is for people and other programs.
+
+        Raises:
+            UserError: the data is not where it should be, or its split file is damaged.
+        """
+        folder = cls.data_root(cfg) / cls.dataset_dir
+        stand = stand_in(cache_folder(cfg), folder)
+        split = cls.read(folder, stand)
+        shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
+        train, val = sampling.fewshot_split(split.train, split.val, shots, seed)
+        record = subset_content(train, val, folder / cls.image_dir)
+        if shots < 1:
+            return Subset(Split(split.tasks, train, val, split.test), record["digest"])
+        _keep_subset(folder, stand, {"shots": shots, "seed": seed, **record})
+        short = sampling.short_classes(split.tasks, split.train, shots)
+        return Subset(Split(split.tasks, train, val, split.test), record["digest"], short)
+
+    @classmethod
+    def read(cls, folder: Path, stand: Path) -> Split:
+        """The whole split, from its file or else from the raw annotation, which is then written as a split file.
+
+        Args:
+            stand: folder used in the place of ``folder`` when that is read-only.
+        """
+        cls.prepare(folder)
+        if not folder.is_dir():
+            raise UserError(
+                f"data set {cls.__name__}: folder {folder} does not exist; "
+                "put the data there, or name the folder of your data sets with --root FOLDER"
+            )
+        images = folder / cls.image_dir
+        default = Task(cls.task_name or cls.__name__, (), cls.metric, cls.task_description, cls.template)
+        for path in [place / name for place in (folder, stand) for name in cls.split_names()]:
+            if path.is_file():
+                return read_split(path, images, default)
+        split = cls.read_raw(folder)
+        name = cls.split_names()[0]
+        path = write_json_somewhere((folder / name, stand / name), split_content(split, images), indent=None)
+        logger.info("Wrote the split of %s to %s", cls.__name__, path)
+        return split
+
+    @classmethod
+    def split_names(cls) -> list[str]:
+        """Names under which a split file is looked for; the first one is written."""
+        own = cls.split_file or f"split_dk_{cls.__name__}.json"
+        return list(dict.fromkeys([own, own.replace("split_dk_", "split_zhou_", 1)]))
+
+    @classmethod
+    def halve_present_classes(cls, split: Split) -> bool:
+        """Whether base/new halve the classes seen in training (a single task, as CoOp does) or all classes."""
+        return len(split.tasks) == 1
+
+
+class Suite(DatasetBase):
+    """Several data sets laid end to end.
+
+    Class attributes:
+        members: registered names of the data sets; DATASET.MEMBERS replaces them.
+    """
+
+    members: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def data_root(cls, cfg: CfgNode) -> Path:
+        """The data root that all members share."""
+        return [member.data_root(cfg) for member in cls.member_classes(cfg)][-1]
+
+    @classmethod
+    def load(cls, cfg: CfgNode) -> Subset:
+        """Load every member by itself and lay them end to end; the digest is the one of the members' digests."""
+        subsets = [member.load(cfg) for member in cls.member_classes(cfg)]
+        digest = sha256("\n".join(subset.digest for subset in subsets).encode()).hexdigest()
+        short, first = [], 0
+        for subset in subsets:
+            short += [(first + task, label, count) for task, label, count in subset.short]
+            first += len(subset.split.tasks)
+        return Subset(sampling.merge([subset.split for subset in subsets]), digest, short)
+
+    @classmethod
+    def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:
+        """The data sets of the suite.
+
+        Raises:
+            UserError: a name is unknown, is the suite itself or stands twice, or there is none.
+        """
+        names = list(cfg.DATASET.MEMBERS or cls.members)
+        if not names:
+            raise UserError(f"suite {cls.__name__} has no member; name some with DATASET.MEMBERS")
+        for name in names:
+            if names.count(name) > 1 or name == cls.__name__:
+                raise UserError(f"DATASET.MEMBERS: {name!r} cannot be a member; each data set may stand in it once")
+        return [DATASET_REGISTRY.get(name) for name in names]
+
+    @classmethod
+    def halve_present_classes(cls, split: Split) -> bool:
+        """A suite halves all classes of each task."""
+        return False
+
+
+def build_dataset(cfg: CfgNode) -> DatasetBase:
+    """The data set or suite called DATASET.NAME, read and sampled.
+
+    Raises:
+        UserError: the name is missing or unknown, or the data is not where it should be.
+    """
+    if not cfg.DATASET.NAME:
+        raise UserError("no data set is named; use --dataset-config-file or DATASET.NAME")
+    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if cfg.DATASET.MEMBERS and not issubclass(dataset, Suite):
+        raise UserError(f"DATASET.MEMBERS is for suites, and {cfg.DATASET.NAME} is a single data set; leave it out")
+    return dataset(cfg)
+
+
+def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
+    """Store the subset as JSON unless the same one is stored already."""
+    name = Path("split_fewshot_mt") / f"shot_{record['shots']}-seed_{record['seed']}.json"
+    for place in (folder / name, stand / name):
+        try:
+            if read_json(place) == record:
+                return
+        except UserError:
+            continue
+    write_json_somewhere((folder / name, stand / name), record)
+
+
+def _report_short_classes(subset: Subset, shots: int) -> None:
+    if not subset.short:
+        return
+    task, label, count = subset.short[0]
+    logger.warning(
+        "%d of %d classes have fewer than %d training images, e.g. %r of task %r has %d; all their images are used",
+        len(subset.short),
+        sum(len(each.classnames) for each in subset.split.tasks),
+        shots,
+        subset.split.tasks[task].classnames[label],
+        subset.split.tasks[task].name,
+        count,
+    )

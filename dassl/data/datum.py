@@ -1,0 +1,71 @@
+"""What a data set is made of: tasks and labelled images."""
+
+from dataclasses import dataclass, field
+
+METRICS = ("overall_acc", "mean_acc")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification problem.
+
+    Attributes:
+        name: the task's name; SoftCPT reads it as text ("_" counts as a space).
+        classnames: names of the C_t classes, in label order.
+        metric: "overall_acc" (hits / images) or "mean_acc" (mean over classes of their recall).
+        description: free text for people.
+        template: hand-written prompt of zero-shot CLIP with one "{}" for the class name.
+    """
+
+    name: str
+    classnames: tuple[str, ...]
+    metric: str = "overall_acc"
+    description: str = ""
+    template: str = "a photo of a {}."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classnames", tuple(self.classnames))
+        if self.metric not in METRICS:
+            raise ValueError(f"task {self.name!r}: metric {self.metric!r}; choose one of {', '.join(METRICS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """One labelled image.
+
+    Attributes:
+        impath: path of the image file.
+        label: class index inside its task.
+        task: index of the task in the data set.
+        also: further (task, label) pairs of an image that belongs to several tasks.
+    """
+
+    impath: str
+    label: int
+    task: int = 0
+    also: tuple[tuple[int, int], ...] = field(default=())
+
+    @property
+    def targets(self) -> tuple[tuple[int, int], ...]:
+        """All (task, label) pairs of the image."""
+        return ((self.task, self.label), *self.also)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The tasks of a data set and its three lists of images.
+
+    Attributes:
+        tasks: the T tasks; the ``task`` of a Datum counts in this tuple.
+        train: images for training, val for choosing an epoch, test for the reported figures.
+    """
+
+    tasks: tuple[Task, ...]
+    train: list[Datum]
+    val: list[Datum]
+    test: list[Datum]
+
+    @property
+    def lists(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
+        """The three lists in the order train, val, test."""
+        return self.train, self.val, self.test

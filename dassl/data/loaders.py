@@ -1,0 +1,148 @@
+"""Batches in a fixed order, from images or from stored features.
+
+The order is decided in the main process and the view of an image by its key, so batches do not depend on the
+number of workers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dassl.data.datum import Datum
+from dassl.data.images import identity, read_image
+from dassl.data.transforms import Transform, key_number, keyed_transform
+from dassl.utils.errors import UserError
+
+Key = tuple[int, int]  # (view, index of the image in its split)
+Batch = dict[str, Any]
+# What a loader takes its tensors from: the batches of a plan, each with its keys.
+Source = Callable[["BatchPlan"], Iterator[tuple[Sequence[Key], Batch]]]
+
+
+class BatchPlan(Sampler[list[Key]]):
+    """Which images make the batches of an epoch.
+
+    Args:
+        count: number of images.
+        shuffle: a permutation drawn from (seed, epoch); else the order of the split.
+        drop_last: leave the short batch at the end out, unless it is the only one.
+
+    Attributes:
+        epoch: the current epoch; it is also the view of the images.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, drop_last: bool = False
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.drop_last = drop_last and count >= batch_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.count, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = self.epoch, range(self.count)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(key_number(self.seed, epoch, "order"))
+            order = torch.randperm(self.count, generator=generator).tolist()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield [(epoch, index) for index in order[start : start + self.batch_size]]
+
+
+class ImageItems(Dataset):
+    """Images by (view, index), transformed; with ``seed`` None the transform is taken to draw nothing."""
+
+    def __init__(
+        self, items: Sequence[Datum], transform: Transform, *, root: Path | str = "", seed: int | None = None
+    ) -> None:
+        self.items, self.transform, self.root, self.seed = items, transform, root, seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: Key) -> Tensor:
+        """(3, H, W) float32."""
+        view, index = key
+        path = self.items[index].impath
+        image = read_image(path)
+        if self.seed is None:
+            return self.transform(image)
+        return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))
+
+    def __getitems__(self, keys: list[Key]) -> tuple[list[Key], Tensor | UserError]:
+        """A batch (B, 3, H, W); an unreadable image is handed over as an error, so that it stays a single line."""
+        try:
+            return keys, torch.stack([self[key] for key in keys])
+        except UserError as error:
+            return keys, error
+
+
+class ImageSource:
+    """Decodes the images of a plan in worker processes that stay alive between epochs."""
+
+    def __init__(self, images: ImageItems, workers: int, *, pin_memory: bool = False) -> None:
+        self.images, self.workers, self.pin_memory = images, workers, pin_memory
+        self._loader: DataLoader | None = None
+        self._plan: BatchPlan | None = None
+
+    def __call__(self, plan: BatchPlan) -> Iterator[tuple[Sequence[Key], Batch]]:
+        """Batches {"img": (B, 3, H, W) float32} with their keys."""
+        if self._loader is None or plan is not self._plan:
+            self._plan = plan
+            self._loader = DataLoader(
+                self.images,
+                batch_sampler=plan,
+                num_workers=self.workers,
+                collate_fn=_as_fetched,
+                pin_memory=self.pin_memory,
+                persistent_workers=self.workers > 0,
+                generator=torch.Generator(),  # a loader without one draws from the global generator
+            )
+        for keys, images in self._loader:
+            if isinstance(images, UserError):
+                raise images
+            yield keys, {"img": images}
+
+
+class BatchLoader:
+    """Hands out the batches of a split.
+
+    A batch is a dict: "img" (B, 3, H, W) or "feat" (B, F), float32; "label", "task", "row" (E,) int64, one entry
+    for each (image, task), where ``row`` is the image's place in the batch; "index" (B,) int64, the image's place in
+    the split; "impath", list of B paths. E == B and row == arange(B) unless images belong to several tasks.
+
+    Attributes:
+        source: where the tensors come from; may be replaced between epochs.
+    """
+
+    def __init__(self, items: Sequence[Datum], plan: BatchPlan, source: Source) -> None:
+        self.items, self.plan, self.source = items, plan, source
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for keys, tensors in self.source(self.plan):
+            yield {**tensors, **describe(self.items, [index for _, index in keys])}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch: its order and its views."""
+        self.plan.epoch = epoch
+
+
+def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:
+    """Everything in a batch but its images: "label", "task", "row", "index", "impath"."""
+    entries = [(row, task, label) for row, i in enumerate(index) for task, label in items[i].targets]
+    row, task, label = torch.tensor(entries, dtype=torch.int64).reshape(-1, 3).unbind(1)
+    paths = [items[i].impath for i in index]
+    return {"label": label, "task": task, "row": row, "index": torch.tensor(index), "impath": paths}
+
+
+def _as_fetched(batch: tuple[list[Key], Tensor | UserError]) -> tuple[list[Key], Tensor | UserError]:
+    return batch

@@ -1,0 +1,106 @@
+"""From a config to batches."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.data.dataset import build_dataset
+from dassl.data.datum import Datum, Task
+from dassl.data.features import Encode, FeatureSource, FeatureStore
+from dassl.data.images import check_images, cpu_count
+from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
+from dassl.data.places import cache_folder, features_folder
+from dassl.data.transforms import build_transform, is_random, transform_id
+from dassl.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+
+
+class DataManager:
+    """The data of a run.
+
+    Attributes:
+        dataset: the data set or suite.
+        tasks: its T tasks.
+        num_classes: C, the classes of all tasks.
+        offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
+        task_of_class: (C,) int64.
+        train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses the
+            order and the views of an epoch.
+        val_loader: None when the data set has no validation images.
+
+    Raises:
+        UserError: the data is missing or damaged, or an image cannot be read.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+        self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())
+        self.dataset = build_dataset(cfg)
+        if cfg.DATASET.CHECK_IMAGES:
+            self._check_images()
+        self.tasks: list[Task] = self.dataset.tasks
+        sizes = torch.tensor([len(task.classnames) for task in self.tasks])
+        self.num_classes = int(sizes.sum())
+        self.offsets: Tensor = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        self.task_of_class: Tensor = torch.arange(len(self.tasks)).repeat_interleave(sizes)
+        train, test = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
+        shuffle = {"RandomSampler": True, "SequentialSampler": False}.get(train.SAMPLER)
+        if shuffle is None:
+            raise UserError(
+                f"DATALOADER.TRAIN_X.SAMPLER: unknown {train.SAMPLER!r}; use RandomSampler or SequentialSampler"
+            )
+        dataset = self.dataset
+        train_plan = BatchPlan(len(dataset.train_x), train.BATCH_SIZE, seed=cfg.SEED, shuffle=shuffle, drop_last=True)
+        self.train_loader_x = self._loader(dataset.train_x, train_plan, is_train=True)
+        self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), test.BATCH_SIZE))
+        self.val_loader = (
+            self._loader(dataset.val, BatchPlan(len(dataset.val), test.BATCH_SIZE)) if dataset.val else None
+        )
+
+    def attach_encoder(self, encode: Encode, encoder_id: str) -> None:
+        """Serve features in the place of images when DATALOADER.FEATURES is "on"; otherwise do nothing.
+
+        Args:
+            encode: (B, 3, H, W) float32 on the CPU -> (B, F) on any device; frozen, in evaluation mode.
+            encoder_id: names the encoder, its weights and its precision.
+        """
+        if self.cfg.DATALOADER.FEATURES != "on":
+            return
+        for loader, is_train in ((self.train_loader_x, True), (self.val_loader, False), (self.test_loader, False)):
+            if loader is not None:
+                store = FeatureStore(
+                    features_folder(self.cfg),
+                    encoder_id=encoder_id,
+                    transform_id=transform_id(self.cfg, is_train),
+                    workers=self._workers,
+                )
+                loader.source = FeatureSource(store, loader.source.images, encode)
+
+    def _loader(self, items: Sequence[Datum], plan: BatchPlan, *, is_train: bool = False) -> BatchLoader:
+        cfg = self.cfg
+        seed = cfg.SEED if is_random(cfg, is_train) else None
+        images = ImageItems(items, build_transform(cfg, is_train), root=self.dataset.root, seed=seed)
+        pin_memory = cfg.USE_CUDA and torch.cuda.is_available()
+        return BatchLoader(items, plan, ImageSource(images, self._workers, pin_memory=pin_memory))
+
+    def _check_images(self) -> None:
+        """Decode every image once; stop at unreadable ones, or leave them out with DATASET.SKIP_UNREADABLE."""
+        dataset = self.dataset
+        lists = (dataset.train_x, dataset.val, dataset.test)
+        # List by list, because the test list is the same for all shots and seeds and is then checked only once.
+        cache = cache_folder(self.cfg)
+        bad = dict(pair for items in lists for pair in check_images([item.impath for item in items], cache))
+        if not bad:
+            return
+        shown = "; ".join(f"{path} ({reason})" for path, reason in list(bad.items())[:_SHOWN])
+        message = f"{len(bad)} unreadable image{'s' * (len(bad) > 1)}: {shown}{'; ...' * (len(bad) > _SHOWN)}"
+        if not self.cfg.DATASET.SKIP_UNREADABLE:
+            raise UserError(f"{message}; replace the files, or leave them out with DATASET.SKIP_UNREADABLE True")
+        logger.warning("%s; left out", message)
+        dataset.train_x, dataset.val, dataset.test = ([i for i in items if i.impath not in bad] for items in lists)

@@ -1,0 +1,64 @@
+"""Where data, caches and features live on disk."""
+
+import errno
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dassl.utils.errors import UserError
+from dassl.utils.files import write_json
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def data_root(cfg: CfgNode, name: str, *, embedded: bool = False) -> Path:
+    """Folder that holds the data folders: DATASET.ROOT, or for embedded data sets the checkout's ``data/``.
+
+    Raises:
+        UserError: no root is set, or it does not exist.
+    """
+    if not cfg.DATASET.ROOT and embedded:
+        return CHECKOUT / "data"
+    if not cfg.DATASET.ROOT:
+        raise UserError(f"data set {name} needs the folder of your data sets; name it with --root FOLDER")
+    root = Path(cfg.DATASET.ROOT).expanduser().absolute()
+    if not root.is_dir() and not embedded:
+        raise UserError(f"data folder {root} does not exist; name the folder of your data sets with --root FOLDER")
+    return root
+
+
+def output_root(cfg: CfgNode) -> Path:
+    """Folder that the runs share: the part of OUTPUT_DIR up to a folder called "output", else OUTPUT_DIR itself."""
+    folder = Path(cfg.OUTPUT_DIR).expanduser().absolute()
+    return next((parent for parent in (folder, *folder.parents) if parent.name == "output"), folder)
+
+
+def cache_folder(cfg: CfgNode) -> Path:
+    """Folder for what can be made again: DATASET.CACHE_DIR, or ``cache`` beside the runs."""
+    return Path(cfg.DATASET.CACHE_DIR).expanduser().absolute() if cfg.DATASET.CACHE_DIR else output_root(cfg) / "cache"
+
+
+def features_folder(cfg: CfgNode) -> Path:
+    """Folder of stored image features: DATALOADER.FEATURES_DIR, or ``features`` beside the runs."""
+    chosen = cfg.DATALOADER.FEATURES_DIR
+    return Path(chosen).expanduser().absolute() if chosen else output_root(cfg) / "features"
+
+
+def stand_in(cache: Path, folder: Path) -> Path:
+    """The part of the cache folder that replaces ``folder`` when that is read-only."""
+    return cache / "data" / f"{folder.name}-{sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+def write_json_somewhere(places: tuple[Path, Path], value: Any, *, indent: int | None = 2) -> Path:
+    """Write JSON to the first place, or to the second one when the first is read-only; returns the place."""
+    try:
+        write_json(places[0], value, indent=indent)
+        return places[0]
+    except UserError as error:
+        if getattr(error.__cause__, "errno", None) not in _NOT_WRITABLE:
+            raise
+    write_json(places[1], value, indent=indent)
+    return places[1]

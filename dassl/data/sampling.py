@@ -1,0 +1,173 @@
+"""Which images and classes take part: few-shot subsets, base/new halves, choice of tasks, suites.
+
+Pure functions on lists of ``Datum``: the same arguments give the same answer, whatever ran before.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from dassl.data.datum import Datum, Split, Task
+from dassl.utils.errors import UserError
+
+PARTS = ("all", "base", "new")
+MAX_VAL_SHOTS = 4
+
+Pair = tuple[int, int]
+
+
+def few_shot(items: Sequence[Datum], shots: int, rng: random.Random) -> list[Datum]:
+    """Draw ``shots`` images of every class, classes in order of first appearance.
+
+    A class is a (task, label) pair. One with at least ``shots`` images costs one ``rng.sample``; a smaller one
+    gives all its images in order and draws nothing. An image of several tasks is a candidate in each of its
+    classes and is kept once, where it was drawn first.
+    """
+    groups: dict[Pair, list[int]] = {}
+    for position, item in enumerate(items):
+        for pair in item.targets:
+            groups.setdefault(pair, []).append(position)
+    chosen: dict[int, None] = {}
+    for group in groups.values():
+        chosen.update(dict.fromkeys(rng.sample(group, shots) if len(group) >= shots else group))
+    return [items[position] for position in chosen]
+
+
+def fewshot_split(
+    train: Sequence[Datum], val: Sequence[Datum], shots: int, seed: int
+) -> tuple[list[Datum], list[Datum]]:
+    """The few-shot subset of (split, shots, seed) by CoOp's procedure: train first, then val, from one stream.
+
+    The val list gets min(shots, 4) images of a class. ``shots`` below 1 means all images.
+    """
+    if shots < 1:
+        return list(train), list(val)
+    rng = random.Random(seed)
+    chosen = few_shot(train, shots, rng)
+    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng)
+
+
+def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> list[tuple[int, int, int]]:
+    """Classes with fewer than ``shots`` training images, as (task, label, number of images)."""
+    counts = Counter(pair for item in train for pair in item.targets)
+    pairs = [(number, label) for number, task in enumerate(tasks) for label in range(len(task.classnames))]
+    return [(*pair, counts[pair]) for pair in pairs if counts[pair] < shots]
+
+
+def halves(numbers: Sequence[int], part: str) -> list[int]:
+    """Part "base" is the first ceil(n/2) of ``numbers``, "new" the rest, "all" everything.
+
+    Raises:
+        UserError: another part.
+    """
+    if part not in PARTS:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES: unknown value {part!r}; choose one of {', '.join(PARTS)}")
+    middle = (len(numbers) + 1) // 2
+    return {"all": list(numbers), "base": list(numbers[:middle]), "new": list(numbers[middle:])}[part]
+
+
+def subsample_classes(split: Split, part: str, *, present_only: bool = False) -> Split:
+    """Keep the base or new half of the classes of every task, with labels counted from 0 again.
+
+    Args:
+        present_only: halve the classes that occur in the training list (CoOp's rule for a single data set)
+            and not all classes of the task (the rule for suites).
+
+    Raises:
+        UserError: an unknown part, or a task without a class in it.
+    """
+    if part == "all":
+        return split
+    present = {pair for item in split.train for pair in item.targets} if present_only else None
+    table: dict[Pair, Pair] = {}
+    tasks = []
+    for number, task in enumerate(split.tasks):
+        labels = [label for label in range(len(task.classnames)) if present is None or (number, label) in present]
+        kept = halves(labels, part)
+        if not kept:
+            raise UserError(f"DATASET.SUBSAMPLE_CLASSES: task {task.name!r} has no class in its {part!r} half")
+        table.update({(number, label): (number, new) for new, label in enumerate(kept)})
+        tasks.append(replace(task, classnames=tuple(task.classnames[label] for label in kept)))
+    return _mapped(split, tuple(tasks), table.get)
+
+
+def subsample_tasks(split: Split, which: str | Sequence[str]) -> Split:
+    """Keep some tasks and number them from 0 again; see :func:`choose_tasks` for ``which``."""
+    numbers = choose_tasks(split.tasks, which)
+    new_number = {old: new for new, old in enumerate(numbers)}
+
+    def renumber(pair: Pair) -> Pair | None:
+        return (new_number[pair[0]], pair[1]) if pair[0] in new_number else None
+
+    return _mapped(split, tuple(split.tasks[number] for number in numbers), renumber)
+
+
+def choose_tasks(tasks: Sequence[Task], which: str | Sequence[str]) -> list[int]:
+    """Numbers of the chosen tasks, ascending.
+
+    Args:
+        which: "all", "base" (the first ceil(T/2) tasks), "new" (the rest), "task3", or several such as "task0,task3".
+
+    Raises:
+        UserError: anything else, a number out of range, or a choice without any task.
+    """
+    words = [word.strip() for word in which.split(",")] if isinstance(which, str) else list(which)
+    if len(words) == 1 and words[0] in PARTS:
+        numbers = halves(range(len(tasks)), words[0])
+    else:
+        numbers = sorted({_task_number(word, tasks) for word in words})
+    if not numbers:
+        raise UserError(f"DATASET.SUBSAMPLE_TASKS: {which!r} leaves no task; {_known_tasks(tasks)}")
+    return numbers
+
+
+def merge(splits: Sequence[Split]) -> Split:
+    """Lay data sets end to end: tasks of later ones are numbered on, lists are joined in order."""
+    tasks: list[Task] = []
+    train: list[Datum] = []
+    val: list[Datum] = []
+    test: list[Datum] = []
+    for split in splits:
+        first = len(tasks)
+        shifted = _mapped(split, split.tasks, lambda pair, first=first: (pair[0] + first, pair[1]))
+        tasks += shifted.tasks
+        train += shifted.train
+        val += shifted.val
+        test += shifted.test
+    return Split(tuple(tasks), train, val, test)
+
+
+def _mapped(split: Split, tasks: tuple[Task, ...], new_pair: Callable[[Pair], Pair | None]) -> Split:
+    return Split(tasks, *(relabel(items, new_pair) for items in split.lists))
+
+
+def relabel(items: Iterable[Datum], new_pair: Callable[[Pair], Pair | None]) -> list[Datum]:
+    """Give every (task, label) pair its new value; drop pairs that have none, and images without any pair left."""
+    changed = []
+    for item in items:
+        pairs = [new for new in map(new_pair, item.targets) if new is not None]
+        if pairs:
+            (task, label), *also = pairs
+            changed.append(Datum(item.impath, label, task, tuple(also)))
+    return changed
+
+
+def _task_number(word: str, tasks: Sequence[Task]) -> int:
+    match = re.fullmatch(r"task(\d+)", word)
+    if match is None:
+        raise UserError(
+            f"DATASET.SUBSAMPLE_TASKS: unknown value {word!r}; "
+            'choose "all", "base", "new", a task such as "task0" or several such as "task0,task3"'
+        )
+    if int(match[1]) >= len(tasks):
+        raise UserError(f"DATASET.SUBSAMPLE_TASKS: there is no {word}; {_known_tasks(tasks)}")
+    return int(match[1])
+
+
+def _known_tasks(tasks: Sequence[Task]) -> str:
+    shown = [f"task{number} {task.name!r}" for number, task in enumerate(tasks[:20])]
+    if len(tasks) > len(shown):
+        shown.append(f"... task{len(tasks) - 1} {tasks[-1].name!r}")
+    return f"the data set has {len(tasks)} task{'s' * (len(tasks) != 1)}: {', '.join(shown)}"

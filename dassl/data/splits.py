@@ -1,0 +1,143 @@
+"""Split files: which image is for training, validation and test, and what it shows.
+
+Two formats are read. CoOp's items are ``[path, label, class name]``, one task a file. SoftCPT's items are
+``[path, [labels], [tasks]]`` with names, descriptions and metrics of the tasks under ``meta``; this is the one written.
+Paths are relative to the image folder.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from dassl.data.datum import METRICS, Datum, Split, Task
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json
+
+PARTS = ("train", "val", "test")
+
+
+def read_split(path: Path, image_folder: Path, default: Task) -> Split:
+    """Read a split file of either format.
+
+    Args:
+        default: name, metric, description and template of a task that the file does not describe.
+
+    Raises:
+        UserError: the file is not a split file; the message names the entry.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or any(not isinstance(content.get(part), list) for part in PARTS):
+        raise UserError(
+            f"{path} is not a split file: it has no lists {', '.join(PARTS)}; delete it to have it made again"
+        )
+    prefix = os.path.join(image_folder, "")  # noqa: PTH118  (Path drops the separator at the end)
+    if "meta" in content:
+        tasks = _tasks_of_meta(content["meta"], default, path)
+        sizes = [len(task.classnames) for task in tasks]
+        lists = [_read_items(content, part, path, lambda row: _softcpt_item(row, prefix, sizes)) for part in PARTS]
+        return Split(tasks, *lists)
+    names: dict[int, str] = {}
+    lists = [_read_items(content, part, path, lambda row: _coop_item(row, prefix, names)) for part in PARTS]
+    missing = next(label for label in count() if label not in names)
+    if missing < max(len(names), 1):
+        raise UserError(f"{path}: labels must count from 0 without a gap, but label {missing} has no image")
+    return Split((replace(default, classnames=tuple(names[label] for label in sorted(names))),), *lists)
+
+
+def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
+    """What a split file of SoftCPT's format holds."""
+    tasks = split.tasks
+    content: dict[str, Any] = {}
+    for part, items in zip(PARTS, split.lists, strict=True):
+        content[part] = [
+            [name, [label for _, label in item.targets], [task for task, _ in item.targets]]
+            for name, item in zip(relative_names(items, image_folder), items, strict=True)
+        ]
+    content["meta"] = {
+        "taskid2cname": [list(task.classnames) for task in tasks],
+        "taskid2tname": [task.name for task in tasks],
+        "taskid2desc": [task.description for task in tasks],
+        "taskid2type": ["sl"] * len(tasks),
+        "taskid2metric": [task.metric for task in tasks],
+        "taskid2template": [task.template for task in tasks],
+    }
+    return content
+
+
+def subset_content(train: Sequence[Datum], val: Sequence[Datum], image_folder: Path) -> dict[str, Any]:
+    """Relative paths of a few-shot subset with their digests (SHA-256 of the paths joined by newlines)."""
+    names = {"train": relative_names(train, image_folder), "val": relative_names(val, image_folder)}
+    digests = {part: sha256("\n".join(paths).encode()).hexdigest() for part, paths in names.items()}
+    whole = sha256("\n".join(digests.values()).encode()).hexdigest()
+    return {"digest": whole, "train_sha256": digests["train"], "val_sha256": digests["val"], **names}
+
+
+def relative_names(items: Iterable[Datum], folder: Path) -> list[str]:
+    """Paths of the images relative to ``folder``, with "/"; the whole path of an image that lies elsewhere."""
+    prefix = os.path.join(folder, "")  # noqa: PTH118
+    return [item.impath.removeprefix(prefix).replace(os.sep, "/") for item in items]
+
+
+def _read_items(content: dict[str, Any], part: str, path: Path, read: Callable[[Any], Datum]) -> list[Datum]:
+    items = []
+    for number, row in enumerate(content[part]):
+        try:
+            items.append(read(row))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: entry {number} of {part!r} is {row!r}: {error}") from error
+    return items
+
+
+def _coop_item(row: Any, prefix: str, names: dict[int, str]) -> Datum:
+    name, label, classname = row
+    if type(name) is not str or type(label) is not int or type(classname) is not str or label < 0:
+        raise ValueError("expected [path, label, class name]")
+    if names.setdefault(label, classname) != classname:
+        raise ValueError(f"label {label} is called {names[label]!r} elsewhere")
+    return Datum(prefix + name, label)
+
+
+def _softcpt_item(row: Any, prefix: str, sizes: Sequence[int]) -> Datum:
+    name, labels, tasks = row
+    if type(name) is not str or len(labels) != len(tasks) or not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError("expected [path, [one label a task], [the tasks]]")
+    for task, label in zip(tasks, labels, strict=True):
+        if (
+            type(task) is not int
+            or type(label) is not int
+            or not 0 <= task < len(sizes)
+            or not 0 <= label < sizes[task]
+        ):
+            raise ValueError(f"label {label!r} of task {task!r} is not among the {len(sizes)} tasks and their classes")
+    also = tuple(zip(tasks[1:], labels[1:], strict=True))
+    return Datum(prefix + name, labels[0], tasks[0], also)
+
+
+def _tasks_of_meta(meta: Any, default: Task, path: Path) -> tuple[Task, ...]:
+    try:
+        classnames = meta["taskid2cname"]
+        fields = {
+            "name": meta["taskid2tname"],
+            "description": meta.get("taskid2desc", [default.description] * len(classnames)),
+            "metric": meta.get("taskid2metric", [default.metric] * len(classnames)),
+            "template": meta.get("taskid2template", [default.template] * len(classnames)),
+        }
+        if not classnames or any(len(values) != len(classnames) for values in fields.values()):
+            raise ValueError("its lists differ in length or are empty")
+        rows = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
+        return tuple(_task(row, names) for row, names in zip(rows, classnames, strict=True))
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: 'meta' does not describe the tasks ({error!r}); see docs/data.md") from error
+
+
+def _task(fields: dict[str, Any], classnames: Any) -> Task:
+    texts = [*fields.values(), *classnames]
+    if not classnames or isinstance(classnames, str) or any(type(text) is not str for text in texts):
+        raise ValueError("names must be texts")
+    if fields["metric"] not in METRICS:
+        raise ValueError(f"metric {fields['metric']!r} is none of {', '.join(METRICS)}")
+    return Task(classnames=tuple(classnames), **fields)

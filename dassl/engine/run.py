@@ -1,0 +1,226 @@
+"""One run from a finished config to ``results.json``: folder, log, seed, train or evaluate."""
+
+import hashlib
+import json
+import logging
+import random
+import time
+from contextlib import ExitStack
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from yacs.config import CfgNode
+
+from dassl.config import flatten
+from dassl.engine.build import build_trainer
+from dassl.engine.trainer import TrainerX
+from dassl.utils.errors import UserError
+from dassl.utils.files import write_json, write_text
+from dassl.utils.logger import LOG_FILE, setup_logger
+from dassl.utils.results import (
+    RESULTS_FILE,
+    BackboneInfo,
+    RunResult,
+    SplitResult,
+    TaskResult,
+    read_results,
+    write_results,
+)
+from dassl.utils.tools import device_name, set_random_seed, versions
+
+CONFIG_FILE = "config.yaml"
+# Keys that say where things are or how they are shown; they do not change a figure.
+_PLACES = {
+    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
+    *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
+    *("MODEL.BACKBONE.WEIGHTS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"),
+    *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
+}
+_log = logging.getLogger(__name__)
+
+
+def run(
+    cfg: CfgNode, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | None = None, no_train: bool = False
+) -> RunResult | None:
+    """Train and test (or only evaluate) what ``cfg`` says; returns the result, None with ``no_train``.
+
+    A run folder that is finished is left as it is; one that was cut off is gone on with.
+
+    Raises:
+        UserError: the user can mend it; nothing but the log was written then.
+    """
+    started = time.monotonic()
+    folder = Path(cfg.OUTPUT_DIR)
+    stored = _stored_config(folder)
+    cfg = _with_seed(cfg, stored)
+    if not eval_only and (folder / RESULTS_FILE).is_file():
+        _refuse_other_config(folder, cfg, stored)
+        _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
+        return read_results(folder)
+    set_random_seed(cfg.SEED)
+    with ExitStack() as stack:
+        trainer = _build_with_log(cfg, folder, stored, stack, check=not eval_only)
+        if no_train and not eval_only:
+            return None
+        try:
+            _train_or_evaluate(trainer, eval_only, model_dir, load_epoch)
+        except UserError as error:
+            _note_error(folder, error)
+            raise
+        result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
+        _log.info("Elapsed: %s", time.strftime("%H:%M:%S", time.gmtime(result.seconds["total"])).lstrip("0") or "0")
+        _write(folder, trainer, result)
+    return result
+
+
+def _build_with_log(cfg: CfgNode, folder: Path, stored: CfgNode | None, stack: ExitStack, *, check: bool) -> TrainerX:
+    """Build the trainer; the log file is only opened once the config proved to be a good one."""
+    setup_logger(None)
+    root = logging.getLogger()
+    kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+    root.addHandler(kept)
+    try:
+        trainer = build_trainer(cfg)
+    finally:
+        root.removeHandler(kept)
+    if check and trainer.has_checkpoint(folder):
+        _refuse_other_config(folder, cfg, stored)
+    stack.enter_context(setup_logger(folder))
+    _describe(cfg, trainer)
+    _replay(kept)
+    write_text(folder / CONFIG_FILE, cfg.dump())
+    return trainer
+
+
+def _replay(kept: MemoryHandler) -> None:
+    """Write the lines of the set-up to the log file (the console has shown them)."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            for record in kept.buffer:
+                handler.handle(record)
+
+
+def _train_or_evaluate(trainer: TrainerX, eval_only: bool, model_dir: str, load_epoch: int | None) -> None:
+    if not eval_only:
+        trainer.train()
+        return
+    if trainer.trainable:
+        trainer.load_model(model_dir or trainer.output_dir, epoch=load_epoch)
+    trainer.test()
+
+
+def _write(folder: Path, trainer: TrainerX, result: RunResult) -> None:
+    """Write ``results.json`` last; a finished training is never replaced by an evaluation."""
+    if trainer.cfg.TEST.COMPUTE_CMAT:
+        matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
+        write_json(folder / "cmat.json", matrices, indent=None)
+    if result.mode == "eval" and (folder / RESULTS_FILE).is_file() and read_results(folder).mode == "train":
+        write_json(folder / "results-eval.json", result.to_json())
+        return
+    write_results(folder, result)
+
+
+def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
+    cfg, data = trainer.cfg, trainer.dm.dataset
+    tested = trainer.evaluator.scores
+    tasks = [
+        TaskResult(s.index, s.task.name, s.metric, s.task.metric, s.total, len(s.task.classnames), s.absent)
+        for s in tested
+    ]
+    values = [task.metric for task in tasks if task.metric is not None]
+    val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
+    return RunResult(
+        mode=mode,
+        trainer=cfg.TRAINER.NAME,
+        dataset=cfg.DATASET.NAME,
+        backbone=BackboneInfo(*trainer.backbone_identity()),
+        shots=cfg.DATASET.NUM_SHOTS,
+        seed=cfg.SEED,
+        split=cfg.TEST.SPLIT,
+        metric=sum(values) / len(values) if values else None,
+        tasks=tuple(tasks),
+        val=val,
+        epochs=trainer.max_epoch if mode == "train" else 0,
+        best_epoch=trainer.best_epoch,
+        parameters=trainer.num_parameters,
+        counts={"train": len(data.train_x), "val": len(data.val), "test": len(data.test)},
+        subset_digest=data.subset_digest,
+        config_digest=config_digest(cfg),
+        seconds={**trainer.seconds, "total": time.monotonic() - started},
+        versions=versions(),
+        device=device_name(trainer.device),
+        warnings=tuple(
+            f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
+        ),
+    )
+
+
+def config_digest(cfg: CfgNode) -> str:
+    """SHA-256 over the keys that can change a figure."""
+    return hashlib.sha256(json.dumps(_numbers(cfg), sort_keys=True).encode()).hexdigest()
+
+
+def _numbers(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in flatten(cfg).items() if key not in _PLACES}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
+
+
+def _stored_config(folder: Path) -> dict[str, Any] | None:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return stored if isinstance(stored, dict) else None
+
+
+def _refuse_other_config(folder: Path, cfg: CfgNode, stored: dict[str, Any] | None) -> None:
+    """A folder belongs to one config: going on under another one would give figures that belong to neither."""
+    if stored is None:
+        return
+    mine, theirs = _numbers(cfg), _numbers(stored)
+    wrong = [
+        f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
+        for k in sorted({*mine, *theirs})
+        if mine.get(k) != theirs.get(k)
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise UserError(
+            f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
+        )
+
+
+def _with_seed(cfg: CfgNode, stored: dict[str, Any] | None) -> CfgNode:
+    """A negative seed means: draw one (or go on with the one that the folder's run drew)."""
+    if cfg.SEED >= 0:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    kept = (stored or {}).get("SEED")
+    cfg.SEED = kept if isinstance(kept, int) and kept >= 0 else random.SystemRandom().randrange(2**31)
+    cfg.freeze()
+    return cfg
+
+
+def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
+    if cfg.VERBOSE:
+        _log.info("************\n** Config **\n************\n%s", cfg.dump())
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    _log.info("Seed %d on %s; %s", cfg.SEED, device_name(trainer.device), packages)
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+
+
+def _note_error(folder: Path, error: UserError) -> None:
+    """Leave the reason in the log; the console gets it from the command line."""
+    try:
+        with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
+            log.write(f"error: {error}\n")
+    except OSError:
+        return

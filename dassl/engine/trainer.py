@@ -1,0 +1,371 @@
+"""The training loop. A method subclasses TrainerX and says how a model is built and what a step does."""
+
+import datetime
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from dassl.config.keys import Key
+from dassl.data.manager import DataManager
+from dassl.engine.checkpoint import (
+    BEST,
+    epoch_file,
+    load_checkpoint,
+    load_learned,
+    load_optimizer_state,
+    newest_whole,
+    optimizer_state,
+    save_checkpoint,
+)
+from dassl.evaluation import build_evaluator
+from dassl.optim import EpochSchedule
+from dassl.utils.errors import UserError
+from dassl.utils.meters import AverageMeter, MetricMeter
+
+_log = logging.getLogger(__name__)
+
+
+class TrainerX:
+    """Trains registered modules on the training split, one optimiser step per batch and one schedule step per epoch.
+
+    A subclass implements ``build_model`` (which calls ``register_model``), ``forward_backward`` and
+    ``model_inference``; it may declare ``config_keys`` of its own and refuse a config in ``check_cfg``.
+    """
+
+    config_keys: tuple[Key, ...] = ()
+    trainable = True
+
+    def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
+        self.cfg = cfg
+        self.output_dir = Path(cfg.OUTPUT_DIR)
+        self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
+        self.check_cfg(cfg)
+        self.dm = data or DataManager(cfg)
+        self.modules: dict[str, nn.Module] = {}
+        self.optim: torch.optim.Optimizer | None = None
+        self.sched: EpochSchedule | None = None
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.best_result, self.best_epoch = -math.inf, None
+        self.printing, self.batch_index = False, 0
+        self.seconds = {"train": 0.0, "test": 0.0}
+        self._writer: Any = None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, self.dm.tasks)
+
+    # ---- what a method says -------------------------------------------------------------------
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse a config that the method cannot run (raise UserError)."""
+
+    def build_model(self) -> None:
+        """Build the modules and register what is learned."""
+        raise NotImplementedError
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """One training step; returns what the log shows, first of all "loss" (a detached scalar tensor)."""
+        raise NotImplementedError
+
+    def model_inference(self, batch: dict[str, Any]) -> Tensor:
+        """Logits (B, C) of a test batch."""
+        raise NotImplementedError
+
+    def before_test(self) -> None:
+        """Called once before an evaluation, e.g. to encode the class names."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimiser steps taken with the gradient of one batch."""
+        return 1
+
+    @property
+    def schedule_steps_per_epoch(self) -> int:
+        """Steps of the learning-rate schedule after each epoch."""
+        return 1
+
+    # ---- modules ------------------------------------------------------------------------------
+
+    def register_model(
+        self,
+        name: str,
+        model: nn.Module,
+        optim: torch.optim.Optimizer | None = None,
+        sched: EpochSchedule | None = None,
+    ) -> None:
+        """Enter a learned module: it is saved in the folder ``name``. All modules share one optimiser and schedule."""
+        assert name not in self.modules, f"module {name} is registered twice"
+        assert self.optim is None or optim in (None, self.optim), "modules must share one optimiser"
+        self.modules[name] = model
+        self.optim, self.sched = optim or self.optim, sched or self.sched
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of learned values."""
+        return sum(p.numel() for m in self.modules.values() for p in m.parameters() if p.requires_grad)
+
+    def set_model_mode(self, mode: str) -> None:
+        """Put the registered modules into "train" or "eval" mode; the frozen encoders stay in evaluation mode."""
+        for module in self.modules.values():
+            module.train(mode == "train")
+
+    def model_backward_and_update(self, loss: Tensor) -> None:
+        """Backward pass and the optimiser step(s) of one batch."""
+        assert self.optim is not None
+        self.optim.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for _ in range(1 if self.scaler.is_enabled() else self.steps_per_batch):
+            self.scaler.step(self.optim)
+        self.scaler.update()
+
+    def step_schedule(self) -> None:
+        """Set the learning rate of the next epoch."""
+        assert self.sched is not None
+        for _ in range(self.schedule_steps_per_epoch):
+            self.sched.step()
+
+    # ---- training -----------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train from ``start_epoch`` to the last epoch; then test."""
+        self.before_train()
+        if self.trainable:
+            started = time.monotonic()
+            total = self.max_epoch * len(self.dm.train_loader_x)
+            done = self.start_epoch * len(self.dm.train_loader_x)
+            with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self.run_epoch(bar)
+                    self.after_epoch()
+            self.seconds["train"] += time.monotonic() - started
+        self.after_train()
+
+    def before_train(self) -> None:
+        """Go on from a checkpoint if there is one, and open TensorBoard's file."""
+        if self.trainable:
+            self.start_epoch = self.resume_model_if_exist(Path(self.cfg.RESUME or self.output_dir))
+            self._init_writer()
+
+    def run_epoch(self, bar: tqdm) -> None:
+        """One pass over the training split; augmentation and order depend on the epoch only."""
+        self.set_model_mode("train")
+        loader = self.dm.train_loader_x
+        loader.set_epoch(self.epoch)
+        losses, clock = MetricMeter(), _Clock()
+        pending: list[tuple[int, Tensor, Tensor]] = []
+        for index, batch in enumerate(loader):
+            clock.data()
+            last = index + 1 == len(loader)
+            self.printing = (
+                last or len(loader) < self.cfg.TRAIN.PRINT_FREQ or not (index + 1) % self.cfg.TRAIN.PRINT_FREQ
+            )
+            self.batch_index = index
+            summary = self.forward_backward(batch)
+            clock.batch()
+            pending.append((index, summary.pop("loss"), batch["task"]))
+            bar.update()
+            if self.printing:
+                self._settle(pending, losses)
+                losses.update(summary)
+                self._report(index, losses, clock)
+                bar.set_postfix(loss=f"{losses.meters['loss'].avg:.3f}")
+
+    def _settle(self, pending: list[tuple[int, Tensor, Tensor]], losses: MetricMeter) -> None:
+        """Fetch the losses of the batches since the last log line, and stop if one is not finite."""
+        values = torch.stack([loss for _, loss, _ in pending]).tolist()
+        for (index, _, task), value in zip(pending, values, strict=True):
+            if not math.isfinite(value):
+                raise UserError(self._not_finite(index, value, task))
+            losses.update({"loss": value})
+        pending.clear()
+
+    def _not_finite(self, index: int, value: float, task: Tensor) -> str:
+        names = [self.dm.tasks[t].name for t in sorted(set(task.tolist()))]
+        return (
+            f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
+            f"precision {self.precision}); lower OPTIM.LR or use PREC fp32"
+        )
+
+    precision = "fp32"
+
+    def after_epoch(self) -> None:
+        """Step the schedule, test on val for best_val, save."""
+        self.step_schedule()
+        last = self.epoch + 1 == self.max_epoch
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            result = self.test("val")["metric"]
+            if result is not None and result > self.best_result:
+                self.best_result, self.best_epoch = result, self.epoch + 1
+                self.save_model(self.epoch + 1, best=True)
+        self.save_model(self.epoch + 1)
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if self.epoch and not (freq and self.epoch % freq == 0):
+            self._remove_checkpoint(self.epoch)
+        if last:
+            _log.info("Finished training")
+
+    def after_train(self) -> None:
+        """Test the final model, once."""
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
+                _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
+                self.load_model(self.output_dir)
+            else:
+                _log.info("Deploy the last-epoch model")
+            self.test()
+        if self._writer is not None:
+            self._writer.close()
+
+    # ---- testing ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> dict[str, float | None]:
+        """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
+        started = time.monotonic()
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.dm.val_loader if split == "val" else self.dm.test_loader
+        if loader is None:
+            raise UserError(
+                f"data set {self.cfg.DATASET.NAME} has no {split} images; set TEST.SPLIT and TEST.FINAL_MODEL"
+            )
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        _log.info("Do evaluation on %s set", split)
+        self.before_test()
+        for batch in tqdm(loader, desc=split, disable=None, leave=False):
+            self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], row=batch["row"])
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            if value is not None:
+                self.write_scalar(f"{split}/{key}", value, self.epoch)
+        self.seconds["test"] += time.monotonic() - started
+        return results
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    def save_model(self, epoch: int, *, best: bool = False) -> None:
+        """Save every registered module after ``epoch`` finished epochs."""
+        assert self.optim is not None and self.sched is not None
+        for name, module in self.modules.items():
+            content = {
+                "state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
+                "epoch": epoch,
+                "optimizer": optimizer_state(self.optim, module),
+                "scheduler": self.sched.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "best": {"epoch": self.best_epoch, "result": self.best_result},
+            }
+            save_checkpoint(self.output_dir / name, content, best=best)
+
+    def load_model(self, directory: Path | str, *, epoch: int | None = None) -> None:
+        """Load learned tensors for evaluation: of ``epoch``, else the best on val, else the last.
+
+        Raises:
+            UserError: there is no such checkpoint, or it does not fit the config.
+        """
+        directory = Path(directory)
+        for name, module in self.modules.items():
+            path = self._find_checkpoint(directory, name, epoch)
+            content = load_checkpoint(path)
+            load_learned(module, content["state_dict"], source=path)
+            _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
+
+    def _find_checkpoint(self, directory: Path, name: str, epoch: int | None) -> Path:
+        folder = directory / name
+        if not folder.is_dir():
+            raise UserError(
+                f"{directory} holds no trained {name}; give the run folder of a {self.cfg.TRAINER.NAME} run"
+            )
+        if epoch is not None:
+            return folder / epoch_file(epoch)
+        best = folder / BEST
+        last = newest_whole(directory, list(self.modules))
+        use_best = best.is_file() and (self.cfg.TEST.FINAL_MODEL == "best_val" or last is None)
+        return best if use_best or last is None else folder / epoch_file(last)
+
+    def resume_model_if_exist(self, directory: Path) -> int:
+        """Go on from the newest whole checkpoint below ``directory``; returns the number of finished epochs."""
+        epoch = newest_whole(directory, list(self.modules))
+        if epoch is None:
+            if self.cfg.RESUME:
+                raise UserError(f"nothing to resume in {directory}: no epoch has a checkpoint of every learned module")
+            return 0
+        assert self.optim is not None and self.sched is not None
+        for name, module in self.modules.items():
+            path = directory / name / epoch_file(epoch)
+            content = load_checkpoint(path)
+            load_learned(module, content["state_dict"], source=path)
+            load_optimizer_state(self.optim, module, content["optimizer"])
+            self.sched.load_state_dict(content["scheduler"])
+            self.scaler.load_state_dict(content["scaler"])
+            self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
+        _log.info('Resumed from "%s" after epoch %d', directory, epoch)
+        return epoch
+
+    def has_checkpoint(self, directory: Path) -> bool:
+        """Whether a cut-off run in ``directory`` can be gone on with."""
+        return newest_whole(directory, list(self.modules)) is not None
+
+    def backbone_identity(self) -> tuple[str, str, str]:
+        """Name, digest and precision of the frozen model, for results.json."""
+        return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
+
+    def _remove_checkpoint(self, epoch: int) -> None:
+        for name in self.modules:
+            (self.output_dir / name / epoch_file(epoch)).unlink(missing_ok=True)
+
+    # ---- reporting ----------------------------------------------------------------------------
+
+    def _report(self, index: int, losses: MetricMeter, clock: "_Clock") -> None:
+        batches = len(self.dm.train_loader_x)
+        rate = self.sched.get_last_lr()[0] if self.sched else 0.0
+        left = batches - index - 1 + (self.max_epoch - self.epoch - 1) * batches
+        eta = datetime.timedelta(seconds=int(clock.batch_time.avg * left))
+        fields = [
+            f"epoch [{self.epoch + 1}/{self.max_epoch}][{index + 1}/{batches}]",
+            f"time {clock.batch_time.val:.3f} ({clock.batch_time.avg:.3f})",
+            f"data {clock.data_time.val:.3f} ({clock.data_time.avg:.3f})",
+            f"eta {eta}",
+            str(losses),
+            f"lr {rate:.6e}",
+        ]
+        _log.info("\t".join(fields))
+        step = self.epoch * batches + index
+        for name, meter in losses.meters.items():
+            self.write_scalar(f"train/{name}", meter.avg, step)
+        self.write_scalar("train/lr", rate, step)
+
+    def _init_writer(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        step = self.start_epoch * len(self.dm.train_loader_x)
+        self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=step or None)
+
+    def write_scalar(self, tag: str, value: float, step: int) -> None:
+        """Add a point to a TensorBoard curve; nothing happens in runs that only evaluate."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, value, step)
+
+
+class _Clock:
+    """Time to get a batch and time per batch, in seconds."""
+
+    def __init__(self) -> None:
+        self.data_time, self.batch_time = AverageMeter(), AverageMeter()
+        self._end = time.perf_counter()
+
+    def data(self) -> None:
+        self.data_time.update(time.perf_counter() - self._end)
+
+    def batch(self) -> None:
+        now = time.perf_counter()
+        self.batch_time.update(now - self._end)
+        self._end = now

@@ -1,0 +1,160 @@
+"""Multi-task evaluation: keeps one prediction per (image, task) entry, never the logits."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.data.datum import Task
+from dassl.metrics import task_columns
+from dassl.utils.registry import Registry
+
+EVALUATOR_REGISTRY: Registry = Registry("evaluator")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """Metrics of one task.
+
+    Attributes:
+        confusion: (C_t, C_t) counts, rows are the true classes.
+        metric: the task's metric in %, None when it has no image.
+        absent: names of the classes without an image; they are left out of mean_acc.
+    """
+
+    index: int
+    task: Task
+    confusion: np.ndarray
+    metric: float | None
+    absent: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of images of the task."""
+        return int(self.confusion.sum())
+
+    @property
+    def recalls(self) -> dict[str, float]:
+        """Accuracy in % per class that has images."""
+        per_class = self.confusion.sum(axis=1)
+        hits = self.confusion.diagonal()
+        return {n: 100.0 * h / k for n, h, k in zip(self.task.classnames, hits, per_class, strict=True) if k}
+
+
+def score_task(index: int, task: Task, confusion: np.ndarray) -> TaskScore:
+    """Compute a task's metric from its confusion matrix.
+
+    overall_acc = 100 * hits / images; mean_acc = mean of the per-class accuracy over the classes that have images.
+    """
+    per_class = confusion.sum(axis=1)
+    absent = tuple(name for name, count in zip(task.classnames, per_class, strict=True) if count == 0)
+    metric: float | None = None
+    if per_class.sum():
+        seen = per_class > 0
+        hits = confusion.diagonal()
+        recall = hits[seen] / per_class[seen]
+        metric = 100.0 * float(recall.mean() if task.metric == "mean_acc" else hits.sum() / per_class.sum())
+    return TaskScore(index, task, confusion, metric, absent)
+
+
+@EVALUATOR_REGISTRY.register()
+class ClassificationMT:
+    """Accuracy of every task and its unweighted mean over tasks.
+
+    Args:
+        tasks: the tasks, in class order of the logits.
+        per_task: log a line per task.
+        per_class: log the recall of every class.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, per_task: bool = True, per_class: bool = False) -> None:
+        self.tasks = list(tasks)
+        self._per_task, self._per_class = per_task, per_class
+        sizes = [len(task.classnames) for task in self.tasks]
+        self._task_of_class = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+        self.scores: list[TaskScore] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._images = 0
+
+    def process(self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None) -> None:
+        """Take the logits of a batch.
+
+        Args:
+            logits: (B, C), or (V, B, C) for V views that are averaged.
+            label: (E,) class index inside the task.
+            task: (E,) task of each entry.
+            row: (E,) image of each entry; None when entry i is image i.
+        """
+        logits = logits.mean(dim=0) if logits.dim() == 3 else logits
+        self._images += len(logits)
+        self._task_of_class = self._task_of_class.to(logits.device)
+        task = task.to(logits.device)
+        entries = logits if row is None else logits[row.to(logits.device)]
+        own = task_columns(task, self._task_of_class)
+        self._seen.append((entries.masked_fill(~own, -torch.inf).argmax(dim=1), label, task))
+
+    def evaluate(self) -> dict[str, float | None]:
+        """Log the results and return {"metric": overall, "pertask_metric": the same}, in %; None: no image."""
+        self.scores = [score_task(t, self.tasks[t], matrix) for t, matrix in enumerate(self._confusions())]
+        values = [score.metric for score in self.scores if score.metric is not None]
+        overall = sum(values) / len(values) if values else None
+        self._log(overall)
+        return {"metric": overall, "pertask_metric": overall}
+
+    def _confusions(self) -> list[np.ndarray]:
+        counts = [np.zeros((len(task.classnames),) * 2, dtype=np.int64) for task in self.tasks]
+        if not self._seen:
+            return counts
+        columns = zip(*self._seen, strict=True)
+        predicted, label, task = (torch.cat([part.cpu() for part in parts]).numpy() for parts in columns)
+        for t, matrix in enumerate(counts):
+            own = task == t
+            np.add.at(matrix, (label[own], predicted[own] - self._offsets[t]), 1)
+        return counts
+
+    def _log(self, overall: float | None) -> None:
+        _log.info("=> result")
+        _log.info("* total: %s", f"{self._images:,}")
+        _log.info("* overall_metric: %s", _percent(overall))
+        for score in self.scores:
+            if self._per_task:
+                name = f"{score.index} ({score.task.name})"
+                _log.info("* task: %s\ttotal: %s\tmetric: %s", name, f"{score.total:,}", _percent(score.metric))
+        if self._per_task:
+            _log.info("* average: %s", _percent(overall))
+        for score in self.scores:
+            self._log_classes(score)
+
+    def _log_classes(self, score: TaskScore) -> None:
+        if score.absent:
+            what = "has no image at all" if score.metric is None else f"has no image of {', '.join(score.absent)}"
+            _log.warning("task %d (%s) %s; left out of the mean", score.index, score.task.name, what)
+        if self._per_class:
+            for name, recall in score.recalls.items():
+                _log.info("* class: %s (%s)\tacc: %.2f%%", name, score.task.name, recall)
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(ClassificationMT):
+    """The single-task evaluator of old config files; a data set with one task is a suite of one."""
+
+
+def build_evaluator(cfg: CfgNode, tasks: Sequence[Task]) -> ClassificationMT:
+    """The evaluator that TEST.EVALUATOR names."""
+    kind = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
+    return kind(tasks, per_task=cfg.TEST.PER_TASK_RESULT, per_class=cfg.TEST.PER_CLASS_RESULT)
+
+
+def _percent(value: float | None) -> str:
+    return "nan%" if value is None else f"{value:.2f}%"

@@ -1,0 +1,99 @@
+"""Where log lines go: the console, beside progress bars, and ``log.txt`` of the run."""
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from dassl.utils.files import write_error
+
+LOG_FILE = "log.txt"
+# Our own rooms and programs speak from INFO on, everybody else from WARNING on.
+_ROOMS = ("clip", "dassl", "trainers", "datasets", "scripts", "benchmarks", "train", "__main__")
+
+
+def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
+    """Send log lines to standard output and to ``<output_dir>/log.txt``, and Python's warnings with them.
+
+    INFO lines are written as they are, because parse_test_res.py reads them; higher levels get a prefix
+    such as "warning: ". The file is appended to and flushed after every line. Calling it again moves the file to
+    another folder, so that many runs can follow each other in one process.
+
+    Args:
+        output_dir: the run folder, made when missing; None: console only.
+
+    Returns:
+        An ExitStack that closes the file, to be used in a ``with`` or closed with ``.close()``. The console stays.
+
+    Raises:
+        UserError: the file cannot be written, now or at a later line (no space left).
+    """
+    for room in _ROOMS:
+        logging.getLogger(room).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _LogFile):
+            _close(handler)
+    if not any(isinstance(handler, _Console) for handler in root.handlers):
+        root.addHandler(_Console())
+    stack = contextlib.ExitStack()
+    if output_dir is not None:
+        log_file = _LogFile(Path(output_dir) / LOG_FILE)
+        root.addHandler(log_file)
+        stack.callback(_close, log_file)
+    return stack
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return prefix + super().format(record).rstrip("\n")
+
+
+class _Console(logging.Handler):
+    """Writes to the present ``sys.stdout`` (tests and notebooks replace it), above any progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_Formatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout
+        try:
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+            # A bar can only be on the screen when somebody has imported tqdm.
+            if "tqdm" in sys.modules:
+                sys.modules["tqdm"].tqdm.write(line, file=stream)
+            else:
+                stream.write(line + "\n")
+            stream.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class _LogFile(logging.FileHandler):
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            super().__init__(path, mode="a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise write_error(path, error) from error
+        self.setFormatter(_Formatter())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Stop the run when the disk is full: the standard answer would be a stack trace for every line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        _close(self)
+        raise write_error(self.baseFilename, error) from error
+
+
+def _close(handler: _LogFile) -> None:
+    logging.getLogger().removeHandler(handler)
+    # A full disk was reported when the line was written; flushing the rest would only say it again.
+    with contextlib.suppress(OSError):
+        handler.close()

@@ -1,0 +1,80 @@
+"""Name -> object tables that fill themselves from the files of a folder."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from dassl.utils.errors import UserError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
+    """The up to ``count`` choices that ``name`` was probably meant to be, best first; case does not matter."""
+    folded: dict[str, str] = {}
+    for choice in choices:
+        folded.setdefault(choice.lower(), choice)
+    return [folded[key] for key in difflib.get_close_matches(name.lower(), folded, n=count, cutoff=0.5)]
+
+
+class Registry(Generic[T]):
+    """Maps names to classes or functions.
+
+    Args:
+        kind: what the entries are, in the words of an error message ("trainer", "data set", ...).
+        package: folder whose modules are imported the first time a name is looked up, so that a new
+            file registers itself without an edit elsewhere. Modules that start with "_" are left out.
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str | None = None) -> Callable[[T], T]:
+        """Decorator that enters a class or function under ``name`` (default: its own name)."""
+
+        def enter(entry: T) -> T:
+            key = name or entry.__name__  # type: ignore[attr-defined]
+            other = self._entries.get(key)
+            assert other is None or other.__module__ == entry.__module__, f"{self.kind} {key!r} is registered twice"
+            self._entries[key] = entry
+            return entry
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """The entry called ``name``.
+
+        Raises:
+            UserError: there is none; the message lists the nearest names, or all of them.
+        """
+        self._discover()
+        if name not in self._entries:
+            close = nearest(name, self._entries)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(self.names())}"
+            raise UserError(f"unknown {self.kind} {name!r}; {hint}")
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        self._discover()
+        return sorted(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        self._discover()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[T]:
+        self._discover()
+        return iter([self._entries[name] for name in self.names()])
+
+    def _discover(self) -> None:
+        if self._package is None:
+            return
+        package, self._package = importlib.import_module(self._package), None
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{package.__name__}.{module.name}")

@@ -1,0 +1,237 @@
+"""Tables of results: means over seeds, and their printed forms."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+from dassl.utils.results import RunResult
+
+# Runs of one table cell: (label of the method, shots) -> its seeds.
+Cells = Mapping[tuple[str, int], Sequence[RunResult]]
+# The shots of a method that sees no training image; its figure stands in every column.
+ANY_SHOTS = 0
+_MISSING = "-"
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class MeanStd:
+    """Mean over ``count`` runs with its population standard deviation (or half of the 95 % interval).
+
+    ``missing`` more runs exist but have no figure; the printed form then says so.
+    """
+
+    mean: float
+    std: float
+    count: int
+    missing: int = 0
+
+    def show(self, plus_minus: str) -> str:
+        """The figures with two decimals around the sign ``plus_minus``."""
+        gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
+        return f"{self.mean:.2f} {plus_minus} {self.std:.2f}{gap}"
+
+
+Cell = str | int | float | MeanStd | None
+
+
+def mean_std(values: Iterable[float | None], *, ci95: bool = False) -> MeanStd | None:
+    """Mean and spread of ``values``; None and NaN count as missing, and None comes back if all are.
+
+    Args:
+        ci95: give 1.96 * std / sqrt(n) in place of the population standard deviation.
+    """
+    entries = list(values)
+    known = [value for value in entries if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    mean = _add(known) / len(known)
+    std = math.sqrt(_add((value - mean) ** 2 for value in known) / len(known))
+    spread = 1.96 * std / math.sqrt(len(known)) if ci95 else std
+    return MeanStd(mean, spread, len(known), len(entries) - len(known))
+
+
+def _add(values: Iterable[float]) -> float:
+    # One after the other, as NumPy adds a few numbers: newer Pythons' sum() and math.fsum differ in the last bit,
+    # and a figure half-way between two decimals would be rounded differently from the original parser.
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def task_means(runs: Sequence[Mapping[K, float | None]], *, ci95: bool = False) -> dict[K, MeanStd | None]:
+    """Mean and spread of each task over ``runs``, each of which maps tasks to figures; a task may be in some only."""
+    tasks = dict.fromkeys(task for run in runs for task in run)
+    return {task: mean_std((run.get(task) for run in runs), ci95=ci95) for task in tasks}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of cells; a cell is a text, a number, a :class:`MeanStd` or None (nothing known)."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            assert len(row) == len(self.header), f"{len(row)} cells under {len(self.header)} headings"
+
+    def render(self, form: str) -> str:
+        """The table as ``form``, one of FORMATS, ending in a newline."""
+        if form not in FORMATS:
+            raise ValueError(f"table format {form!r}; choose one of {', '.join(FORMATS)}")
+        return FORMATS[form](self)
+
+    def text(self) -> str:
+        """Columns padded with spaces, for a terminal."""
+        return self._padded(lambda cell: _plain(cell, "+-"), "  ", rule=lambda width, right: "-" * width)
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown."""
+
+        def rule(width: int, right: bool) -> str:
+            return "-" * (width - 1) + (":" if right else "-")
+
+        body = self._padded(lambda cell: _plain(cell, "±").replace("|", "\\|"), " | ", rule=rule, least=3)
+        return "".join(f"| {line} |\n" for line in body.splitlines())
+
+    def csv(self) -> str:
+        """Comma-separated values with full precision; a mean with its spread makes three columns: mean, std, runs."""
+        split = [any(isinstance(row[i], MeanStd) for row in self.rows) for i in range(len(self.header))]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        names = [
+            [f"{name} mean", f"{name} std", f"{name} runs"] if s else [name]
+            for name, s in zip(self.header, split, strict=True)
+        ]
+        writer.writerow(chain.from_iterable(names))
+        for row in self.rows:
+            writer.writerow(chain.from_iterable(_csv_fields(cell, s) for cell, s in zip(row, split, strict=True)))
+        return out.getvalue()
+
+    def latex(self) -> str:
+        r"""A tabular environment with the rules of the booktabs package (``\usepackage{booktabs}``)."""
+        columns = "".join("r" if right else "l" for right in self._right_aligned())
+        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.header, *self.rows)]
+        parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+        return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def _right_aligned(self) -> list[bool]:
+        """Per column: whether it holds figures only."""
+        return [not any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.header))]
+
+    def _padded(
+        self, show: Callable[[Cell], str], gap: str, *, rule: Callable[[int, bool], str], least: int = 1
+    ) -> str:
+        lines = [[show(cell) for cell in row] for row in (self.header, *self.rows)]
+        right = self._right_aligned()
+        widths = [max(least, *map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, [rule(width, r) for width, r in zip(widths, right, strict=True)])
+        padded = [
+            gap.join(
+                text.rjust(width) if r else text.ljust(width)
+                for text, width, r in zip(line, widths, right, strict=True)
+            )
+            for line in lines
+        ]
+        return "".join(line.rstrip() + "\n" for line in padded)
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "text": Table.text,
+    "markdown": Table.markdown,
+    "csv": Table.csv,
+    "latex": Table.latex,
+}
+
+
+def summarise(runs: Iterable[tuple[str, RunResult]]) -> dict[tuple[str, int], list[RunResult]]:
+    """Sort labelled runs into table cells, keeping the order in which labels appear.
+
+    Zero-shot runs go under ANY_SHOTS, whatever their configuration says: they use no training image.
+    """
+    cells: dict[tuple[str, int], list[RunResult]] = {}
+    for label, run in runs:
+        shots = ANY_SHOTS if run.trainer.startswith("Zeroshot") else run.shots
+        cells.setdefault((label, shots), []).append(run)
+    return cells
+
+
+def method_table(cells: Cells, *, ci95: bool = False) -> Table:
+    """One row per method, one column per number of shots: the mean over tasks, its mean and spread over seeds."""
+    columns = shot_columns(cells)
+    rows = [
+        [label, *(mean_std((run.metric for run in _runs(cells, label, shots)), ci95=ci95) for shots in columns)]
+        for label in labels(cells)
+    ]
+    return Table(["method", *map(_shots_heading, columns)], rows)
+
+
+def task_table(cells: Cells, shots: int, *, ci95: bool = False) -> Table:
+    """One row per method, one column per task and one for their average, all at the given number of ``shots``."""
+    by_label = {label: _runs(cells, label, shots) for label in labels(cells)}
+    means = {
+        label: task_means([{task.name: task.metric for task in run.tasks} for run in runs], ci95=ci95)
+        for label, runs in by_label.items()
+    }
+    tasks = list(dict.fromkeys(task for each in means.values() for task in each))
+    rows = [
+        [label, *map(means[label].get, tasks), mean_std((run.metric for run in runs), ci95=ci95)]
+        for label, runs in by_label.items()
+    ]
+    return Table(["method", *tasks, "average"], rows)
+
+
+def labels(cells: Cells) -> list[str]:
+    """The methods of a table in the order in which they first appear."""
+    return list(dict.fromkeys(label for label, _ in cells))
+
+
+def shot_columns(cells: Cells) -> list[int]:
+    """The numbers of shots of a table, in rising order, "all images" (-1) last; ANY_SHOTS only if nothing else is."""
+    found = {shots for _, shots in cells} - {ANY_SHOTS}
+    return sorted(found, key=lambda shots: (shots < 0, shots)) or [ANY_SHOTS]
+
+
+def _runs(cells: Cells, label: str, shots: int) -> Sequence[RunResult]:
+    return cells.get((label, shots)) or cells.get((label, ANY_SHOTS), ())
+
+
+def _shots_heading(shots: int) -> str:
+    if shots == ANY_SHOTS:
+        return "no shots"
+    return "all images" if shots < 0 else f"{shots} shot{'s' if shots > 1 else ''}"
+
+
+def _plain(cell: Cell, plus_minus: str) -> str:
+    if cell is None:
+        return _MISSING
+    if isinstance(cell, MeanStd):
+        return cell.show(plus_minus)
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
+
+
+def _csv_fields(cell: Cell, split: bool) -> list[Cell]:
+    if isinstance(cell, MeanStd):
+        return [cell.mean, cell.std, cell.count]
+    return [cell, None, None] if split else [cell]
+
+
+_LATEX_SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def _latex(cell: Cell) -> str:
+    if isinstance(cell, MeanStd):
+        return cell.show(r"$\pm$")
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in _plain(cell, ""))

@@ -1,0 +1,46 @@
+"""Seeds, versions and the machine a run is on."""
+
+import hashlib
+import platform
+import random
+from importlib import metadata
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "scikit-learn")
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, numpy and torch on all devices. What must be reproducible draws from keyed generators anyway."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def derived_seed(*key: object) -> int:
+    """A 63-bit seed that depends on every part of the key and on nothing else."""
+    text = "\x1f".join(map(str, key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can shift a number."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def device_name(device: object) -> str:
+    """Name of a torch device for people, e.g. "NVIDIA H100" or "cpu, 2 threads"."""
+    import torch
+
+    if getattr(device, "type", "") == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}), {torch.get_num_threads()} threads"

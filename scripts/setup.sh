@@ -1,0 +1,220 @@
+#!/usr/bin/env bash
+# Makes or updates the virtual environment .venv of this checkout from requirements.txt; does nothing when it is up to date.
+#
+#   bash scripts/setup.sh
+#
+# PYTHON=...         the interpreter to use; otherwise the first suitable one of python3.12, python3.11, ...
+# SETUP_FREE_GB=...  free disk space to ask for before an install, in GB
+#
+# Exit codes: 0 ready, 2 something that the user can put right (said in one line).
+set -euo pipefail
+
+root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="$root/.venv"
+requirements="$root/requirements.txt"
+state="$venv/.setup-state" # "installing", later the fingerprint of what was installed
+scratch="$venv/.setup-tmp" # pip unpacks here: /tmp is often too small for torch
+log="$venv/setup.log"
+newest_minor=14 # the newest 3.x that the pinned packages support
+unset PYTHONHOME PYTHONPATH # they would mix foreign packages into the environment
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+die() {
+    say "$@"
+    exit 2
+}
+
+# Prints "MAJOR MINOR yes|no" for an interpreter (yes: it can make virtual environments); fails where it cannot be run.
+# The code must be readable for Python 2 as well.
+probe() {
+    "$1" -c '
+import sys
+try:
+    import ensurepip, venv
+    able = "yes"
+except ImportError:
+    able = "no"
+print("%d %d %s" % (sys.version_info[0], sys.version_info[1], able))' 2>/dev/null
+}
+
+# Sets `python` to the first suitable interpreter, or says what is wrong with those that were found.
+find_python() {
+    local name major minor able seen="" unable="" range="3.10 to 3.$newest_minor"
+    local names=(python3.12 python3.11 python3.10 python3.13 python3.14 python3 python)
+    [ -z "${PYTHON:-}" ] || names=("$PYTHON")
+    for name in "${names[@]}"; do
+        read -r major minor able < <(probe "$name") || continue
+        if [ "$major" != 3 ] || [ "$minor" -lt 10 ] || [ "$minor" -gt "$newest_minor" ]; then
+            seen="${seen:+$seen, }$name is $major.$minor"
+        elif [ "$able" = no ]; then
+            unable="${unable:-$major.$minor}"
+        else
+            python="$name"
+            return
+        fi
+    done
+    if [ -n "$unable" ]; then
+        die "Python $unable cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python$unable-venv) and start again"
+    elif [ -n "$seen" ]; then
+        die "Python $range is needed, but $seen: install a suitable one, or name it with PYTHON=/path/to/python3"
+    elif [ -n "${PYTHON:-}" ]; then
+        die "PYTHON=$PYTHON cannot be run: give the path of a Python $range"
+    fi
+    die "no Python found: install Python $range, or name it with PYTHON=/path/to/python3"
+}
+
+# Prints the version of the environment's interpreter and the digest of the requirements.
+fingerprint() {
+    "$venv/bin/python" -I -c '
+import hashlib, pathlib, sys
+print("%d.%d" % sys.version_info[:2], hashlib.sha256(pathlib.Path(sys.argv[1]).read_bytes()).hexdigest())
+' "$requirements" 2>/dev/null
+}
+
+# True if the environment's interpreter is of the version that the user asked for with PYTHON.
+right_version() {
+    local major minor
+    [ -n "${PYTHON:-}" ] || return 0
+    read -r major minor _ < <(probe "$PYTHON") && [ "$(fingerprint | cut -d ' ' -f 1)" = "$major.$minor" ]
+}
+
+up_to_date() {
+    [ -f "$state" ] && [ "$(cat "$state")" = "$(fingerprint)" ] && right_version
+}
+
+# Waits until no other set-up works on this checkout. The lock lies on descriptor 9 and ends with this process.
+lock() {
+    exec 9<"$requirements"
+    "$python" -I -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("setup: another set-up of this checkout is running, waiting for it", file=sys.stderr, flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)
+except OSError:
+    pass  # a file system without locks
+'
+}
+
+# True if what lies in .venv can be brought up to date without starting over.
+usable() {
+    [ -f "$venv/pyvenv.cfg" ] && [ "$(cat "$state" 2>/dev/null)" != installing ] &&
+        "$venv/bin/python" -I -m pip --version >/dev/null 2>&1 && right_version
+}
+
+# Refuses to replace a .venv that is something else.
+check_ours() {
+    [ ! -d "$venv" ] || [ -f "$venv/pyvenv.cfg" ] || [ -f "$state" ] || [ -z "$(ls -A "$venv")" ] ||
+        die "$venv exists but is no virtual environment: move it away and start again"
+}
+
+# Asks for room for the unpacked packages (5.2 GB) and the downloaded ones (2.7 GB); on Linux torch brings its CUDA
+# libraries along. What .venv holds already counts as room. Where it is tight, pip keeps no copy of the downloads.
+check_disk() {
+    local need="${SETUP_FREE_GB:-}" free have=0
+    if [ -z "$need" ]; then
+        if [ "$(uname -s)" = Linux ]; then need=9; else need=3; fi
+        [ ! -d "$venv" ] || have=$(($(du -sk "$venv" | cut -f 1) / 1048576))
+        need=$((need > have + 1 ? need - have : 1))
+    fi
+    free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "$free" -ge "$need" ] ||
+        die "only $free GB free on the disk of $root, the set-up needs $need GB: make room and start again (SETUP_FREE_GB=N asks for less)"
+    [ "$free" -ge $((need + 3)) ] || export PIP_NO_CACHE_DIR=1
+}
+
+# Shows pip's output as a few lines: large downloads, the phases, and a sign of life every 20 seconds.
+show_progress() {
+    local line="" code phase="finding packages" beat=(-t 20)
+    [ "${BASH_VERSINFO[0]}" -ge 4 ] || beat=(-d $'\n') # older ones report a time-out like the end of the output
+    while true; do
+        code=0
+        IFS= read -r "${beat[@]}" line || code=$?
+        if [ "$code" -gt 128 ]; then
+            say "${SECONDS} s: $phase, .venv holds $(du -sm "$venv" 2>/dev/null | cut -f 1) MB"
+            continue
+        fi
+        [ "$code" -eq 0 ] || return 0
+        case "$line" in
+        Collecting*) phase="finding and downloading packages (now ${line#Collecting })" ;;
+        *Downloading*" MB)"* | *"Using cached"*" MB)"*) announce_large "$line" ;;
+        "Installing collected"*) phase="unpacking packages" && say "${SECONDS} s: unpacking" ;;
+        esac
+    done
+}
+
+# Prints the download lines of 100 MB and more.
+announce_large() {
+    local name="${1##*/}" size="${1##*(}"
+    name="${name##* Downloading }" name="${name##* Using cached }"
+    size="${size%%[. ]*}"
+    [ "$size" -lt 100 ] || say "${SECONDS} s: ${name%%-*} ($size MB)"
+}
+
+# Says in one line why pip failed.
+explain() {
+    local why
+    if grep -qiE 'no space left|disk quota exceeded|errno 28\b' "$log"; then
+        why="the disk is full: make room and start again"
+    elif grep -qiE 'certificate_verify|certificate verify|sslerror' "$log"; then
+        why="the package index does not pass the certificate check: set PIP_CERT or check proxy and clock"
+    elif grep -qiE 'connection broken|newconnection|failed to establish|name resolution|name or service|timed out|max retries|proxyerror' "$log"; then
+        why="the package index cannot be reached: check the network, a proxy, or PIP_INDEX_URL, and start again"
+    elif grep -q 'No matching distribution' "$log"; then
+        why="the package index has no $(sed -n 's/.*No matching distribution found for //p' "$log" | tail -n 1) for this machine and Python"
+    elif grep -qi 'permission denied' "$log"; then
+        why="no permission to write $venv"
+    else
+        why="$(grep -i error "$log" | tail -n 1 || true)"
+        why="pip stopped: ${why:-perhaps the memory was too small}"
+    fi
+    die "$why (everything that pip said: $log)"
+}
+
+make_environment() {
+    local output
+    say "making $venv with $("$python" -V 2>&1): on Linux about 3 GB to download, 5 GB on the disk, 2 to 5 minutes"
+    output="$("$python" -m venv --clear "$venv" 2>&1)" ||
+        die "making the virtual environment failed: ${output##*$'\n'}"
+}
+
+# Runs when the set-up ends early. An environment that pip had not begun to change keeps its state, any other one will
+# be made anew.
+abandon() {
+    rm -rf "$scratch"
+    if ! grep -q '^Installing collected' "$log"; then printf '%s\n' "$before" >"$state"; fi
+}
+
+install_packages() {
+    local output
+    before="$(cat "$state" 2>/dev/null || true)"
+    : >"$log"
+    trap abandon EXIT
+    printf 'installing\n' >"$state"
+    mkdir -p "$scratch"
+    say "installing the packages of requirements.txt (details in $log)"
+    if ! TMPDIR="$scratch" PIP_USER=0 PYTHONUNBUFFERED=1 "$venv/bin/python" -I -m pip install --no-input --disable-pip-version-check \
+        --progress-bar off -r "$requirements" 2>&1 | tee "$log" | show_progress; then
+        explain
+    fi
+    output="$("$venv/bin/python" -I -c 'import torch, torchvision' 2>&1)" || die "torch does not start: ${output##*$'\n'}"
+    rm -rf "$scratch"
+    fingerprint >"$state.new" && mv "$state.new" "$state"
+    trap - EXIT
+}
+
+main() {
+    if up_to_date; then return; fi
+    find_python
+    lock
+    if up_to_date; then return; fi
+    check_ours
+    check_disk
+    usable || make_environment
+    install_packages
+    say "ready after $SECONDS s ($(du -sm "$venv" | cut -f 1) MB in .venv)"
+}
+
+main

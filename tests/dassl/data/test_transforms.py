@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dassl.data.images import read_image
+from dassl.data.transforms import build_transform, is_random, key_number, keyed_transform, transform_id
+from dassl.utils.errors import UserError
+from tests.dassl.data.toy import golden_folder, write_image
+
+EVERYTHING = (
+    "gaussian_noise normalize cutout gaussian_blur randomgrayscale colorjitter randaugment random_flip "
+    "random_resized_crop"
+).split()
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return read_image(write_image(tmp_path / "picture.png", 4, (40, 30)))
+
+
+def test_recorded_test_transform(make_cfg):
+    folder = golden_folder("transforms")
+    facts, tensors = json.loads((folder / "transforms.json").read_text()), load_file(folder / "transforms.safetensors")
+    compared = 0
+    for entry in facts["images"]:
+        path = folder / entry["file"]
+        decoded = tensors[f"{path.name}.decoded"].numpy()
+        image = read_image(path)
+        if path.suffix == ".png":
+            assert (np.asarray(image) == decoded).all()
+        for size in (64, 224):
+            cfg = make_cfg(
+                INPUT__SIZE=(size, size), INPUT__PIXEL_MEAN=tuple(facts["mean"]), INPUT__PIXEL_STD=tuple(facts["std"])
+            )
+            got = build_transform(cfg, False)(Image.fromarray(decoded))
+            assert abs(got.double().sum().item() - entry[f"size{size}"]["sum"]) < 0.05
+            wanted = tensors.get(f"{path.name}.size{size}")
+            if wanted is not None:
+                torch.testing.assert_close(got, wanted.float(), rtol=0, atol=1e-5 if size == 64 else 2e-3)
+                compared += 1
+    assert compared >= 6
+
+
+def test_test_transform_by_hand(make_cfg, picture):
+    cfg = make_cfg(INPUT__SIZE=(16, 16), INPUT__PIXEL_MEAN=(0.1, 0.2, 0.3), INPUT__PIXEL_STD=(0.5, 0.6, 0.7))
+    small = picture.resize((21, 16), Image.Resampling.BICUBIC).crop((2, 0, 18, 16))
+    by_hand = (np.asarray(small) / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
+    got = build_transform(cfg, False)(picture)
+    torch.testing.assert_close(got, torch.tensor(by_hand).permute(2, 0, 1).float(), atol=1e-6, rtol=0)
+    cfg.INPUT.TRANSFORMS = ("random_flip",)
+    plain = build_transform(cfg, False)(picture)
+    torch.testing.assert_close(plain, torch.tensor(np.asarray(small) / 255).permute(2, 0, 1).float())
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_interpolations(make_cfg, picture, mode):
+    cfg = make_cfg(INPUT__INTERPOLATION=mode, INPUT__TRANSFORMS=())
+    resized = picture.resize((16, 16), getattr(Image.Resampling, mode.upper()))
+    got = build_transform(cfg, True)(picture)
+    assert (got.mul(255).round().byte().permute(1, 2, 0).numpy() == np.asarray(resized)).all()
+
+
+def test_the_order_is_fixed(make_cfg):
+    kinds = [type(step).__name__ for step in build_transform(make_cfg(INPUT__TRANSFORMS=tuple(EVERYTHING)), True)]
+    assert kinds == [
+        "RandomResizedCrop", "RandomHorizontalFlip", "RandAugment", "ColorJitter", "RandomGrayscale", "RandomApply",
+        "ToFloat", "Cutout", "Normalize", "GaussianNoise",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*EVERYTHING, "random_crop", "center_crop"])
+def test_each_transform_runs_and_is_drawn_by_key(make_cfg, picture, name):
+    cfg = make_cfg(INPUT__TRANSFORMS=(name,), INPUT__GB_P=1.0, INPUT__CUTOUT_LEN=6)
+    transform = build_transform(cfg, True)
+    views = [keyed_transform(transform, picture, (1, view, "a.png")) for view in range(8)]
+    assert all(view.shape == (3, 16, 16) and view.isfinite().all() for view in views)
+    assert all(torch.equal(view, keyed_transform(transform, picture, (1, v, "a.png"))) for v, view in enumerate(views))
+    assert any(not torch.equal(views[0], view) for view in views) == is_random(cfg, True)
+
+
+def test_keys_leave_the_global_generator_alone(make_cfg, picture):
+    transform = build_transform(make_cfg(), True)
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    view = keyed_transform(transform, picture, (0, 0, "x"))
+    assert torch.equal(torch.rand(4), wanted)
+    assert torch.equal(view, keyed_transform(transform, picture, (0, 0, "x")))
+    others = [(1, 0, "x"), (0, 1, "x"), (0, 0, "y")]
+    assert all(not torch.equal(view, keyed_transform(transform, picture, key)) for key in others)
+    assert len({key_number(*key) for key in [*others, (0, 0, "x"), (11, 1, ""), (1, 11, "")]}) == 6
+
+
+def test_no_transform_trains_as_it_tests(make_cfg, picture):
+    cfg = make_cfg(INPUT__NO_TRANSFORM=True)
+    assert torch.equal(build_transform(cfg, True)(picture), build_transform(cfg, False)(picture))
+    assert not is_random(cfg, True)
+    assert is_random(make_cfg(), True)
+    assert not is_random(make_cfg(), False)
+
+
+def test_mistakes_get_one_line(make_cfg):
+    with pytest.raises(UserError, match="unknown transform 'random_flop'; did you mean random_flip"):
+        build_transform(make_cfg(INPUT__TRANSFORMS=("normalize", "random_flop")), False)
+    with pytest.raises(UserError, match="option is out of range"):
+        build_transform(make_cfg(INPUT__TRANSFORMS=("gaussian_blur",), INPUT__GB_K=4), True)
+
+
+def test_transform_id_sees_every_option(make_cfg):
+    base = transform_id(make_cfg(), True)
+    assert transform_id(make_cfg(), True) == base
+    changed = [
+        make_cfg(INPUT__SIZE=(17, 16)),
+        make_cfg(INPUT__RRCROP_SCALE=(0.5, 1.0)),
+        make_cfg(INPUT__PIXEL_STD=(1.0, 1.0, 1.0)),
+        make_cfg(INPUT__INTERPOLATION="nearest"),
+    ]
+    assert len({transform_id(cfg, True) for cfg in changed} | {base, transform_id(make_cfg(), False)}) == 6

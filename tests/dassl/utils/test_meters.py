@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dassl.utils.meters import AverageMeter, MetricMeter
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 50)), min_size=1, max_size=20))
+def test_average_is_the_weighted_mean(entries):
+    meter = AverageMeter()
+    for value, n in entries:
+        meter.update(value, n)
+    values, weights = zip(*entries, strict=True)
+    assert meter.val == values[-1]
+    assert meter.avg == pytest.approx(np.average(values, weights=weights), rel=1e-9, abs=1e-6)
+
+
+def test_exponential_average_starts_at_the_first_value():
+    meter = AverageMeter(ema=True)
+    meter.update(10.0, n=4)
+    assert meter.avg == 10.0
+    meter.update(20.0, n=4)
+    assert meter.avg == pytest.approx(11.0)
+    meter.reset()
+    assert (meter.val, meter.avg, meter.count) == (0.0, 0.0, 0)
+
+
+def test_metric_meter_line():
+    meter = MetricMeter()
+    meter.update({"loss": np.float32(0.5), "map": 50})
+    meter.update({"loss": 1.0, "map": 100})
+    assert str(meter) == "loss 1.0000 (0.7500)\tmap 100.0000 (75.0000)"
+    assert str(MetricMeter()) == ""

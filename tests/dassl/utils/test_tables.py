@@ -1,0 +1,126 @@
+import csv
+import io
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dassl.utils.tables import ANY_SHOTS, MeanStd, Table, mean_std, method_table, summarise, task_means, task_table
+from tests.dassl.utils.samples import make_result
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
+def test_mean_std_against_numpy_and_statistics(values):
+    figure = mean_std(values)
+    assert figure.mean == pytest.approx(statistics.fmean(values), abs=1e-9)
+    assert figure.std == pytest.approx(np.std(values), abs=1e-6)
+    assert figure.count == len(values) and figure.missing == 0
+    assert mean_std(values, ci95=True).std == pytest.approx(1.96 * np.std(values) / len(values) ** 0.5, abs=1e-6)
+
+
+@given(st.lists(st.integers(0, 10_000).map(lambda x: x / 100), min_size=1, max_size=7))
+def test_figures_are_rounded_as_numpy_rounds_them(values):
+    figure = mean_std(values)
+    assert f"{figure.mean:.2f} {figure.std:.2f}" == f"{np.mean(values):.2f} {np.std(values):.2f}"
+
+
+def test_mean_std_of_missing_values():
+    assert mean_std([]) is None and mean_std([None, float("nan")]) is None
+    assert mean_std([None, 50.0, 70.0, float("nan")]) == MeanStd(60.0, 10.0, 2, 2)
+
+
+def test_task_means_of_runs_with_different_tasks():
+    means = task_means([{"a": 10.0}, {"a": 30.0, "b": 5.0}, {"b": None}])
+    assert means == {"a": MeanStd(20.0, 10.0, 2, 1), "b": MeanStd(5.0, 0.0, 1, 2)}
+
+
+TABLE = Table(
+    ["method", "n", "4 shots"], [["a|b_c", 3, MeanStd(71.254, 0.5, 3)], ["100%", None, MeanStd(9.0, 0.0, 2, 1)]]
+)
+
+
+def test_text():
+    assert TABLE.render("text") == (
+        "method  n                4 shots\n"
+        "------  -  ---------------------\n"
+        "a|b_c   3          71.25 +- 0.50\n"
+        "100%    -  9.00 +- 0.00 (2 of 3)\n"
+    )
+
+
+def test_markdown():
+    assert TABLE.render("markdown") == (
+        "| method |   n |              4 shots |\n"
+        "| ------ | --: | -------------------: |\n"
+        "| a\\|b_c |   3 |         71.25 ± 0.50 |\n"
+        "| 100%   |   - | 9.00 ± 0.00 (2 of 3) |\n"
+    )
+
+
+def test_csv_keeps_full_precision():
+    rows = list(csv.reader(io.StringIO(TABLE.render("csv"))))
+    assert rows[0] == ["method", "n", "4 shots mean", "4 shots std", "4 shots runs"]
+    assert rows[1:] == [["a|b_c", "3", "71.254", "0.5", "3"], ["100%", "", "9.0", "0.0", "2"]]
+
+
+def test_latex():
+    assert TABLE.render("latex").splitlines() == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"method & n & 4 shots \\",
+        r"\midrule",
+        r"a|b\_c & 3 & 71.25 $\pm$ 0.50 \\",
+        r"100\% & - & 9.00 $\pm$ 0.00 (2 of 3) \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_unknown_format_names_the_choices():
+    with pytest.raises(ValueError, match="text, markdown, csv, latex"):
+        TABLE.render("html")
+
+
+@given(st.lists(st.tuples(st.text(), st.none() | st.floats(0, 100)), max_size=5))
+def test_csv_reads_back(rows):
+    clean = [(name.replace("\r", " ").replace("\n", " ").replace("\x00", ""), value) for name, value in rows]
+    read = list(csv.reader(io.StringIO(Table(["name", "value"], clean).render("csv"))))
+    assert [tuple(row) for row in read[1:]] == [(name, "" if value is None else str(value)) for name, value in clean]
+
+
+RUNS = [
+    ("ZS-CLIP", make_result((40.0, 60.0), metric=50.0, trainer="ZeroshotCLIP", shots=16)),
+    *[("SoftCPT", make_result((60.0 + s, 80.0), metric=70.0 + s / 2, shots=4, seed=s)) for s in (1, 3)],
+    ("SoftCPT", make_result((90.0, None), metric=90.0, shots=16)),
+    ("CoOp", make_result(shots=4, metric=None)),
+    ("CoOp", make_result(shots=4, metric=65.0)),
+]
+
+
+def test_method_table():
+    cells = summarise(RUNS)
+    assert set(cells) == {("ZS-CLIP", ANY_SHOTS), ("SoftCPT", 4), ("SoftCPT", 16), ("CoOp", 4)}
+    table = method_table(cells)
+    assert list(table.header) == ["method", "4 shots", "16 shots"]
+    assert table.rows == [
+        ["ZS-CLIP", MeanStd(50.0, 0.0, 1), MeanStd(50.0, 0.0, 1)],
+        ["SoftCPT", MeanStd(71.0, 0.5, 2), MeanStd(90.0, 0.0, 1)],
+        ["CoOp", MeanStd(65.0, 0.0, 1, 1), None],
+    ]
+    assert method_table(cells, ci95=True).rows[1][1].std == pytest.approx(1.96 * 0.5 / 2**0.5)
+
+
+def test_task_table():
+    table = task_table(summarise(RUNS), 4)
+    assert list(table.header) == ["method", "animal", "texture", "average"]
+    assert table.rows[0] == ["ZS-CLIP", MeanStd(40.0, 0.0, 1), MeanStd(60.0, 0.0, 1), MeanStd(50.0, 0.0, 1)]
+    assert table.rows[1] == ["SoftCPT", MeanStd(62.0, 1.0, 2), MeanStd(80.0, 0.0, 2), MeanStd(71.0, 0.5, 2)]
+    assert task_table(summarise(RUNS), 16).rows[2] == ["CoOp", None, None, None]
+
+
+def test_columns_of_special_shots():
+    assert method_table(summarise(RUNS[:1])).header == ["method", "no shots"]
+    runs = [("a", make_result(shots=shots)) for shots in (-1, 16, 1)]
+    assert method_table(summarise(runs)).header == ["method", "1 shot", "16 shots", "all images"]

@@ -1,0 +1,1 @@
+"""Replays recorded numbers of the original implementation: ``python -m tests.golden FOLDER``."""

@@ -1,0 +1,35 @@
+"""Replay every recorded case in a folder and say how far the numbers are apart."""
+
+import argparse
+import itertools
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.golden.engine import engine_cases
+from tests.golden.prompts import trainer_cases
+from tests.golden.report import run_case
+from tests.golden.subsets import sampling_cases
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line per case; returns 1 when one is out of tolerance or cannot be run, 2 when there is none."""
+    parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder with common/, softcpt/, hard/, ... as its README describes")
+    folder = parser.parse_args(argv).folder.absolute()
+    logging.getLogger().addHandler(logging.NullHandler())
+    failed = total = 0
+    for name, replay in itertools.chain(trainer_cases(folder), engine_cases(folder), sampling_cases(folder)):
+        passed, line = run_case(name, replay)
+        print(line, flush=True)
+        total, failed = total + 1, failed + (not passed)
+    print(f"{total - failed} of {total} cases agree")
+    if total == 0:
+        print(f"error: {folder} holds no recorded case", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

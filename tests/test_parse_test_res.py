@@ -1,0 +1,338 @@
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import parse_test_res
+from dassl.utils.results import SplitResult, TaskResult, write_results
+from tests.dassl.utils.samples import log_lines, make_result, result_lines, write_log
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = Path(os.environ.get("SOFTCPT_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "parse"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden folder")
+
+
+@pytest.fixture
+def parse(capsys, tmp_path, monkeypatch):
+    """Run the program in an empty folder; gives (exit status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        status = parse_test_res.main([str(each) for each in arguments])
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def seeds(folder, figures):
+    for seed, metric in enumerate(figures, 1):
+        write_log(Path(folder) / f"seed{seed}", log_lines(metric, (metric, 100 - metric)))
+
+
+# ---- golden
+
+
+@needs_golden
+def test_golden_text(parse, monkeypatch):
+    monkeypatch.chdir(GOLDEN)
+    assert parse("exp") == (0, (GOLDEN / "exp.plain.stdout.txt").read_text(), "")
+
+
+@needs_golden
+def test_golden_with_validation_blocks_differs_in_tasks_only(parse, monkeypatch):
+    monkeypatch.chdir(GOLDEN)
+    status, out, _ = parse("exp_val_blocks")
+    original = (GOLDEN / "exp_val_blocks.plain.stdout.txt").read_text()
+    cut = "per task results:"
+    assert status == 0 and out.split(cut)[0] == original.split(cut)[0]
+    final = {0: [], 1: [], 2: []}
+    for log in GOLDEN.glob("exp_val_blocks/*/log.txt"):
+        for task, value in re.findall(r"task: (\d).*metric: (.*)%", log.read_text().split("Finished training")[1]):
+            final[int(task)].append(float(value))
+    means = re.findall(r"\* (\d): (\S+)%", out.split(cut)[1])
+    assert means == [(str(task), f"{sum(values) / 3:.2f}") for task, values in final.items()]
+
+
+# ---- a folder of runs
+
+
+def test_plain_output(parse):
+    seeds("exp", (60, 70))
+    assert parse("exp") == (
+        0,
+        "Parsing files in exp\n"
+        "file: exp/seed1/log.txt. overall_metric: 60.00%. \n"
+        "file: exp/seed2/log.txt. overall_metric: 70.00%. \n"
+        "===\nSummary of directory: exp\n* overall_metric: 65.00% +- 5.00%\n===\n"
+        "===\nper task results:\n* 0: 65.00% +- 5.00%\n* 1: 35.00% +- 5.00%\n===\n",
+        "",
+    )
+
+
+def test_ci95(parse):
+    seeds("exp", (60, 70))
+    assert f"* overall_metric: 65.00% +- {1.96 * 5 / 2**0.5:.2f}%" in parse("exp", "--ci95")[1]
+
+
+def test_results_file_wins_over_the_log(parse, tmp_path):
+    seeds("exp", (10, 20))
+    write_results(tmp_path / "exp" / "seed1", make_result(metric=90.004))
+    _, out, _ = parse("exp")
+    assert "file: exp/seed1/results.json. overall_metric: 90.00%. \n" in out
+    assert "* overall_metric: 55.00% +- 35.00%" in out
+
+
+def test_figures_before_the_end_marker_do_not_count(parse):
+    write_log(Path("exp/seed1"), [*result_lines(10, (10, 10)), *log_lines(60, (50, 70))])
+    _, out, _ = parse("exp")
+    assert "* overall_metric: 60.00% +- 0.00%" in out
+    assert "* 0: 50.00% +- 0.00%\n* 1: 70.00% +- 0.00%\n" in out
+
+
+def test_last_figure_wins(parse):
+    write_log(Path("exp/seed1"), [*log_lines(60, (50, 70)), *result_lines(30, (30,))])
+    _, out, _ = parse("exp")
+    assert "* overall_metric: 30.00%" in out and "* 0: 30.00%" in out and "* 1:" not in out
+
+
+def test_log_of_a_run_that_was_started_again_and_cut_off(parse):
+    lines = [*log_lines(60), "epoch [1/50][1/2]\ttime 0.1 (0.1)", *result_lines(30)]
+    write_log(Path("exp/seed1"), lines)
+    assert parse("exp")[0] == 1
+
+
+def test_official_log(parse):
+    lines = [
+        "epoch [1/1] batch [1/1]",
+        "Finish training",
+        "=> result",
+        "* total: 9",
+        "* accuracy: 71.2%",
+        "* error: 28.8%",
+    ]
+    write_log(Path("exp/seed1"), lines)
+    assert "* accuracy: 71.20% +- 0.00%" in parse("exp", "--keyword", "accuracy")[1]
+    status, out, _ = parse("exp")
+    assert status == 1 and "it has accuracy, error, choose with --keyword" in out
+
+
+def test_log_of_an_evaluation(parse):
+    write_log(Path("exp/seed1"), ["Do evaluation on test set", *result_lines(42)])
+    status, out, _ = parse("exp")
+    assert status == 1 and "no end marker: the run did not finish; if it only evaluated, use --test-log" in out
+    assert "* overall_metric: 42.00%" in parse("exp", "--test-log")[1]
+
+
+def test_keyword_of_results(parse, tmp_path):
+    val = SplitResult(33.0, (TaskResult(0, "animal", 33.0, "mean_acc", 3, 3),))
+    write_results(tmp_path / "exp" / "seed1", make_result(val=val))
+    assert "* val: 33.00% +- 0.00%" in parse("exp", "--keyword", "val")[1]
+    status, out, _ = parse("exp", "--keyword", "accuracy")
+    assert status == 1 and "no key 'accuracy'; it has overall_metric, average, val" in out
+
+
+# ---- runs without a figure
+
+
+def test_every_unusable_run_is_named_with_the_reason(parse, tmp_path):
+    write_log(Path("exp/good"), log_lines(60))
+    write_log(Path("exp/cut"), ["epoch [1/50][1/2]", "epoch [1/50][2/2]"])
+    write_log(Path("exp/nan"), log_lines("nan"))
+    write_log(Path("exp/odd"), log_lines("1-2e"))
+    write_log(Path("exp/silent"), ["Finished training"])
+    Path("exp/empty").mkdir()
+    write_results(tmp_path / "exp" / "null", make_result(metric=None))
+    write_log(Path("exp/damaged"), log_lines(60))
+    Path("exp/damaged/results.json").write_text('{"format": 1, "mode": "tra')
+    Path("exp/.hidden").mkdir()
+    Path("exp/notes.md").write_text("")
+    status, out, _ = parse("exp")
+    assert status == 0 and "* overall_metric: 60.00% +- 0.00%" in out
+    reasons = dict(re.findall(r"^left out: (\S+) \((.*)\)$", out, re.M))
+    assert set(reasons) == {"cut", "nan", "odd", "silent", "empty", "null", "damaged"}
+    assert reasons["cut"] == "no end marker: the run did not finish"
+    assert reasons["nan"] == "its overall_metric is nan"
+    assert reasons["odd"] == "its overall_metric is 1-2e"
+    assert reasons["silent"].endswith("it has none at all")
+    assert reasons["empty"] == "it has neither results.json nor log.txt"
+    assert reasons["null"].startswith("its overall_metric could not be computed")
+    assert "results.json is not valid JSON" in reasons["damaged"]
+
+
+def test_all_left_out(parse):
+    write_log(Path("exp/seed1"), ["epoch [1/50][1/2]"])
+    status, out, error = parse("exp")
+    assert status == 1 and "left out: seed1 (" in out
+    assert error == "no result: every run in exp was left out\n"
+
+
+def test_task_without_a_figure_shows(parse):
+    write_log(Path("exp/seed1"), log_lines(60, (50, 70)))
+    write_log(Path("exp/seed2"), log_lines(40, (40, "nan")))
+    write_log(Path("exp/seed3"), log_lines(40, (30,)))
+    _, out, _ = parse("exp")
+    assert "* 0: 40.00% +- 8.16%\n* 1: 70.00% +- 0.00% (1 of 3 runs)\n" in out
+
+
+@pytest.mark.parametrize("make", [lambda: None, Path("exp").mkdir, lambda: Path("exp").write_text("")])
+def test_missing_or_empty_folder(parse, make):
+    make()
+    status, out, error = parse("exp")
+    assert (status, out) == (2, "") and error.startswith("exp ") and error.count("\n") == 1
+
+
+def test_folder_without_any_run(parse):
+    Path("exp/a/b").mkdir(parents=True)
+    status, out, error = parse("exp")
+    assert (status, out) == (2, "") and "exp has no run in it or below it" in error
+
+
+# ---- strange logs
+
+
+def test_crlf_and_junk(parse):
+    write_log(Path("exp/seed1"), log_lines(60, (60, 60)), newline="\r\n")
+    folder = Path("exp/seed2")
+    write_log(folder, [])
+    junk = bytes(range(256)) * 20
+    text = "\n".join(log_lines(70, (70, 70))).encode()
+    (folder / "log.txt").write_bytes(junk + b"\n" + text + b"\n" + junk)
+    status, out, _ = parse("exp")
+    assert status == 0 and "* overall_metric: 65.00% +- 5.00%" in out and "* 1: 65.00% +- 5.00%" in out
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.binary(max_size=200), st.binary(max_size=200), st.sampled_from(["log.txt", "results.json"]))
+def test_any_file_is_read_or_named(parse, before, after, name):
+    folder = Path("exp/seed1")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    (folder / name).write_bytes(before + b"\nFinished training\n" + after)
+    status, out, error = parse("exp")
+    assert status == 1 and out.count("left out: seed1 (") == 1 and error.count("\n") == 1
+
+
+# ---- experiments, single runs and trees
+
+
+def test_experiments(parse):
+    seeds("all/a", (60, 70))
+    seeds("all/b", (80, 90))
+    write_log(Path("all/c/seed1"), ["epoch [1/50][1/2]"])
+    Path("all/d").mkdir()
+    status, out, _ = parse("all", "--multi-exp")
+    assert status == 0
+    assert "Summary of directory: all/a\n* overall_metric: 65.00% +- 5.00%" in out
+    assert "left out: all/c (no run with a usable figure)\nleft out: all/d (" in out
+    assert out.endswith("Average performance\n* overall_metric: 75.00%\n")
+
+
+def test_experiments_in_the_wrong_folder(parse):
+    seeds("exp", (60, 70))
+    status, out, error = parse("exp", "--multi-exp")
+    assert (status, out) == (2, "") and "exp holds runs itself" in error
+
+
+def test_experiments_all_left_out(parse):
+    write_log(Path("all/c/seed1"), ["epoch [1/50][1/2]"])
+    status, out, _ = parse("all", "--multi-exp")
+    assert status == 1 and "Average" not in out
+
+
+def test_single_run(parse, tmp_path):
+    write_results(tmp_path / "seed1", make_result((60.0, None)))
+    status, out, _ = parse("seed1")
+    assert status == 0
+    assert out == "file: seed1/results.json. overall_metric: 70.00%. \n* 0 (animal): 60.00%\n* 1 (texture): -\n"
+    write_log(Path("seed2"), ["epoch [1/50][1/2]"])
+    assert parse("seed2")[:2] == (1, "left out: seed2 (no end marker: the run did not finish)\n")
+
+
+def make_tree(tmp_path):
+    for seed, metric in enumerate((60.0, 70.0), 1):
+        write_results(tmp_path / f"out/MTCoOp/4shots/seed{seed}", make_result((metric, 50.0), metric=metric))
+    write_results(tmp_path / "out/ZeroshotCLIP/seed1", make_result((40.0, 40.0), metric=40.0))
+    (tmp_path / "out/MTCoOp/4shots/seed3/prompt_gen").mkdir(parents=True)
+    (tmp_path / "out/.cache/seed1").mkdir(parents=True)
+
+
+def test_tree(parse, tmp_path):
+    make_tree(tmp_path)
+    status, out, _ = parse("out")
+    assert status == 0
+    assert out.splitlines() == [
+        "folder         runs  left out  overall_metric",
+        "-------------  ----  --------  --------------",
+        "MTCoOp/4shots     2         1   65.00 +- 5.00",
+        "ZeroshotCLIP      1         0   40.00 +- 0.00",
+        "left out: MTCoOp/4shots/seed3 (it has neither results.json nor log.txt)",
+    ]
+
+
+def test_tree_per_task_as_csv(parse, tmp_path):
+    make_tree(tmp_path)
+    status, out, error = parse("out", "--format", "csv", "--per-task")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and error.startswith("left out: MTCoOp/4shots/seed3")
+    assert [(row["folder"], row["animal mean"], row["animal std"], row["texture mean"]) for row in rows] == [
+        ("MTCoOp/4shots", "65.0", "5.0", "50.0"),
+        ("ZeroshotCLIP", "40.0", "0.0", "40.0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("markdown", "| folder "), ("latex", r"\begin{tabular}"), ("text", "folder ")]
+)
+def test_format_of_one_group(parse, form, start):
+    seeds("exp", (60, 70))
+    status, out, _ = parse("exp", "--format", form)
+    assert status == 0 and out.startswith(start) and re.search(r"^\W*exp\b.* 65\.00 (\+-|±|\$\\pm\$) 5\.00", out, re.M)
+
+
+def test_tree_all_left_out(parse):
+    Path("out/a/seed1").mkdir(parents=True)
+    status, out, error = parse("out")
+    assert status == 1 and "left out: a/seed1" in out and "every run in out was left out" in error
+
+
+def test_tree_with_a_link_to_itself(parse):
+    seeds("out/a", (60, 70))
+    Path("out/a/loop").symlink_to(Path("out").resolve())
+    status, out, _ = parse("out")
+    assert status == 0 and len(re.findall("65.00", out)) == 1
+
+
+# ---- the command
+
+
+def test_starts_without_heavy_imports():
+    code = (
+        "import json, sys; sys.argv = ['parse_test_res.py', '--help']; import parse_test_res\n"
+        "try: parse_test_res.main()\n"
+        "except SystemExit: print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    modules = json.loads(done.stdout.splitlines()[-1])
+    assert not {"torch", "numpy", "yacs", "matplotlib", "tqdm"} & set(modules)
+    assert all(option in done.stdout for option in ("--ci95", "--multi-exp", "--test-log", "--keyword", "--per-task"))
+
+
+def test_as_a_program(tmp_path):
+    folder = tmp_path / "exp" / "seed1"
+    write_results(folder, make_result())
+    command = [sys.executable, REPOSITORY / "parse_test_res.py", tmp_path / "exp", "--format", "markdown"]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only)
+    assert done.returncode == 0 and "70.00 \\xb1 0.00" in done.stdout
+    command[2] = tmp_path / "nowhere"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == f"{tmp_path / 'nowhere'} does not exist\n"

@@ -1,0 +1,134 @@
+"""Train or evaluate one run: flags and files make a config, the config makes a trainer."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from clip.errors import BackboneError
+from dassl.config import get_cfg_default, merge_cfg
+from dassl.engine.run import run
+from dassl.utils.errors import UserError
+from dassl.utils.logger import setup_logger
+from dassl.utils.tools import CHECKOUT
+
+_EPILOG = """\
+order: defaults, --dataset-config-file, --config-file, flags, KEY VALUE pairs; later ones win.
+All keys with their meaning and default: docs/config.md.
+
+example: train on the embedded suite, 4 shots
+  python train.py --trainer MTCoOp --dataset-config-file configs/datasets/demo6.yaml \\
+    --config-file configs/trainers/MTCoOp/demo.yaml --output-dir output/first --seed 1 DATASET.NUM_SHOTS 4
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="train.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
+    add("--output-dir", default="", metavar="DIR", help="folder of this run (OUTPUT_DIR)")
+    add(
+        "--resume",
+        default="",
+        metavar="DIR",
+        help="go on from the newest checkpoint in this folder; a cut-off run in --output-dir goes on anyway",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=None,
+        help="seed of everything random, 0 or more; without it one is drawn and logged",
+    )
+    add("--transforms", nargs="+", default=[], metavar="NAME", help="training transforms (INPUT.TRANSFORMS)")
+    add("--config-file", default="", metavar="YAML", help="config of the method")
+    add("--dataset-config-file", default="", metavar="YAML", help="config of the data set or suite")
+    add("--trainer", default="", help="name of the method, e.g. MTCoOp (TRAINER.NAME)")
+    add("--backbone", default="", help="frozen model, e.g. RN50 (MODEL.BACKBONE.NAME)")
+    add("--head", default="", help="kept for old commands (MODEL.HEAD.NAME); no method here has a head")
+    add(
+        "--eval-only",
+        action="store_true",
+        help="only evaluate: the run in --model-dir, or a method that learns nothing",
+    )
+    add("--model-dir", default="", metavar="DIR", help="run folder whose learned tensors are evaluated")
+    add(
+        "--load-epoch",
+        type=int,
+        default=None,
+        metavar="N",
+        help="epoch to evaluate; default: best on val, else the last",
+    )
+    add("--no-train", action="store_true", help="build everything, check it, and stop")
+    add("--old-data-path", default="", help=argparse.SUPPRESS)
+    add("--new-data-path", default="", help=argparse.SUPPRESS)
+    add(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys, e.g. DATASET.NUM_SHOTS 16 OPTIM.LR 0.002",
+    )
+    return parser
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    """Defaults, files, flags and pairs -> a frozen config.
+
+    Raises:
+        UserError: one line per problem.
+    """
+    cfg = get_cfg_default()
+    files = [_find(name) for name in (args.dataset_config_file, args.config_file) if name]
+    merge_cfg(cfg, files=files, pairs=[*_flag_pairs(args), *args.opts])
+    cfg.freeze()
+    return cfg
+
+
+def _flag_pairs(args: argparse.Namespace) -> list[str]:
+    flags = {
+        "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": "" if args.seed is None else str(args.seed),
+        "INPUT.TRANSFORMS": ",".join(args.transforms),
+        "TRAINER.NAME": args.trainer,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "MODEL.HEAD.NAME": args.head,
+    }
+    return [part for key, value in flags.items() if value for part in (key, value)]
+
+
+def _find(name: str) -> Path:
+    """A config file named relative to the current folder, or else to the checkout."""
+    path = Path(name).expanduser()
+    inside = CHECKOUT / path
+    return inside if not path.exists() and inside.exists() else path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        setup_logger(None)
+        cfg = setup_cfg(args)
+        if args.old_data_path or args.new_data_path:
+            logging.getLogger(__name__).info(
+                "--old-data-path and --new-data-path are not needed: no file holds absolute paths"
+            )
+        run(cfg, eval_only=args.eval_only, model_dir=args.model_dir, load_epoch=args.load_epoch, no_train=args.no_train)
+    except (UserError, BackboneError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

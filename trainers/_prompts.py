@@ -1,0 +1,88 @@
+"""Prompts: text around names with context vectors in front, in the middle or behind."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clip.text import PromptLayout, TextEncoder, prompt_layout
+from dassl.config import Key, at_least
+from dassl.utils.errors import UserError
+from dassl.utils.tools import derived_seed
+
+CTX_STD = 0.02
+POSITIONS = ("end", "middle", "front")
+
+
+def context_keys(prefix: str, *, n_ctx: int, what: str) -> tuple[Key, ...]:
+    """The four config keys of one kind of prompt; ``prefix`` is e.g. "TRAINER.MTCOOP.TASK_"."""
+    return (
+        Key(f"{prefix}N_CTX", n_ctx, f"context vectors of {what}", check=at_least(0)),
+        Key(f"{prefix}CSC", False, f"own context for each one in {what}"),
+        Key(f"{prefix}CTX_INIT", "", f"words that the context of {what} starts from"),
+        Key(f"{prefix}TOKEN_POSITION", "end", f"where the name stands in {what}", POSITIONS),
+    )
+
+
+def normal_parameter(shape: Sequence[int], *, seed: int, name: str) -> nn.Parameter:
+    """A tensor drawn from N(0, 0.02^2); the draw depends on the seed and the name only, not on what ran before."""
+    generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
+    return nn.Parameter(torch.randn(*shape, generator=generator) * CTX_STD)
+
+
+def check_phrase(phrase: str, n_ctx: int, key: str) -> None:
+    """Refuse a phrase whose words do not match the number of context vectors."""
+    words = len(phrase.replace("_", " ").split())
+    if phrase and words != n_ctx:
+        raise UserError(
+            f"{key} {phrase!r} has {words} words but the context has {n_ctx} vectors; set the N_CTX key to {words}"
+        )
+
+
+class ContextPrompts(nn.Module):
+    """N prompts around N names, with learned context of their own or with context that comes from outside.
+
+    Args:
+        encoder: the frozen text encoder (kept by the caller, not a part of this module).
+        names: the N names ("_" counts as a space).
+        n_ctx: M, number of context vectors.
+        position: "end", "middle" or "front", where the name stands.
+        phrase: words that the context starts from; every group starts from the same words.
+        groups: number of learned contexts: 0 none (from outside), 1 shared by all names, N one per name.
+        seed, key: what the random start depends on.
+
+    The learned tensor ``ctx`` has shape (M, D) when it is shared, (N, M, D) otherwise.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        names: Sequence[str],
+        *,
+        n_ctx: int,
+        position: str = "end",
+        phrase: str = "",
+        groups: int = 0,
+        seed: int = 0,
+        key: str = "ctx",
+    ) -> None:
+        super().__init__()
+        self.layout: PromptLayout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
+        self.ctx: nn.Parameter | None = None
+        if groups and n_ctx:
+            width = encoder.token_embedding.embedding_dim
+            shape = (n_ctx, width) if groups == 1 else (groups, n_ctx, width)
+            self.ctx = normal_parameter(shape, seed=seed, name=key)
+            if phrase:
+                self.ctx = nn.Parameter(encoder.phrase_vectors(phrase).float().expand(shape).clone())
+
+    def forward(self, encoder: TextEncoder, contexts: Tensor | None = None, group: Tensor | None = None) -> Tensor:
+        """Text features (N, F), not normalised.
+
+        Args:
+            contexts: (G, M, D) from outside; None: the learned context.
+            group: (N,) context of each name; None when there is one context, or one per name.
+        """
+        if contexts is None and self.ctx is not None:
+            contexts = self.ctx if self.ctx.dim() == 3 else self.ctx[None]
+        return encoder(self.layout, contexts, group)

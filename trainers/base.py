@@ -1,0 +1,166 @@
+"""What all prompt tuners share: frozen CLIP, masked loss, evaluation with the class names encoded once."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from yacs.config import CfgNode
+
+import clip
+from dassl.data.datum import Task
+from dassl.engine import TrainerX
+from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def flat_classnames(tasks: Sequence[Task]) -> list[str]:
+    """Class names of all tasks, in task order (the C columns of the logits)."""
+    return [name for task in tasks for name in task.classnames]
+
+
+def task_of_class(tasks: Sequence[Task]) -> Tensor:
+    """(C,) task of each column."""
+    sizes = torch.tensor([len(task.classnames) for task in tasks])
+    return torch.repeat_interleave(torch.arange(len(tasks)), sizes)
+
+
+def class_offsets(tasks: Sequence[Task]) -> Tensor:
+    """(T,) first column of each task."""
+    sizes = torch.tensor([len(task.classnames) for task in tasks])
+    return torch.cumsum(sizes, 0) - sizes
+
+
+class PromptTuner(TrainerX):
+    """A trainer whose model turns prompts into class features and scores images by cosine similarity.
+
+    A method sets ``section`` (its node below TRAINER) and implements ``build_prompts``, which returns an
+    ``nn.Module`` that gives the class features (C, F), and ``learned_modules``, what is registered under which name.
+    """
+
+    section = ""
+
+    @property
+    def options(self) -> CfgNode:
+        """The method's own config node."""
+        return self.cfg.TRAINER[self.section]
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        """Precision of the frozen encoders."""
+        return self.backbone.precision
+
+    def backbone_identity(self) -> tuple[str, str, str]:
+        """Name, digest and precision of the frozen CLIP."""
+        return self.backbone.name, self.backbone.digest, self.backbone.precision
+
+    def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
+        """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
+        raise NotImplementedError
+
+    def learned_modules(self) -> dict[str, nn.Module]:
+        """Modules with learned tensors, by the name of their checkpoint folder."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        """Load the frozen backbone, build the prompts, the optimiser and the schedule."""
+        self.backbone = self._load_backbone()
+        self._use_features()
+        self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
+        self.offsets = class_offsets(self.dm.tasks).to(self.device)
+        self._class_features: Tensor | None = None
+        self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
+        modules = self.learned_modules()
+        if not modules:
+            return
+        optim = build_optimizer(self.model, self.cfg.OPTIM)
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM)
+        for name, module in modules.items():
+            self.register_model(name, module, optim, sched)
+        scaled = self.precision == "amp" and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
+        self._start_from(self.cfg.MODEL.INIT_WEIGHTS)
+        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
+        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
+
+    def _load_backbone(self) -> clip.Backbone:
+        name = self.cfg.MODEL.BACKBONE.NAME
+        if not name:
+            raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
+        weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
+        backbone, _ = clip.load(name, self.device, weights=weights, precision=precision)
+        size = tuple(self.cfg.INPUT.SIZE)
+        if size != (backbone.image_size,) * 2:
+            raise UserError(
+                f"INPUT.SIZE is {size} but {name} reads images of {backbone.image_size} x {backbone.image_size}"
+            )
+        _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
+        return backbone
+
+    def _use_features(self) -> None:
+        if self.cfg.DATALOADER.FEATURES == "on":
+            identity = f"{self.backbone.digest}-{self.backbone.precision}"
+            self.dm.attach_encoder(self.encode_images, identity)
+
+    def _start_from(self, folder: str) -> None:
+        if folder:
+            self.load_model(folder)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""
+        with torch.no_grad():
+            return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
+
+    def image_features(self, batch: dict[str, Any]) -> Tensor:
+        """(B, F) float32, not normalised: stored ones when the batch has them."""
+        if "feat" in batch:
+            return batch["feat"].to(self.device)
+        return self.encode_images(batch["img"])
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """(row, task, column) of the batch's entries on the device; ``column`` is the global class index."""
+        task = batch["task"].to(self.device)
+        return batch["row"].to(self.device), task, batch["label"].to(self.device) + self.offsets[task]
+
+    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """exp(logit_scale) times the cosine similarity, in float32. (B, F), (C, F) -> (B, C)."""
+        image = functional.normalize(image_features.float(), dim=-1)
+        text = functional.normalize(text_features.float(), dim=-1)
+        return self.backbone.logit_scale * image @ text.T
+
+    def kept_columns(self, column: Tensor) -> Tensor | None:
+        """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch."""
+        return None
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch and, when the step is logged, the training metric."""
+        row, task, column = self.parse_batch_train(batch)
+        kept = self.kept_columns(column)
+        logits = self.logits(self.image_features(batch), self.model(kept))
+        owner = self.task_of_class if kept is None else self.task_of_class[kept]
+        target = column if kept is None else torch.searchsorted(kept, column)
+        entries, columns = logits[row], task_columns(task, owner)
+        loss = task_cross_entropy(entries, target, columns, images=len(logits))
+        shown = {"map": micro_average_precision(entries.detach(), target, columns)} if self.printing else {}
+        return loss, shown
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """One step on a batch."""
+        loss, shown = self.loss(batch)
+        self.model_backward_and_update(loss)
+        return {"loss": loss.detach(), **shown}
+
+    def before_test(self) -> None:
+        """Encode the class names once for the whole evaluation."""
+        with torch.no_grad():
+            self._class_features = self.model()
+
+    def model_inference(self, batch: dict[str, Any]) -> Tensor:
+        """Logits (B, C) of a test batch."""
+        assert self._class_features is not None, "before_test() encodes the class names"
+        return self.logits(self.image_features(batch), self._class_features)

@@ -1,0 +1,220 @@
+"""SoftCPT (trainer MTCoOp): a meta network turns task names into the context of the class prompts.
+
+Ding et al., "Multi-task prompt tuning with soft context sharing for vision-language models", Neurocomputing 2024.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+import clip
+from clip.text import TextEncoder
+from dassl.config import PRECISIONS, Key, between
+from dassl.data.datum import Task
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.errors import UserError
+from dassl.utils.tools import derived_seed
+from trainers._prompts import ContextPrompts, check_phrase, context_keys, normal_parameter
+from trainers.base import PromptTuner, flat_classnames, task_of_class
+
+PG_TYPES = ("lin", "linmean", "lincls")
+# The original gives left-out classes the constant feature 1e-6 and adds it to the kept ones; kept for equal losses.
+SAMPLED_OFFSET = 1e-6
+
+
+class MetaNetwork(nn.Module):
+    """One matrix without bias that maps names' features to context vectors.
+
+    Args:
+        embed_dim: F. width: D. n_ctx: M.
+        kind: "lin" reads the task feature, or [class, task] side by side when there are class features;
+            "linmean" the mean of both; "lincls" the class feature alone.
+        with_classes: whether there are class features.
+    """
+
+    def __init__(self, embed_dim: int, width: int, *, n_ctx: int, kind: str, with_classes: bool, seed: int) -> None:
+        super().__init__()
+        self.kind, self.shape = kind, (n_ctx, width)
+        inputs = 2 * embed_dim if kind == "lin" and with_classes else embed_dim
+        self.proj = normal_parameter((inputs, n_ctx * width), seed=seed, name="prompt_gen.proj")
+
+    def forward(self, task_features: Tensor, class_features: Tensor | None = None) -> Tensor:
+        """Context vectors, one context per row: (G, F) and perhaps (G, F) -> (G, M, D)."""
+        feature = task_features
+        if class_features is not None and self.kind == "lin":
+            feature = torch.cat([class_features, task_features], dim=1)
+        elif class_features is not None and self.kind == "linmean":
+            feature = (class_features + task_features) / 2
+        elif self.kind == "lincls":
+            assert class_features is not None
+            feature = class_features
+        return (feature.float() @ self.proj).view(-1, *self.shape)
+
+
+class SoftContext(nn.Module):
+    """Names of tasks (and classes) -> features h_t (and g_c) -> contexts -> class features.
+
+    The frozen text encoder is used twice: for the prompts around the names, and for the class prompts that carry the
+    generated context. It is held outside the module tree, so that it is neither trained nor saved.
+    """
+
+    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
+        super().__init__()
+        self._encoder: tuple[TextEncoder] = (backbone.text,)
+        names, o = flat_classnames(tasks), options
+        self.register_buffer("_owner", task_of_class(tasks), persistent=False)
+        self.task_prompt_learner = ContextPrompts(
+            backbone.text,
+            [task.name for task in tasks],
+            n_ctx=o.TASK_N_CTX,
+            position=o.TASK_TOKEN_POSITION,
+            phrase=o.TASK_CTX_INIT,
+            groups=len(tasks) if o.TASK_CSC else 1,
+            seed=seed,
+            key="task_prompt_learner.ctx",
+        )
+        self.class_prompt_learner = None
+        if o.CSC:
+            self.class_prompt_learner = ContextPrompts(
+                backbone.text,
+                names,
+                n_ctx=o.CLASS_N_CTX,
+                position=o.CLASS_TOKEN_POSITION,
+                phrase=o.CLASS_CTX_INIT,
+                groups=len(names) if o.CLASS_CSC else 1,
+                seed=seed,
+                key="class_prompt_learner.ctx",
+            ).requires_grad_(not o.FREEZE_CLS_PROMPT)
+        self.prompt_gen = MetaNetwork(
+            backbone.embed_dim,
+            backbone.text_width,
+            n_ctx=o.N_CTX,
+            kind=o.PG_TYPE,
+            with_classes=o.CSC,
+            seed=seed,
+        )
+        self.prompts = ContextPrompts(backbone.text, names, n_ctx=o.N_CTX, position=o.TOKEN_POSITION, phrase=o.CTX_INIT)
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The frozen text encoder."""
+        return self._encoder[0]
+
+    def name_features(self) -> tuple[Tensor, Tensor | None]:
+        """Features of the task names (T, F) and, with CSC, of the class names (C, F); not normalised."""
+        tasks = self.task_prompt_learner(self.encoder)
+        classes = None if self.class_prompt_learner is None else self.class_prompt_learner(self.encoder)
+        return tasks, classes
+
+    def contexts(self) -> tuple[Tensor, Tensor]:
+        """Generated contexts (G, M, D) and the context of each class (C,): G is T, or C with class features."""
+        tasks, classes = self.name_features()
+        if classes is None:
+            return self.prompt_gen(tasks), self._owner
+        everyone = torch.arange(len(self._owner), device=self._owner.device)
+        return self.prompt_gen(tasks[self._owner], classes), everyone
+
+    def forward(self, columns: Tensor | None = None) -> Tensor:
+        """Class features (C, F), or (len(columns), F) of some classes; not normalised."""
+        contexts, group = self.contexts()
+        if columns is None:
+            return self.encoder(self.prompts.layout, contexts, group)
+        return self.encoder(self.prompts.layout.select(columns), contexts, group[columns]) + SAMPLED_OFFSET
+
+
+def sample_columns(column: Tensor, sizes: Sequence[int], rate: float, generator: torch.Generator) -> Tensor:
+    """Classes used by one training step: those of the batch and ceil(rate * rest) random others, task by task.
+
+    Args:
+        column: (E,) true columns of the batch.
+        sizes: number of classes of each task.
+
+    Returns:
+        Sorted columns.
+    """
+    positive = torch.zeros(sum(sizes), dtype=torch.bool)
+    positive[column.cpu()] = True
+    keep = positive.clone()
+    start = 0
+    for size in sizes:
+        rest = start + torch.nonzero(~positive[start : start + size]).flatten()
+        count = math.ceil(round(rate * len(rest), 9))
+        keep[rest[torch.randperm(len(rest), generator=generator)[:count]]] = True
+        start += size
+    return torch.nonzero(keep).flatten()
+
+
+@TRAINER_REGISTRY.register()
+class MTCoOp(PromptTuner):
+    """SoftCPT: soft sharing of context between the tasks of a suite.
+
+    Loss: cross-entropy of each image over the classes of its own task, mean over the batch.
+    ``RECIPE: released`` repeats the released code, whose one optimiser and one schedule were entered once per
+    sub-module and so stepped 3 times (4 with class prompts) per batch and per epoch.
+    """
+
+    section = "MTCOOP"
+    config_keys = (
+        Key("TRAINER.MTCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
+        *context_keys("TRAINER.MTCOOP.CLASS_", n_ctx=16, what="the prompts of class names"),
+        *context_keys("TRAINER.MTCOOP.TASK_", n_ctx=16, what="the prompts of task names"),
+        *context_keys("TRAINER.MTCOOP.", n_ctx=16, what="the final prompts"),
+        Key("TRAINER.MTCOOP.PG_TYPE", "lin", "what the meta network reads", PG_TYPES),
+        Key("TRAINER.MTCOOP.PG_RATIO", 1.0, "kept for old commands; the original never used it"),
+        Key("TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.0, "share of absent classes in a step; 0: all", check=between(0, 1)),
+        Key("TRAINER.MTCOOP.FREEZE_CLS_PROMPT", False, "do not train the prompts of class names"),
+        Key(
+            "TRAINER.MTCOOP.RECIPE",
+            "corrected",
+            "optimiser steps as configured, or as released",
+            ("corrected", "released"),
+        ),
+    )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse combinations that mean nothing."""
+        o = cfg.TRAINER.MTCOOP
+        if o.CLS_SAMPLE_RATE > 0 and not o.CSC:
+            raise UserError("TRAINER.MTCOOP.CLS_SAMPLE_RATE needs TRAINER.MTCOOP.CSC True; set one of the two")
+        if o.PG_TYPE == "lincls" and not o.CSC:
+            raise UserError("TRAINER.MTCOOP.PG_TYPE lincls reads class names and needs TRAINER.MTCOOP.CSC True")
+        if o.N_CTX < 1:
+            raise UserError("TRAINER.MTCOOP.N_CTX is 0, so there would be nothing to generate; use at least 1")
+        for kind in ("", "TASK_", "CLASS_"):
+            if kind != "CLASS_" or o.CSC:
+                check_phrase(o[f"{kind}CTX_INIT"], o[f"{kind}N_CTX"], f"TRAINER.MTCOOP.{kind}CTX_INIT")
+
+    def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SoftContext:
+        """The soft-context model."""
+        return SoftContext(backbone, tasks, self.options, seed=self.cfg.SEED)
+
+    def learned_modules(self) -> dict[str, nn.Module]:
+        """Folders of the original: task prompts, class prompts (with CSC) and the meta network."""
+        m = self.model
+        found = {
+            "class_prompt_learner": m.class_prompt_learner,
+            "task_prompt_learner": m.task_prompt_learner,
+            "prompt_gen": m.prompt_gen,
+        }
+        return {name: module for name, module in found.items() if module is not None and list(module.parameters())}
+
+    @property
+    def steps_per_batch(self) -> int:
+        """1, or the number of times that the released code entered its optimiser."""
+        if self.options.RECIPE == "corrected":
+            return 1
+        return 3 + int(self.options.CSC and not self.options.FREEZE_CLS_PROMPT)
+
+    schedule_steps_per_epoch = steps_per_batch
+
+    def kept_columns(self, column: Tensor) -> Tensor | None:
+        """Class sub-sampling; the draw depends on seed, epoch and batch only."""
+        rate = self.options.CLS_SAMPLE_RATE
+        if rate == 0:
+            return None
+        key = derived_seed("classes", self.cfg.SEED, self.epoch, self.batch_index)
+        sizes = [len(task.classnames) for task in self.dm.tasks]
+        return sample_columns(column, sizes, rate, torch.Generator().manual_seed(key)).to(self.device)

@@ -1,0 +1,104 @@
+"""Hard sharing (trainer MTCoOpHard): CoOp's context learned on all tasks of a suite at once."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+import clip
+from clip.text import TextEncoder
+from dassl.config import PRECISIONS, Key
+from dassl.data.datum import Task
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.errors import UserError
+from trainers._prompts import ContextPrompts, check_phrase, context_keys
+from trainers.base import PromptTuner, flat_classnames, task_of_class
+
+
+class SharedContext(nn.Module):
+    """One context for all classes, or one per class; ``ctx`` is (M, D) or (C, M, D)."""
+
+    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
+        super().__init__()
+        self.prompt_learner = _learner(backbone.text, flat_classnames(tasks), options, seed=seed)
+        self._encoder: tuple[TextEncoder] = (backbone.text,)
+
+    def forward(self, columns: Tensor | None = None) -> Tensor:
+        """Class features (C, F), not normalised."""
+        assert columns is None, "hard sharing has no class sub-sampling"
+        return self.prompt_learner(self._encoder[0])
+
+
+class TaskContexts(nn.Module):
+    """One learner per task, each with a context for all its classes (M, D) or one per class (C_t, M, D)."""
+
+    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
+        super().__init__()
+        learners = [
+            _learner(backbone.text, task.classnames, options, seed=seed, key=f"learners.{t}.ctx")
+            for t, task in enumerate(tasks)
+        ]
+        self.prompt_learner = nn.Module()
+        self.prompt_learner.learners = nn.ModuleList(learners)
+        self._encoder: tuple[TextEncoder] = (backbone.text,)
+        position, phrase = options.TOKEN_POSITION, options.CTX_INIT
+        self.prompts = ContextPrompts(
+            backbone.text, flat_classnames(tasks), n_ctx=options.N_CTX, position=position, phrase=phrase
+        )
+        self.register_buffer("_owner", task_of_class(tasks), persistent=False)
+
+    def forward(self, columns: Tensor | None = None) -> Tensor:
+        """Class features (C, F) of all tasks in one pass, not normalised."""
+        assert columns is None, "hard sharing has no class sub-sampling"
+        own = [learner.ctx for learner in self.prompt_learner.learners]
+        if own[0].dim() == 3:
+            return self.prompts(self._encoder[0], torch.cat(own))
+        return self.prompts(self._encoder[0], torch.stack(own), self._owner)
+
+
+def _learner(
+    encoder: TextEncoder, names: Sequence[str], options: CfgNode, *, seed: int, key: str = "ctx"
+) -> ContextPrompts:
+    return ContextPrompts(
+        encoder,
+        names,
+        n_ctx=options.N_CTX,
+        position=options.TOKEN_POSITION,
+        phrase=options.CTX_INIT,
+        groups=len(names) if options.CSC else 1,
+        seed=seed,
+        key=f"prompt_learner.{key}",
+    )
+
+
+@TRAINER_REGISTRY.register()
+class MTCoOpHard(PromptTuner):
+    """CoOp inside the multi-task engine.
+
+    CSC False, TSC False: CoOp-MT, one context for everything. TSC True: CoOp-CA, one context per task.
+    CSC True: CoOp-CS, one context per class (with or without TSC).
+    """
+
+    section = "MTCOOPH"
+    config_keys = (
+        Key("TRAINER.MTCOOPH.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
+        *context_keys("TRAINER.MTCOOPH.", n_ctx=16, what="the class prompts"),
+        Key("TRAINER.MTCOOPH.TSC", False, "own context for each task"),
+    )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse a context without vectors or a phrase of another length."""
+        o = cfg.TRAINER.MTCOOPH
+        if o.N_CTX < 1:
+            raise UserError("TRAINER.MTCOOPH.N_CTX is 0, so there would be nothing to learn; use at least 1")
+        check_phrase(o.CTX_INIT, o.N_CTX, "TRAINER.MTCOOPH.CTX_INIT")
+
+    def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
+        """The model of the chosen mode."""
+        kind = TaskContexts if self.options.TSC else SharedContext
+        return kind(backbone, tasks, self.options, seed=self.cfg.SEED)
+
+    def learned_modules(self) -> dict[str, nn.Module]:
+        """One folder, as in the original."""
+        return {"prompt_learner": self.model.prompt_learner}
