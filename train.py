@@ -76,6 +76,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    args = build_parser().parse_args(argv)
+    # --transforms takes many words; config keys behind it are not transforms.
+    keys = [place for place, word in enumerate(args.transforms) if word.isupper() or "." in word]
+    if keys:
+        args.opts = [*args.transforms[keys[0] :], *args.opts]
+        args.transforms = args.transforms[: keys[0]]
+    return args
+
+
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """Defaults, files, flags and pairs -> a frozen config.
 
@@ -112,7 +122,7 @@ def _find(name: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
-    args = build_parser().parse_args(argv)
+    args = _parse(argv)
     try:
         setup_logger(None)
         cfg = setup_cfg(args)

@@ -128,8 +128,8 @@ def _fetch(name: str, folders: list[Path]) -> Path:
         download(source, target)
     except NETWORK_ERRORS as error:
         raise BackboneError(
-            f"the weights of {name} ({target.name}) are in none of {', '.join(map(str, folders))} and could not be "
-            f"downloaded from {source.url} ({error}); get that file on a machine with a network and put it into "
+            f"the weights of {name} ({target.name}) are not in {' or '.join(map(str, folders))}, and downloading them "
+            f"from {source.url} failed ({error}); get that file on a machine with a network and put it into "
             f"{folders[0]}, or set {SETTING} to it"
         ) from error
     except OSError as error:

@@ -16,6 +16,7 @@ state="$venv/.setup-state" # "installing", later the fingerprint of what was ins
 scratch="$venv/.setup-tmp" # pip unpacks here: /tmp is often too small for torch
 log="$venv/setup.log"
 newest_minor=14 # the newest 3.x that the pinned packages support
+range="3.10 to 3.$newest_minor"
 unset PYTHONHOME PYTHONPATH # they would mix foreign packages into the environment
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -38,14 +39,18 @@ except ImportError:
 print("%d %d %s" % (sys.version_info[0], sys.version_info[1], able))' 2>/dev/null
 }
 
+supported() { # supported MAJOR MINOR
+    [ "$1" = 3 ] && [ "$2" -ge 10 ] && [ "$2" -le "$newest_minor" ]
+}
+
 # Sets `python` to the first suitable interpreter, or says what is wrong with those that were found.
 find_python() {
-    local name major minor able seen="" unable="" range="3.10 to 3.$newest_minor"
+    local name major minor able seen="" unable=""
     local names=(python3.12 python3.11 python3.10 python3.13 python3.14 python3 python)
     [ -z "${PYTHON:-}" ] || names=("$PYTHON")
     for name in "${names[@]}"; do
         read -r major minor able < <(probe "$name") || continue
-        if [ "$major" != 3 ] || [ "$minor" -lt 10 ] || [ "$minor" -gt "$newest_minor" ]; then
+        if ! supported "$major" "$minor"; then
             seen="${seen:+$seen, }$name is $major.$minor"
         elif [ "$able" = no ]; then
             unable="${unable:-$major.$minor}"
@@ -80,7 +85,8 @@ right_version() {
 }
 
 up_to_date() {
-    [ -f "$state" ] && [ "$(cat "$state")" = "$(fingerprint)" ] && right_version
+    local found
+    found="$(fingerprint)" && [ "$found" = "$(cat "$state" 2>/dev/null)" ] && right_version
 }
 
 # Waits until no other set-up works on this checkout. The lock lies on descriptor 9 and ends with this process.
@@ -100,14 +106,15 @@ except OSError:
 
 # True if what lies in .venv can be brought up to date without starting over.
 usable() {
-    [ -f "$venv/pyvenv.cfg" ] && [ "$(cat "$state" 2>/dev/null)" != installing ] &&
-        "$venv/bin/python" -I -m pip --version >/dev/null 2>&1 && right_version
+    local major minor
+    [ "$(cat "$state" 2>/dev/null)" != installing ] && read -r major minor _ < <(probe "$venv/bin/python") &&
+        supported "$major" "$minor" && right_version && "$venv/bin/python" -I -m pip --version >/dev/null 2>&1
 }
 
-# Refuses to replace a .venv that is something else.
+# Refuses to replace a .venv that this script has not made.
 check_ours() {
-    [ ! -d "$venv" ] || [ -f "$venv/pyvenv.cfg" ] || [ -f "$state" ] || [ -z "$(ls -A "$venv")" ] ||
-        die "$venv exists but is no virtual environment: move it away and start again"
+    [ ! -d "$venv" ] || [ -f "$state" ] || [ -z "$(ls -A "$venv")" ] || usable ||
+        die "$venv does not serve (no Python $range with pip) and was not made by this script: move it away and start again"
 }
 
 # Asks for room for the unpacked packages (5.2 GB) and the downloaded ones (2.7 GB); on Linux torch brings its CUDA
@@ -176,7 +183,9 @@ explain() {
 make_environment() {
     local output
     say "making $venv with $("$python" -V 2>&1): on Linux about 3 GB to download, 5 GB on the disk, 2 to 5 minutes"
-    output="$("$python" -m venv --clear "$venv" 2>&1)" ||
+    rm -rf "$venv"
+    mkdir "$venv" && printf 'installing\n' >"$state" || exit 2
+    output="$("$python" -m venv "$venv" 2>&1)" ||
         die "making the virtual environment failed: ${output##*$'\n'}"
 }
 

@@ -97,6 +97,12 @@ def test_figures_before_the_end_marker_do_not_count(parse):
     assert "* 0: 50.00% +- 0.00%\n* 1: 70.00% +- 0.00%\n" in out
 
 
+def test_validation_figures_of_a_run_without_a_test_do_not_count(parse):
+    write_log(Path("exp/seed1"), ["epoch [1/1][1/1]", *result_lines(10, (10,)), "Finished training"])
+    status, out, _ = parse("exp")
+    assert status == 1 and "no result '* overall_metric: ..%'" in out
+
+
 def test_last_figure_wins(parse):
     write_log(Path("exp/seed1"), [*log_lines(60, (50, 70)), *result_lines(30, (30,))])
     _, out, _ = parse("exp")

@@ -75,12 +75,12 @@ class ImageItems(Dataset):
             return self.transform(image)
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))
 
-    def __getitems__(self, keys: list[Key]) -> tuple[list[Key], Tensor | UserError]:
-        """A batch (B, 3, H, W); an unreadable image is handed over as an error, so that it stays a single line."""
+    def __getitems__(self, keys: list[Key]) -> tuple[list[Key], Tensor | str]:
+        """A batch (B, 3, H, W), or a message: torch would wrap a worker's exception into a page of stack trace."""
         try:
             return keys, torch.stack([self[key] for key in keys])
         except UserError as error:
-            return keys, error
+            return keys, str(error)
 
 
 class ImageSource:
@@ -105,8 +105,9 @@ class ImageSource:
                 generator=torch.Generator(),  # a loader without one draws from the global generator
             )
         for keys, images in self._loader:
-            if isinstance(images, UserError):
-                raise images
+            if isinstance(images, str):
+                self._loader = None  # lets the workers go now; a traceback could keep them waiting
+                raise UserError(images)
             yield keys, {"img": images}
 
 
@@ -144,5 +145,5 @@ def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:
     return {"label": label, "task": task, "row": row, "index": torch.tensor(index), "impath": paths}
 
 
-def _as_fetched(batch: tuple[list[Key], Tensor | UserError]) -> tuple[list[Key], Tensor | UserError]:
+def _as_fetched(batch: tuple[list[Key], Tensor | str]) -> tuple[list[Key], Tensor | str]:
     return batch

@@ -24,19 +24,20 @@ def epoch_file(epoch: int) -> str:
     return f"model.pth.tar-{epoch}"
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False) -> Path:
+def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False, quiet: bool = False) -> Path:
     """Write one module's checkpoint; the pointer file follows it unless it is a best-on-val copy.
 
     Args:
         folder: <run>/<module>.
         content: state_dict, epoch, optimizer, scheduler; tensors, numbers, texts and containers of them only.
+        quiet: do not log it, because the next epoch replaces it.
     """
     path = folder / (BEST if best else epoch_file(content["epoch"]))
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     if not best:
         write_text(folder / "checkpoint", path.name + "\n")
-    _log.info('Checkpoint saved to "%s"', path)
+    _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)
     return path
 
 

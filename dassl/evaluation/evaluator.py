@@ -105,12 +105,12 @@ class ClassificationMT:
         self._seen.append((entries.masked_fill(~own, -torch.inf).argmax(dim=1), label, task))
 
     def evaluate(self) -> dict[str, float | None]:
-        """Log the results and return {"metric": overall, "pertask_metric": the same}, in %; None: no image."""
+        """Log the results; returns "metric" in % (None: no image) and, with per-task lines, "pertask_metric"."""
         self.scores = [score_task(t, self.tasks[t], matrix) for t, matrix in enumerate(self._confusions())]
         values = [score.metric for score in self.scores if score.metric is not None]
         overall = sum(values) / len(values) if values else None
         self._log(overall)
-        return {"metric": overall, "pertask_metric": overall}
+        return {"metric": overall, **({"pertask_metric": overall} if self._per_task else {})}
 
     def _confusions(self) -> list[np.ndarray]:
         counts = [np.zeros((len(task.classnames),) * 2, dtype=np.int64) for task in self.tasks]

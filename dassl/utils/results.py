@@ -12,6 +12,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
+LOG_FILE = "log.txt"
 FORMAT = 1
 # Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
 _LARGEST = 1e300

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dassl.utils.errors import UserError
-from dassl.utils.results import RESULTS_FILE, SplitResult, read_results
+from dassl.utils.results import LOG_FILE, RESULTS_FILE, SplitResult, read_results
 
-LOG_FILE = "log.txt"
 KEYWORD = "overall_metric"
 
 # Dassl as SoftCPT ships it says the first, the official Dassl (CoOp and its relatives) the second.

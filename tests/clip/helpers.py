@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import open_clip
@@ -77,12 +78,18 @@ def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
         torch.jit.script(root).save(str(path))
 
 
+@lru_cache(maxsize=1)
+def open_clip_tokenizer() -> open_clip.SimpleTokenizer:
+    """open_clip's own tokenizer; building it takes a while."""
+    return open_clip.SimpleTokenizer()
+
+
 def padded_features(
     model: CLIP, names: list[str], contexts: Tensor, *, position: str = "end", phrase: str = ""
 ) -> Tensor:
     """Prompt features over all 77 columns, put together piece by piece: names, contexts (N, M, D) -> (N, F)."""
     n_ctx, half = contexts.shape[1], contexts.shape[1] // 2
-    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    tokenizer = open_clip_tokenizer()
     names = [name.replace("_", " ") for name in names]
     placeholder = phrase.replace("_", " ") if phrase else " ".join(["X"] * n_ctx)
     tokens = tokenizer([f"{placeholder} {name}." if placeholder else f"{name}." for name in names])

@@ -4,6 +4,7 @@ import logging
 import os
 import random
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +32,7 @@ def test_a_data_set_reads_its_split(make_cfg, toy_root):
     assert task.template == "a photo of a {}, a type of pet."
     assert [len(dataset.train_x), len(dataset.val), len(dataset.test)] == [3 * count for count in COUNTS.values()]
     assert dataset.root == toy_root
-    assert all(os.path.isabs(item.impath) and os.path.isfile(item.impath) for item in dataset.test)
+    assert all(Path(item.impath).is_absolute() and Path(item.impath).is_file() for item in dataset.test)
     assert names(dataset)[1] == "pets/images/train/kind1_0.png"
     assert dataset.train_x[1].label == 1
 

@@ -12,9 +12,16 @@ from dassl.utils.errors import UserError
 from tests.dassl.data.toy import golden_folder, write_image
 
 EVERYTHING = (
-    "gaussian_noise normalize cutout gaussian_blur randomgrayscale colorjitter randaugment random_flip "
-    "random_resized_crop"
-).split()
+    "gaussian_noise",
+    "normalize",
+    "cutout",
+    "gaussian_blur",
+    "randomgrayscale",
+    "colorjitter",
+    "randaugment",
+    "random_flip",
+    "random_resized_crop",
+)
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def test_interpolations(make_cfg, picture, mode):
 
 
 def test_the_order_is_fixed(make_cfg):
-    kinds = [type(step).__name__ for step in build_transform(make_cfg(INPUT__TRANSFORMS=tuple(EVERYTHING)), True)]
+    kinds = [type(step).__name__ for step in build_transform(make_cfg(INPUT__TRANSFORMS=EVERYTHING), True)]
     assert kinds == [
         "RandomResizedCrop", "RandomHorizontalFlip", "RandAugment", "ColorJitter", "RandomGrayscale", "RandomApply",
         "ToFloat", "Cutout", "Normalize", "GaussianNoise",
