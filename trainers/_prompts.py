@@ -67,7 +67,8 @@ class ContextPrompts(nn.Module):
         key: str = "ctx",
     ) -> None:
         super().__init__()
-        self.layout: PromptLayout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
+        layout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
+        self.layout: PromptLayout = layout.to(encoder.causal_mask.device)
         self.ctx: nn.Parameter | None = None
         if groups and n_ctx:
             width = encoder.token_embedding.embedding_dim

@@ -1,5 +1,6 @@
 """One run from a finished config to ``results.json``: folder, log, seed, train or evaluate."""
 
+import datetime
 import hashlib
 import json
 import logging
@@ -71,7 +72,7 @@ def run(
             _note_error(folder, error)
             raise
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
-        _log.info("Elapsed: %s", time.strftime("%H:%M:%S", time.gmtime(result.seconds["total"])).lstrip("0") or "0")
+        _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
 

@@ -137,6 +137,10 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
+            if not len(self.dm.train_loader_x):
+                raise UserError(
+                    f"data set {self.cfg.DATASET.NAME} has no training image; there is nothing to learn from"
+                )
             started = time.monotonic()
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
@@ -199,18 +203,21 @@ class TrainerX:
     def after_epoch(self) -> None:
         """Step the schedule, test on val for best_val, save."""
         self.step_schedule()
-        last = self.epoch + 1 == self.max_epoch
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test("val")["metric"]
             if result is not None and result > self.best_result:
                 self.best_result, self.best_epoch = result, self.epoch + 1
                 self.save_model(self.epoch + 1, best=True)
         self.save_model(self.epoch + 1)
-        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
-        if self.epoch and not (freq and self.epoch % freq == 0):
+        if self.epoch and not self._is_kept(self.epoch):
             self._remove_checkpoint(self.epoch)
-        if last:
+        if self.epoch + 1 == self.max_epoch:
             _log.info("Finished training")
+
+    def _is_kept(self, epoch: int) -> bool:
+        """Whether the checkpoint of ``epoch`` stays when the next one is written."""
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return epoch == self.max_epoch or bool(freq and epoch % freq == 0)
 
     def after_train(self) -> None:
         """Test the final model, once."""
@@ -218,7 +225,7 @@ class TrainerX:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
                 _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
                 self.load_model(self.output_dir)
-            else:
+            elif self.trainable:
                 _log.info("Deploy the last-epoch model")
             self.test()
         if self._writer is not None:
@@ -232,9 +239,9 @@ class TrainerX:
         started = time.monotonic()
         split = split or self.cfg.TEST.SPLIT
         loader = self.dm.val_loader if split == "val" else self.dm.test_loader
-        if loader is None:
+        if not loader:
             raise UserError(
-                f"data set {self.cfg.DATASET.NAME} has no {split} images; set TEST.SPLIT and TEST.FINAL_MODEL"
+                f"data set {self.cfg.DATASET.NAME} has no {split} image; set TEST.SPLIT and TEST.FINAL_MODEL"
             )
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -263,7 +270,7 @@ class TrainerX:
                 "scaler": self.scaler.state_dict(),
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
-            save_checkpoint(self.output_dir / name, content, best=best)
+            save_checkpoint(self.output_dir / name, content, best=best, quiet=not best and not self._is_kept(epoch))
 
     def load_model(self, directory: Path | str, *, epoch: int | None = None) -> None:
         """Load learned tensors for evaluation: of ``epoch``, else the best on val, else the last.
