@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from clip.errors import BackboneError
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.run import run
+from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
@@ -120,24 +121,22 @@ def _find(name: str) -> Path:
     return inside if not path.exists() and inside.exists() else path
 
 
+def _carry_out(args: argparse.Namespace) -> None:
+    setup_logger(None)
+    cfg = setup_cfg(args)
+    if args.old_data_path or args.new_data_path:
+        logging.getLogger(__name__).info("--old-data-path, --new-data-path: not needed, no file holds absolute paths")
+    run(cfg, eval_only=args.eval_only, model_dir=args.model_dir, load_epoch=args.load_epoch, no_train=args.no_train)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
     args = _parse(argv)
-    try:
-        setup_logger(None)
-        cfg = setup_cfg(args)
-        if args.old_data_path or args.new_data_path:
-            logging.getLogger(__name__).info(
-                "--old-data-path and --new-data-path are not needed: no file holds absolute paths"
-            )
-        run(cfg, eval_only=args.eval_only, model_dir=args.model_dir, load_epoch=args.load_epoch, no_train=args.no_train)
-    except (UserError, BackboneError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(
+        lambda: _carry_out(args),
+        errors=(UserError, BackboneError),
+        interrupted="interrupted; the same command goes on from the last finished epoch",
+    )
 
 
 if __name__ == "__main__":

@@ -193,7 +193,9 @@ make_environment() {
 # be made anew.
 abandon() {
     rm -rf "$scratch"
-    if ! grep -q '^Installing collected' "$log"; then printf '%s\n' "$before" >"$state"; fi
+    if grep -q '^Installing collected' "$log"; then return; fi
+    rm -f "$state"
+    [ -z "$before" ] || printf '%s\n' "$before" >"$state"
 }
 
 install_packages() {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from clip.text import PromptLayout, TextEncoder, prompt_layout
 from dassl.config import Key, at_least
@@ -47,8 +48,8 @@ class ContextPrompts(nn.Module):
         names: the N names ("_" counts as a space).
         n_ctx: M, number of context vectors.
         position: "end", "middle" or "front", where the name stands.
-        phrase: words that the context starts from; every group starts from the same words.
-        groups: number of learned contexts: 0 none (from outside), 1 shared by all names, N one per name.
+        phrase: words that the context starts from; every context starts from the same words.
+        context: "outside" (given to ``forward``), "shared" (one learned for all names) or "own" (one learned for each).
         seed, key: what the random start depends on.
 
     The learned tensor ``ctx`` has shape (M, D) when it is shared, (N, M, D) otherwise.
@@ -62,7 +63,7 @@ class ContextPrompts(nn.Module):
         n_ctx: int,
         position: str = "end",
         phrase: str = "",
-        groups: int = 0,
+        context: str = "outside",
         seed: int = 0,
         key: str = "ctx",
     ) -> None:
@@ -70,12 +71,37 @@ class ContextPrompts(nn.Module):
         layout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
         self.layout: PromptLayout = layout.to(encoder.causal_mask.device)
         self.ctx: nn.Parameter | None = None
-        if groups and n_ctx:
+        if context != "outside" and n_ctx:
             width = encoder.token_embedding.embedding_dim
-            shape = (n_ctx, width) if groups == 1 else (groups, n_ctx, width)
+            shape = (n_ctx, width) if context == "shared" else (len(names), n_ctx, width)
             self.ctx = normal_parameter(shape, seed=seed, name=key)
             if phrase:
                 self.ctx = nn.Parameter(encoder.phrase_vectors(phrase).float().expand(shape).clone())
+
+    @classmethod
+    def from_options(
+        cls,
+        encoder: TextEncoder,
+        names: Sequence[str],
+        options: CfgNode,
+        *,
+        kind: str = "",
+        learned: bool = True,
+        seed: int = 0,
+        key: str = "ctx",
+    ) -> "ContextPrompts":
+        """Prompts as the four keys of ``context_keys`` say; ``kind`` is what stands before them ("TASK_", "CLASS_")."""
+        own = "own" if options[f"{kind}CSC"] else "shared"
+        return cls(
+            encoder,
+            names,
+            n_ctx=options[f"{kind}N_CTX"],
+            position=options[f"{kind}TOKEN_POSITION"],
+            phrase=options[f"{kind}CTX_INIT"],
+            context=own if learned else "outside",
+            seed=seed,
+            key=key,
+        )
 
     def forward(self, encoder: TextEncoder, contexts: Tensor | None = None, group: Tensor | None = None) -> Tensor:
         """Text features (N, F), not normalised.

@@ -5,6 +5,7 @@ Ding et al., "Multi-task prompt tuning with soft context sharing for vision-lang
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -64,39 +65,23 @@ class SoftContext(nn.Module):
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__()
         self._encoder: tuple[TextEncoder] = (backbone.text,)
-        names, o = flat_classnames(tasks), options
+        names, taskname = flat_classnames(tasks), [task.name for task in tasks]
         self.register_buffer("_owner", task_of_class(tasks), persistent=False)
-        self.task_prompt_learner = ContextPrompts(
-            backbone.text,
-            [task.name for task in tasks],
-            n_ctx=o.TASK_N_CTX,
-            position=o.TASK_TOKEN_POSITION,
-            phrase=o.TASK_CTX_INIT,
-            groups=len(tasks) if o.TASK_CSC else 1,
-            seed=seed,
-            key="task_prompt_learner.ctx",
-        )
+        build = partial(ContextPrompts.from_options, backbone.text, options=options, seed=seed)
+        self.task_prompt_learner = build(taskname, kind="TASK_", key="task_prompt_learner.ctx")
         self.class_prompt_learner = None
-        if o.CSC:
-            self.class_prompt_learner = ContextPrompts(
-                backbone.text,
-                names,
-                n_ctx=o.CLASS_N_CTX,
-                position=o.CLASS_TOKEN_POSITION,
-                phrase=o.CLASS_CTX_INIT,
-                groups=len(names) if o.CLASS_CSC else 1,
-                seed=seed,
-                key="class_prompt_learner.ctx",
-            ).requires_grad_(not o.FREEZE_CLS_PROMPT)
+        if options.CSC:
+            learner = build(names, kind="CLASS_", key="class_prompt_learner.ctx")
+            self.class_prompt_learner = learner.requires_grad_(not options.FREEZE_CLS_PROMPT)
         self.prompt_gen = MetaNetwork(
             backbone.embed_dim,
             backbone.text_width,
-            n_ctx=o.N_CTX,
-            kind=o.PG_TYPE,
-            with_classes=o.CSC,
+            n_ctx=options.N_CTX,
+            kind=options.PG_TYPE,
+            with_classes=options.CSC,
             seed=seed,
         )
-        self.prompts = ContextPrompts(backbone.text, names, n_ctx=o.N_CTX, position=o.TOKEN_POSITION, phrase=o.CTX_INIT)
+        self.prompts = build(names, learned=False)
 
     @property
     def encoder(self) -> TextEncoder:

@@ -1,6 +1,7 @@
 """Hard sharing (trainer MTCoOpHard): CoOp's context learned on all tasks of a suite at once."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class SharedContext(nn.Module):
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__()
-        self.prompt_learner = _learner(backbone.text, flat_classnames(tasks), options, seed=seed)
+        names, key = flat_classnames(tasks), "prompt_learner.ctx"
+        self.prompt_learner = ContextPrompts.from_options(backbone.text, names, options, seed=seed, key=key)
         self._encoder: tuple[TextEncoder] = (backbone.text,)
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
@@ -35,17 +37,12 @@ class TaskContexts(nn.Module):
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__()
-        learners = [
-            _learner(backbone.text, task.classnames, options, seed=seed, key=f"learners.{t}.ctx")
-            for t, task in enumerate(tasks)
-        ]
+        build = partial(ContextPrompts.from_options, backbone.text, options=options, seed=seed)
+        learners = [build(task.classnames, key=f"prompt_learner.learners.{t}.ctx") for t, task in enumerate(tasks)]
         self.prompt_learner = nn.Module()
         self.prompt_learner.learners = nn.ModuleList(learners)
         self._encoder: tuple[TextEncoder] = (backbone.text,)
-        position, phrase = options.TOKEN_POSITION, options.CTX_INIT
-        self.prompts = ContextPrompts(
-            backbone.text, flat_classnames(tasks), n_ctx=options.N_CTX, position=position, phrase=phrase
-        )
+        self.prompts = ContextPrompts.from_options(backbone.text, flat_classnames(tasks), options, learned=False)
         self.register_buffer("_owner", task_of_class(tasks), persistent=False)
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
@@ -55,21 +52,6 @@ class TaskContexts(nn.Module):
         if own[0].dim() == 3:
             return self.prompts(self._encoder[0], torch.cat(own))
         return self.prompts(self._encoder[0], torch.stack(own), self._owner)
-
-
-def _learner(
-    encoder: TextEncoder, names: Sequence[str], options: CfgNode, *, seed: int, key: str = "ctx"
-) -> ContextPrompts:
-    return ContextPrompts(
-        encoder,
-        names,
-        n_ctx=options.N_CTX,
-        position=options.TOKEN_POSITION,
-        phrase=options.CTX_INIT,
-        groups=len(names) if options.CSC else 1,
-        seed=seed,
-        key=f"prompt_learner.{key}",
-    )
 
 
 @TRAINER_REGISTRY.register()

@@ -96,6 +96,8 @@ def subsample_classes(split: Split, part: str, *, present_only: bool = False) ->
 def subsample_tasks(split: Split, which: str | Sequence[str]) -> Split:
     """Keep some tasks and number them from 0 again; see :func:`choose_tasks` for ``which``."""
     numbers = choose_tasks(split.tasks, which)
+    if len(numbers) == len(split.tasks):
+        return split
     new_number = {old: new for new, old in enumerate(numbers)}
 
     def renumber(pair: Pair) -> Pair | None:
@@ -131,7 +133,7 @@ def merge(splits: Sequence[Split]) -> Split:
     test: list[Datum] = []
     for split in splits:
         first = len(tasks)
-        shifted = _mapped(split, split.tasks, lambda pair, first=first: (pair[0] + first, pair[1]))
+        shifted = _mapped(split, split.tasks, lambda pair, first=first: (pair[0] + first, pair[1])) if first else split
         tasks += shifted.tasks
         train += shifted.train
         val += shifted.val

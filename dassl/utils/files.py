@@ -69,6 +69,8 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from error
 
 
 def _umask() -> int:
