@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes or updates the virtual environment .venv of this checkout from requirements.txt; does nothing when it is up to date.
+# Makes or updates the virtual environment .venv of this checkout from requirements.txt. Does nothing when it is current.
 #
 #   bash scripts/setup.sh
 #

@@ -70,7 +70,7 @@ class PromptTuner(TrainerX):
     def build_model(self) -> None:
         """Load the frozen backbone, build the prompts, the optimiser and the schedule."""
         self.backbone = self._load_backbone()
-        self._use_features()
+        self.dm.attach_encoder(self.encode_images, f"{self.backbone.digest}-{self.backbone.precision}")
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
         self.offsets = class_offsets(self.dm.tasks).to(self.device)
         self._class_features: Tensor | None = None
@@ -101,11 +101,6 @@ class PromptTuner(TrainerX):
             )
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
-
-    def _use_features(self) -> None:
-        if self.cfg.DATALOADER.FEATURES == "on":
-            identity = f"{self.backbone.digest}-{self.backbone.precision}"
-            self.dm.attach_encoder(self.encode_images, identity)
 
     def _start_from(self, folder: str) -> None:
         if folder:

@@ -92,9 +92,9 @@ def _read_file(path: Path, settings: list[tuple[str, str, Any]]) -> list[str]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [_missing_file(path)]
-    except (OSError, UnicodeDecodeError) as error:
-        return [f"{path}: cannot be read ({error})"]
-    except yaml.YAMLError as error:
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not a text, or an impossible date
         mark = getattr(error, "problem_mark", None)
         return [f"{path}: is not YAML{f' (line {mark.line + 1})' if mark else ''}"]
     if content is None:

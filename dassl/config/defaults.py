@@ -11,7 +11,7 @@ KEYS: tuple[Key, ...] = (
     Key("VERSION", 1, "version of the config format"),
     Key("OUTPUT_DIR", "./output", "folder of the run: log, results, checkpoints"),
     Key("RESUME", "", "folder of an interrupted run to go on from"),
-    Key("SEED", -1, "seed of everything random; negative: draw one and log it"),
+    Key("SEED", -1, "seed of everything random; negative: draw one and log it", check=between(-(2**63), 2**63 - 1)),
     Key("USE_CUDA", True, "use the GPU when there is one"),
     Key("VERBOSE", True, "log the whole config at the start"),
     # images
@@ -55,7 +55,7 @@ KEYS: tuple[Key, ...] = (
     Key("DATALOADER.TRAIN_X.BATCH_SIZE", 32, "images per training batch", check=at_least(1)),
     Key("DATALOADER.TEST.SAMPLER", "SequentialSampler", "order of the test images", ("SequentialSampler",)),
     Key("DATALOADER.TEST.BATCH_SIZE", 32, "images per test batch", check=at_least(1)),
-    Key("DATALOADER.FEATURES", "off", "on: encode each image view once and share it between runs", ("off", "on")),
+    Key("DATALOADER.FEATURES", False, "encode each image view once and share it between runs (on or off)"),
     Key("DATALOADER.FEATURES_DIR", "", "where features are kept; empty: output/features"),
     # model
     Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors are the start of training"),

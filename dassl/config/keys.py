@@ -1,5 +1,6 @@
 """How a config key is declared: its default, its meaning and what it accepts, side by side."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,8 @@ def coerce(value: Any, default: Any) -> Any:
         return _to_tuple(value, default)
     if value is None:
         return ""
+    if isinstance(value, bool) and default in ("on", "off"):
+        return "on" if value else "off"  # YAML reads these two words as booleans
     if not isinstance(value, str):
         raise TypeError("expected a text")
     return value
@@ -82,6 +85,10 @@ def _to_bool(value: Any) -> bool:
 
 
 def _to_int(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,999}", value.strip()):
+        return int(value)  # a float would round large ones
     number = _to_float(value, "a whole number")
     if number != int(number):
         raise TypeError("expected a whole number")
@@ -92,7 +99,7 @@ def _to_float(value: Any, what: str = "a number") -> float:
     if not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = float("nan")
         if number - number == 0:
             return number
@@ -104,7 +111,8 @@ def _to_tuple(value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
         value = [part.strip(" \"'") for part in value.strip("()[] ").split(",")]
     items = tuple(value) if isinstance(value, list | tuple) else (value,)
     items = tuple(item for item in items if item is not None and item != "")
-    kind = default[0] if default else None
-    if isinstance(kind, int | float | str):
-        return tuple(coerce(item, kind) for item in items)
-    return items
+    if default:
+        return tuple(coerce(item, default[0]) for item in items)
+    if not all(isinstance(item, int | float | str) for item in items):
+        raise TypeError("expected a list of texts")
+    return tuple(map(str, items))

@@ -64,13 +64,13 @@ class DataManager:
         )
 
     def attach_encoder(self, encode: Encode, encoder_id: str) -> None:
-        """Serve features in the place of images when DATALOADER.FEATURES is "on"; otherwise do nothing.
+        """Serve features in the place of images when DATALOADER.FEATURES is on; otherwise do nothing.
 
         Args:
             encode: (B, 3, H, W) float32 on the CPU -> (B, F) on any device; frozen, in evaluation mode.
             encoder_id: names the encoder, its weights and its precision.
         """
-        if self.cfg.DATALOADER.FEATURES != "on":
+        if not self.cfg.DATALOADER.FEATURES:
             return
         for loader, is_train in ((self.train_loader_x, True), (self.val_loader, False), (self.test_loader, False)):
             if loader is not None:

@@ -1,19 +1,21 @@
 """Checkpoints of learned modules: <run>/<module>/model.pth.tar-<epoch> and a text file `checkpoint` beside it."""
 
+import io
 import logging
-import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
 BEST = "model-best.pth.tar"
+_TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
 _EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
 _log = logging.getLogger(__name__)
@@ -31,10 +33,15 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
         folder: <run>/<module>.
         content: state_dict, epoch, optimizer, scheduler; tensors, numbers, texts and containers of them only.
         quiet: do not log it, because the next epoch replaces it.
+
+    Raises:
+        UserError: the folder cannot be written or no space is left.
     """
     path = folder / (BEST if best else epoch_file(content["epoch"]))
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())  # torch itself hides that a disk is full behind a RuntimeError
     if not best:
         write_text(folder / "checkpoint", path.name + "\n")
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)
@@ -52,12 +59,21 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make the reader raise nearly anything
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(f"checkpoint {path} is damaged or not a checkpoint of this program ({reason})") from error
-    if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
+    if not _is_checkpoint(content):
         raise UserError(f"checkpoint {path} has no 'state_dict' and 'epoch'; it was not written by this program")
     return content
+
+
+def _is_checkpoint(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
+        return False
+    state = content.get("state_dict")
+    return isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
 
 
 def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
@@ -87,11 +103,51 @@ def saved_epochs(folder: Path) -> set[int]:
     return {int(match.group(1)) for match in map(_EPOCH.match, (p.name for p in folder.iterdir())) if match}
 
 
-def newest_whole(run: Path, modules: Sequence[str]) -> int | None:
-    """The last epoch for which every module has a checkpoint; None when there is none."""
+def whole_epochs(run: Path, modules: Sequence[str]) -> list[int]:
+    """Epochs for which every module has a checkpoint, the newest one first."""
     epochs = [saved_epochs(run / name) for name in modules]
-    whole = set.intersection(*epochs) if epochs else set()
-    return max(whole, default=None)
+    return sorted(set.intersection(*epochs), reverse=True) if epochs else []
+
+
+def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] | None:
+    """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
+
+    A damaged file is named in a warning, and an earlier epoch is taken.
+    """
+    for epoch in whole_epochs(run, modules):
+        paths = {name: run / name / epoch_file(epoch) for name in modules}
+        try:
+            contents = {name: load_checkpoint(path) for name, path in paths.items()}
+        except UserError as error:
+            _log.warning("%s; looking for an earlier epoch", error)
+            continue
+        if all(key in content for content in contents.values() for key in _TO_GO_ON):
+            return contents
+        _log.warning("the checkpoints of epoch %d in %s do not say how to go on; looking further", epoch, run)
+    return None
+
+
+def holds_checkpoints(run: Path) -> bool:
+    """Whether a folder is that of a training run, of whatever method, that has finished an epoch."""
+    return any(_EPOCH.match(path.name) for path in run.glob("*/model.pth.tar-*"))
+
+
+def resume_folder(cfg: CfgNode) -> Path:
+    """Where a run goes on from: its own folder if it was cut off itself, else RESUME where that is given."""
+    own = Path(cfg.OUTPUT_DIR)
+    return Path(cfg.RESUME) if cfg.RESUME and not holds_checkpoints(own) else own
+
+
+def remove_epochs(folder: Path, epochs: Iterable[int]) -> None:
+    """Delete some checkpoints of a module."""
+    for epoch in epochs:
+        (folder / epoch_file(epoch)).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed run had begun to write into a module's folder."""
+    for path in folder.glob(".*pth.tar*"):
+        path.unlink(missing_ok=True)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.config import flatten
+from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
+from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.trainer import TrainerX
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json, write_text
@@ -33,6 +36,7 @@ from dassl.utils.results import (
 from dassl.utils.tools import device_name, set_random_seed, versions
 
 CONFIG_FILE = "config.yaml"
+EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 # Keys that say where things are or how they are shown; they do not change a figure.
 _PLACES = {
     *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
@@ -51,23 +55,20 @@ def run(
     A run folder that is finished is left as it is; one that was cut off is gone on with.
 
     Raises:
-        UserError: the user can mend it; nothing but the log was written then.
+        UserError: the user can mend it. Nothing was written if it was found before the work began.
     """
     started = time.monotonic()
     folder = Path(cfg.OUTPUT_DIR)
-    stored = _stored_config(folder)
-    cfg = _with_seed(cfg, stored)
+    cfg = _with_seed(cfg, _stored_config(resume_folder(cfg)))
     if not eval_only and (folder / RESULTS_FILE).is_file():
-        _refuse_other_config(folder, cfg, stored)
-        _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
-        return read_results(folder)
+        return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
     with ExitStack() as stack:
-        trainer = _build_with_log(cfg, folder, stored, stack, check=not eval_only)
+        trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
         if no_train and not eval_only:
             return None
         try:
-            _train_or_evaluate(trainer, eval_only, model_dir, load_epoch)
+            trainer.test() if eval_only else trainer.train()
         except UserError as error:
             _note_error(folder, error)
             raise
@@ -77,22 +78,47 @@ def run(
     return result
 
 
-def _build_with_log(cfg: CfgNode, folder: Path, stored: CfgNode | None, stack: ExitStack, *, check: bool) -> TrainerX:
-    """Build the trainer; the log file is only opened once the config proved to be a good one."""
+@dataclass(frozen=True)
+class _Evaluation:
+    """Which learned tensors are evaluated: of which run folder and, unless None, of which epoch."""
+
+    model_dir: Path | str
+    epoch: int | None
+
+
+def _finished(folder: Path, cfg: CfgNode) -> RunResult:
+    """The result of a run that need not be done again."""
+    result = read_results(folder)
+    if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
+        raise UserError(f"{folder} holds an evaluation; use another --output-dir for the training")
+    _refuse_other_config(folder, cfg)
+    _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
+    return result
+
+
+def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> TrainerX:
+    """Build the trainer; the run folder is only touched once everything proved to be good."""
+    folder = Path(cfg.OUTPUT_DIR)
     setup_logger(None)
     root = logging.getLogger()
     kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(kept)
     try:
         trainer = build_trainer(cfg)
+        trainer.check_splits(training=evaluation is None)
+        if evaluation is None:
+            trainer.check_resume()
+            if holds_checkpoints(resume_folder(cfg)):
+                _refuse_other_config(resume_folder(cfg), cfg)
+        elif trainer.trainable:
+            trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
     finally:
         root.removeHandler(kept)
-    if check and trainer.has_checkpoint(folder):
-        _refuse_other_config(folder, cfg, stored)
     stack.enter_context(setup_logger(folder))
     _describe(cfg, trainer)
     _replay(kept)
-    write_text(folder / CONFIG_FILE, cfg.dump())
+    name = f"config{EVALUATION}.yaml" if evaluation and _is_training(folder) else CONFIG_FILE
+    write_text(folder / name, cfg.dump())
     return trainer
 
 
@@ -104,24 +130,21 @@ def _replay(kept: MemoryHandler) -> None:
                 handler.handle(record)
 
 
-def _train_or_evaluate(trainer: TrainerX, eval_only: bool, model_dir: str, load_epoch: int | None) -> None:
-    if not eval_only:
-        trainer.train()
-        return
-    if trainer.trainable:
-        trainer.load_model(model_dir or trainer.output_dir, epoch=load_epoch)
-    trainer.test()
+def _is_training(folder: Path) -> bool:
+    """Whether a training run lives in a folder, finished or cut off; an evaluation must leave its files alone."""
+    return holds_checkpoints(folder) or ((folder / RESULTS_FILE).is_file() and read_results(folder).mode == "train")
 
 
 def _write(folder: Path, trainer: TrainerX, result: RunResult) -> None:
-    """Write ``results.json`` last; a finished training is never replaced by an evaluation."""
+    """Write ``results.json`` last, because its existence means that the run is finished."""
+    aside = EVALUATION if result.mode == "eval" and _is_training(folder) else ""
     if trainer.cfg.TEST.COMPUTE_CMAT:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
-        write_json(folder / "cmat.json", matrices, indent=None)
-    if result.mode == "eval" and (folder / RESULTS_FILE).is_file() and read_results(folder).mode == "train":
-        write_json(folder / "results-eval.json", result.to_json())
-        return
-    write_results(folder, result)
+        write_json(folder / f"cmat{aside}.json", matrices, indent=None)
+    if aside:
+        write_json(folder / f"results{aside}.json", result.to_json())
+    else:
+        write_results(folder, result)
 
 
 def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
@@ -180,8 +203,9 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) else None
 
 
-def _refuse_other_config(folder: Path, cfg: CfgNode, stored: dict[str, Any] | None) -> None:
+def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     """A folder belongs to one config: going on under another one would give figures that belong to neither."""
+    stored = _stored_config(folder)
     if stored is None:
         return
     mine, theirs = _numbers(cfg), _numbers(stored)

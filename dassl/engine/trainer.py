@@ -13,21 +13,28 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.config.keys import Key
+from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checkpoint import (
     BEST,
     epoch_file,
     load_checkpoint,
     load_learned,
+    load_newest,
     load_optimizer_state,
-    newest_whole,
     optimizer_state,
+    remove_epochs,
+    remove_leftovers,
+    resume_folder,
     save_checkpoint,
+    saved_epochs,
+    whole_epochs,
 )
+from dassl.engine.reporting import Clock, Curves
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
 from dassl.utils.errors import UserError
-from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.meters import MetricMeter
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +63,7 @@ class TrainerX:
         self.best_result, self.best_epoch = -math.inf, None
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
-        self._writer: Any = None
+        self._curves: Curves | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.dm.tasks)
@@ -137,10 +144,6 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
-            if not len(self.dm.train_loader_x):
-                raise UserError(
-                    f"data set {self.cfg.DATASET.NAME} has no training image; there is nothing to learn from"
-                )
             started = time.monotonic()
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
@@ -155,15 +158,16 @@ class TrainerX:
     def before_train(self) -> None:
         """Go on from a checkpoint if there is one, and open TensorBoard's file."""
         if self.trainable:
-            self.start_epoch = self.resume_model_if_exist(Path(self.cfg.RESUME or self.output_dir))
-            self._init_writer()
+            self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
+            step = self.start_epoch * len(self.dm.train_loader_x)
+            self._curves = Curves(self.output_dir / "tensorboard", first_step=step)
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend on the epoch only."""
         self.set_model_mode("train")
         loader = self.dm.train_loader_x
         loader.set_epoch(self.epoch)
-        losses, clock = MetricMeter(), _Clock()
+        losses, clock = MetricMeter(), Clock()
         pending: list[tuple[int, Tensor, Tensor]] = []
         for index, batch in enumerate(loader):
             clock.data()
@@ -209,10 +213,9 @@ class TrainerX:
                 self.best_result, self.best_epoch = result, self.epoch + 1
                 self.save_model(self.epoch + 1, best=True)
         self.save_model(self.epoch + 1)
-        if self.epoch and not self._is_kept(self.epoch):
-            self._remove_checkpoint(self.epoch)
-        if self.epoch + 1 == self.max_epoch:
-            _log.info("Finished training")
+        for name in self.modules:
+            folder = self.output_dir / name
+            remove_epochs(folder, [e for e in saved_epochs(folder) if e <= self.epoch and not self._is_kept(e)])
 
     def _is_kept(self, epoch: int) -> bool:
         """Whether the checkpoint of ``epoch`` stays when the next one is written."""
@@ -221,6 +224,8 @@ class TrainerX:
 
     def after_train(self) -> None:
         """Test the final model, once."""
+        if self.trainable:
+            _log.info("Finished training")
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
                 _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
@@ -228,21 +233,40 @@ class TrainerX:
             elif self.trainable:
                 _log.info("Deploy the last-epoch model")
             self.test()
-        if self._writer is not None:
-            self._writer.close()
+        if self._curves is not None:
+            self._curves.close()
 
     # ---- testing ------------------------------------------------------------------------------
+
+    def loader(self, split: str) -> BatchLoader:
+        """The batches of "train", "val" or "test".
+
+        Raises:
+            UserError: there is no image in the split.
+        """
+        data = self.dm
+        loader = {"train": data.train_loader_x, "val": data.val_loader, "test": data.test_loader}[split]
+        if not loader:
+            remedy = "there is nothing to learn from" if split == "train" else "set TEST.SPLIT and TEST.FINAL_MODEL"
+            raise UserError(f"data set {self.cfg.DATASET.NAME} has no {split} image; {remedy}")
+        return loader
+
+    def check_splits(self, *, training: bool) -> None:
+        """Find out before the work begins that a split, which is needed only later, is empty (raise UserError)."""
+        cfg = self.cfg.TEST
+        learns = training and self.trainable
+        tests = not training or not cfg.NO_TEST
+        needed = {"train": learns, "val": learns and tests and cfg.FINAL_MODEL == "best_val"}
+        needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
+        for split in (name for name, wanted in needed.items() if wanted):
+            self.loader(split)
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:
         """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
         started = time.monotonic()
         split = split or self.cfg.TEST.SPLIT
-        loader = self.dm.val_loader if split == "val" else self.dm.test_loader
-        if not loader:
-            raise UserError(
-                f"data set {self.cfg.DATASET.NAME} has no {split} image; set TEST.SPLIT and TEST.FINAL_MODEL"
-            )
+        loader = self.loader(split)
         self.set_model_mode("eval")
         self.evaluator.reset()
         _log.info("Do evaluation on %s set", split)
@@ -294,44 +318,49 @@ class TrainerX:
         if epoch is not None:
             return folder / epoch_file(epoch)
         best = folder / BEST
-        last = newest_whole(directory, list(self.modules))
-        use_best = best.is_file() and (self.cfg.TEST.FINAL_MODEL == "best_val" or last is None)
-        return best if use_best or last is None else folder / epoch_file(last)
+        whole = whole_epochs(directory, list(self.modules))
+        if not whole or (best.is_file() and self.cfg.TEST.FINAL_MODEL == "best_val"):
+            return best
+        return folder / epoch_file(whole[0])
 
     def resume_model_if_exist(self, directory: Path) -> int:
-        """Go on from the newest whole checkpoint below ``directory``; returns the number of finished epochs."""
-        epoch = newest_whole(directory, list(self.modules))
-        if epoch is None:
-            if self.cfg.RESUME:
-                raise UserError(f"nothing to resume in {directory}: no epoch has a checkpoint of every learned module")
+        """Go on from the newest whole checkpoint below ``directory``; returns the number of finished epochs.
+
+        Raises:
+            UserError: the checkpoint does not fit the config, or RESUME names a folder without one.
+        """
+        for name in self.modules:
+            remove_leftovers(self.output_dir / name)
+        contents = load_newest(directory, list(self.modules))
+        if contents is None:
+            self.check_resume()
             return 0
         assert self.optim is not None and self.sched is not None
         for name, module in self.modules.items():
-            path = directory / name / epoch_file(epoch)
-            content = load_checkpoint(path)
-            load_learned(module, content["state_dict"], source=path)
+            content = contents[name]
+            load_learned(module, content["state_dict"], source=directory / name / epoch_file(content["epoch"]))
             load_optimizer_state(self.optim, module, content["optimizer"])
             self.sched.load_state_dict(content["scheduler"])
             self.scaler.load_state_dict(content["scaler"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
-        _log.info('Resumed from "%s" after epoch %d', directory, epoch)
-        return epoch
+            if self.best_epoch is not None and directory != self.output_dir:
+                save_checkpoint(self.output_dir / name, load_checkpoint(directory / name / BEST), best=True)
+        _log.info('Resumed from "%s" after epoch %d', directory, content["epoch"])
+        return content["epoch"]
 
-    def has_checkpoint(self, directory: Path) -> bool:
-        """Whether a cut-off run in ``directory`` can be gone on with."""
-        return newest_whole(directory, list(self.modules)) is not None
+    def check_resume(self) -> None:
+        """Refuse a RESUME folder in which nothing can be gone on with (raise UserError)."""
+        folder = resume_folder(self.cfg)
+        if self.cfg.RESUME and folder != self.output_dir and load_newest(folder, list(self.modules)) is None:
+            raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
 
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen model, for results.json."""
         return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
 
-    def _remove_checkpoint(self, epoch: int) -> None:
-        for name in self.modules:
-            (self.output_dir / name / epoch_file(epoch)).unlink(missing_ok=True)
-
     # ---- reporting ----------------------------------------------------------------------------
 
-    def _report(self, index: int, losses: MetricMeter, clock: "_Clock") -> None:
+    def _report(self, index: int, losses: MetricMeter, clock: Clock) -> None:
         batches = len(self.dm.train_loader_x)
         rate = self.sched.get_last_lr()[0] if self.sched else 0.0
         left = batches - index - 1 + (self.max_epoch - self.epoch - 1) * batches
@@ -350,29 +379,7 @@ class TrainerX:
             self.write_scalar(f"train/{name}", meter.avg, step)
         self.write_scalar("train/lr", rate, step)
 
-    def _init_writer(self) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        step = self.start_epoch * len(self.dm.train_loader_x)
-        self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=step or None)
-
     def write_scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point to a TensorBoard curve; nothing happens in runs that only evaluate."""
-        if self._writer is not None:
-            self._writer.add_scalar(tag, value, step)
-
-
-class _Clock:
-    """Time to get a batch and time per batch, in seconds."""
-
-    def __init__(self) -> None:
-        self.data_time, self.batch_time = AverageMeter(), AverageMeter()
-        self._end = time.perf_counter()
-
-    def data(self) -> None:
-        self.data_time.update(time.perf_counter() - self._end)
-
-    def batch(self) -> None:
-        now = time.perf_counter()
-        self.batch_time.update(now - self._end)
-        self._end = now
+        if self._curves is not None:
+            self._curves.add(tag, value, step)

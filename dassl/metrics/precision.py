@@ -1,5 +1,7 @@
 """Micro-averaged precision of a batch, the training metric that the original logs as "map"."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,15 @@ def micro_average_precision(logits: Tensor, column: Tensor, columns: Tensor) -> 
         logits: (E, C).
         column: (E,) column of the true class.
         columns: (E, C) bool, columns of the entry's task.
+
+    Returns:
+        NaN when a logit is not finite.
     """
     from sklearn.metrics import average_precision_score
 
     scores = task_probabilities(logits, columns)[columns]
+    if not torch.isfinite(scores).all():
+        return math.nan
     truth = torch.zeros_like(columns)
     truth[torch.arange(len(column), device=column.device), column] = True
     return 100.0 * float(average_precision_score(truth[columns].cpu().numpy(), scores.detach().cpu().numpy()))

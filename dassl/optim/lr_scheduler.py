@@ -34,7 +34,7 @@ def _shape(optim_cfg: CfgNode, step: int) -> float:
         return (1 + math.cos(math.pi * step / optim_cfg.MAX_EPOCH)) / 2
     stepsize = optim_cfg.STEPSIZE
     if optim_cfg.LR_SCHEDULER == "multi_step":
-        return optim_cfg.GAMMA ** bisect_right(sorted(stepsize), step)
+        return optim_cfg.GAMMA ** bisect_right(sorted(epoch for epoch in stepsize if epoch > 0), step)
     last = stepsize[-1] if stepsize else -1
     return optim_cfg.GAMMA ** (step // (last if last > 0 else optim_cfg.MAX_EPOCH))
 

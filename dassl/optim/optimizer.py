@@ -7,17 +7,25 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from dassl.utils.errors import UserError
+
 
 def build_optimizer(model: nn.Module, optim_cfg: CfgNode) -> torch.optim.Optimizer:
     """One optimiser over all parameters of ``model`` that require a gradient.
 
     With STAGED_LR, child modules outside NEW_LAYERS learn with LR * BASE_LR_MULT.
+
+    Raises:
+        UserError: the settings contradict each other, e.g. Nesterov momentum without momentum.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [{"params": [p for _, p in named]}]
     if optim_cfg.STAGED_LR:
         groups = _staged_groups(named, optim_cfg)
-    return _OPTIMIZERS[optim_cfg.NAME](groups, optim_cfg)
+    try:
+        return _OPTIMIZERS[optim_cfg.NAME](groups, optim_cfg)
+    except ValueError as error:
+        raise UserError(f"OPTIM: {optim_cfg.NAME} refuses these settings ({error})") from error
 
 
 def _staged_groups(named: Iterable[tuple[str, nn.Parameter]], optim_cfg: CfgNode) -> list[dict[str, Any]]:

@@ -45,6 +45,9 @@ class FixedData:
         self.tasks = tasks
         self.train_loader_x = self.val_loader = self.test_loader = [batch]
 
+    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str) -> None:
+        """The recorded images are encoded anew."""
+
 
 @lru_cache(maxsize=4)
 def _problem(folder: Path) -> dict[str, Any]:

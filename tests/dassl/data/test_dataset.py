@@ -93,6 +93,27 @@ def test_short_classes_are_said_once(make_cfg, caplog):
     )
 
 
+def test_a_short_class_of_a_later_member_is_named(tmp_path, make_cfg, caplog):
+    root = write_toy(tmp_path / "data")
+    path = root / "tools" / "split_dk_ToyTools.json"
+    split = read_json(path)
+    write_json(path, {**split, "train": [row for row in split["train"] if row[1] != [3] or row[0].endswith("_0.png")]})
+    build_dataset(make_cfg("ToyBoth", root=root, DATASET__NUM_SHOTS=4))
+    assert "1 of 8 classes" in caplog.text
+    assert "'file' of task 'tool' has 1;" in caplog.text
+
+
+def test_halves_of_a_class_list_with_gaps(tmp_path, make_cfg):
+    root = write_toy(tmp_path / "data")
+    path = root / "tools" / "split_dk_ToyTools.json"
+    split = read_json(path)
+    write_json(path, {**split, "train": [row for row in split["train"] if row[1] != [1]]})
+    single = build_dataset(make_cfg("ToyTools", root=root, DATASET__SUBSAMPLE_CLASSES="base"))
+    assert single.tasks[0].classnames == ("hammer", "drill")
+    suite = build_dataset(make_cfg("ToyBoth", root=root, DATASET__SUBSAMPLE_CLASSES="base"))
+    assert suite.tasks[1].classnames == ("hammer", "saw", "drill")
+
+
 def test_a_suite_lays_its_members_end_to_end(make_cfg):
     suite = build_dataset(make_cfg("ToyBoth", DATASET__NUM_SHOTS=1))
     assert [task.name for task in suite.tasks] == ["pet_kind", "tool"]
@@ -168,10 +189,12 @@ def test_read_only_data_folder(tmp_path, make_cfg, read_only):
 
 
 def test_a_full_disk_is_not_taken_for_read_only(tmp_path, make_cfg, monkeypatch):
-    def full(path, value, **options):
-        raise UserError("no space left") from OSError(errno.ENOSPC, "No space left on device")
-
     root = write_toy(tmp_path / "data")
+
+    def full(path, value, **options):
+        if path.is_relative_to(root):
+            raise UserError("no space left") from OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(places, "write_json", full)
     with pytest.raises(UserError, match="no space left"):
         build_dataset(make_cfg(root=root, DATASET__NUM_SHOTS=2))

@@ -40,7 +40,7 @@ def with_features(cfg, encode, encoder_id="random/0"):
 def test_stored_features_equal_the_online_path(make_cfg, encode, decoded, name):
     online = DataManager(make_cfg(name))
     online.attach_encoder(encode, "random/0")
-    cfg = make_cfg(name, DATALOADER__FEATURES="on")
+    cfg = make_cfg(name, DATALOADER__FEATURES=True)
     cold, warm = with_features(cfg, encode), with_features(cfg, encode)
     for split, epoch in (("train_loader_x", 0), ("train_loader_x", 2), ("val_loader", 0), ("test_loader", 0)):
         lists = []
@@ -64,7 +64,7 @@ def test_workers_encode_the_same(make_cfg, encode, tmp_path):
     folders = [str(tmp_path / name) for name in ("alone", "helped")]
     managers = [
         with_features(
-            make_cfg(DATALOADER__FEATURES="on", DATALOADER__FEATURES_DIR=folder, DATALOADER__NUM_WORKERS=workers),
+            make_cfg(DATALOADER__FEATURES=True, DATALOADER__FEATURES_DIR=folder, DATALOADER__NUM_WORKERS=workers),
             encode,
         )
         for folder, workers in zip(folders, (0, 2), strict=True)
@@ -76,7 +76,7 @@ def test_workers_encode_the_same(make_cfg, encode, tmp_path):
 def test_test_features_are_shared_by_shots_and_seeds(make_cfg, encode, decoded):
     def run(**changes):
         decoded.clear()
-        manager = with_features(make_cfg(DATALOADER__FEATURES="on", **changes), encode, changes.pop("id", "a"))
+        manager = with_features(make_cfg(DATALOADER__FEATURES=True, **changes), encode, changes.pop("id", "a"))
         return [batch["feat"] for batch in manager.test_loader], len(decoded)
 
     first, count = run()
@@ -150,7 +150,7 @@ def test_two_runs_may_start_at_once(tmp_path, make_cfg, encode):
 def test_a_broken_image_leaves_no_file(tmp_path, make_cfg, encode):
     root = write_toy(tmp_path / "data")
     (root / "pets/images/test/kind0_3.png").write_bytes(b"x")
-    cfg = make_cfg(root=root, DATASET__CHECK_IMAGES=False, DATALOADER__FEATURES="on")
+    cfg = make_cfg(root=root, DATASET__CHECK_IMAGES=False, DATALOADER__FEATURES=True)
     manager = with_features(cfg, encode)
     with pytest.raises(UserError, match=r"kind0_3\.png"):
         next(iter(manager.test_loader))

@@ -105,8 +105,19 @@ def test_views_differ_between_epochs_and_seeds(make_cfg):
     views = [view_of_first(epoch) for epoch in range(3)] + [view_of_first(0, SEED=2)]
     assert all(not torch.equal(one, two) for i, one in enumerate(views) for two in views[:i])
     assert torch.equal(views[1], view_of_first(1))
-    # As a member of a suite and in another subset an image has the same views.
-    assert torch.equal(views[0], view_of_first(0, name="ToyBoth"))
+
+
+def test_an_image_has_the_same_views_elsewhere_in_a_suite(make_cfg):
+    def views(name, **changes):
+        loader = DataManager(make_cfg(name, **changes)).train_loader_x
+        loader.plan.drop_last = False
+        return {
+            path: img for batch in batches(loader, 1) for path, img in zip(batch["impath"], batch["img"], strict=True)
+        }
+
+    alone, suite = views("ToyPets"), views("ToyBoth", DATASET__MEMBERS=("ToyTools", "ToyPets"))
+    assert len(alone) == 15
+    assert all(torch.equal(img, suite[path]) for path, img in alone.items())
 
 
 def test_order_of_an_epoch():

@@ -81,6 +81,14 @@ def test_subset_depends_on_its_arguments_alone(train, val, shots, seed):
     assert max(Counter(item.label for item in first[1]).values(), default=0) <= min(shots, 4)
 
 
+def test_train_and_val_share_one_stream():
+    train, val = (as_items([[(0, n % 2)] for n in range(24)], prefix) for prefix in ("train", "val"))
+    rng = random.Random(7)
+    groups = [[item for item in items if item.label == label] for items in (train, val) for label in (0, 1)]
+    one, two, three, four = (rng.sample(group, shots) for group, shots in zip(groups, (6, 6, 4, 4), strict=True))
+    assert sampling.fewshot_split(train, val, 6, 7) == (one + two, three + four)
+
+
 @pytest.mark.parametrize("shots", [0, -1])
 def test_no_shots_means_all(shots):
     items = as_items([[(0, 1)], [(0, 0)]])

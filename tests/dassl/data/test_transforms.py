@@ -89,6 +89,19 @@ def test_each_transform_runs_and_is_drawn_by_key(make_cfg, picture, name):
     assert any(not torch.equal(views[0], view) for view in views) == is_random(cfg, True)
 
 
+def test_cutout_blanks_one_square(make_cfg):
+    white = Image.new("RGB", (16, 16), "white")
+    transform = build_transform(make_cfg(INPUT__TRANSFORMS=("cutout",), INPUT__CUTOUT_LEN=4), True)
+    sizes = set()
+    for view in range(30):
+        rows, columns = (keyed_transform(transform, white, (0, view, ""))[0] == 0).nonzero(as_tuple=True)
+        height, width = rows.unique().numel(), columns.unique().numel()
+        assert rows.numel() == height * width
+        assert rows.max() - rows.min() == height - 1 and columns.max() - columns.min() == width - 1
+        sizes.add((height, width))
+    assert (4, 4) in sizes and max(map(max, sizes)) == 4
+
+
 def test_keys_leave_the_global_generator_alone(make_cfg, picture):
     transform = build_transform(make_cfg(), True)
     torch.manual_seed(3)

@@ -1,0 +1,163 @@
+"""The examples of docs/ run, its JSON is read by the code, its links lead somewhere, and config.md is up to date."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+import train
+from dassl.config import all_keys
+from dassl.config.__main__ import reference
+from dassl.data import DATASET_REGISTRY, Task
+from dassl.data.splits import read_split
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.results import read_results
+from dassl.utils.tools import CHECKOUT
+from tests.clip.helpers import openai_state, random_model
+from tests.dassl.data.toy import write_image
+
+DOCS = CHECKOUT / "docs"
+PAGES = [path for path in (CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))) if path.is_file()]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return [text for kind, text in _BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """The places in a page that a link can name."""
+    titles = _HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Iterator[Path]:
+    """A folder with the files of docs/extending.md, whose classes are registered while a test runs."""
+    folder = tmp_path / "examples"
+    registries = (DATASET_REGISTRY, TRAINER_REGISTRY)
+    before = [set(registry.names()) for registry in registries]
+    for text in [*blocks(DOCS / "extending.md", "python"), *blocks(DOCS / "extending.md", "yaml")]:
+        path = folder / text.split("\n", 1)[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for path in sorted(folder.rglob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"docs_example_{path.stem}", path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    all_keys.cache_clear()
+    yield folder
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry.names()) - names:
+            del registry._entries[name]
+    all_keys.cache_clear()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A data root with the images that docs/extending.md speaks of."""
+    root = tmp_path / "data"
+    for kind, name in enumerate(("tea_cup", "tea_pot")):
+        for number in range(10):
+            write_image(root / "shop_items" / "images" / name / f"{number:04}.jpg", seed=10 * kind + number)
+    looks = root / "shop_looks"
+    parts = {"train": 4, "val": 2, "test": 2}
+    content = {
+        part: [[f"{part}{number}.png", [number % 2, number % 2], [0, 1]] for number in range(count)]
+        for part, count in parts.items()
+    }
+    content["meta"] = {"taskid2tname": ["colour", "state"], "taskid2cname": [["red", "blue"], ["new", "worn"]]}
+    for part, count in parts.items():
+        for number in range(count):
+            write_image(looks / f"{part}{number}.png", seed=number)
+    (looks / "split_dk_ShopLooks.json").write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    """A small random CLIP."""
+    path = tmp_path / "tiny.safetensors"
+    save_file(openai_state(random_model("vit")), path)
+    return path
+
+
+def test_examples_of_extending_train(examples: Path, shop: Path, backbone: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output" / "run"
+    files = ["--dataset-config-file", "configs/datasets/shop.yaml"]
+    files += ["--config-file", "configs/trainers/AnchoredCoOp/rn50_ep50.yaml"]
+    arguments = [str(examples / word) if word.startswith("configs/") else word for word in files]
+    arguments += ["--trainer", "AnchoredCoOp", "--root", str(shop), "--output-dir", str(output), "--seed", "1"]
+    small = {
+        "MODEL.BACKBONE.NAME": str(backbone),
+        "INPUT.SIZE": "32,32",
+        "OPTIM.MAX_EPOCH": "1",
+        "DATASET.NUM_SHOTS": "2",
+        "DATALOADER.NUM_WORKERS": "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": "4",
+    }
+    assert train.main([*arguments, *(word for pair in small.items() for word in pair)]) == 0
+    result = read_results(output)
+    assert [task.name for task in result.tasks] == ["shop_item_kind", "colour", "state"]
+    assert [task.total for task in result.tasks] == [6, 2, 2]
+    # 2 shots of 2 kinds, and the 2 + 2 images of the looks, whose tasks share them.
+    assert result.counts["train"] == 8
+    assert result.parameters == 4 * 128
+    assert "drift" in (output / "log.txt").read_text()
+    assert (shop / "shop_items" / "split_dk_ShopItems.json").is_file()
+
+
+def test_the_key_of_the_example_is_declared_and_checked(examples: Path, tmp_path: Path) -> None:
+    key = "TRAINER.ANCHORED.ANCHOR"
+    assert all_keys()[key].default == 10.0
+    assert train.main(["--trainer", "AnchoredCoOp", "--output-dir", str(tmp_path / "run"), key, "high"]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", blocks(DOCS / "data.md", "json"))
+def test_split_files_of_data_md_are_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text(text, encoding="utf-8")
+    split = read_split(tmp_path / "split.json", tmp_path, Task("shape", ()))
+    assert all(split.lists)
+
+
+def test_config_md_is_up_to_date() -> None:
+    assert (DOCS / "config.md").read_text(encoding="utf-8") == reference(), (
+        "run: python -m dassl.config > docs/config.md"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """A path in backquotes that starts with the name of a room is a file, a folder or a pattern that finds one."""
+    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`((?:clip|dassl|trainers|datasets|configs|scripts|tests|docs)/[\w./*-]*)`", text):
+        assert any(CHECKOUT.glob(name.rstrip("/"))), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_keys_exist(page: Path) -> None:
+    """Config keys in backquotes or in commands are declared; those of the examples are declared by the examples."""
+    nodes = {key.split(".")[0] for key in all_keys() if "." in key}
+    words = re.findall(rf"\b(?:{'|'.join(sorted(nodes))})(?:\.[A-Z0-9_]+)+", page.read_text(encoding="utf-8"))
+    known = all_keys()
+    for word in set(words):
+        prefix = any(key.startswith(f"{word}.") or key.startswith(word) for key in known)
+        assert prefix or word.startswith("TRAINER.ANCHORED"), f"{page.name}: {word}"
