@@ -159,6 +159,7 @@ class TrainerX:
         """Go on from a checkpoint if there is one, and open TensorBoard's file."""
         if self.trainable:
             self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
+            self.epoch = max(self.start_epoch - 1, 0)
             step = self.start_epoch * len(self.dm.train_loader_x)
             self._curves = Curves(self.output_dir / "tensorboard", first_step=step)
 
