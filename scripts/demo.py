@@ -78,12 +78,16 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/demo.sh", description=__doc__)
     add = parser.add_argument
-    add("--shots", type=int, nargs="+", default=[1, 4, 16], help="training images per class (default: 1 4 16)")
-    add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (default: 1 2 3)")
+    add("--shots", type=_numbers, default=[1, 4, 16], metavar="N,N", help="training images per class (default: 1,4,16)")
+    add("--seeds", type=_numbers, default=[1, 2, 3], metavar="N,N", help="seeds (default: 1,2,3)")
     add("--output-dir", type=Path, default=CHECKOUT / "output/demo6", help="where the runs go (default: output/demo6)")
     add("--jobs", type=int, default=0, help="runs at the same time (default: one per core, one with a GPU)")
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
     return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def plan(shots: Sequence[int], seeds: Sequence[int]) -> list[Run]:
@@ -158,7 +162,7 @@ def report(runs: Sequence[Run], output: Path) -> Cells:
     cells = summarise((run.method.label, read_results(run.folder(output))) for run in runs)
     tables = {"mean over the six tasks in %, mean +- std over seeds": method_table(cells)}
     for shots in sorted({run.shots for run in runs if run.method.learns}):
-        tables[f"per task, {shots} shots"] = task_table(cells, shots)
+        tables[f"per task, {shots} shot{'s' * (shots != 1)}"] = task_table(cells, shots)
     for title, table in tables.items():
         print(f"\nDemo6, {title}\n{table.render('text')}", end="")
     markdown = "\n".join(f"**Demo6, {title}**\n\n{table.render('markdown')}" for title, table in tables.items())
