@@ -27,7 +27,7 @@ EPILOG = """\
 Exit status: 0 figures were printed; 1 every run was left out; 2 DIR is missing or empty, or an option is wrong.
 
 Examples:
-  python parse_test_res.py output/demo6/MTCoOp/rn50_ep50_16shots/nata
+  python parse_test_res.py output/demo6/MTCoOp/rn50_ep50_16shots/NATA
   python parse_test_res.py output/demo6 --format markdown --per-task > table.md
 """
 

@@ -1,8 +1,9 @@
-"""The examples of docs/ run, its JSON is read by the code, its links lead somewhere, and config.md is up to date."""
+"""README.md and docs/ agree with the code: their examples run, and what they name is there."""
 
 import importlib.util
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from safetensors.torch import save_file
 
 import train
-from dassl.config import all_keys
+from dassl.config import all_keys, get_cfg_default, merge_cfg
 from dassl.config.__main__ import reference
 from dassl.data import DATASET_REGISTRY, Task
 from dassl.data.splits import read_split
@@ -32,9 +33,28 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for kind, text in _BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
 
 
+def page_text(name: str) -> str:
+    """A page of docs/."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def train_commands(page: Path, variables: dict[str, str]) -> list[list[str]]:
+    """The arguments of each call of train.py in a page's bash blocks, with shell variables filled in."""
+    script = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = [line.split("train.py", 1)[1] for line in script.splitlines() if line.startswith("python train.py")]
+    filled = [re.sub(r"\$\{?(\w+)\}?", lambda match: variables[match[1]], line) for line in lines]
+    return [shlex.split(line, comments=True) for line in filled]
+
+
+def variants(page: Path) -> dict[str, list[str]]:
+    """Name -> KEY VALUE KEY VALUE ... of the table of SoftCPT's variants in reproducing.md."""
+    rows = re.findall(r"^\| ([NC][AS]T[AS]) \| (`.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: " ".join(re.findall(r"`([^`]+)`", keys)).split() for name, keys in rows}
+
+
 def anchors(page: Path) -> set[str]:
     """The places in a page that a link can name."""
-    titles = _HEADING.findall(page.read_text(encoding="utf-8"))
+    titles = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -153,11 +173,37 @@ def test_named_files_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_named_keys_exist(page: Path) -> None:
-    """Config keys in backquotes or in commands are declared; those of the examples are declared by the examples."""
-    nodes = {key.split(".")[0] for key in all_keys() if "." in key}
-    words = re.findall(rf"\b(?:{'|'.join(sorted(nodes))})(?:\.[A-Z0-9_]+)+", page.read_text(encoding="utf-8"))
+def test_named_keys_exist(examples: Path, page: Path) -> None:
+    """Every config key or node that a page names is declared, if only by the example trainer."""
     known = all_keys()
-    for word in set(words):
-        prefix = any(key.startswith(f"{word}.") or key.startswith(word) for key in known)
-        assert prefix or word.startswith("TRAINER.ANCHORED"), f"{page.name}: {word}"
+    nodes = {key.split(".")[0] for key in known if "." in key}
+    words = re.findall(rf"\b(?:{'|'.join(sorted(nodes))})(?:\.[A-Z0-9_]+)+", page.read_text(encoding="utf-8"))
+    unknown = {word for word in words if word not in known and not any(key.startswith(f"{word}.") for key in known)}
+    assert not unknown
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "\npython train.py" in p.read_text()], ids=lambda page: page.name)
+def test_commands_are_accepted(examples: Path, tmp_path: Path, page: Path) -> None:
+    """Each train.py command of a page has known flags, files that exist, and keys with values of the right kind."""
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("DATASET:\n  NAME: Any\n", encoding="utf-8")
+    for words in train_commands(
+        page, {"SUITE": str(suite), "SEED": "1", "SHOTS": "16", "DATA": "data", "OUT": "output"}
+    ):
+        example = [str(examples / word) if (examples / word).is_file() else word for word in words]
+        cfg = train.setup_cfg(train.build_parser().parse_args(example))
+        assert cfg.TRAINER.NAME in TRAINER_REGISTRY, words
+
+
+def test_the_variants_of_reproducing_md_are_those_of_method_md() -> None:
+    """The keys of each variant exist and say what its row in the other table says."""
+    commands = variants(DOCS / "reproducing.md")
+    rows = dict(re.findall(r"^\| ([NC][AS]T[AS]) \| ((?:True|False) \|.*)$", page_text("method.md"), re.MULTILINE))
+    assert set(commands) == set(rows)
+    for name, pairs in commands.items():
+        cfg = get_cfg_default()
+        merge_cfg(cfg, pairs=[word if n % 2 else f"TRAINER.MTCOOP.{word}" for n, word in enumerate(pairs)])
+        o = cfg.TRAINER.MTCOOP
+        csc, class_csc, task_csc, task_n, class_n = rows[name].split(" | ")[:5]
+        assert [str(o.CSC), str(o.TASK_CSC), str(o.TASK_N_CTX)] == [csc, task_csc, task_n], name
+        assert not o.CSC or [str(o.CLASS_CSC), str(o.CLASS_N_CTX)] == [class_csc, class_n], name
