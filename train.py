@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from yacs.config import CfgNode
 
@@ -26,9 +27,15 @@ example: train on the embedded suite, 4 shots
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A wrong flag is a mistake like any other: one line."""
+        raise UserError(f"{message}; all flags: train.py --help")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="train.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -77,8 +84,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line (``None``: that of the process).
+
+    Raises:
+        UserError: a flag is unknown, has a wrong value, or does not go with the others.
+    """
     args = build_parser().parse_args(argv)
+    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
+        raise UserError("--model-dir and --load-epoch say what to evaluate; add --eval-only")
     # --transforms takes many words; config keys behind it are not transforms.
     keys = [place for place, word in enumerate(args.transforms) if word.isupper() or "." in word]
     if keys:
@@ -121,7 +135,8 @@ def _find(name: str) -> Path:
     return inside if not path.exists() and inside.exists() else path
 
 
-def _carry_out(args: argparse.Namespace) -> None:
+def _carry_out(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
     setup_logger(None)
     cfg = setup_cfg(args)
     if args.old_data_path or args.new_data_path:
@@ -131,9 +146,8 @@ def _carry_out(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
-    args = _parse(argv)
     return exit_code(
-        lambda: _carry_out(args),
+        lambda: _carry_out(argv),
         errors=(UserError, BackboneError),
         interrupted="interrupted; the same command goes on from the last finished epoch",
     )

@@ -75,7 +75,7 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> str:
     key = all_keys().get(name)
     if key is None:
         close = nearest(name, all_keys())
-        return f"unknown key {name}" + (f"; did you mean {' or '.join(close)}?" if close else "; see docs/config.md")
+        return f"unknown key {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else "; see docs/config.md")
     try:
         value = coerce(value, key.default)
     except TypeError as error:

@@ -51,6 +51,7 @@ def length(count: int) -> Callable[[Any], str]:
     return lambda value: "" if len(value) == count else f"must have {count} entries"
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FALSE, _TRUE = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
 
 
@@ -70,10 +71,10 @@ def coerce(value: Any, default: Any) -> Any:
         return _to_tuple(value, default)
     if value is None:
         return ""
-    if isinstance(value, bool) and default in ("on", "off"):
-        return "on" if value else "off"  # YAML reads these two words as booleans
     if not isinstance(value, str):
         raise TypeError("expected a text")
+    if _CONTROL.search(value):
+        raise TypeError("expected a text in one line without control characters")
     return value
 
 

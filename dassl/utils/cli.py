@@ -12,11 +12,12 @@ def exit_code(
     errors: tuple[type[Exception], ...] = (UserError,),
     interrupted: str = "interrupted",
 ) -> int:
-    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (printed as one line), 130 when interrupted."""
+    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (one line for each problem), 130 when interrupted."""
     try:
         action()
     except errors as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)

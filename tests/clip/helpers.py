@@ -1,12 +1,10 @@
 """Small random CLIPs in OpenAI's layout, files of them, and plain computations to compare with."""
 
-import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
 
 import open_clip
-import pytest
 import torch
 from hypothesis import strategies as st
 from open_clip.model import CLIP
@@ -30,15 +28,6 @@ def ordinary_text(max_size: int) -> st.SearchStrategy[str]:
     """Any text but the special tokens, which open_clip spells in its own way."""
     characters = st.characters(exclude_categories=("Cs",), exclude_characters="<")
     return st.text(characters, min_size=1, max_size=max_size)
-
-
-def golden_folder() -> Path:
-    """The folder of recorded numbers; the calling test is skipped where there is none."""
-    default = Path(__file__).resolve().parents[3] / "shared" / "golden"
-    folder = Path(os.environ.get("SOFTCPT_GOLDEN", default))
-    if not (folder / "README.md").is_file():
-        pytest.skip(f"no golden folder at {folder}")
-    return folder
 
 
 def random_model(kind: str, seed: int = 0) -> CLIP:

@@ -13,7 +13,8 @@ from clip.architecture import build_model, infer_config
 from clip.backbones import Backbone
 from clip.precision import Precision
 from clip.weights import DEMO_FILE, PUBLISHED
-from tests.clip.helpers import SIZES, golden_folder, random_model
+from tests.clip.helpers import SIZES, random_model
+from tests.folders import golden_folder
 
 KINDS = sorted(SIZES)
 
@@ -45,7 +46,7 @@ def test_images_equal_open_clip(kind, backbones):
 
 
 def test_agrees_with_open_clips_own_loader():
-    folder = golden_folder() / "common"
+    folder = golden_folder("common")
     for kind in KINDS:
         state = load_file(folder / f"clip_tiny_{kind}.safetensors")
         other = open_clip.model.build_model_from_openai_state_dict(dict(state), cast_dtype=None).float()
@@ -145,7 +146,7 @@ def test_preprocess_crops_and_normalises(model_files):
 
 
 def test_preprocess_golden_images():
-    folder = golden_folder() / "transforms"
+    folder = golden_folder("transforms")
     expected = load_file(folder / "transforms.safetensors")
     for entry in json.loads((folder / "transforms.json").read_text())["images"]:
         key = next(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import clip
-from tests.clip.helpers import golden_folder, ordinary_text
+from tests.clip.helpers import ordinary_text
+from tests.folders import golden_folder
 
 START, END = 49406, 49407
 
@@ -49,7 +50,7 @@ def test_text_that_just_fits():
 
 
 def test_golden_texts():
-    folder = golden_folder() / "tokenizer"
+    folder = golden_folder("tokenizer")
     expected = load_file(folder / "tokenizer.safetensors")["tokens"]
     record = json.loads((folder / "tokenizer.json").read_text())
     texts = [case["text"] for case in record["cases"]]

@@ -1,12 +1,6 @@
 import pytest
 
-from tests.dassl.data.toy import toy_cfg, write_toy
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory):
-    """All toy data sets; tests must leave the images as they are."""
-    return write_toy(tmp_path_factory.mktemp("toy_data"))
+from tests.dassl.data.toy import toy_cfg
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from dassl.data.loaders import BatchPlan, describe
 from dassl.data.manager import DataManager
 from dassl.data.transforms import build_transform
 from dassl.utils.errors import UserError
-from tests.dassl.data.toy import golden_folder, write_toy
+from tests.dassl.data.toy import write_toy
+from tests.folders import golden_folder
 
 
 def batches(loader, epoch=0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dassl.data import sampling
 from dassl.data.datum import Datum, Split, Task
 from dassl.utils.errors import UserError
-from tests.dassl.data.toy import golden_folder
+from tests.folders import golden_folder
 
 SIZES = (2, 3, 1)
 

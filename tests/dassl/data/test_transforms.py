@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform, is_random, key_number, keyed_transform, transform_id
 from dassl.utils.errors import UserError
-from tests.dassl.data.toy import golden_folder, write_image
+from tests.dassl.data.toy import write_image
+from tests.folders import golden_folder
 
 EVERYTHING = (
     "gaussian_noise",

@@ -4,11 +4,9 @@
 labels stand on the same images.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from dassl.config import get_cfg_default
@@ -88,15 +86,6 @@ def toy_cfg(root: Path, output: Path, name: str = "ToyPets", **changes):
         assert leaf in node, key
         node[leaf] = value
     return cfg
-
-
-def golden_folder(name: str) -> Path:
-    """A folder of recorded cases; skips the test where they are not there."""
-    default = Path(__file__).resolve().parents[4] / "shared" / "golden"
-    folder = Path(os.environ.get("SOFTCPT_GOLDEN", default)) / name
-    if not folder.is_dir():
-        pytest.skip(f"no recorded cases in {folder}")
-    return folder
 
 
 def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (SIZE, SIZE + 6)) -> Path:

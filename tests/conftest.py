@@ -1,0 +1,42 @@
+"""What all rooms' tests share: toy data sets, a tiny random CLIP, and short runs on them."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from tests.clip.helpers import openai_state, random_model
+from tests.dassl.data.toy import write_toy
+from tests.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All toy data sets; tests must leave the images as they are."""
+    return write_toy(tmp_path_factory.mktemp("toy_data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny ViT in OpenAI's layout."""
+    path = tmp_path_factory.mktemp("tiny_clip") / "vit.safetensors"
+    save_file(openai_state(random_model("vit")), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Iterator[None]:
+    """Take away what ``setup_logger`` leaves behind: the next test's output must be its own."""
+    yield
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if type(each).__module__.startswith("dassl.")]:
+        root.removeHandler(handler)
+    logging.captureWarnings(False)
+
+
+@pytest.fixture
+def lab(toy_root: Path, tiny_clip: Path, tmp_path: Path) -> Lab:
+    """Short runs below the test's own folder."""
+    return Lab(toy_root, tiny_clip, tmp_path / "output")

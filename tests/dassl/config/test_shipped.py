@@ -1,0 +1,62 @@
+"""Every config file in the repository loads, alone and together with every file of the other kind."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from dassl.config import flatten, get_cfg_default, merge_cfg
+from dassl.data.dataset import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+METHODS = sorted((CONFIGS / "trainers").rglob("*.yaml"))
+DATASETS = sorted((CONFIGS / "datasets").rglob("*.yaml"))
+
+
+def name(path):
+    return path.relative_to(CONFIGS).as_posix()
+
+
+def load(*files):
+    cfg = get_cfg_default()
+    merge_cfg(cfg, files=files)
+    return cfg
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name)
+def test_a_method_config_loads_and_suits_the_method_of_its_folder(method):
+    cfg = load(method)
+    trainer = TRAINER_REGISTRY.get(method.parent.name)
+    cfg.TRAINER.NAME = method.parent.name
+    trainer.check_cfg(object.__new__(trainer), cfg)
+    assert cfg.MODEL.BACKBONE.NAME
+
+
+@pytest.mark.parametrize("dataset", DATASETS, ids=name)
+def test_a_data_set_config_names_a_data_set(dataset):
+    assert load(dataset).DATASET.NAME in DATASET_REGISTRY
+
+
+@pytest.mark.parametrize(("dataset", "method"), list(product(DATASETS, METHODS)), ids=name)
+def test_every_combination_loads(dataset, method):
+    # A data set file speaks of the data only, so that the order of the two does not matter.
+    assert load(dataset, method) == load(method, dataset)
+
+
+@pytest.mark.parametrize("twin", [path for path in METHODS if path.stem.endswith("_corrected")], ids=name)
+def test_corrected_twins_differ_in_the_recipe_only(twin):
+    mine = flatten(load(twin))
+    other = flatten(load(twin.with_stem(twin.stem.removesuffix("_corrected"))))
+    assert {key: (other[key], mine[key]) for key in mine if mine[key] != other[key]} == {
+        "TRAINER.MTCOOP.RECIPE": ("released", "corrected")
+    }
+
+
+def test_the_papers_commands_follow_the_released_recipe():
+    paper = [path for path in METHODS if path.match("MTCoOp/*_ep50.yaml")]
+    assert len(paper) == 4
+    for path in paper:
+        cfg = load(path)
+        assert cfg.TRAINER.MTCOOP.RECIPE == "released"
+        assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.WARMUP_CONS_LR) == ("sgd", 2e-3, 50, 1e-5)

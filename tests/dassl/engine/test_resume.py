@@ -1,0 +1,223 @@
+"""A run that was cut off ends with the same tensors and figures as one that was not."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.dassl.engine.cutting import cut_off
+from tests.lab import BATCHES, figures, same_tensors
+
+NATA = ["prompt_gen", "task_prompt_learner"]
+WITH_CLASSES = {"TRAINER__MTCOOP__CSC": True, "TRAINER__MTCOOP__CLASS_CSC": True}
+KINDS = {
+    "sgd": {},
+    "adam": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.01},
+    "adamw, linear warm-up": {"OPTIM__NAME": "adamw", "OPTIM__WARMUP_TYPE": "linear", "OPTIM__WARMUP_EPOCH": 2},
+    "rmsprop, steps": {"OPTIM__NAME": "rmsprop", "OPTIM__LR_SCHEDULER": "multi_step", "OPTIM__STEPSIZE": "1,2"},
+    "released": {"TRAINER__MTCOOP__RECIPE": "released"},
+    "class sub-sampling": {**WITH_CLASSES, "TRAINER__MTCOOP__CLS_SAMPLE_RATE": 0.3},
+    "frozen class prompts": {**WITH_CLASSES, "TRAINER__MTCOOP__FREEZE_CLS_PROMPT": True},
+    "hard": {"trainer": "MTCoOpHard", "TRAINER__MTCOOPH__TSC": True},
+    "best on val": {"TEST__FINAL_MODEL": "best_val", "OPTIM__LR": 0.5},
+    "features": {"DATALOADER__FEATURES": "on"},
+    "every checkpoint": {"TRAIN__CHECKPOINT_FREQ": 1},
+    "drawn seed": {"seed": -1},
+}
+
+
+@pytest.mark.parametrize("keys", KINDS.values(), ids=KINDS)
+def test_a_run_that_is_interrupted_twice(lab, keys):
+    keys = {"OPTIM__MAX_EPOCH": 4, **keys}
+    cut_off(lab, epoch=2, batch=1, **keys)
+    assert "results.json" not in lab.files()
+    cut_off(lab, epoch=3, batch=BATCHES - 1, **keys)
+    mine = lab.run(**keys)
+    whole = lab.run("whole", **{**keys, "seed": mine.seed})
+    assert figures(mine) == figures(whole)
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+    assert lab.files() == lab.files("whole")
+    assert re.findall(r'^Resumed from ".*" after epoch (\d)$', lab.log(), re.MULTILINE) == ["2", "3"]
+
+
+def test_an_interruption_in_the_first_epoch_starts_anew(lab):
+    cut_off(lab, epoch=0, batch=2)
+    lab.run()
+    lab.run("whole")
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+    assert "Resumed" not in lab.log()
+
+
+def test_an_interruption_before_the_test_needs_no_more_training(lab, monkeypatch):
+    from dassl.engine.trainer import TrainerX
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerX, "after_train", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert lab.main() == 130
+    before = lab.learned()
+    mine = lab.run()
+    assert same_tensors(lab.learned(), before)
+    assert figures(mine) == figures(lab.run("whole"))
+    assert lab.log().count("epoch [3/3]") == BATCHES
+    assert lab.log().count("Finished training") == 1
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from tests import lab
+import train
+
+write = Path.write_bytes
+
+def die_in_the_middle(path, data):
+    if "model.pth.tar-2" in path.name and path.parent.name == "prompt_gen":
+        write(path, bytes(data)[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(path, data)
+
+Path.write_bytes = die_in_the_middle
+train.main(sys.argv[1:])
+"""
+
+
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint(lab):
+    keys = {"OPTIM__MAX_EPOCH": 4, "OPTIM__NAME": "adam"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[3]
+    child = subprocess.run([sys.executable, "-c", CHILD, *lab.command(**keys)], cwd=root, env=environment, timeout=120)
+    assert child.returncode == -signal.SIGKILL
+    left = [name for name in lab.files() if "/" in name]
+    assert {"prompt_gen/model.pth.tar-1", "task_prompt_learner/model.pth.tar-2"} < set(left)
+    assert any(name.startswith("prompt_gen/.model.pth.tar-2.") for name in left)
+    mine = lab.run(**keys)
+    whole = lab.run("whole", **keys)
+    assert figures(mine) == figures(whole)
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+    assert lab.files() == lab.files("whole")
+
+
+def cut_off_with_history(lab):
+    """A cut-off run with checkpoints of epochs 1 to 3, and the config keys that go on with it."""
+    keys = {"OPTIM__MAX_EPOCH": 5, "TRAIN__CHECKPOINT_FREQ": 1}
+    cut_off(lab, epoch=3, batch=1, **keys)
+    assert list(lab.checkpoints()) == [f"{name}/model.pth.tar-{epoch}" for name in NATA for epoch in (1, 2, 3)]
+    return keys
+
+
+def lose(path):
+    path.unlink()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def strip(path):
+    """What another program with the same layout may have left: tensors only."""
+    import torch
+
+    content = torch.load(path, weights_only=True)
+    torch.save({"state_dict": content["state_dict"], "epoch": content["epoch"]}, path)
+
+
+@pytest.mark.parametrize("damage", [lose, truncate, empty, strip])
+def test_the_newest_whole_epoch_is_gone_on_with(lab, damage):
+    keys = cut_off_with_history(lab)
+    damaged = lab.folder("run") / "prompt_gen/model.pth.tar-3"
+    damage(damaged)
+    mine = lab.run(**keys)
+    assert "after epoch 2\n" in lab.log()
+    if damage in (truncate, empty):
+        assert f"warning: checkpoint {damaged} is damaged" in lab.log()
+    whole = lab.run("whole", **keys)
+    assert figures(mine) == figures(whole)
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+
+
+def test_with_nothing_but_damaged_checkpoints_the_run_starts_anew(lab):
+    cut_off(lab, epoch=2, batch=1)
+    truncate(lab.folder("run") / "prompt_gen/model.pth.tar-2")
+    lab.run()
+    lab.run("whole")
+    assert lab.log().count("epoch [1/3][1/3]") == 2
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+
+
+@pytest.mark.parametrize("keys", [KINDS["adam"], KINDS["best on val"]], ids=["adam", "best on val"])
+def test_another_folder_can_be_gone_on_from(lab, keys):
+    keys = {**keys, "OPTIM__MAX_EPOCH": 4}
+    cut_off(lab, "first", epoch=2, batch=0, **keys)
+    before = lab.files("first")
+    resume = ["--resume", str(lab.folder("first"))]
+    # The second run is cut off, too, and then goes on from its own folder.
+    cut_off(lab, "second", *resume, epoch=3, batch=1, **keys)
+    mine = lab.run("second", *resume, **keys)
+    assert re.findall(r"after epoch (\d)", lab.log("second")) == ["2", "3"]
+    assert figures(mine) == figures(lab.run("whole", **keys))
+    assert same_tensors(lab.learned("second"), lab.learned("whole"))
+    assert lab.files("first") == before
+
+
+def test_the_best_model_of_the_folder_that_was_gone_on_from_is_kept(lab):
+    keys = {"TEST__FINAL_MODEL": "best_val", "OPTIM__MAX_EPOCH": 4}
+    whole = lab.run("whole", **keys)
+    assert whole.best_epoch <= 2, "the test needs a run whose best epoch lies before the cut"
+    cut_off(lab, "first", epoch=2, batch=0, **keys)
+    mine = lab.run("second", "--resume", str(lab.folder("first")), **keys)
+    assert figures(mine) == figures(whole)
+    assert same_tensors(lab.learned("second"), lab.learned("whole"))
+
+
+def test_a_drawn_seed_is_kept_in_the_folder_that_is_gone_on_from(lab):
+    cut_off(lab, "first", epoch=1, batch=0, seed=-1)
+    mine = lab.run("second", "--resume", str(lab.folder("first")), seed=-1)
+    assert f"SEED: {mine.seed}\n" in (lab.folder("first") / "config.yaml").read_text()
+
+
+def test_a_folder_without_a_checkpoint_cannot_be_resumed(lab, capsys):
+    nothing = lab.output / "nothing"
+    assert lab.main("run", "--resume", str(nothing)) == 2
+    assert capsys.readouterr().err == (
+        f"error: nothing to resume in {nothing}: no epoch has a whole checkpoint of every learned module\n"
+    )
+    assert lab.files() == []
+
+
+def test_a_folder_of_another_config_cannot_be_resumed(lab, capsys):
+    cut_off(lab, "first", epoch=1, batch=0)
+    assert lab.main("second", "--resume", str(lab.folder("first")), OPTIM__LR=1) == 2
+    assert "OPTIM.LR is 0.05 there, 1.0 here" in capsys.readouterr().err
+    assert lab.files("second") == []
+
+
+@pytest.mark.parametrize("name", ["model.pth.tar-2", "checkpoint", "results.json"])
+def test_a_full_disk_leaves_no_half_file(lab, capsys, monkeypatch, name):
+    def full(write):
+        def write_some(path, data, *arguments, **options):
+            if name in path.name:
+                write(path, data[: len(data) // 2], *arguments, **options)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return write(path, data, *arguments, **options)
+
+        return write_some
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full(Path.write_bytes))
+        patch.setattr(Path, "write_text", full(Path.write_text))
+        assert lab.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"error: no space left while writing \S*/{name}; free some space and .*", line)
+    assert [path for path in lab.files() if "/." in path or path.startswith(".") or path.endswith(name)] == []
+    mine = lab.run()
+    assert figures(mine) == figures(lab.run("whole"))
+    assert same_tensors(lab.learned(), lab.learned("whole"))

@@ -1,0 +1,196 @@
+"""A run folder belongs to one run: what may follow in the same folder, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from dassl.config import get_cfg_default
+from dassl.engine.run import config_digest
+from dassl.utils.results import RunResult
+from tests.dassl.engine.cutting import cut_off
+from tests.lab import figures, same_tensors
+
+
+def snapshot(lab, run="run"):
+    """Content and time of every file of a run but the log."""
+    paths = [lab.folder(run) / name for name in lab.files(run) if name != "log.txt"]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
+def refusal(lab, capsys, *arguments, **options):
+    """The one line that a refused command is answered with; no run folder may have changed."""
+    folders = sorted(lab.folder("").rglob("*"))
+    capsys.readouterr()
+    assert lab.main(*arguments, **options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert sorted(lab.folder("").rglob("*")) == folders
+    return error.removeprefix("error: ").rstrip("\n")
+
+
+def evaluated(lab, run="run"):
+    """The evaluation that stands beside a training."""
+    path = lab.folder(run) / "results-eval.json"
+    return RunResult.from_json(json.loads(path.read_text()), path)
+
+
+def test_a_finished_run_is_not_done_again(lab, capsys):
+    lab.run()
+    before, log = snapshot(lab), lab.log()
+    assert lab.main() == 0
+    assert "is finished; delete results.json there to run it again" in capsys.readouterr().out
+    assert snapshot(lab) == before
+    assert lab.log() == log
+
+
+def test_a_finished_run_can_be_tested_again_by_deleting_its_result(lab):
+    first = lab.run()
+    (lab.folder("run") / "results.json").unlink()
+    assert figures(lab.run()) == figures(first)
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
+def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
+    if finished:
+        lab.run()
+    else:
+        cut_off(lab, epoch=1, batch=0)
+    line = refusal(lab, capsys, OPTIM__LR=0.1, DATASET__NUM_SHOTS=4, seed=2)
+    assert line == (
+        f"{lab.folder('run')} holds a run with another config (DATASET.NUM_SHOTS is 2 there, 4 here; "
+        "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir or delete the folder"
+    )
+
+
+def test_another_method_in_the_folder_of_a_cut_off_run_is_refused(lab, capsys):
+    cut_off(lab, epoch=1, batch=0)
+    assert "TRAINER.NAME is 'MTCoOp' there, 'MTCoOpHard' here" in refusal(lab, capsys, trainer="MTCoOpHard")
+
+
+def test_settings_that_change_no_figure_may_change(lab):
+    cut_off(lab, epoch=1, batch=0)
+    changed = {"TRAIN__PRINT_FREQ": 7, "DATALOADER__TEST__BATCH_SIZE": 3, "VERBOSE": True}
+    mine = lab.run(**changed)
+    assert figures(mine) == figures(lab.run("whole"))
+    assert lab.main(TRAIN__PRINT_FREQ=2) == 0
+
+
+def test_the_digest_speaks_of_what_changes_a_figure():
+    cfg, same, other = get_cfg_default(), get_cfg_default(), get_cfg_default()
+    same.OUTPUT_DIR, same.DATASET.ROOT, same.TRAIN.PRINT_FREQ = "elsewhere", "there", 99
+    other.OPTIM.LR = 0.5
+    assert config_digest(same) == config_digest(cfg) != config_digest(other)
+
+
+@pytest.mark.parametrize("final", ["last_step", "best_val"])
+def test_an_evaluation_repeats_the_runs_own_test(lab, final):
+    keys = {"TEST__FINAL_MODEL": final, "OPTIM__LR": 0.5}
+    result = lab.run(**keys)
+    before = snapshot(lab)
+    assert lab.main("run", "--eval-only", **keys) == 0
+    assert {path: value for path, value in snapshot(lab).items() if path in before} == before
+    again = evaluated(lab)
+    assert (again.mode, again.metric, again.tasks) == ("eval", result.metric, result.tasks)
+    elsewhere = lab.run("elsewhere", "--eval-only", "--model-dir", str(lab.folder("run")), **keys)
+    assert (elsewhere.mode, elsewhere.metric, elsewhere.tasks) == ("eval", result.metric, result.tasks)
+    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json"]
+
+
+def test_an_evaluation_with_other_settings_leaves_the_training_alone(lab):
+    first = lab.run()
+    assert lab.main("run", "--eval-only", TEST__SPLIT="val") == 0
+    assert evaluated(lab).split == "val"
+    assert lab.result() == first
+    assert lab.main() == 0, "the training's config is still the folder's"
+
+
+def test_a_cut_off_run_can_be_evaluated_and_gone_on_with(lab):
+    cut_off(lab, epoch=2, batch=0)
+    assert lab.main("run", "--eval-only") == 0
+    assert "results.json" not in lab.files()
+    assert figures(lab.run()) == figures(lab.run("whole"))
+    assert same_tensors(lab.learned(), lab.learned("whole"))
+
+
+def test_a_chosen_epoch_is_evaluated(lab, capsys):
+    lab.run(TRAIN__CHECKPOINT_FREQ=1)
+    early = lab.run("early", "--eval-only", "--model-dir", str(lab.folder("run")), "--load-epoch", "1")
+    short = lab.run("short", OPTIM__MAX_EPOCH=1)
+    assert early.tasks == short.tasks
+    line = refusal(lab, capsys, "other", "--eval-only", "--model-dir", str(lab.folder("run")), "--load-epoch", "9")
+    assert line.endswith("model.pth.tar-9 does not exist; epochs that exist there: 1, 2, 3")
+
+
+def test_training_in_the_folder_of_an_evaluation_is_refused(lab, capsys):
+    lab.run("trained")
+    lab.run("run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    assert "holds an evaluation; use another --output-dir" in refusal(lab, capsys, "run")
+
+
+def test_new_classes_are_evaluated_with_what_the_base_classes_taught(lab):
+    # Both toy tasks have an odd number of classes, so that base and new differ in number.
+    lab.run("base", DATASET__SUBSAMPLE_CLASSES="base")
+    new = {"DATASET__SUBSAMPLE_CLASSES": "new"}
+    result = lab.run("new", "--eval-only", "--model-dir", str(lab.folder("base")), **new)
+    assert [task.classes for task in lab.result("base").tasks] == [2, 3]
+    assert [task.classes for task in result.tasks] == [1, 2]
+
+
+def test_own_contexts_of_base_classes_do_not_fit_new_ones(lab, capsys):
+    keys = {"TRAINER__MTCOOP__CSC": True, "TRAINER__MTCOOP__CLASS_CSC": True}
+    lab.run("base", DATASET__SUBSAMPLE_CLASSES="base", **keys)
+    new = ("new", "--eval-only", "--model-dir", str(lab.folder("base")))
+    line = refusal(lab, capsys, *new, DATASET__SUBSAMPLE_CLASSES="new", **keys)
+    assert line.endswith("does not fit the config: ctx is (5, 2, 128) there, (3, 2, 128) here")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda path: path.write_bytes(b"not a checkpoint"), "is damaged or not a checkpoint of this program"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is damaged or not a checkpoint of this program"),
+        (lambda path: torch.save({"weights": torch.ones(1)}, path), "has no 'state_dict' and 'epoch'"),
+        (lambda path: torch.save({"state_dict": {"w": torch.ones(1)}, "epoch": 3}, path), "proj is missing; w is not"),
+    ],
+    ids=["noise", "truncated", "foreign", "other tensors"],
+)
+def test_a_bad_checkpoint_is_named(lab, capsys, spoil, problem):
+    lab.run("trained")
+    path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
+    spoil(path)
+    line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    assert line.startswith(f"checkpoint {path} ")
+    assert problem in line
+    refusal(lab, capsys, "start", MODEL__INIT_WEIGHTS=lab.folder("trained"))
+
+
+@pytest.mark.parametrize("where", ["missing", "empty", "other method"])
+def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
+    folder = lab.folder("trained")
+    if where == "empty":
+        folder.mkdir(parents=True)
+    if where == "other method":
+        lab.run("trained", trainer="MTCoOpHard")
+    line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(folder))
+    assert line == f"{folder} holds no trained task_prompt_learner; give the run folder of a MTCoOp run"
+
+
+def test_no_train_builds_everything_and_stops(lab):
+    assert lab.main("run", "--no-train") == 0
+    assert lab.files() == ["config.yaml", "log.txt"]
+    lab.run()
+
+
+def test_a_damaged_result_is_named(lab, capsys):
+    lab.run()
+    (lab.folder("run") / "results.json").write_text("{}")
+    assert "results.json is not the result of a run" in refusal(lab, capsys)
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1"], ids=["empty", "not YAML", "a list"])
+def test_a_lost_config_does_not_stop_a_run_from_going_on(lab, content):
+    cut_off(lab, epoch=1, batch=0)
+    (lab.folder("run") / "config.yaml").write_text(content)
+    assert figures(lab.run()) == figures(lab.run("whole"))

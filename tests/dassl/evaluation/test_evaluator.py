@@ -1,0 +1,168 @@
+import itertools
+import logging
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dassl.config import get_cfg_default
+from dassl.data.datum import Task
+from dassl.evaluation import Classification, ClassificationMT, build_evaluator
+
+SIZES = (3, 4, 2)
+METRICS = ("overall_acc", "mean_acc", "mean_acc")
+TASKS = [
+    Task(f"task {t}", tuple(f"c{t}{c}" for c in range(size)), metric)
+    for t, (size, metric) in enumerate(zip(SIZES, METRICS, strict=True))
+]
+OFFSETS = (0, 3, 7)
+
+
+def entries(draw, count):
+    task = [draw(st.integers(0, len(SIZES) - 1)) for _ in range(count)]
+    label = [draw(st.integers(0, SIZES[t] - 1)) for t in task]
+    return torch.tensor(task, dtype=torch.int64), torch.tensor(label, dtype=torch.int64)
+
+
+@st.composite
+def batches(draw):
+    """logits (B, C), task, label and row (E,), some images with no entry and some with several."""
+    images, count = draw(st.integers(1, 12)), draw(st.integers(0, 20))
+    logits = torch.randn(images, sum(SIZES), generator=torch.Generator().manual_seed(draw(st.integers(0, 2**32))))
+    task, label = entries(draw, count)
+    row = torch.tensor([draw(st.integers(0, images - 1)) for _ in range(count)], dtype=torch.int64)
+    return logits, task, label, row
+
+
+def naive(logits, task, label, row):
+    """Metric of each task, None without an image, by counting one entry at a time."""
+    found = []
+    for t, metric in enumerate(METRICS):
+        hits = {}
+        for r, k, y in zip(row.tolist(), task.tolist(), label.tolist(), strict=True):
+            if k == t:
+                own = logits[r, OFFSETS[t] : OFFSETS[t] + SIZES[t]]
+                hits.setdefault(y, []).append(int(own.argmax()) == y)
+        if metric == "mean_acc":
+            parts = [sum(h) / len(h) for h in hits.values()]
+        else:
+            parts = [hit for h in hits.values() for hit in h]
+        found.append(100 * sum(parts) / len(parts) if parts else None)
+    return found
+
+
+@given(batches())
+def test_metrics_equal_a_plain_count(batch):
+    logits, task, label, row = batch
+    evaluator = ClassificationMT(TASKS)
+    evaluator.process(logits, label, task, row=row)
+    overall = evaluator.evaluate()["metric"]
+    expected = naive(*(logits, task, label, row))
+    assert [s.metric for s in evaluator.scores] == [e if e is None else pytest.approx(e) for e in expected]
+    known = [value for value in expected if value is not None]
+    assert overall == (pytest.approx(sum(known) / len(known)) if known else None)
+
+
+@settings(max_examples=50)
+@given(batches(), st.lists(st.integers(0, 12), max_size=4))
+def test_the_split_into_batches_does_not_matter(batch, cuts):
+    logits, task, label, row = batch
+    whole, parts = ClassificationMT(TASKS), ClassificationMT(TASKS)
+    whole.process(logits, label, task, row=row)
+    borders = sorted({0, *(min(cut, len(logits)) for cut in cuts), len(logits)})
+    for start, end in itertools.pairwise(borders):
+        mine = (row >= start) & (row < end)
+        parts.process(logits[start:end], label[mine], task[mine], row=row[mine] - start)
+    assert parts.evaluate() == whole.evaluate()
+    assert all((a.confusion == b.confusion).all() for a, b in zip(parts.scores, whole.scores, strict=True))
+
+
+def scores(predictions, **options):
+    """An evaluator of one task with two classes and its result; ``predictions`` are pairs (truth, prediction)."""
+    evaluator = ClassificationMT([Task("pair", ("a", "b"), **options)])
+    truth, predicted = torch.tensor(predictions).unbind(1)
+    evaluator.process(torch.nn.functional.one_hot(predicted, 2).float(), truth, torch.zeros_like(truth))
+    return evaluator, evaluator.evaluate()["metric"]
+
+
+@pytest.mark.parametrize(("metric", "value"), [("overall_acc", 75.0), ("mean_acc", 50.0)])
+def test_the_two_ways_to_count(metric, value):
+    assert scores([(0, 0), (0, 0), (0, 0), (1, 0)], metric=metric)[1] == value
+
+
+def test_a_class_without_images_is_left_out_and_reported(caplog):
+    evaluator, metric = scores([(0, 0), (0, 1)], metric="mean_acc")
+    assert metric == 50.0
+    assert evaluator.scores[0].absent == ("b",)
+    assert evaluator.scores[0].recalls == {"a": 50.0}
+    assert "task 0 (pair) has no image of b; left out of the mean" in caplog.text
+
+
+def test_a_task_without_images_is_left_out_and_reported(caplog):
+    evaluator = ClassificationMT(TASKS[:2])
+    evaluator.process(torch.eye(7)[:1], torch.tensor([0]), torch.tensor([0]))
+    assert evaluator.evaluate()["metric"] == 100.0
+    assert evaluator.scores[1].metric is None
+    assert evaluator.scores[1].total == 0
+    assert "task 1 (task 1) has no image at all" in caplog.text
+
+
+def test_without_any_image_there_is_no_metric():
+    assert ClassificationMT(TASKS).evaluate() == {"metric": None, "pertask_metric": None}
+
+
+def test_views_are_averaged():
+    views = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.5]]])
+    task = torch.zeros(1, dtype=torch.int64)
+    evaluator = ClassificationMT([Task("pair", ("a", "b"))])
+    evaluator.process(views, task, task)
+    assert evaluator.evaluate()["metric"] == 100.0
+    assert evaluator.scores[0].total == 1
+
+
+def test_reset_forgets():
+    evaluator, _ = scores([(0, 0), (1, 0)])
+    evaluator.reset()
+    assert evaluator.evaluate()["metric"] is None
+
+
+def lines(caplog, **options):
+    caplog.set_level(logging.INFO, "dassl.evaluation")
+    evaluator = ClassificationMT([Task("a_task", ("x", "y"), "mean_acc"), Task("b", ("z",))], **options)
+    label, task = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 0, 1])
+    logits = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    evaluator.process(logits, label, task)
+    evaluator.evaluate()
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_the_log_has_the_originals_form(caplog):
+    assert lines(caplog) == [
+        "=> result",
+        "* total: 4",
+        "* overall_metric: 87.50%",
+        "* task: 0 (a_task)\ttotal: 3\tmetric: 75.00%",
+        "* task: 1 (b)\ttotal: 1\tmetric: 100.00%",
+        "* average: 87.50%",
+    ]
+
+
+def test_the_log_without_tasks_and_with_classes(caplog):
+    found = lines(caplog, per_task=False, per_class=True)
+    assert found[:3] == ["=> result", "* total: 4", "* overall_metric: 87.50%"]
+    assert [re.sub(r"\s+", " ", line) for line in found[3:]] == [
+        "* class: x (a_task) acc: 100.00%",
+        "* class: y (a_task) acc: 50.00%",
+        "* class: z (b) acc: 100.00%",
+    ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ClassificationMT", ClassificationMT), ("Classification", Classification)])
+def test_the_config_chooses_the_evaluator(name, kind):
+    cfg = get_cfg_default()
+    cfg.TEST.EVALUATOR = name
+    evaluator = build_evaluator(cfg, TASKS)
+    assert type(evaluator) is kind
+    assert list(evaluator.evaluate()) == ["metric"]
