@@ -117,7 +117,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def _flag_pairs(args: argparse.Namespace) -> list[str]:
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
-        "OUTPUT_DIR": args.output_dir,
+        "OUTPUT_DIR": str(Path(args.output_dir).expanduser()) if args.output_dir else "",
         "RESUME": args.resume,
         "SEED": "" if args.seed is None else str(args.seed),
         "INPUT.TRANSFORMS": ",".join(args.transforms),

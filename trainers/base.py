@@ -50,11 +50,6 @@ class PromptTuner(TrainerX):
         """The method's own config node."""
         return self.cfg.TRAINER[self.section]
 
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """Precision of the frozen encoders."""
-        return self.backbone.precision
-
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen CLIP."""
         return self.backbone.name, self.backbone.digest, self.backbone.precision
@@ -67,9 +62,13 @@ class PromptTuner(TrainerX):
         """Modules with learned tensors, by the name of their checkpoint folder."""
         raise NotImplementedError
 
-    def build_model(self) -> None:
-        """Load the frozen backbone, build the prompts, the optimiser and the schedule."""
+    def before_data(self) -> None:
+        """Load the frozen backbone: a wrong name or size is said before any image is read."""
         self.backbone = self._load_backbone()
+        self.precision = self.backbone.precision
+
+    def build_model(self) -> None:
+        """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, f"{self.backbone.digest}-{self.backbone.precision}")
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
         self.offsets = class_offsets(self.dm.tasks).to(self.device)
@@ -84,7 +83,8 @@ class PromptTuner(TrainerX):
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        self._start_from(self.cfg.MODEL.INIT_WEIGHTS)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
 
@@ -94,17 +94,11 @@ class PromptTuner(TrainerX):
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
         weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
         backbone, _ = clip.load(name, self.device, weights=weights, precision=precision)
-        size = tuple(self.cfg.INPUT.SIZE)
-        if size != (backbone.image_size,) * 2:
-            raise UserError(
-                f"INPUT.SIZE is {size} but {name} reads images of {backbone.image_size} x {backbone.image_size}"
-            )
+        size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
+        if size != (side, side):
+            raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
-
-    def _start_from(self, folder: str) -> None:
-        if folder:
-            self.load_model(folder)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""

@@ -1,5 +1,6 @@
 """One run from a finished config to ``results.json``: folder, log, seed, train or evaluate."""
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -16,7 +17,7 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from dassl.config import flatten
+from dassl.config import flatten, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
@@ -69,9 +70,10 @@ def run(
             return None
         try:
             trainer.test() if eval_only else trainer.train()
+        except torch.OutOfMemoryError as error:
+            raise _note_error(folder, _out_of_memory(error)) from error
         except UserError as error:
-            _note_error(folder, error)
-            raise
+            raise _note_error(folder, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
@@ -208,7 +210,8 @@ def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     stored = _stored_config(folder)
     if stored is None:
         return
-    mine, theirs = _numbers(cfg), _numbers(stored)
+    # A key that is newer than the stored config had its default then.
+    mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
     wrong = [
         f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
         for k in sorted({*mine, *theirs})
@@ -242,10 +245,13 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _note_error(folder: Path, error: UserError) -> None:
-    """Leave the reason in the log; the console gets it from the command line."""
-    try:
-        with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(f"error: {error}\n")
-    except OSError:
-        return
+def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
+    reason = str(error).split(". ")[0]
+    return UserError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
+
+
+def _note_error(folder: Path, error: UserError) -> UserError:
+    """Leave the reason in the log (the console gets it from the command line) and return the error."""
+    with contextlib.suppress(OSError), (folder / LOG_FILE).open("a", encoding="utf-8") as log:
+        log.write(f"error: {error}\n")
+    return error

@@ -48,12 +48,14 @@ class TrainerX:
 
     config_keys: tuple[Key, ...] = ()
     trainable = True
+    precision = "fp32"  # of the frozen encoders, for messages and results
 
     def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
         self.cfg = cfg
         self.output_dir = Path(cfg.OUTPUT_DIR)
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
+        self.before_data()
         self.dm = data or DataManager(cfg)
         self.modules: dict[str, nn.Module] = {}
         self.optim: torch.optim.Optimizer | None = None
@@ -72,6 +74,9 @@ class TrainerX:
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
+
+    def before_data(self) -> None:
+        """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
 
     def build_model(self) -> None:
         """Build the modules and register what is learned."""
@@ -202,8 +207,6 @@ class TrainerX:
             f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
             f"precision {self.precision}); lower OPTIM.LR or use PREC fp32"
         )
-
-    precision = "fp32"
 
     def after_epoch(self) -> None:
         """Step the schedule, test on val for best_val, save."""
