@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())  # torch itself hides that a disk is full behind a RuntimeError
+        temporary.write_bytes(buffer.getvalue())  # torch itself hides that a disk is full behind a RuntimeError
     if not best:
         write_text(folder / "checkpoint", path.name + "\n")
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)

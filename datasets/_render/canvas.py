@@ -52,9 +52,12 @@ def draw(parts: Iterable[Part], placement: Placement) -> tuple[np.ndarray, np.nd
     side = SIZE * _OVERSAMPLING
     images = {BODY: Image.new("L", (side, side)), DETAIL: Image.new("L", (side, side))}
     pens = {layer: ImageDraw.Draw(image) for layer, image in images.items()}
-    turn, scale = _rotation(placement), placement.radius * _OVERSAMPLING
+    turn, scale = rotation(placement.angle), placement.radius * _OVERSAMPLING
+    if placement.flip:
+        turn = np.diag([-1.0, 1.0]) @ turn
+    shift = np.multiply(placement.centre, _OVERSAMPLING)
     for part in parts:
-        points = [tuple(p) for p in (part.points @ turn * scale + np.multiply(placement.centre, _OVERSAMPLING)).tolist()]
+        points = [tuple(point) for point in (part.points @ turn * scale + shift).tolist()]
         pen, ink = pens[BODY if part.layer == HOLE else part.layer], 0 if part.layer == HOLE else 255
         if part.width:
             pen.line(points, fill=ink, width=max(1, round(part.width * scale)), joint="curve")
@@ -64,10 +67,10 @@ def draw(parts: Iterable[Part], placement: Placement) -> tuple[np.ndarray, np.nd
     return body, detail
 
 
-def _rotation(placement: Placement) -> np.ndarray:
-    angle = np.deg2rad(placement.angle)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return np.diag([-1.0, 1.0]) @ turn if placement.flip else turn
+def rotation(angle: float) -> np.ndarray:
+    """Matrix (2, 2) that turns points (P, 2) by ``points @ matrix``; ``angle`` in degrees."""
+    turn = np.deg2rad(angle)
+    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
 def paint(image: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:

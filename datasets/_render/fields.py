@@ -10,7 +10,7 @@ Rng = np.random.Generator
 
 
 def arrangement(kind: str, count: int, rng: Rng, jitter: float) -> np.ndarray:
-    """Positions (count, 2) in the unit square of ``count`` things arranged as ``kind``, each off by about ``jitter``."""
+    """Positions (count, 2) in the unit square of things arranged as ``kind``, each off by about ``jitter``."""
     points = _ARRANGEMENTS[kind](count, rng)
     return points + rng.normal(0, jitter, points.shape)
 

@@ -59,7 +59,11 @@ SIMPLE: dict[str, Outline] = {
     "diamond": [poly((0, -1), (0.75, 0), (0, 1), (-0.75, 0))],
     "star": _star(5, 0.45),
     "cross": [box(-0.3, -0.95, 0.3, 0.95), box(-0.95, -0.3, 0.95, 0.3)],
-    "heart": [oval(-0.42, -0.3, 0.48, 0.48), oval(0.42, -0.3, 0.48, 0.48), poly((-0.86, -0.1), (0.86, -0.1), (0, 0.95))],
+    "heart": [
+        oval(-0.42, -0.3, 0.48, 0.48),
+        oval(0.42, -0.3, 0.48, 0.48),
+        poly((-0.86, -0.1), (0.86, -0.1), (0, 0.95)),
+    ],
     "bar": [box(-1, -0.35, 1, 0.35)],
     "hoop": [oval(0, 0, 0.95, 0.95), oval(0, 0, 0.55, 0.55, HOLE)],
     "moon": [oval(0, 0, 0.95, 0.95), oval(0.45, -0.1, 0.75, 0.75, HOLE)],
@@ -77,7 +81,13 @@ def _house(rng: Rng, solid: bool) -> Outline:
     ridge = rng.uniform(0.0, 0.45)
     roof = poly((-wide, top), (-ridge, -0.85), (ridge, -0.85), (wide, top))
     windows = [box(x - 0.14, 0.0, x + 0.14, 0.3, HOLE) for x in (-0.42, 0.42)]
-    return [box(-wide * 0.85, top, wide * 0.85, 0.8), roof, box(0.35, -1.0, 0.55, -0.5), *windows, box(-0.14, 0.3, 0.14, 0.8, HOLE)]
+    return [
+        box(-wide * 0.85, top, wide * 0.85, 0.8),
+        roof,
+        box(0.35, -1.0, 0.55, -0.5),
+        *windows,
+        box(-0.14, 0.3, 0.14, 0.8, HOLE),
+    ]
 
 
 def _tree(rng: Rng, solid: bool) -> Outline:
@@ -95,7 +105,10 @@ def _boat(rng: Rng, solid: bool) -> Outline:
     if solid:
         hull = poly((-0.95, 0.35), (0.95, 0.35), (0.6, 0.85), (-0.65, 0.85))
         mast = rng.uniform(-0.2, 0.1)
-        sails = [poly((mast + 0.08, -0.9), (0.8, 0.2), (mast + 0.08, 0.2), layer=DETAIL), poly((mast - 0.08, -0.7), (mast - 0.08, 0.2), (-0.7, 0.2), layer=DETAIL)]
+        sails = [
+            poly((mast + 0.08, -0.9), (0.8, 0.2), (mast + 0.08, 0.2), layer=DETAIL),
+            poly((mast - 0.08, -0.7), (mast - 0.08, 0.2), (-0.7, 0.2), layer=DETAIL),
+        ]
         return [hull, line([(mast, -0.95), (mast, 0.4)], 0.09), *sails]
     hull = Part(np.concatenate([_arc(0, 0.25, 0.98, 0.6, 0, 180)]))
     if rng.random() < 0.5:
@@ -106,7 +119,16 @@ def _boat(rng: Rng, solid: bool) -> Outline:
 def _car(rng: Rng, solid: bool) -> Outline:
     if solid:
         nose = rng.uniform(0.85, 1.0)
-        body = poly((-0.95, 0.0), (-0.55, -0.08), (-0.3, -0.5), (0.35, -0.5), (0.6, -0.05), (nose, 0.05), (nose, 0.4), (-0.95, 0.4))
+        body = poly(
+            (-0.95, 0.0),
+            (-0.55, -0.08),
+            (-0.3, -0.5),
+            (0.35, -0.5),
+            (0.6, -0.05),
+            (nose, 0.05),
+            (nose, 0.4),
+            (-0.95, 0.4),
+        )
         glass = poly((-0.38, -0.08), (-0.2, -0.4), (0.28, -0.4), (0.45, -0.08), layer=HOLE)
         return [body, glass, oval(-0.5, 0.42, 0.24, 0.24, DETAIL), oval(0.52, 0.42, 0.24, 0.24, DETAIL)]
     cabin = box(rng.uniform(-0.7, -0.4), -0.55, rng.uniform(0.3, 0.6), 0)
@@ -119,7 +141,12 @@ def _fish(rng: Rng, solid: bool) -> Outline:
     if solid:
         deep = rng.uniform(0.38, 0.55)
         tail = poly((0.45, 0), (0.98, -0.45), (0.85, 0), (0.98, 0.45))
-        return [oval(-0.15, 0, 0.75, deep), tail, poly((-0.2, -deep + 0.1), (0.3, -deep - 0.25), (0.3, -deep + 0.15)), oval(-0.6, -0.1, 0.08, 0.08, DETAIL)]
+        return [
+            oval(-0.15, 0, 0.75, deep),
+            tail,
+            poly((-0.2, -deep + 0.1), (0.3, -deep - 0.25), (0.3, -deep + 0.15)),
+            oval(-0.6, -0.1, 0.08, 0.08, DETAIL),
+        ]
     x = np.linspace(-0.95, 0.55, 17)
     bulge = rng.uniform(0.4, 0.6) * np.sin((x + 0.95) / 1.5 * np.pi)
     body = Part(np.concatenate([np.stack([x, bulge], 1), np.stack([x[::-1], -bulge[::-1]], 1)]))

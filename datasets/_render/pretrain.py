@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets._render.canvas import SIZE, Placement, clouds, draw, hsv, keyed_rng, paint, pick, ramp, to_bytes
+from datasets._render.canvas import SIZE, Placement, clouds, draw, hsv, keyed_rng, paint, pick, ramp, rotation, to_bytes
 from datasets._render.fields import ARRANGEMENT_COUNTS, ARRANGEMENTS, PATTERNS, arrangement, pattern, scatter
 from datasets._render.outlines import OBJECTS, SIMPLE, box
 
@@ -120,8 +120,22 @@ _GROUND_WORDS: Words = {
 }
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _COUNT_WORDS: Words = {str(n): (word, word, str(n)) for n, word in enumerate(_NUMBERS)}
-_COUNT_WORDS |= {"1": ("one", "a single", "just one"), "2": ("two", "two", "a pair of"), "6": ("six", "six", "half a dozen")}
-_OPENERS = ("a drawing of", "an image of", "a picture of", "a print of", "an icon of", "here is", "we see", "this shows", "look at")
+_COUNT_WORDS |= {
+    "1": ("one", "a single", "just one"),
+    "2": ("two", "two", "a pair of"),
+    "6": ("six", "six", "half a dozen"),
+}
+_OPENERS = (
+    "a drawing of",
+    "an image of",
+    "a picture of",
+    "a print of",
+    "an icon of",
+    "here is",
+    "we see",
+    "this shows",
+    "look at",
+)
 _TAILS = ("seen from above", "in flat colours", "as a simple icon", "on a card", "from a book", "neatly drawn")
 _PREAMBLES = (
     "out of a large box of many small cards someone took this one and it shows",
@@ -236,7 +250,8 @@ def _print_scene(rng: Rng) -> tuple[np.ndarray, Scene]:
     paint(image, _glyph(str(digit), rng), ink)
     if rng.random() < 0.5:  # a coarse print: few dots to a side
         side = int(rng.integers(8, 17))
-        small = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BOX)
+        whole = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
+        small = whole.resize((side, side), Image.Resampling.BOX)
         image = np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float32) / 255
     return image, Scene("print", noun=_NUMBERS[digit], colour=colour, ground=ground, count=digit)
 
@@ -252,11 +267,12 @@ def _glyph(character: str, rng: Rng) -> np.ndarray:
     wide = high * rng.uniform(0.45, 0.95)
     x, y = 32 + rng.uniform(-5, 5), 32 + rng.uniform(-3, 3)
     corners = np.array([(-wide, -high), (wide, -high), (wide, high), (-wide, high)]) / 2
-    lean, turn = rng.normal(0, 0.22), np.deg2rad(rng.normal(0, 7))
-    corners = corners @ np.array([[1, 0], [-lean, 1]]) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    lean = np.array([[1, 0], [-rng.normal(0, 0.22), 1]])
+    corners = corners @ lean @ rotation(rng.normal(0, 7))
     corners += np.array([x, y]) + rng.normal(0, 2, (4, 2))
     source = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    mask = page.transform((SIZE, SIZE), Image.Transform.PERSPECTIVE, _perspective(corners, source), Image.Resampling.BICUBIC)
+    warp = _perspective(corners, source)
+    mask = page.transform((SIZE, SIZE), Image.Transform.PERSPECTIVE, warp, Image.Resampling.BICUBIC)
     return np.asarray(mask, np.float32) / 255
 
 
@@ -326,7 +342,7 @@ def _object_words(shown: Scene, rng: random.Random) -> str:
     ground = _maybe(rng.choice(_GROUND_WORDS[shown.ground]), rng, 0.35)
     form = rng.random()
     if form < 0.6:
-        return _joined(_an(_joined(_maybe(colour, rng, 0.7), noun)), ground)
+        return _joined(_an(_joined(_maybe(colour, rng, 0.75), noun)), ground)
     if form < 0.75:
         return _joined(_an(noun), "that is", colour, ground)
     if form < 0.85:
@@ -337,7 +353,7 @@ def _object_words(shown: Scene, rng: random.Random) -> str:
 def _group_words(shown: Scene, rng: random.Random) -> str:
     count = rng.choice(_COUNT_WORDS[str(shown.count)])
     noun = rng.choice((*_NOUN_WORDS[shown.noun], "thing", "shape", "mark")) + ("s" if shown.count > 1 else "")
-    things = _joined(_maybe(rng.choice(_COLOUR_WORDS[shown.colour]), rng, 0.5), noun)
+    things = _joined(_maybe(rng.choice(_COLOUR_WORDS[shown.colour]), rng, 0.6), noun)
     ground = _maybe(rng.choice(_GROUND_WORDS[shown.ground]), rng, 0.3)
     if not shown.layout:
         return _joined(count, things, ground)

@@ -25,7 +25,10 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> Image.I
 def demo_rows(columns: int, first: int = 0) -> list[list[np.ndarray]]:
     """One row per task of Demo6 with ``columns`` images that go through its classes in turn."""
     return [
-        [render(name, classnames(name)[i % len(classnames(name))], first + i // len(classnames(name))) for i in range(columns)]
+        [
+            render(name, classnames(name)[i % len(classnames(name))], first + i // len(classnames(name)))
+            for i in range(columns)
+        ]
         for name in MEMBERS
     ]
 

@@ -19,7 +19,20 @@ from tqdm import tqdm
 
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_error
-from datasets._render.canvas import SIZE, Placement, blurred, clouds, draw, hsv, keyed_rng, paint, pick, ramp, to_bytes
+from datasets._render.canvas import (
+    SIZE,
+    Placement,
+    blurred,
+    clouds,
+    draw,
+    hsv,
+    keyed_rng,
+    paint,
+    pick,
+    ramp,
+    rotation,
+    to_bytes,
+)
 from datasets._render.fields import ARRANGEMENT_COUNTS, arrangement, pattern, scatter
 from datasets._render.outlines import OBJECTS, SIMPLE, Outline, blob
 
@@ -84,8 +97,7 @@ def _clutter(image: np.ndarray, rng: Rng, most: int = 3) -> None:
 def _put(image: np.ndarray, parts: Outline, place: Placement, colour: np.ndarray, rng: Rng) -> None:
     """Lay a shaded thing with its shadow on the image."""
     body, detail = draw(parts, place)
-    drop = rng.integers(1, 4, 2) * (1, 1)
-    shadow = blurred(np.roll(body, tuple(int(d) for d in drop), (0, 1)), 1.5)
+    shadow = blurred(np.roll(body, tuple(rng.integers(1, 4, 2).tolist()), (0, 1)), 1.5)
     paint(image, shadow * 0.4, np.zeros(3, np.float32))
     light = (1 + 0.2 * ramp(rng.uniform(0, 360)))[..., None]
     paint(image, body, np.clip(colour * light, 0, 1))
@@ -96,7 +108,9 @@ def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
     """Lamp light from one side, a tint, lens blur and sensor noise: (64, 64, 3) uint8."""
     lamp = rng.uniform(0.75, 1.1) * (1 + rng.uniform(0, 0.35) * ramp(rng.uniform(0, 360)))
     tint = rng.uniform(0.88, 1.12, 3).astype(np.float32)
-    return to_bytes(image * lamp[..., None].astype(np.float32) * tint, rng, rng.uniform(0.01, 0.06), rng.uniform(0, 1.1))
+    return to_bytes(
+        image * lamp[..., None].astype(np.float32) * tint, rng, rng.uniform(0.01, 0.06), rng.uniform(0, 1.1)
+    )
 
 
 def _object(name: str, rng: Rng) -> np.ndarray:
@@ -143,17 +157,12 @@ def _layout(name: str, rng: Rng) -> np.ndarray:
     image = _table(rng)
     colour, kind, shape = _any_colour(rng), _LAYOUTS[name], pick(rng, ("blob", "disc", "square", "diamond"))
     count = int(pick(rng, ARRANGEMENT_COUNTS.get(kind, (3, 4, 5))))
-    places = arrangement(kind, count, rng, 0.04) @ _turned(rng.normal(0, 5)) * 30 + 32 + rng.uniform(-3, 3, 2)
+    places = arrangement(kind, count, rng, 0.04) @ rotation(rng.normal(0, 5)) * 30 + 32 + rng.uniform(-3, 3, 2)
     _clutter(image, rng, 2)
     for x, y in places:
         parts = blob(rng) if shape == "blob" else SIMPLE[shape]
         _put(image, parts, Placement((x, y), rng.uniform(3.6, 5.6), rng.uniform(0, 360)), colour, rng)
     return _photograph(image, rng)
-
-
-def _turned(angle: float) -> np.ndarray:
-    turn = np.deg2rad(angle)
-    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
 @lru_cache(maxsize=1)
@@ -219,8 +228,8 @@ def _numbers() -> Iterator[tuple[str, int]]:
 def write_demo(name: str, folder: Path | str) -> None:
     """Write the data set ``name`` into ``folder``: ``images/<class>/<k>.png`` and ``split_zhou_<name>.json``.
 
-    Everything is written beside ``folder`` first and renamed at the end, so a killed run leaves no half data set, and of
-    two processes that write at once one wins and the other's copy, which is the same, is dropped.
+    Everything is written beside ``folder`` first and renamed at the end, so a killed run leaves no half data set; of
+    two processes that write at once one wins, and the other's copy, which is the same, is dropped.
 
     Raises:
         UserError: the folder cannot be written, no space is left, or something else is in its place.
@@ -263,5 +272,7 @@ def _move(source: Path, folder: Path, proof: str) -> None:
         if (folder / proof).exists():
             return
         if folder.exists():
-            raise UserError(f"{folder} is in the way of a demo data set; move it away, or choose another folder") from error
+            raise UserError(
+                f"{folder} is in the way of a demo data set; move it away, or choose another folder"
+            ) from error
         raise
