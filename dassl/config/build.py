@@ -45,9 +45,7 @@ def merge_cfg(cfg: CfgNode, *, files: Iterable[Path | str] = (), pairs: Sequence
         problems += _read_file(Path(file), settings)
     problems += _read_pairs(pairs, settings)
     for place, name, value in settings:
-        problem = _assign(cfg, name, value)
-        if problem:
-            problems.append(f"{place}: {problem}")
+        problems += [f"{place}: {problem}" for problem in _assign(cfg, name, value)]
     if problems:
         raise UserError("\n".join(problems))
 
@@ -70,21 +68,30 @@ def _set(cfg: CfgNode, name: str, value: Any) -> None:
     cfg[leaf] = value
 
 
-def _assign(cfg: CfgNode, name: str, value: Any) -> str:
-    """Set one key; returns what is wrong, or ""."""
+def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
+    """Set one key; returns what is wrong."""
     key = all_keys().get(name)
     if key is None:
         close = nearest(name, all_keys())
-        return f"unknown key {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else "; see docs/config.md")
+        hint = f"did you mean {' or '.join(close)}?" if close else "see docs/config.md"
+        return [f"unknown key {name!r}; {hint}"]
+    value, problems = _checked(key, value)
+    if not problems:
+        _set(cfg, name, value)
+    return problems
+
+
+def _checked(key: Key, value: Any) -> tuple[Any, list[str]]:
+    """The value in the key's type, and what is wrong with it."""
+    if key.parse:
+        value, problems = key.parse(value)
+        return value, [f"{key.name} {problem}" for problem in problems]
     try:
         value = coerce(value, key.default)
+        problem = key.problem(value)
     except TypeError as error:
-        return f"{name} is {value!r}: {error}"
-    problem = key.problem(value)
-    if not problem:
-        _set(cfg, name, value)
-        return ""
-    return f"{name} is {value!r}: {problem}"
+        problem = str(error)
+    return value, [f"{key.name} is {value!r}: {problem}"] if problem else []
 
 
 def _read_file(path: Path, settings: list[tuple[str, str, Any]]) -> list[str]:

@@ -1,6 +1,7 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
 from dassl.config.keys import Key, above, at_least, between, length
+from dassl.config.tasks import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
 OPTIMIZERS = ("sgd", "adam", "amsgrad", "adamw", "radam", "rmsprop")
@@ -40,6 +41,7 @@ KEYS: tuple[Key, ...] = (
     Key("DATASET.ROOT", "", "folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
+    Key("DATASET.TASKS", (), "descriptions of your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
     Key("DATASET.SUBSAMPLE_TASKS", "all", "tasks of the suite: all, taskN, base, new, or a list such as task0,task3"),

@@ -16,6 +16,8 @@ class Key:
         help: one line for people.
         choices: accepted values; empty means any value of the type.
         check: returns what is wrong with a value, or "".
+        parse: for keys that hold more than numbers and texts, in the place of the type of ``default``: a value as
+            a file has it -> (the value that is kept, what is wrong with it, a line each).
     """
 
     name: str
@@ -23,6 +25,7 @@ class Key:
     help: str
     choices: Sequence[Any] = ()
     check: Callable[[Any], str] | None = None
+    parse: Callable[[Any], tuple[Any, list[str]]] | None = None
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value of the right type; "" when nothing is."""

@@ -2,5 +2,6 @@
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite, build_dataset
 from dassl.data.datum import Datum, Split, Task
+from dassl.data.raw import FolderDataset
 
-__all__ = ["DATASET_REGISTRY", "DatasetBase", "Datum", "Split", "Suite", "Task", "build_dataset"]
+__all__ = ["DATASET_REGISTRY", "DatasetBase", "Datum", "FolderDataset", "Split", "Suite", "Task", "build_dataset"]

@@ -5,8 +5,8 @@ subsets, base/new halves and the choice of tasks happen here, once.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +15,13 @@ from yacs.config import CfgNode
 
 from dassl.data import sampling
 from dassl.data.datum import Datum, Split, Task
+from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
-from dassl.data.splits import read_split, split_content, subset_content
+from dassl.data.splits import PARTS, read_split, split_content, subset_content
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.registry import Registry
+from dassl.utils.tools import collector_paused
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,19 @@ class DatasetBase:
     Class attributes:
         dataset_dir: the data set's folder below the data root.
         image_dir: folder below ``dataset_dir`` that the paths in the split file are relative to.
+        other_image_dirs: further places of the same folder, tried in order where ``image_dir`` does not exist (some
+            archives are packed differently).
         split_file: split file in ``dataset_dir``; default ``split_dk_<class name>.json``. CoOp's
             ``split_zhou_...`` of the same name is read when only that one is there.
-        task_name, task_description, metric, template: the task, where the split file does not say it.
+        task_name, task_description, metric, template: the task, where neither the split file nor ``task_name.txt``
+            and ``task_desc.txt`` in the data folder say it.
+        renames: class names that are replaced, in split files too; other names stay as they are.
+        few_shot_parts: lists from which few-shot runs draw; the others are used whole.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
+        counts: published numbers of training, validation and test images; None where they are not known.
+        num_classes: number of classes over all tasks; 0 where it is not known.
+        class_counts: published number of images of each class over the three parts, in label order (a single number
+            is that of every class); empty where it is not known.
 
     Attributes:
         tasks: the T tasks.
@@ -60,15 +71,22 @@ class DatasetBase:
 
     dataset_dir: ClassVar[str] = ""
     image_dir: ClassVar[str] = ""
+    other_image_dirs: ClassVar[tuple[str, ...]] = ()
     split_file: ClassVar[str] = ""
     task_name: ClassVar[str] = ""
     task_description: ClassVar[str] = ""
     metric: ClassVar[str] = "overall_acc"
     template: ClassVar[str] = "a photo of a {}."
+    renames: ClassVar[Mapping[str, str]] = {}
+    few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
     embedded: ClassVar[bool] = False
+    counts: ClassVar[tuple[int, int, int] | None] = None
+    num_classes: ClassVar[int] = 0
+    class_counts: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, cfg: CfgNode) -> None:
-        subset = self.load(cfg)
+        with collector_paused():
+            subset = self.load(cfg)
         self.root: Path = self.data_root(cfg)
         self.subset_digest = subset.digest
         _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
@@ -113,22 +131,16 @@ class DatasetBase:
         """
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
-        split = cls.read(folder, stand)
-        shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
-        train, val = sampling.fewshot_split(split.train, split.val, shots, seed)
-        record = subset_content(train, val, folder / cls.image_dir)
-        if shots < 1:
-            return Subset(Split(split.tasks, train, val, split.test), record["digest"])
-        _keep_subset(folder, stand, {"shots": shots, "seed": seed, **record})
-        short = sampling.short_classes(split.tasks, split.train, shots)
-        return Subset(Split(split.tasks, train, val, split.test), record["digest"], short)
+        split, images = cls.read(folder, stand), cls.image_folder(folder)
+        return draw_subset(cfg, split, images=images, places=(folder, stand), parts=cls.few_shot_parts)
 
     @classmethod
-    def read(cls, folder: Path, stand: Path) -> Split:
+    def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
         Args:
             stand: folder used in the place of ``folder`` when that is read-only.
+            keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)
         if not folder.is_dir():
@@ -136,16 +148,40 @@ class DatasetBase:
                 f"data set {cls.__name__}: folder {folder} does not exist; "
                 "put the data there, or name the folder of your data sets with --root FOLDER"
             )
-        images = folder / cls.image_dir
-        default = Task(cls.task_name or cls.__name__, (), cls.metric, cls.task_description, cls.template)
+        images = cls.image_folder(folder)
         for path in [place / name for place in (folder, stand) for name in cls.split_names()]:
             if path.is_file():
-                return read_split(path, images, default)
-        split = cls.read_raw(folder)
+                return cls._renamed(read_split(path, images, cls.task(folder)))
+        split = cls._renamed(cls.read_raw(folder))
+        if not keep:
+            return split
         name = cls.split_names()[0]
         path = write_json_somewhere((folder / name, stand / name), split_content(split, images), indent=None)
         logger.info("Wrote the split of %s to %s", cls.__name__, path)
         return split
+
+    @classmethod
+    def image_folder(cls, folder: Path) -> Path:
+        """Folder that the paths in the split file are relative to; the first choice when there is none."""
+        return image_folder(folder, (cls.image_dir, *cls.other_image_dirs))
+
+    @classmethod
+    def task(cls, folder: Path, classnames: Sequence[str] = ()) -> Task:
+        """The declared task with these classes."""
+        name, description = (_text(folder / file) for file in ("task_name.txt", "task_desc.txt"))
+        return Task(
+            name or cls.task_name or cls.__name__,
+            tuple(classnames),
+            cls.metric,
+            description or cls.task_description,
+            cls.template,
+        )
+
+    @classmethod
+    def _renamed(cls, split: Split) -> Split:
+        names = [tuple(cls.renames.get(name, name) for name in task.classnames) for task in split.tasks]
+        tasks = (replace(task, classnames=new) for task, new in zip(split.tasks, names, strict=True))
+        return replace(split, tasks=tuple(tasks))
 
     @classmethod
     def split_names(cls) -> list[str]:
@@ -176,13 +212,7 @@ class Suite(DatasetBase):
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
         """Load every member by itself and lay them end to end; the digest is the one of the members' digests."""
-        subsets = [member.load(cfg) for member in cls.member_classes(cfg)]
-        digest = sha256("\n".join(subset.digest for subset in subsets).encode()).hexdigest()
-        short, first = [], 0
-        for subset in subsets:
-            short += [(first + task, label, count) for task, label, count in subset.short]
-            first += len(subset.split.tasks)
-        return Subset(sampling.merge([subset.split for subset in subsets]), digest, short)
+        return join_subsets([member.load(cfg) for member in cls.member_classes(cfg)])
 
     @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:
@@ -219,6 +249,42 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     return dataset(cfg)
 
 
+def draw_subset(
+    cfg: CfgNode,
+    split: Split,
+    *,
+    images: Path,
+    places: tuple[Path, Path],
+    parts: Sequence[str] = ("train", "val"),
+) -> Subset:
+    """The few-shot subset of a split under DATASET.NUM_SHOTS and SEED; its record is kept as JSON.
+
+    Args:
+        images: folder that the paths in the record are relative to.
+        places: folder of the record, and the one that stands in when that is read-only.
+        parts: lists to draw from; "train" or "val" stays whole when it is not among them.
+    """
+    shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
+    drawn = sampling.fewshot_split(split.train, split.val, shots, seed)
+    train, val = (few if part in parts else whole for part, few, whole in zip(PARTS, drawn, split.lists, strict=False))
+    record = subset_content(train, val, images)
+    chosen = Split(split.tasks, train, val, split.test)
+    if shots < 1:
+        return Subset(chosen, record["digest"])
+    _keep_subset(*places, {"shots": shots, "seed": seed, **record})
+    return Subset(chosen, record["digest"], sampling.short_classes(split.tasks, split.train, shots))
+
+
+def join_subsets(subsets: Sequence[Subset]) -> Subset:
+    """Lay subsets end to end; the digest is the one of their digests."""
+    digest = sha256("\n".join(subset.digest for subset in subsets).encode()).hexdigest()
+    short, first = [], 0
+    for subset in subsets:
+        short += [(first + task, label, count) for task, label, count in subset.short]
+        first += len(subset.split.tasks)
+    return Subset(sampling.merge([subset.split for subset in subsets]), digest, short)
+
+
 def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
     """Store the subset as JSON unless the same one is stored already."""
     name = Path("split_fewshot_mt") / f"shot_{record['shots']}-seed_{record['seed']}.json"
@@ -229,6 +295,11 @@ def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
         except UserError:
             continue
     write_json_somewhere((folder / name, stand / name), record)
+
+
+def _text(path: Path) -> str:
+    """What a small text file says; nothing where there is none."""
+    return path.read_text(encoding="utf-8-sig", errors="replace").strip() if path.is_file() else ""
 
 
 def _report_short_classes(subset: Subset, shots: int) -> None:

@@ -1,10 +1,11 @@
 """Reading image files, and finding the broken ones before a run starts."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,9 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
 _CHUNK = 2048
-MAX_THREADS = 16
+_MAX_THREADS = 16
+
+T = TypeVar("T")
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -75,6 +78,17 @@ def identity(path: str, root: Path | str) -> str:
     return path.removeprefix(os.path.join(root, "")).replace(os.sep, "/")  # noqa: PTH118
 
 
+def in_threads(action: Callable[[str], T], paths: Sequence[str], title: str) -> Iterator[T]:
+    """Do ``action`` with every path in threads, with a progress bar; results come in the order of ``paths``."""
+    progress = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=None)
+    with ThreadPoolExecutor(min(_MAX_THREADS, cpu_count())) as pool, progress:
+        # In chunks, because map() queues its whole input at once.
+        for start in range(0, len(paths), _CHUNK):
+            for result in pool.map(action, paths[start : start + _CHUNK]):
+                progress.update()
+                yield result
+
+
 def cpu_count() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -92,17 +106,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _decode_all(paths: Sequence[str]) -> list[tuple[str, str]]:
-    bad = []
-    progress = tqdm(total=len(paths), desc="checking images", unit="image", leave=False, disable=None)
-    with ThreadPoolExecutor(min(MAX_THREADS, cpu_count())) as pool, progress:
-        # In chunks, because map() queues its whole input at once.
-        for start in range(0, len(paths), _CHUNK):
-            chunk = paths[start : start + _CHUNK]
-            for path, reason in zip(chunk, pool.map(_why_unreadable, chunk), strict=True):
-                progress.update()
-                if reason:
-                    bad.append((path, reason))
-    return bad
+    reasons = in_threads(_why_unreadable, paths, "checking images")
+    return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
 
 
 def _why_unreadable(path: str) -> str:

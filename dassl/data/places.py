@@ -1,6 +1,7 @@
 """Where data, caches and features live on disk."""
 
 import errno
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def data_root(cfg: CfgNode, name: str, *, embedded: bool = False) -> Path:
         return CHECKOUT / "data"
     if not cfg.DATASET.ROOT:
         raise UserError(f"data set {name} needs the folder of your data sets; name it with --root FOLDER")
-    root = Path(cfg.DATASET.ROOT).expanduser().absolute()
+    # Without ".." in it, because paths below the root are compared with it as texts.
+    root = Path(os.path.abspath(Path(cfg.DATASET.ROOT).expanduser()))  # noqa: PTH100
     if not root.is_dir() and not embedded:
         raise UserError(f"data folder {root} does not exist; name the folder of your data sets with --root FOLDER")
     return root

@@ -16,10 +16,12 @@ from typing import Any
 from dassl.data.datum import METRICS, Datum, Split, Task
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
+from dassl.utils.tools import collector_paused
 
 PARTS = ("train", "val", "test")
 
 
+@collector_paused()
 def read_split(path: Path, image_folder: Path, default: Task) -> Split:
     """Read a split file of either format.
 
@@ -83,13 +85,13 @@ def relative_names(items: Iterable[Datum], folder: Path) -> list[str]:
 
 
 def _read_items(content: dict[str, Any], part: str, path: Path, read: Callable[[Any], Datum]) -> list[Datum]:
-    items = []
-    for number, row in enumerate(content[part]):
+    rows = content.pop(part)
+    for number, row in enumerate(rows):
         try:
-            items.append(read(row))
+            rows[number] = read(row)  # in place, so that of a million images only one form is in memory
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: entry {number} of {part!r} is {row!r}: {error}") from error
-    return items
+    return rows
 
 
 def _coop_item(row: Any, prefix: str, names: dict[int, str]) -> Datum:
@@ -103,7 +105,8 @@ def _coop_item(row: Any, prefix: str, names: dict[int, str]) -> Datum:
 
 def _softcpt_item(row: Any, prefix: str, sizes: Sequence[int]) -> Datum:
     name, labels, tasks = row
-    if type(name) is not str or len(labels) != len(tasks) or not tasks or len(set(tasks)) != len(tasks):
+    several = len(tasks) > 1
+    if type(name) is not str or len(labels) != len(tasks) or not tasks or (several and len(set(tasks)) != len(tasks)):
         raise ValueError("expected [path, [one label a task], [the tasks]]")
     for task, label in zip(tasks, labels, strict=True):
         if (
@@ -113,7 +116,7 @@ def _softcpt_item(row: Any, prefix: str, sizes: Sequence[int]) -> Datum:
             or not 0 <= label < sizes[task]
         ):
             raise ValueError(f"label {label!r} of task {task!r} is not among the {len(sizes)} tasks and their classes")
-    also = tuple(zip(tasks[1:], labels[1:], strict=True))
+    also = tuple(zip(tasks[1:], labels[1:], strict=True)) if several else ()
     return Datum(prefix + name, labels[0], tasks[0], also)
 
 
@@ -122,7 +125,11 @@ def _tasks_of_meta(meta: Any, default: Task, path: Path) -> tuple[Task, ...]:
         classnames = meta["taskid2cname"]
         fields = {
             "name": meta["taskid2tname"],
-            "description": meta.get("taskid2desc", [default.description] * len(classnames)),
+            # The original's Fashion-20 has lists here.
+            "description": [
+                text if isinstance(text, str) else default.description
+                for text in meta.get("taskid2desc", [default.description] * len(classnames))
+            ],
             "metric": meta.get("taskid2metric", [default.metric] * len(classnames)),
             "template": meta.get("taskid2template", [default.template] * len(classnames)),
         }

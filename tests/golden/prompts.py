@@ -12,11 +12,11 @@ from torch import Tensor
 
 import clip
 from dassl.config import get_cfg_default, merge_cfg
+from dassl.data.dataset import DATASET_REGISTRY, Suite
 from dassl.data.datum import Datum, Task
 from dassl.data.loaders import describe
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import task_probabilities
-from datasets.templates import templates_of
 from tests.golden.report import Case, Mismatch
 from trainers.base import PromptTuner
 from trainers.mtcoop import sample_columns
@@ -285,8 +285,10 @@ def replay_zeroshot(
     """A case of zeroshot/: our template of the data set, our prompts, our features."""
 
     def replay(case: Case) -> None:
-        templates = templates_of(record["dataset"])
-        task = Task("task", tuple(record["class_names"]), template=templates[record["task"] or 0])
+        dataset = DATASET_REGISTRY.get(record["dataset"])
+        if issubclass(dataset, Suite):
+            dataset = DATASET_REGISTRY.get(dataset.members[record["task"]])
+        task = Task("task", tuple(record["class_names"]), template=dataset.template)
         case.equal("prompts", template_prompts(task), record["prompts"])
         case.equal("tokens", clip.tokenize(template_prompts(task)), values[f"{record['key']}.tokens"])
         whole = build(

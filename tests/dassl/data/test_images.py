@@ -37,6 +37,22 @@ def test_sixteen_bits_keep_their_picture(tmp_path, ending):
     assert (np.asarray(saved(tmp_path / f"d.{ending}", deep))[..., 0] == GREY).all()
 
 
+@pytest.mark.parametrize("kind", [">u2", "<u2", "int32", "float32"])
+def test_deep_greys_of_tiff_files(tmp_path, kind):
+    """Big-endian 16 bits, 32 bits that hold 16-bit values, and floats from 0 to 255."""
+    scale = 1 if kind == "float32" else 256
+    mode = {">u2": "I;16B", "<u2": "I;16", "int32": "I", "float32": "F"}[kind]
+    pixels = (GREY.astype(np.float64) * scale).astype(kind)
+    deep = Image.frombytes(mode, GREY.shape[::-1], pixels.tobytes())
+    assert (np.asarray(saved(tmp_path / "d.tif", deep)) == GREY[..., None]).all()
+
+
+def test_an_animation_gives_its_first_picture(tmp_path):
+    first, second = Image.fromarray(GREY), Image.fromarray(255 - GREY)
+    got = saved(tmp_path / "a.gif", first, save_all=True, append_images=[second])
+    assert (np.asarray(got)[..., 0] == GREY).all()
+
+
 def test_transparent_palette_does_not_warn(tmp_path, recwarn):
     picture = Image.fromarray(GREY).convert("P")
     got = saved(tmp_path / "t.png", picture, transparency=bytes(range(256)))

@@ -1,0 +1,33 @@
+"""Finding a data set's images under the several names that one archive has on people's disks."""
+
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+
+def image_folder(folder: Path, names: Sequence[str]) -> Path:
+    """The first of the folders ``names`` below ``folder`` that exists; ``folder / names[0]`` when there is none.
+
+    A folder that holds nothing but a folder of its own name stands for that one: that is what an archive looks like
+    that was unpacked into a folder named after it.
+    """
+    for name in names:
+        place = folder / name
+        if place.is_dir():
+            return _unwrapped(place)
+    return folder / names[0]
+
+
+def _unwrapped(place: Path) -> Path:
+    while True:
+        with os.scandir(place) as entries:
+            # Two are enough to know; the folder may hold a million.
+            inner = list(islice((entry for entry in entries if not _is_rubbish(entry.name)), 2))
+        if len(inner) != 1 or inner[0].name != place.name or not inner[0].is_dir():
+            return place
+        place = Path(inner[0].path)
+
+
+def _is_rubbish(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

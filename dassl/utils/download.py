@@ -1,0 +1,173 @@
+"""Downloading a file over HTTP so that a cut connection costs nothing and a wrong file is never kept."""
+
+import hashlib
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dassl.utils.errors import UserError
+from dassl.utils.files import write_error
+
+CHUNK = 1 << 20
+ATTEMPTS = 5
+TIMEOUT_S = 30
+PAUSE_S = 1.0
+_AGENT = "Mozilla/5.0 (compatible; softcpt data fetch)"  # some hosts refuse Python's own name
+_CUT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+
+
+class DownloadError(UserError):
+    """A download that failed; the message is the reason."""
+
+
+def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None:
+    """Download ``url`` to ``target``, going on where an earlier attempt was cut off.
+
+    What has come so far lies beside the target, under a hidden name of its own for each address. The target appears
+    when it is whole and has the right size and digest.
+
+    Args:
+        digest: "md5:..." or "sha256:..." in hex; empty where it is not known.
+        size: bytes; 0 where it is not known.
+
+    Raises:
+        DownloadError: the address does not answer, the connection was cut for good, or the file is a wrong one.
+        UserError: the file cannot be written.
+    """
+    part = part_of(target, url)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _receive(url, part)
+        keep(part, target, digest=digest, size=size)
+    except _CUT as error:
+        kept = f"; {part.stat().st_size:,} bytes are kept, and the same command goes on there" if part.is_file() else ""
+        raise DownloadError(f"{url}: {_why(error)}{kept}") from error
+    except OSError as error:
+        raise write_error(part, error) from error
+
+
+def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
+    """Give a finished download its name if it is the right file, and delete it otherwise.
+
+    Raises:
+        DownloadError: it has another size or digest than expected.
+    """
+    wrong = _mismatch(part, digest, size)
+    _validator_file(part).unlink(missing_ok=True)
+    if wrong:
+        part.unlink()
+        raise DownloadError(f"a wrong file came for {target.name}: {wrong}; nothing was kept")
+    part.replace(target)
+
+
+def part_of(target: Path, url: str) -> Path:
+    """Where an unfinished download of ``target`` from ``url`` lies."""
+    return target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+
+
+def _receive(url: str, part: Path) -> None:
+    """Try until everything has come; an attempt that brought something does not count against the limit."""
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            return _attempt(url, part)
+        except _CUT as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                raise
+            failures = 1 if _size(part) > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise
+            time.sleep(PAUSE_S * failures)
+
+
+def _attempt(url: str, part: Path) -> None:
+    start = _size(part)
+    try:
+        response = urllib.request.urlopen(_request(url, part, start), timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{start}":
+            return  # all of it had come already
+        part.unlink()  # longer than the file is now: it was another one
+        response = urllib.request.urlopen(_request(url, part, 0), timeout=TIMEOUT_S)
+    with response:
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and _first_byte(response.headers) == start
+        start = start if resumed else 0
+        if not resumed:
+            _validator_file(part).write_text(_validator(response.headers), encoding="utf-8")
+        _write(response, part, start)
+
+
+def _request(url: str, part: Path, start: int) -> urllib.request.Request:
+    headers = {"User-Agent": _AGENT, "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        seen = _validator_file(part).read_text(encoding="utf-8") if _validator_file(part).is_file() else ""
+        if seen:
+            # A server whose file has changed since then answers with the whole new one.
+            headers["If-Range"] = seen
+    return urllib.request.Request(url, headers=headers)
+
+
+def _write(response: http.client.HTTPResponse, part: Path, start: int) -> None:
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length else None
+    title = part.name.removeprefix(".").rsplit(".", 2)[0]
+    # disable=None shows the bar only where a person watches a terminal.
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=title, leave=False, disable=None)
+    with part.open("ab" if start else "wb") as file, bar:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        received = file.tell()
+    if total is not None and received < total:
+        raise ConnectionError(f"the connection ended after {received:,} of {total:,} bytes")
+
+
+def _validator_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.tag")
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    """What tells two versions of a file apart; a weak tag does not promise equal bytes."""
+    tag = headers.get("ETag") or ""
+    return (tag if not tag.startswith("W/") else "") or headers.get("Last-Modified") or ""
+
+
+def _first_byte(headers: Mapping[str, str]) -> int:
+    """Where the answer starts, from "bytes 100-199/200"; -1 when it does not say."""
+    first = (headers.get("Content-Range") or "").removeprefix("bytes ").split("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _mismatch(path: Path, digest: str, size: int) -> str:
+    """How a file differs from what is expected; empty when it does not."""
+    actual = _size(path)
+    if size and actual != size:
+        return f"expected {size:,} bytes, got {actual:,}"
+    if not digest:
+        return ""
+    kind, _, expected = digest.partition(":")
+    found = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return "" if found.hexdigest() == expected else f"expected {kind.upper()} {expected}, got {found.hexdigest()}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answers {error.code} {error.reason}"
+    return str(getattr(error, "reason", "") or error or type(error).__name__)
