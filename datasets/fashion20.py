@@ -49,15 +49,19 @@ class Fashion20(DatasetBase):
         return Split(tasks, *split_classes(groups))
 
     @classmethod
+    def task_template(cls, number: int) -> str:
+        """The hand-written prompt of a task: it says what is pictured."""
+        return f"a photo of {{}}, a type of {_KINDS[number]}." if number < len(_KINDS) else cls.template
+
+    @classmethod
     def described_tasks(cls, folder: Path) -> tuple[Task, ...]:
         """The tasks of the table: a header, then lines of number, name, description and class names, tabs between."""
         tasks = []
         # Whether there is a description is not known for certain; class names come last, commas between.
         for number, (_, name, rest) in enumerate(read_rows(folder / _TABLE, 3, "\t", header=1)):
-            kind = _KINDS[number] if number < len(_KINDS) else "clothing"
             classnames = tuple(word.strip() for word in rest.split("\t")[-1].split(",") if word.strip())
             description = f"classify {name.strip()} into {len(classnames)} categories"
-            template = f"a photo of {{}}, a type of {kind}."
+            template = cls.task_template(number)
             tasks.append(Task(name.strip().replace(" ", "_"), classnames, cls.metric, description, template))
         return tuple(tasks)
 

@@ -106,10 +106,10 @@ def _put(image: np.ndarray, parts: Outline, place: Placement, colour: np.ndarray
 
 def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
     """Lamp light from one side, a tint, lens blur and sensor noise: (64, 64, 3) uint8."""
-    lamp = rng.uniform(0.75, 1.1) * (1 + rng.uniform(0, 0.35) * ramp(rng.uniform(0, 360)))
-    tint = rng.uniform(0.88, 1.12, 3).astype(np.float32)
+    lamp = rng.uniform(0.65, 1.1) * (1 + rng.uniform(0, 0.5) * ramp(rng.uniform(0, 360)))
+    tint = rng.uniform(0.82, 1.18, 3).astype(np.float32)
     return to_bytes(
-        image * lamp[..., None].astype(np.float32) * tint, rng, rng.uniform(0.01, 0.06), rng.uniform(0, 1.1)
+        image * lamp[..., None].astype(np.float32) * tint, rng, rng.uniform(0.02, 0.09), rng.uniform(0, 1.4)
     )
 
 
@@ -135,21 +135,21 @@ def _surface(name: str, rng: Rng) -> np.ndarray:
     dark = hsv(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.5))
     if rng.random() < 0.5:
         light, dark = dark, light
-    field = pattern(name, rng, rng.uniform(9, 18), rng.uniform(0, 360))[..., None]
-    image = light + field * (dark - light) * rng.uniform(0.55, 1.0)
-    image = image * (0.85 + 0.3 * clouds(rng, int(rng.integers(3, 6))))
-    _clutter(image, rng, 2)
+    field = pattern(name, rng, rng.uniform(6, 24), rng.uniform(0, 360))[..., None]
+    image = light + field * (dark - light) * rng.uniform(0.25, 0.8)
+    image = image * (0.7 + 0.6 * clouds(rng, int(rng.integers(3, 6))))
+    _clutter(image, rng, 4)
     return _photograph(image, rng)
 
 
 def _count(name: str, rng: Rng) -> np.ndarray:
     image = _table(rng)
     colour, kind = _any_colour(rng), pick(rng, ("blob", "blob", "disc", "square", "star", "hexagon"))
-    _clutter(image, rng, 2)
+    _clutter(image, rng, 4)
     for x, y in scatter(_COUNTS.index(name) + 1, rng, 0.62, 0.72):
         parts = blob(rng, 0.12) if kind == "blob" else SIMPLE[kind]
-        place = Placement((32 + 32 * x, 32 + 32 * y), rng.uniform(5.5, 8.5), rng.uniform(0, 360))
-        _put(image, parts, place, np.clip(colour * rng.uniform(0.85, 1.15), 0, 1), rng)
+        place = Placement((32 + 32 * x, 32 + 32 * y), rng.uniform(4.5, 9), rng.uniform(0, 360))
+        _put(image, parts, place, np.clip(colour * rng.uniform(0.75, 1.25), 0, 1), rng)
     return _photograph(image, rng)
 
 
@@ -157,8 +157,8 @@ def _layout(name: str, rng: Rng) -> np.ndarray:
     image = _table(rng)
     colour, kind, shape = _any_colour(rng), _LAYOUTS[name], pick(rng, ("blob", "disc", "square", "diamond"))
     count = int(pick(rng, ARRANGEMENT_COUNTS.get(kind, (3, 4, 5))))
-    places = arrangement(kind, count, rng, 0.04) @ rotation(rng.normal(0, 5)) * 30 + 32 + rng.uniform(-3, 3, 2)
-    _clutter(image, rng, 2)
+    places = arrangement(kind, count, rng, 0.07) @ rotation(rng.normal(0, 8)) * 30 + 32 + rng.uniform(-3, 3, 2)
+    _clutter(image, rng, 4)
     for x, y in places:
         parts = blob(rng) if shape == "blob" else SIMPLE[shape]
         _put(image, parts, Placement((x, y), rng.uniform(3.6, 5.6), rng.uniform(0, 360)), colour, rng)
