@@ -9,7 +9,6 @@ else of Demo6 is looked at.
 """
 
 import argparse
-import json
 import math
 import random
 import re
@@ -32,6 +31,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dassl.utils.files import atomic_path, write_json
 from datasets import demo6
 from datasets._render.canvas import SIZE
 from datasets._render.pretrain import Scene, caption, scene
@@ -171,10 +171,8 @@ def save(model: CLIP, path: Path, facts: dict[str, str]) -> None:
     """Write the state dict in OpenAI's layout: fp16 tensors, the three scalars, and ``facts`` as metadata."""
     state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     state = {key: value.contiguous() for key, value in state.items() if key != "attn_mask"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(state | {key: torch.tensor(value) for key, value in SCALARS.items()}, temporary, metadata=facts)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file(state | {key: torch.tensor(value) for key, value in SCALARS.items()}, temporary, metadata=facts)
 
 
 @torch.no_grad()
@@ -234,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report(result))
     if args.report:
         facts = {"seed": args.seed, "pairs": args.pairs, "epochs": args.epochs, "seconds": seconds, "zero_shot": result}
-        args.report.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(args.report, facts)
 
 
 if __name__ == "__main__":
