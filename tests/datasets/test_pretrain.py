@@ -55,6 +55,7 @@ def test_the_quick_tokenizer_agrees_with_clip() -> None:
 
 def test_training_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "zero_shot", partial(script.zero_shot, per_class=1))
+    monkeypatch.setattr(script, "calibrated_scale", partial(script.calibrated_scale, per_class=1))
     output, report = tmp_path / "toy.safetensors", tmp_path / "toy.json"
     flags = ["--pairs", "24", "--epochs", "1", "--batch", "8", "--warmup", "2", "--workers", "1"]
     script.main([*flags, "--output", str(output), "--report", str(report)])
