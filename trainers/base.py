@@ -10,6 +10,7 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
+from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
@@ -17,23 +18,6 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
-
-
-def flat_classnames(tasks: Sequence[Task]) -> list[str]:
-    """Class names of all tasks, in task order (the C columns of the logits)."""
-    return [name for task in tasks for name in task.classnames]
-
-
-def task_of_class(tasks: Sequence[Task]) -> Tensor:
-    """(C,) task of each column."""
-    sizes = torch.tensor([len(task.classnames) for task in tasks])
-    return torch.repeat_interleave(torch.arange(len(tasks)), sizes)
-
-
-def class_offsets(tasks: Sequence[Task]) -> Tensor:
-    """(T,) first column of each task."""
-    sizes = torch.tensor([len(task.classnames) for task in tasks])
-    return torch.cumsum(sizes, 0) - sizes
 
 
 class PromptTuner(TrainerX):

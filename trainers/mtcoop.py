@@ -14,12 +14,13 @@ from yacs.config import CfgNode
 import clip
 from clip.text import TextEncoder
 from dassl.config import PRECISIONS, Key, between
+from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, check_phrase, context_keys, normal_parameter
-from trainers.base import PromptTuner, flat_classnames, task_of_class
+from trainers.base import PromptTuner
 
 PG_TYPES = ("lin", "linmean", "lincls")
 # The original gives left-out classes the constant feature 1e-6 and adds it to the kept ones; kept for equal losses.

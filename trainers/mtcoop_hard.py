@@ -10,11 +10,12 @@ from yacs.config import CfgNode
 import clip
 from clip.text import TextEncoder
 from dassl.config import PRECISIONS, Key
+from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 from trainers._prompts import ContextPrompts, check_phrase, context_keys
-from trainers.base import PromptTuner, flat_classnames, task_of_class
+from trainers.base import PromptTuner
 
 
 class SharedContext(nn.Module):

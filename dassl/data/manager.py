@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
 from dassl.data.features import Encode, FeatureSource, FeatureStore
@@ -45,10 +46,9 @@ class DataManager:
         if cfg.DATASET.CHECK_IMAGES:
             self._check_images()
         self.tasks: list[Task] = self.dataset.tasks
-        sizes = torch.tensor([len(task.classnames) for task in self.tasks])
-        self.num_classes = int(sizes.sum())
-        self.offsets: Tensor = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        self.task_of_class: Tensor = torch.arange(len(self.tasks)).repeat_interleave(sizes)
+        self.offsets: Tensor = class_offsets(self.tasks)
+        self.task_of_class: Tensor = task_of_class(self.tasks)
+        self.num_classes = len(self.task_of_class)
         train, test = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
         shuffle = {"RandomSampler": True, "SequentialSampler": False}.get(train.SAMPLER)
         if shuffle is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.metrics import task_columns
 from dassl.utils.registry import Registry
@@ -76,9 +77,8 @@ class ClassificationMT:
     def __init__(self, tasks: Sequence[Task], *, per_task: bool = True, per_class: bool = False) -> None:
         self.tasks = list(tasks)
         self._per_task, self._per_class = per_task, per_class
-        sizes = [len(task.classnames) for task in self.tasks]
-        self._task_of_class = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+        self._task_of_class = task_of_class(self.tasks)
+        self._offsets = class_offsets(self.tasks).tolist()
         self.scores: list[TaskScore] = []
         self.reset()
 
