@@ -175,7 +175,8 @@ def report(runs: Sequence[Run], output: Path) -> Cells:
 def _carry_out(args: argparse.Namespace) -> None:
     output = args.output_dir.absolute()
     runs = plan(args.shots, args.seeds)
-    left = [run for run in runs if not (run.folder(output) / RESULTS_FILE).is_file()]
+    # With options of one's own a finished run is looked at again: train.py refuses it if its config was another one.
+    left = [run for run in runs if args.options or not (run.folder(output) / RESULTS_FILE).is_file()]
     if left:
         print(f"{len(left)} of {len(runs)} runs to do, output in {output}", flush=True)
         run_all(left, output, args.options, args.jobs or default_jobs())
