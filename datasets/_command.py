@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
-from dassl.data.places import CHECKOUT
+from dassl.utils.tools import CHECKOUT
 
 _CONFIGS = CHECKOUT / "configs" / "datasets"
 

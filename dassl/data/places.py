@@ -10,8 +10,8 @@ from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
+from dassl.utils.tools import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

@@ -9,9 +9,9 @@ import pytest
 from yaml import safe_load
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
-from dassl.data.places import CHECKOUT
 from dassl.data.raw import FolderDataset
 from dassl.utils import download as download_module
+from dassl.utils.tools import CHECKOUT
 from datasets import fetch as module
 from datasets._sources import SOURCES, Mirror, Source
 from datasets.check import main as check_main
