@@ -53,7 +53,7 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        self.dm.attach_encoder(self.encode_images, f"{self.backbone.digest}-{self.backbone.precision}")
+        self.dm.attach_encoder(self.encode_images, self.encoder_id)
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
         self.offsets = class_offsets(self.dm.tasks).to(self.device)
         self._class_features: Tensor | None = None
@@ -83,6 +83,11 @@ class PromptTuner(TrainerX):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
+
+    @property
+    def encoder_id(self) -> str:
+        """Names what ``encode_images`` computes, for stored features; a method with other features says another."""
+        return f"{self.backbone.digest}-{self.backbone.precision}"
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""

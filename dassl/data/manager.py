@@ -41,6 +41,7 @@ class DataManager:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
+        self._encoder: tuple[Encode, str] | None = None
         self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())
         self.dataset = build_dataset(cfg)
         if cfg.DATASET.CHECK_IMAGES:
@@ -49,7 +50,7 @@ class DataManager:
         self.offsets: Tensor = class_offsets(self.tasks)
         self.task_of_class: Tensor = task_of_class(self.tasks)
         self.num_classes = len(self.task_of_class)
-        train, test = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
+        train, batch = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST.BATCH_SIZE
         shuffle = {"RandomSampler": True, "SequentialSampler": False}.get(train.SAMPLER)
         if shuffle is None:
             raise UserError(
@@ -58,29 +59,41 @@ class DataManager:
         dataset = self.dataset
         train_plan = BatchPlan(len(dataset.train_x), train.BATCH_SIZE, seed=cfg.SEED, shuffle=shuffle, drop_last=True)
         self.train_loader_x = self._loader(dataset.train_x, train_plan, is_train=True)
-        self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), test.BATCH_SIZE))
-        self.val_loader = (
-            self._loader(dataset.val, BatchPlan(len(dataset.val), test.BATCH_SIZE)) if dataset.val else None
-        )
+        self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), batch))
+        self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None
 
     def attach_encoder(self, encode: Encode, encoder_id: str) -> None:
         """Serve features in the place of images when DATALOADER.FEATURES is on; otherwise do nothing.
 
         Args:
-            encode: (B, 3, H, W) float32 on the CPU -> (B, F) on any device; frozen, in evaluation mode.
-            encoder_id: names the encoder, its weights and its precision.
+            encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device; frozen, in evaluation mode.
+            encoder_id: names the encoder, its weights, its precision and what it computes.
         """
         if not self.cfg.DATALOADER.FEATURES:
             return
+        self._encoder = encode, encoder_id
         for loader, is_train in ((self.train_loader_x, True), (self.val_loader, False), (self.test_loader, False)):
             if loader is not None:
-                store = FeatureStore(
-                    features_folder(self.cfg),
-                    encoder_id=encoder_id,
-                    transform_id=transform_id(self.cfg, is_train),
-                    workers=self._workers,
-                )
-                loader.source = FeatureSource(store, loader.source.images, encode)
+                self._serve_features(loader, is_train=is_train)
+
+    def plain_loader(self, split: str) -> BatchLoader:
+        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features."""
+        items = {"train": self.dataset.train_x, "val": self.dataset.val, "test": self.dataset.test}[split]
+        loader = self._loader(items, BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE))
+        if self._encoder is not None:
+            self._serve_features(loader, is_train=False)
+        return loader
+
+    def _serve_features(self, loader: BatchLoader, *, is_train: bool) -> None:
+        assert self._encoder is not None and isinstance(loader.source, ImageSource)
+        encode, encoder_id = self._encoder
+        store = FeatureStore(
+            features_folder(self.cfg),
+            encoder_id=encoder_id,
+            transform_id=transform_id(self.cfg, is_train),
+            workers=self._workers,
+        )
+        loader.source = FeatureSource(store, loader.source.images, encode)
 
     def _loader(self, items: Sequence[Datum], plan: BatchPlan, *, is_train: bool = False) -> BatchLoader:
         cfg = self.cfg

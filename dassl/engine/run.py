@@ -34,7 +34,7 @@ from dassl.utils.results import (
     read_results,
     write_results,
 )
-from dassl.utils.tools import device_name, set_random_seed, versions
+from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
 CONFIG_FILE = "config.yaml"
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
@@ -64,6 +64,7 @@ def run(
     if not eval_only and (folder / RESULTS_FILE).is_file():
         return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
+    reset_peak_memory()
     with ExitStack() as stack:
         trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
         if no_train and not eval_only:
@@ -173,9 +174,12 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         best_epoch=trainer.best_epoch,
         parameters=trainer.num_parameters,
         counts={"train": len(data.train_x), "val": len(data.val), "test": len(data.test)},
+        classes=cfg.DATASET.SUBSAMPLE_CLASSES,
+        task_choice=cfg.DATASET.SUBSAMPLE_TASKS,
         subset_digest=data.subset_digest,
         config_digest=config_digest(cfg),
         seconds={**trainer.seconds, "total": time.monotonic() - started},
+        memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
         warnings=tuple(

@@ -65,6 +65,7 @@ class TrainerX:
         self.best_result, self.best_epoch = -math.inf, None
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
+        self._seconds_before, self._started = 0.0, 0.0
         self._curves: Curves | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
@@ -123,6 +124,11 @@ class TrainerX:
         """Number of learned values."""
         return sum(p.numel() for m in self.modules.values() for p in m.parameters() if p.requires_grad)
 
+    @property
+    def train_seconds(self) -> float:
+        """Time spent in the training loop so far, with the sessions before an interruption."""
+        return self._seconds_before + time.monotonic() - self._started
+
     def set_model_mode(self, mode: str) -> None:
         """Put the registered modules into "train" or "eval" mode; the frozen encoders stay in evaluation mode."""
         for module in self.modules.values():
@@ -138,9 +144,8 @@ class TrainerX:
         self.scaler.update()
 
     def step_schedule(self) -> None:
-        """Set the learning rate of the next epoch."""
-        assert self.sched is not None
-        for _ in range(self.schedule_steps_per_epoch):
+        """Set the learning rate of the next epoch; methods without an optimiser have none."""
+        for _ in range(self.schedule_steps_per_epoch if self.sched else 0):
             self.sched.step()
 
     # ---- training -----------------------------------------------------------------------------
@@ -149,7 +154,7 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
-            started = time.monotonic()
+            self._started = time.monotonic()
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
@@ -157,7 +162,7 @@ class TrainerX:
                     self.epoch = epoch
                     self.run_epoch(bar)
                     self.after_epoch()
-            self.seconds["train"] += time.monotonic() - started
+            self.seconds["train"] = self.train_seconds
         self.after_train()
 
     def before_train(self) -> None:
@@ -288,14 +293,14 @@ class TrainerX:
 
     def save_model(self, epoch: int, *, best: bool = False) -> None:
         """Save every registered module after ``epoch`` finished epochs."""
-        assert self.optim is not None and self.sched is not None
         for name, module in self.modules.items():
             content = {
                 "state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
                 "epoch": epoch,
-                "optimizer": optimizer_state(self.optim, module),
-                "scheduler": self.sched.state_dict(),
+                "optimizer": {} if self.optim is None else optimizer_state(self.optim, module),
+                "scheduler": {} if self.sched is None else self.sched.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "seconds": self.train_seconds,
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
             save_checkpoint(self.output_dir / name, content, best=best, quiet=not best and not self._is_kept(epoch))
@@ -339,12 +344,13 @@ class TrainerX:
         if contents is None:
             self.check_resume()
             return 0
-        assert self.optim is not None and self.sched is not None
         for name, module in self.modules.items():
             content = contents[name]
             load_learned(module, content["state_dict"], source=directory / name / epoch_file(content["epoch"]))
-            load_optimizer_state(self.optim, module, content["optimizer"])
-            self.sched.load_state_dict(content["scheduler"])
+            if self.optim is not None and self.sched is not None:
+                load_optimizer_state(self.optim, module, content["optimizer"])
+                self.sched.load_state_dict(content["scheduler"])
+            self._seconds_before = content.get("seconds", 0.0)
             self.scaler.load_state_dict(content["scaler"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
             if self.best_epoch is not None and directory != self.output_dir:

@@ -69,7 +69,9 @@ class RunResult:
         epochs: epochs trained; best_epoch: the one that was kept, None for the last.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
-        seconds: wall time of "train", "test" and "total".
+        classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
+        seconds: wall time of "train" (all sessions of an interrupted run), "test" and "total" (the last session).
+        memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
         warnings: what a reader of the figures should know, one sentence each.
     """
 
@@ -87,9 +89,12 @@ class RunResult:
     best_epoch: int | None = None
     parameters: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    classes: str = "all"
+    task_choice: str = "all"
     subset_digest: str = ""
     config_digest: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     warnings: tuple[str, ...] = ()
