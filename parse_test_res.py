@@ -1,10 +1,17 @@
-"""Collect the results of finished runs: mean and spread over seeds, per task, for one folder or a whole tree."""
+"""Collect the results of finished runs: tables, curves and a page of one folder or a whole tree."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
+from dassl.report.checks import Notice, notices
+from dassl.report.forms import print_form
+from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
+from dassl.report.study import Suite, suites
+from dassl.report.tree import KEYWORDS, Tree, read_tree
 from dassl.utils.errors import UserError
 from dassl.utils.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.utils.tables import FORMATS, MeanStd, Table, mean_std, task_means
@@ -14,13 +21,15 @@ Collect the results of finished runs.
 
 DIR may be
   a folder of runs (seed1, seed2, ...)   each run, then mean +- standard deviation over them, overall and per task
-  a folder of such folders               with --multi-exp: each of them as above, then the average of their means;
-                                         without it: a table with one row for every folder of runs found below DIR
+  a folder of such folders               with --multi-exp: each of them as above, then the average of their means
+  a tree of runs                         the tables of a paper: methods x shots with mean +- standard deviation over
+                                         seeds, or (--layout folders) one row for every folder of runs
   one run                                its figures
 
-A run is read from its results.json. Where there is none, its log.txt is read: the figures after the line
-"Finished training" (or "Finish training"), the last one if there are several. A run without a usable figure is
-left out of the mean and named, with the reason.
+The tables of a paper come by themselves where the folders are laid out as by the scripts, SUITE/TRAINER/.../seed1 with
+config.yaml in each run; --layout chooses otherwise. A run is read from its results.json. Where there is none, its
+log.txt is read: the figures after the line "Finished training" (or "Finish training"), the last one if there are
+several. A run without a usable figure is left out of the mean and named, with the reason.
 """
 
 EPILOG = """\
@@ -28,8 +37,15 @@ Exit status: 0 figures were printed; 1 every run was left out; 2 DIR is missing 
 
 Examples:
   python parse_test_res.py output/demo6/MTCoOp/rn50_ep50_16shots/NATA
-  python parse_test_res.py output/demo6 --format markdown --per-task > table.md
+  python parse_test_res.py output --format latex > tables.tex
+  python parse_test_res.py output --compare paper
+  python parse_test_res.py output --base2new --format markdown
+  python parse_test_res.py output --plot figures --html report.html
+
+docs/tables.md shows what each option prints.
 """
+# So many lines of remarks are read; the page has them all.
+_MOST_NOTICES = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,24 +56,124 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # "| head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def report(args: argparse.Namespace) -> int:
     """Choose the report that fits the folder and the options, print it and return the exit status."""
     top = args.directory
     children = subfolders(top)
-    if is_run(top):
+    wants_paper = _wants_paper(args)
+    if is_run(top) and not wants_paper:
         return report_run(args)
-    if not children:
+    if not children and not is_run(top):
         raise UserError(f"{top} has no run in it; name the folder that holds seed1, seed2, ...")
     holds_runs = any(is_run(child) for child in children)
     if args.multi_exp and holds_runs:
         raise UserError(f"{top} holds runs itself, not experiments; leave out --multi-exp or name the folder above")
     if args.multi_exp:
         return report_experiments(args, children)
-    if args.format is None and holds_runs:
+    if args.format is None and holds_runs and not wants_paper:
         return _nothing(top) if report_group(args, children) is None else 0
-    return report_tree(args)
+    tree = _paper_tree(args, wants_paper)
+    return report_tree(args) if tree is None else report_paper(args, tree)
+
+
+def _wants_paper(args: argparse.Namespace) -> bool:
+    """Whether an option makes sense for the paper's layout only.
+
+    Raises:
+        UserError: another option contradicts it.
+    """
+    names = ("base2new", "new_tasks", "compare", "plot", "html")
+    asked = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    if args.layout == "paper":
+        asked.append("--layout paper")
+    for other, given in {"--multi-exp": args.multi_exp, "--layout folders": args.layout == "folders"}.items():
+        if asked and given:
+            raise UserError(f"{asked[0]} and {other} contradict each other; leave out one of them")
+    if asked and (args.test_log or args.keyword not in KEYWORDS):
+        wrong = "--test-log" if args.test_log else f"--keyword {args.keyword}"
+        raise UserError(f"{asked[0]} reads results.json, {wrong} is for logs; leave out one of them")
+    return bool(asked)
+
+
+def _paper_tree(args: argparse.Namespace, wants_paper: bool) -> Tree | None:
+    """The runs of DIR if they are to be shown as a paper would."""
+    if args.layout == "folders" or args.test_log or args.keyword not in KEYWORDS:
+        return None
+    tree = read_tree(args.directory, keyword=args.keyword)
+    if wants_paper and not tree.records:
+        raise UserError(f"{args.directory} has no finished run with results.json, which the paper's layout is made of")
+    return tree if wants_paper or tree.is_ours else None
+
+
+def report_paper(args: argparse.Namespace, tree: Tree) -> int:
+    """Print the tables of a paper, and write figures and page where they are asked for."""
+    found = suites(tree)
+    if args.compare:
+        check_comparison(found)
+    options = Options(ci95=args.ci95, per_task=args.per_task)
+    sheets = _sheets(args, found, options)
+    form = args.format or "text"
+    print(print_form(sheets, form), end="")
+    remarks = notices(tree, found)
+    stream = sys.stdout if form == "text" else sys.stderr
+    if form == "text" and remarks:
+        print()
+    _print_notices(remarks, stream)
+    for hint in _hints(args, found, sheets):
+        print(hint, file=stream)
+    if args.plot:
+        from dassl.report.plots import write_plots
+
+        for path in write_plots(found, args.plot):
+            print(f"written: {path}", file=sys.stderr)
+    if args.html:
+        from dassl.report.page import write_page
+
+        write_page(args.html, tree, found, remarks, options, compare=bool(args.compare))
+        print(f"written: {args.html}", file=sys.stderr)
+    return 0
+
+
+def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
+    """The tables that were asked for; without a wish the main ones, or whatever the runs are good for."""
+    wishes = {"compare": args.compare, "base2new": args.base2new, "new-tasks": args.new_tasks}
+    kinds = [kind for kind, wish in wishes.items() if wish] or ["main"]
+    sheets = [sheet for kind in kinds for suite in found for sheet in MAKERS[kind](suite, options)]
+    if not sheets and kinds == ["main"]:
+        sheets = [sheet for kind in MAKERS for suite in found for sheet in MAKERS[kind](suite, options)]
+    if not sheets:
+        keys = {
+            "base2new": "DATASET.SUBSAMPLE_CLASSES base and new",
+            "new-tasks": "DATASET.SUBSAMPLE_TASKS base and new",
+        }
+        needed = " or ".join(keys.get(kind, "all classes and tasks") for kind in kinds)
+        raise UserError(f"{args.directory} has no runs for such a table; it takes runs with {needed}")
+    return sheets
+
+
+def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) -> Iterator[str]:
+    """Which runs of DIR are in none of the tables that were printed, and which option shows them."""
+    titles = {sheet.title for sheet in sheets}
+    for kind in ("base2new", "new-tasks"):
+        others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(ci95=args.ci95))]
+        if others and not titles & {sheet.title for sheet in others}:
+            yield f"more tables: --{kind}"
+
+
+def _print_notices(remarks: list[Notice], stream: TextIO) -> None:
+    for each in remarks[:_MOST_NOTICES]:
+        if each.kind == "no figure":
+            path, _, reason = each.text.partition(": ")
+            print(f"left out: {path} ({reason})", file=stream)
+        else:
+            print(f"{each.kind}: {each.suite}, {each.text}" if each.suite else f"{each.kind}: {each.text}", file=stream)
+    if len(remarks) > _MOST_NOTICES:
+        print(f"... and {len(remarks) - _MOST_NOTICES} more remarks, all of them on the page of --html", file=stream)
 
 
 def report_run(args: argparse.Namespace) -> int:
@@ -184,10 +300,16 @@ def _parser() -> argparse.ArgumentParser:
         help=f"which figure to read (default: {KEYWORD}): in a log the name before the colon, such as accuracy in logs "
         "of the official CoOp; in results.json also val, where the validation split was evaluated",
     )
-    add("--per-task", action="store_true", help="add a column for each task to the table (a folder of runs always has)")
+    add("--per-task", action="store_true", help="show each task, too (the form of a folder of runs always does)")
+    add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or folders in rows")
+    add("--base2new", action="store_true", help="tables of base classes, new classes and their harmonic mean")
+    add("--new-tasks", action="store_true", help="tables of the tasks trained on, and of tasks never seen")
+    add("--compare", choices=("paper",), help="set the published figures beside ours, with the difference")
+    add("--plot", type=Path, metavar="PATH", help="draw accuracy over shots and over cost: a .png or .pdf, or a folder")
+    add("--html", type=Path, metavar="FILE", help="write one page with tables, curves, configs and remarks")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, each of them a folder of runs")
-    form.add_argument("--format", choices=list(FORMATS), help="print a table in this form (default for a tree: text)")
+    form.add_argument("--format", choices=list(FORMATS), help="print tables in this form (default for a tree: text)")
     return parser
 
 

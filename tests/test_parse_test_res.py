@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import parse_test_res
 from dassl.utils.results import SplitResult, TaskResult, write_results
+from tests.dassl.report.trees import write_base_to_new, write_run, write_sweep
 from tests.dassl.utils.samples import log_lines, make_result, result_lines, write_log
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -317,6 +319,171 @@ def test_tree_with_a_link_to_itself(parse):
     assert status == 0 and len(re.findall("65.00", out)) == 1
 
 
+# ---- the tables of a paper
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Zero-shot and SoftCPT at two numbers of shots, as the scripts lay runs out."""
+    write_sweep(tmp_path / "out", labels=("ZS-CLIP", "SoftCPT-NATA"), shots=(1, 4))
+    return tmp_path / "out"
+
+
+def test_runs_in_the_layout_of_the_scripts_become_a_table_of_methods(parse, sweep):
+    status, out, error = parse("out")
+    assert (status, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("General10, RN50: mean over 3 tasks in %, mean +- standard deviation over seeds 1, 2, 3")
+    assert re.split("  +", lines[2]) == ["method", "parameters", "training time", "1 shot", "4 shots", "average"]
+    assert [line.split("  ")[0] for line in lines[4:6]] == ["ZS-CLIP", "SoftCPT-NATA"]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "json"])
+def test_every_form_has_every_figure(parse, sweep, form):
+    shown = json.loads(parse("out", "--format", "json")[1])["tables"][0]["rows"]
+    status, out, _ = parse("out", "--format", form)
+    assert status == 0
+    for row in shown:
+        for shots in ("1 shot", "4 shots", "average"):
+            mean = row[shots]["mean"]
+            assert (str(mean) if form in ("csv", "json") else f"{mean:.2f}") in out
+
+
+def test_folders_layout_stays(parse, sweep):
+    status, out, _ = parse("out", "--layout", "folders")
+    assert status == 0 and out.startswith("folder ") and re.search(r"MTCoOp/rn50_4shots/SoftCPT-NATA +3 +0 ", out)
+    rows = json.loads(parse("out", "--layout", "folders", "--format", "json")[1])
+    assert rows[0]["runs"] == 3 and set(rows[0]["overall_metric"]) == {"mean", "std", "runs"}
+
+
+def test_free_names_of_folders_are_shown_unless_asked_otherwise(parse, sweep):
+    sweep.rename(sweep.with_name("moved"))
+    (sweep.with_name("moved") / "General10" / "MTCoOp").rename(sweep.with_name("mine"))
+    assert parse("mine")[1].startswith("folder ")
+    assert "SoftCPT-NATA" in parse("mine", "--layout", "paper")[1].split("4 shots")[1]
+
+
+def test_a_folder_of_seeds_keeps_its_form_but_may_be_a_table(parse, sweep):
+    seeds = "out/General10/MTCoOp/rn50_4shots/SoftCPT-NATA"
+    assert parse(seeds)[1].startswith(f"Parsing files in {seeds}\n")
+    assert "SoftCPT-NATA" in parse(seeds, "--format", "markdown")[1]
+    assert "1 of" not in parse(f"{seeds}/seed1", "--layout", "paper")[1]
+
+
+def test_figures_of_the_validation_split(parse, tmp_path):
+    val = SplitResult(33.0, (TaskResult(0, "animal", 33.0, "mean_acc", 3, 3),))
+    write_run(tmp_path / "out", "CoOp-MT", val=val)
+    write_run(tmp_path / "out", "SoftCPT-NATA")
+    status, out, _ = parse("out", "--keyword", "val")
+    assert status == 0 and "Toy3, RN50, val split" in out and "33.00" in out and "70.00" not in out
+    assert "left out: Toy3/MTCoOp/rn50_4shots/SoftCPT-NATA/seed1 (its validation split was not evaluated)" in out
+
+
+def test_missing_runs_are_named_where_they_spoil_nothing(parse, sweep):
+    shutil.rmtree(sweep / "General10/MTCoOp/rn50_4shots/SoftCPT-NATA/seed2")
+    (sweep / "General10/MTCoOp/rn50_1shots/SoftCPT-NATA/seed1/results.json").unlink()
+    wanted = (
+        "left out: General10/MTCoOp/rn50_1shots/SoftCPT-NATA/seed1 (it has neither results.json nor log.txt)\n"
+        "missing seed: General10, RN50, SoftCPT-NATA, 1 shot: seed 1\n"
+        "missing seed: General10, RN50, SoftCPT-NATA, 4 shots: seed 2\n"
+    )
+    assert parse("out")[1].endswith(wanted)
+    _, out, error = parse("out", "--format", "csv")
+    assert error == wanted and "missing seed" not in out and ",2/3" in out
+
+
+def test_many_remarks_are_cut(parse, sweep):
+    for number in range(60):
+        (sweep / f"empty{number}" / "seed1").mkdir(parents=True)
+    out = parse("out", "--layout", "paper")[1]
+    assert out.count("left out: ") == 40 and out.endswith(
+        "... and 20 more remarks, all of them on the page of --html\n"
+    )
+
+
+def test_base_to_new_and_new_tasks(parse, tmp_path):
+    write_base_to_new(tmp_path / "out")
+    write_run(tmp_path / "out", "CoOp-MT", choice="base", tasks=("a",), metrics=(60.0,))
+    write_run(tmp_path / "out", "CoOp-MT", choice="new", tasks=("b",), metrics=(50.0,), mode="eval")
+    base = parse("out", "--base2new", "--format", "markdown")[1]
+    new = parse("out", "--new-tasks", "--format", "markdown")[1]
+    assert "base to new classes" in base and "seen tasks" not in base
+    assert "seen tasks" in new and "base to new" not in new
+    assert parse("out", "--format", "markdown")[1] == f"{base}\n{new}"  # nothing else to show
+    rows = list(csv.DictReader(io.StringIO(parse("out", "--base2new", "--new-tasks", "--format", "csv")[1])))
+    assert {row["trained on"] for row in rows} == {"", "base"} and {"H mean", "base mean", "new tasks mean"} <= set(
+        rows[0]
+    )
+
+
+def test_tables_that_were_not_printed_are_hinted_at(parse, sweep):
+    write_base_to_new(sweep)
+    assert parse("out")[1].endswith("\nmore tables: --base2new\n")
+    status, out, error = parse("out", "--format", "json")
+    assert status == 0 and error == "more tables: --base2new\n" and json.loads(out)
+    assert "more tables" not in parse("out", "--base2new")[1]
+
+
+def test_comparison(parse, sweep):
+    status, out, _ = parse("out", "--compare", "paper")
+    assert status == 0 and "beside Ding et al. (2024)" in out and "58.29 +- 0.00" in out and " se)" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--base2new"], "out has no runs for such a table; it takes runs with DATASET.SUBSAMPLE_CLASSES base and new"),
+        (["--new-tasks"], "it takes runs with DATASET.SUBSAMPLE_TASKS base and new"),
+        (["--html", "a.html", "--layout", "folders"], "--html and --layout folders contradict each other"),
+        (["--base2new", "--multi-exp"], "--base2new and --multi-exp contradict each other"),
+        (["--plot", "a.png", "--test-log"], "--plot reads results.json, --test-log is for logs"),
+        (
+            ["--layout", "paper", "--keyword", "accuracy"],
+            "--layout paper reads results.json, --keyword accuracy is for",
+        ),
+        (["--plot", "a.jpeg"], "--plot a.jpeg: figures are .png, .pdf, .svg"),
+    ],
+)
+def test_wrong_wishes_are_answered_in_one_line(parse, sweep, options, words):
+    status, _, error = parse("out", *options)
+    assert status == 2 and words in error and error.count("\n") == 1
+
+
+def test_paper_layout_of_logs_alone(parse):
+    seeds("out/exp", (60, 70))
+    status, out, error = parse("out", "--layout", "paper")
+    assert (status, out) == (2, "")
+    assert error == "out has no finished run with results.json, which the paper's layout is made of\n"
+
+
+def test_figures_and_page(parse, sweep):
+    pytest.importorskip("matplotlib")
+    status, out, error = parse("out", "--plot", "curves.svg", "--html", "report.html", "--format", "csv")
+    assert status == 0 and out.startswith("suite,task,method")
+    assert error.splitlines() == ["written: curves.svg", "written: curves-cost.svg", "written: report.html"]
+    assert Path("curves.svg").is_file() and "SoftCPT-NATA" in Path("report.html").read_text()
+
+
+def test_real_runs(parse, lab, capsys):
+    variants = {"NATA": {}, "NATS": {"TRAINER__MTCOOP__TASK_CSC": True}}
+    for name, keys in variants.items():
+        for seed in (1, 2):
+            lab.run(f"toy/MTCoOp/tiny_2shots/{name}/seed{seed}", seed=seed, OPTIM__MAX_EPOCH=1, **keys)
+    for number in (0, 1):
+        choice = {"DATASET__SUBSAMPLE_TASKS": f"task{number}"}
+        lab.run(f"toy/ZeroshotCLIP/tiny/template/task{number}/seed1", trainer="ZeroshotCLIP", **choice)
+    capsys.readouterr()
+    (table,) = json.loads(parse(lab.output, "--format", "json")[1])["tables"]
+    assert table["suite"].startswith("ToyBoth, ") and len(table["rows"]) == 3
+    names = [row["method"] for row in table["rows"]]
+    assert names[0] == "ZS-CLIP"
+    results = [lab.result(f"toy/MTCoOp/tiny_2shots/NATA/seed{seed}") for seed in (1, 2)]
+    row = next(row for row in table["rows"] if row["parameters"] == results[0].parameters)
+    assert row["2 shots"]["mean"] == pytest.approx(sum(result.metric for result in results) / 2)
+    single = [lab.result(f"toy/ZeroshotCLIP/tiny/template/task{number}/seed1").metric for number in (0, 1)]
+    assert table["rows"][0]["2 shots"]["mean"] == pytest.approx(sum(single) / 2)
+
+
 # ---- the command
 
 
@@ -329,7 +496,9 @@ def test_starts_without_heavy_imports():
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     modules = json.loads(done.stdout.splitlines()[-1])
     assert not {"torch", "numpy", "yacs", "matplotlib", "tqdm"} & set(modules)
-    assert all(option in done.stdout for option in ("--ci95", "--multi-exp", "--test-log", "--keyword", "--per-task"))
+    assert all(
+        option in done.stdout for option in ("--ci95", "--multi-exp", "--test-log", "--keyword", "--per-task", "--html")
+    )
 
 
 def test_as_a_program(tmp_path):

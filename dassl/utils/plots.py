@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common kind of colour blindness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X"
 
 
@@ -52,7 +52,7 @@ def plot_shots(cells: Cells, path: Path | str, *, title: str = "", ylabel: str =
 
 
 def _draw_method(axes: "Axes", cells: Cells, label: str, shots: list[int], number: int) -> None:
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
     flat = mean_std(run.metric for run in cells.get((label, ANY_SHOTS), ()))
     if flat is not None:
         axes.axhline(flat.mean, color="#666666", linestyle="--", linewidth=1.4, label=label)

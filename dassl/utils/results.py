@@ -13,7 +13,15 @@ from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 LOG_FILE = "log.txt"
+CONFIG_FILE = "config.yaml"
 FORMAT = 1
+# Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
+PLACES = {
+    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
+    *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
+    *("MODEL.BACKBONE.WEIGHTS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
+    *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
+}
 # Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
 _LARGEST = 1e300
 

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from dassl.utils.results import RunResult
 
@@ -14,9 +15,27 @@ from dassl.utils.results import RunResult
 Cells = Mapping[tuple[str, int], Sequence[RunResult]]
 # The shots of a method that sees no training image; its figure stands in every column.
 ANY_SHOTS = 0
+PLUS_MINUS = {"text": "+-", "markdown": "±", "html": "±", "latex": r"$\pm$"}
 _MISSING = "-"
 
 K = TypeVar("K")
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A cell that knows its printed forms.
+
+    Attributes:
+        columns: names of the values that it makes of one column in csv and json; "" is the column itself.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def show(self, form: str) -> str:
+        """What stands in a table of the form "text", "markdown", "html" (to be escaped) or "latex" (as it is)."""
+
+    def values(self) -> tuple[str | int | float | None, ...]:
+        """The values with full precision, one for each of ``columns``."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +45,23 @@ class MeanStd:
     ``missing`` more runs exist but have no figure; the printed form then says so.
     """
 
+    columns: ClassVar[tuple[str, ...]] = ("mean", "std", "runs")
     mean: float
     std: float
     count: int
     missing: int = 0
 
-    def show(self, plus_minus: str) -> str:
-        """The figures with two decimals around the sign ``plus_minus``."""
+    def show(self, form: str) -> str:
+        """Both figures with two decimals."""
         gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
-        return f"{self.mean:.2f} {plus_minus} {self.std:.2f}{gap}"
+        return f"{self.mean:.2f} {PLUS_MINUS[form]} {self.std:.2f}{gap}"
+
+    def values(self) -> tuple[float, float, int]:
+        """Mean, spread and number of runs."""
+        return self.mean, self.std, self.count
 
 
-Cell = str | int | float | MeanStd | None
+Cell = str | int | float | Shown | None
 
 
 def mean_std(values: Iterable[float | None], *, ci95: bool = False) -> MeanStd | None:
@@ -90,7 +114,7 @@ class Table:
 
     def text(self) -> str:
         """Columns padded with spaces, for a terminal."""
-        return self._padded(lambda cell: _plain(cell, "+-"), "  ", rule=lambda width, right: "-" * width)
+        return self._padded("text", "  ", rule=lambda width, right: "-" * width)
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown."""
@@ -98,39 +122,47 @@ class Table:
         def rule(width: int, right: bool) -> str:
             return "-" * (width - 1) + (":" if right else "-")
 
-        body = self._padded(lambda cell: _plain(cell, "±").replace("|", "\\|"), " | ", rule=rule, least=3)
+        body = self._padded("markdown", " | ", rule=rule, least=3)
         return "".join(f"| {line} |\n" for line in body.splitlines())
 
     def csv(self) -> str:
         """Comma-separated values with full precision; a mean with its spread makes three columns: mean, std, runs."""
-        split = [any(isinstance(row[i], MeanStd) for row in self.rows) for i in range(len(self.header))]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        names = [
-            [f"{name} mean", f"{name} std", f"{name} runs"] if s else [name]
-            for name, s in zip(self.header, split, strict=True)
-        ]
-        writer.writerow(chain.from_iterable(names))
+        parts = self.value_columns()
+        names = zip(self.header, parts, strict=True)
+        writer.writerow([" ".join(filter(None, (name, part))) for name, split in names for part in split])
         for row in self.rows:
-            writer.writerow(chain.from_iterable(_csv_fields(cell, s) for cell, s in zip(row, split, strict=True)))
+            writer.writerow(chain.from_iterable(map(_values, row, parts)))
         return out.getvalue()
+
+    def json(self) -> str:
+        """A list with one object for each row; a mean with its spread is an object, too."""
+        rows = [dict(zip(self.header, map(_json_value, row), strict=True)) for row in self.rows]
+        return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def latex(self) -> str:
         r"""A tabular environment with the rules of the booktabs package (``\usepackage{booktabs}``)."""
-        columns = "".join("r" if right else "l" for right in self._right_aligned())
-        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.header, *self.rows)]
+        columns = "".join("r" if right else "l" for right in self.right_aligned())
+        lines = [" & ".join(show_cell(cell, "latex") for cell in row) + r" \\" for row in (self.header, *self.rows)]
         parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
         return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
-    def _right_aligned(self) -> list[bool]:
-        """Per column: whether it holds figures only."""
-        return [not any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.header))]
+    def value_columns(self) -> list[tuple[str, ...]]:
+        """Per column: the names of the values that csv makes of it, ("",) for a plain one."""
+        found = ([cell.columns for cell in column if isinstance(cell, Shown)] for column in self._columns())
+        return [max(names, key=len, default=("",)) for names in found]
 
-    def _padded(
-        self, show: Callable[[Cell], str], gap: str, *, rule: Callable[[int, bool], str], least: int = 1
-    ) -> str:
-        lines = [[show(cell) for cell in row] for row in (self.header, *self.rows)]
-        right = self._right_aligned()
+    def right_aligned(self) -> list[bool]:
+        """Per column: whether it holds figures only."""
+        return [not any(isinstance(cell, str) for cell in column) for column in self._columns()]
+
+    def _columns(self) -> list[list[Cell]]:
+        return [[row[i] for row in self.rows] for i in range(len(self.header))]
+
+    def _padded(self, form: str, gap: str, *, rule: Callable[[int, bool], str], least: int = 1) -> str:
+        lines = [[show_cell(cell, form) for cell in row] for row in (self.header, *self.rows)]
+        right = self.right_aligned()
         widths = [max(least, *map(len, column)) for column in zip(*lines, strict=True)]
         lines.insert(1, [rule(width, r) for width, r in zip(widths, right, strict=True)])
         padded = [
@@ -148,6 +180,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "markdown": Table.markdown,
     "csv": Table.csv,
     "latex": Table.latex,
+    "json": Table.json,
 }
 
 
@@ -170,7 +203,7 @@ def method_table(cells: Cells, *, ci95: bool = False) -> Table:
         [label, *(mean_std((run.metric for run in _runs(cells, label, shots)), ci95=ci95) for shots in columns)]
         for label in labels(cells)
     ]
-    return Table(["method", *map(_shots_heading, columns)], rows)
+    return Table(["method", *map(shots_heading, columns)], rows)
 
 
 def task_table(cells: Cells, shots: int, *, ci95: bool = False) -> Table:
@@ -203,35 +236,45 @@ def _runs(cells: Cells, label: str, shots: int) -> Sequence[RunResult]:
     return cells.get((label, shots)) or cells.get((label, ANY_SHOTS), ())
 
 
-def _shots_heading(shots: int) -> str:
+def shots_heading(shots: int) -> str:
+    """The heading of a column: "4 shots", "all images" for -1, "no shots" for ANY_SHOTS."""
     if shots == ANY_SHOTS:
         return "no shots"
     return "all images" if shots < 0 else f"{shots} shot{'s' if shots > 1 else ''}"
 
 
-def _plain(cell: Cell, plus_minus: str) -> str:
-    if cell is None:
-        return _MISSING
-    if isinstance(cell, MeanStd):
-        return cell.show(plus_minus)
-    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
+def show_cell(cell: Cell, form: str) -> str:
+    """What stands in a cell, ready for the form "text", "markdown" or "latex"; for "html" it must still be escaped."""
+    if isinstance(cell, Shown):
+        return cell.show(form)
+    return escape(_MISSING if cell is None else f"{cell:.2f}" if isinstance(cell, float) else str(cell), form)
 
 
-def _csv_fields(cell: Cell, split: bool) -> list[Cell]:
-    if isinstance(cell, MeanStd):
-        return [cell.mean, cell.std, cell.count]
-    return [cell, None, None] if split else [cell]
+def escape(text: str, form: str) -> str:
+    """``text`` on one line and without any meaning to the form it is put into; "html" is left to its page."""
+    # A line break would end the row.
+    text = " ".join(text.split()) if form != "html" else text
+    if form == "markdown":
+        return "".join(f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in text)
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text) if form == "latex" else text
 
 
+def _values(cell: Cell, names: tuple[str, ...]) -> Iterable[Cell]:
+    found = cell.values() if isinstance(cell, Shown) else (cell,)
+    return (*found, *[None] * (len(names) - len(found)))
+
+
+def _json_value(cell: Cell) -> object:
+    if not isinstance(cell, Shown):
+        return cell
+    return cell.values()[0] if cell.columns == ("",) else dict(zip(cell.columns, cell.values(), strict=True))
+
+
+# "_" and "*" only matter at the edges of a word; in the middle of names such as MTCoOp_4shots they are left alone.
+_MARKDOWN_SPECIAL = "\\|<`"
 _LATEX_SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-
-
-def _latex(cell: Cell) -> str:
-    if isinstance(cell, MeanStd):
-        return cell.show(r"$\pm$")
-    return "".join(_LATEX_SPECIAL.get(character, character) for character in _plain(cell, ""))

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import statistics
 
 import numpy as np
@@ -124,3 +125,18 @@ def test_columns_of_special_shots():
     assert method_table(summarise(RUNS[:1])).header == ["method", "no shots"]
     runs = [("a", make_result(shots=shots)) for shots in (-1, 16, 1)]
     assert method_table(summarise(runs)).header == ["method", "1 shot", "16 shots", "all images"]
+
+
+def test_json():
+    rows = json.loads(TABLE.render("json"))
+    assert rows == [
+        {"method": "a|b_c", "n": 3, "4 shots": {"mean": 71.254, "std": 0.5, "runs": 3}},
+        {"method": "100%", "n": None, "4 shots": {"mean": 9.0, "std": 0.0, "runs": 2}},
+    ]
+
+
+def test_names_cannot_break_a_row():
+    table = Table(["a\nb"], [["x\ny | \\ <b>"]])
+    assert table.render("text") == "a b\n---------\nx y | \\ <b>\n".replace("---------", "-" * 11)
+    assert table.render("markdown").splitlines()[2] == "| x y \\| \\\\ \\<b> |"
+    assert table.render("latex").splitlines()[4] == r"x y | \textbackslash{} <b> \\"

@@ -1,0 +1,189 @@
+"""The figures of a table's cells: means over seeds that say what they are means of."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dassl.utils.tables import PLUS_MINUS, mean_std
+
+BEST, SECOND = 1, 2
+_TEXT_MARKS = {0: " ", BEST: "*", SECOND: "_"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The mean of a cell.
+
+    Attributes:
+        spread: what stands behind the sign: population standard deviation or half of the 95 % interval; None where
+            one run alone was made, so that nothing is known of it.
+        error: standard error of the mean, from the sample's standard deviation; None as above.
+        count, wanted: seeds that count, and seeds that there should be.
+        gap: what else is missing, such as "4/6 tasks"; such a mean cannot be compared with its neighbours.
+        rank: BEST, SECOND or 0.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("mean", "std", "runs", "missing")
+    mean: float
+    spread: float | None = None
+    error: float | None = None
+    count: int = 1
+    wanted: int = 1
+    gap: str = ""
+    rank: int = 0
+
+    @property
+    def missing(self) -> str:
+        """What stands in brackets: "2/3", "4/6 tasks" or both; empty if nothing is missing."""
+        seeds = f"{self.count}/{self.wanted}" if self.count < self.wanted else ""
+        return ", ".join(filter(None, (seeds, self.gap)))
+
+    def show(self, form: str) -> str:
+        """Two decimals; the best in bold and the second underlined, in text "*" and "_" behind the figure."""
+        body = f"{self.mean:.2f}"
+        if self.spread is not None:
+            body += f" {PLUS_MINUS[form]} {self.spread:.2f}"
+        if form == "markdown":
+            body = {BEST: f"**{body}**", SECOND: f"<u>{body}</u>"}.get(self.rank, body)
+        if form == "latex":
+            body = {BEST: rf"\textbf{{{body}}}", SECOND: rf"\underline{{{body}}}"}.get(self.rank, body)
+        missing = f" ({self.missing})" if self.missing else ""
+        return f"{body}{missing}{_TEXT_MARKS[self.rank] if form == 'text' else ''}"
+
+    def values(self) -> tuple[float, float | None, int, str | None]:
+        """Mean, spread, number of seeds, and what is missing."""
+        return self.mean, self.spread, self.count, self.missing or None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Ours minus the published figure, in points and, where both spreads are known, in standard errors."""
+
+    columns: ClassVar[tuple[str, ...]] = ("points", "standard errors")
+    points: float
+    errors: float | None
+
+    def show(self, form: str) -> str:
+        """Such as "+0.51 (+1.2 se)"."""
+        sign = "$" if form == "latex" else ""
+        # Adding 0 turns -0.0 into 0.0.
+        errors = "" if self.errors is None else f" ({sign}{round(self.errors, 1) + 0:+.1f}{sign} se)"
+        return f"{sign}{round(self.points, 2) + 0:+.2f}{sign}{errors}"
+
+    def values(self) -> tuple[float, float | None]:
+        """Points and standard errors."""
+        return self.points, self.errors
+
+
+@dataclass(frozen=True)
+class Number:
+    """A count with a separator between thousands."""
+
+    columns: ClassVar[tuple[str, ...]] = ("",)
+    value: int
+
+    def show(self, form: str) -> str:
+        """Such as 8,390,656."""
+        return f"{self.value:,}"
+
+    def values(self) -> tuple[int]:
+        """The plain number."""
+        return (self.value,)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A time, shown in the unit that a whole column shares."""
+
+    columns: ClassVar[tuple[str, ...]] = ("seconds",)
+    seconds: float
+    unit: str = "s"
+
+    def show(self, form: str) -> str:
+        """Such as "56.7 min"."""
+        return f"{self.seconds / _UNITS[self.unit]:.1f} {self.unit}"
+
+    def values(self) -> tuple[float]:
+        """Seconds."""
+        return (self.seconds,)
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def durations(seconds: Iterable[float | None]) -> list[Duration | None]:
+    """A column of times in one unit, in which the longest of them reads well."""
+    entries = list(seconds)
+    longest = max((each for each in entries if each), default=0.0)
+    unit = "ms" if longest < 1 else "s" if longest < 180 else "min" if longest < 600 * 60 else "h"
+    return [Duration(each, unit) if each else None for each in entries]
+
+
+def figure(values: Mapping[int, float], wanted: int, *, ci95: bool = False, gap: str = "") -> Figure | None:
+    """The mean of ``values``, by seed, of which there should be ``wanted``; None if there is none.
+
+    With ``wanted`` 0 the method depends on no seed, so that its spread is known to be 0.
+    """
+    found = mean_std(values.values(), ci95=ci95)
+    if found is None:
+        return None
+    if wanted == 0:
+        return Figure(found.mean, 0.0, 0.0, gap=gap)
+    if found.count == 1:
+        return Figure(found.mean, None, None, 1, wanted, gap)
+    std = mean_std(values.values()).std
+    return Figure(found.mean, found.std, std / math.sqrt(found.count - 1), found.count, max(wanted, found.count), gap)
+
+
+def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
+    """The mean over shots of ``figures``: like the paper's "avg", its spread is the mean of the spreads.
+
+    Means of fewer than ``wanted`` numbers of shots say so. The standard error takes the shots as independent.
+    """
+    known = [each for each in figures if each is not None]
+    if not known:
+        return None
+    spreads = [each.spread for each in known if each.spread is not None]
+    errors = [each.error for each in known]
+    shots = f"{len(known)}/{wanted} shots" if len(known) < wanted else ""
+    gaps = dict.fromkeys([*(each.gap for each in known), shots])
+    return Figure(
+        sum(each.mean for each in known) / len(known),
+        sum(spreads) / len(spreads) if spreads else None,
+        None if None in errors else math.sqrt(sum(each**2 for each in errors)) / len(known),
+        min(each.count for each in known),
+        max(each.wanted for each in known),
+        ", ".join(filter(None, gaps)),
+    )
+
+
+def ranked(column: Sequence[Figure | None]) -> list[Figure | None]:
+    """Mark the best and the second of a column as they are printed; equal ones share the mark.
+
+    Means over too few tasks or shots take no part, and a figure alone has no rank.
+    """
+    rivals = [round(each.mean, 2) for each in column if each is not None and not each.gap]
+    order = sorted(set(rivals), reverse=True)
+    if len(rivals) < 2:
+        return list(column)
+    ranks = dict(zip(order, (BEST, SECOND), strict=False))
+    return [
+        each if each is None or each.gap else replace(each, rank=ranks.get(round(each.mean, 2), 0)) for each in column
+    ]
+
+
+def difference(ours: Figure | None, theirs: Figure | None) -> Difference | None:
+    """Ours minus theirs; None where one is missing or a mean over fewer things."""
+    if ours is None or theirs is None or ours.gap:
+        return None
+    error = None
+    if ours.error is not None and theirs.error is not None:
+        error = math.hypot(ours.error, theirs.error)
+    points = ours.mean - theirs.mean
+    return Difference(points, points / error if error else None)
+
+
+def harmonic(base: float, new: float) -> float:
+    """Harmonic mean of the figures on base and on new classes (Zhou et al. 2022, CoCoOp)."""
+    return 2 * base * new / (base + new) if base + new else 0.0

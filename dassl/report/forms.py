@@ -1,0 +1,90 @@
+"""Printed forms of sheets: text, Markdown, LaTeX, csv and json."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dassl.report.figures import BEST, SECOND, Figure
+from dassl.report.sheets import Sheet
+from dassl.utils.tables import Cell, Table, escape
+
+_RANKS = {
+    "text": "* best, _ second of its column",
+    "markdown": "**bold**: best, <u>underlined</u>: second of its column",
+    "latex": r"\textbf{Bold}: best, \underline{underlined}: second of its column",
+}
+
+
+def print_form(sheets: Sequence[Sheet], form: str) -> str:
+    """All sheets in one of the forms of FORMS, ending in a newline."""
+    return FORMS[form](sheets)
+
+
+def _text(sheets: Sequence[Sheet]) -> str:
+    return "\n".join(
+        f"{sheet.title.replace('±', '+-')}\n\n{sheet.table.text()}"
+        + "".join(f"{note}\n" for note in _notes(sheet, "text"))
+        for sheet in sheets
+    )
+
+
+def _markdown(sheets: Sequence[Sheet]) -> str:
+    return "\n".join(
+        f"### {escape(sheet.title, 'markdown')}\n\n{sheet.table.markdown()}"
+        + "".join(f"\n{note}\n" for note in _notes(sheet, "markdown"))
+        for sheet in sheets
+    )
+
+
+def _latex(sheets: Sequence[Sheet]) -> str:
+    parts = [r"% \usepackage{booktabs}" + "\n"]
+    for sheet in sheets:
+        title = escape(sheet.title, "latex").replace("±", r"$\pm$")
+        caption = ". ".join([title, *_notes(sheet, "latex")])
+        parts.append(f"\\begin{{table}}\n\\centering\n\\caption{{{caption}.}}\n{sheet.table.latex()}\\end{{table}}\n")
+    return "\n".join(parts)
+
+
+def _notes(sheet: Sheet, form: str) -> list[str]:
+    ranks = {cell.rank for row in sheet.table.rows for cell in row if isinstance(cell, Figure)}
+    return [*([_RANKS[form]] if {BEST, SECOND} & ranks else []), *(escape(note, form) for note in sheet.notes)]
+
+
+def _csv(sheets: Sequence[Sheet]) -> str:
+    """One table for all: the keys of the sheets in columns in front, so that any program can filter and pivot it."""
+    return _joined(sheets).csv()
+
+
+def _json(sheets: Sequence[Sheet]) -> str:
+    content = [
+        {"title": sheet.title, **sheet.keys, "rows": _objects(sheet.data or sheet.table), "notes": sheet.notes}
+        for sheet in sheets
+    ]
+    return json.dumps({"tables": content}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _objects(table: Table) -> list[Any]:
+    return json.loads(table.json())
+
+
+def _joined(sheets: Sequence[Sheet]) -> Table:
+    rows: list[Mapping[str, Cell]] = []
+    header: dict[str, None] = {}
+    for sheet in sheets:
+        table = sheet.data or sheet.table
+        rows.extend({**sheet.keys, **dict(zip(table.header, row, strict=True))} for row in table.rows)
+    # Keys first: a sheet may have as a column what is a key of another.
+    for sheet in sheets:
+        header.update(dict.fromkeys(sheet.keys))
+    for sheet in sheets:
+        header.update(dict.fromkeys((sheet.data or sheet.table).header))
+    return Table(list(header), [[row.get(name) for name in header] for row in rows])
+
+
+FORMS: dict[str, Callable[[Sequence[Sheet]], str]] = {
+    "text": _text,
+    "markdown": _markdown,
+    "csv": _csv,
+    "latex": _latex,
+    "json": _json,
+}

@@ -1,0 +1,260 @@
+"""One self-contained page: tables, curves, configs, environments and remarks. It loads nothing and works offline."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+
+from dassl.report import paper
+from dassl.report.checks import Notice
+from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.sheets import MAKERS, Options, Sheet
+from dassl.report.study import CELL_KEYS, Suite
+from dassl.report.tree import Record, Tree, printable
+from dassl.utils.errors import UserError
+from dassl.utils.files import write_text
+from dassl.utils.results import PLACES
+from dassl.utils.tables import Cell, Shown, Table, show_cell
+
+_FOLDER = Path(__file__).parent
+_RANKS = {BEST: "best", SECOND: "second"}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A section of the page with its anchor."""
+
+    anchor: str
+    title: str
+    html: str
+
+
+def write_page(
+    path: Path,
+    tree: Tree,
+    suites: Sequence[Suite],
+    remarks: Sequence[Notice],
+    options: Options,
+    *,
+    compare: bool = False,
+) -> None:
+    """Write the page about all ``suites`` of ``tree``.
+
+    Args:
+        options: how figures are shown; each task is shown in any case.
+        compare: set the published figures beside them.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_text(path, page(tree, suites, remarks, options, compare=compare))
+
+
+def page(
+    tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
+) -> str:
+    """The whole page as HTML; see :func:`write_page`."""
+    shown = Options(ci95=options.ci95, per_task=True)
+    parts = [_remarks(remarks)] if remarks else []
+    parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
+    parts.append(_runs(tree, suites))
+    contents = "".join(f'<li><a href="#{part.anchor}">{escape(part.title)}</a></li>' for part in parts)
+    body = "\n".join(
+        f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n{part.html}</section>' for part in parts
+    )
+    whole = Template(_file("page.html")).substitute(
+        title=escape(f"Results in {tree.top.resolve().name}"),
+        summary=escape(_summary(tree, suites, remarks)),
+        style=_file("page.css"),
+        script=_file("page.js"),
+        contents=contents,
+        body=body,
+    )
+    return printable(whole)
+
+
+def _file(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8").strip()
+
+
+def _summary(tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice]) -> str:
+    counts = (
+        (len(tree.records), "finished run"),
+        (len(tree.broken), "run without a figure", "runs without a figure"),
+        (len(suites), "suite"),
+        (len(remarks), "remark"),
+    )
+    return ", ".join(
+        f"{count} {words[0] if count == 1 else words[-1] + 's' * (len(words) == 1)}" for count, *words in counts
+    )
+
+
+def _remarks(remarks: Sequence[Notice]) -> _Part:
+    kinds: dict[str, list[Notice]] = defaultdict(list)
+    for each in remarks:
+        kinds[each.kind].append(each)
+    lists = []
+    for kind, found in kinds.items():
+        items = "".join(
+            f"<li>{escape(f'{each.suite}: {each.text}' if each.suite else each.text)}</li>" for each in found
+        )
+        lists.append(f"<details open><summary>{escape(kind)} ({len(found)})</summary><ul>{items}</ul></details>\n")
+    return _Part("remarks", "Remarks", "".join(lists))
+
+
+# ---- one suite
+
+
+def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
+    anchor = f"suite{number}"
+    main = list(MAKERS["main"](suite, options))
+    html = [_sheet(each) for each in main[:1]]
+    if compare and suite.key.dataset in paper.published():
+        html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
+    html += _figures(suite, anchor)
+    html += _folded("Each task", [_sheet(each) for each in main[1:]])
+    for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
+        first, *rest = [*MAKERS[kind](suite, options)] or [None]
+        if first is not None:
+            html += [f"<h3>{title}</h3>\n", _sheet(first), *_folded(f"{title}: more tables", map(_sheet, rest))]
+    html += ["<h3>Configs</h3>\n", *_configs(suite), "<h3>Environment</h3>\n", _environments(suite)]
+    return _Part(anchor, suite.title, "".join(html))
+
+
+def _folded(title: str, content: Iterable[str]) -> list[str]:
+    inner = "".join(content)
+    return [f"<details><summary>{escape(title)}</summary>\n{inner}</details>\n"] if inner else []
+
+
+def _figures(suite: Suite, anchor: str) -> Iterator[str]:
+    """Both figures, or one sentence where they cannot be drawn."""
+    from dassl.report.plots import accuracy_figure, cost_figure, svg
+
+    if suite.plain is None:
+        return
+    for title, draw in (("Accuracy over shots", accuracy_figure), ("Accuracy over cost", cost_figure)):
+        yield f"<h3>{title}</h3>\n"
+        try:
+            picture = inline_svg(svg(draw, suite), f"{anchor}-{title.rpartition(' ')[2]}", f"{title}, {suite.title}")
+        except UserError as error:
+            yield f"<p>{escape(str(error))}</p>\n"
+        else:
+            yield f'<figure tabindex="0">{picture}</figure>\n'
+
+
+def inline_svg(document: str, prefix: str, label: str) -> str:
+    """An SVG document as an element of a page: ids of its own, ink in the colour of the page's text, no address."""
+    from dassl.report.plots import INK
+
+    body = re.sub(r"<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
+    head, rest = body.split(">", 1)
+    box = re.search(r'viewBox="([^"]*)"', head)
+    rest = rest.replace("xlink:href=", "href=").replace(INK, "currentColor")
+    rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
+    rest = re.sub(r'\bhref="#', f'href="#{prefix}-', rest)
+    rest = re.sub(r"url\(#", f"url(#{prefix}-", rest)
+    return f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{escape(label)}">{rest.strip()}'
+
+
+def _configs(suite: Suite) -> Iterator[str]:
+    """The config of each method, what they have in common apart."""
+    first: dict[str, Record] = {}
+    for record in suite.records:
+        if record.config:
+            first.setdefault(suite.names[record.folder], record)
+    if not first:
+        yield "<p>The runs have no config.yaml.</p>\n"
+        return
+    configs = {
+        row: {key: str(value) for key, value in record.config.items() if key not in PLACES | CELL_KEYS}
+        for row, record in first.items()
+    }
+    keys = sorted({key for config in configs.values() for key in config})
+    same = [key for key in keys if len({config.get(key) for config in configs.values()}) == 1]
+    different = [key for key in keys if key not in same]
+    if different:
+        rows = [[key, *(config.get(key) for config in configs.values())] for key in different]
+        table = _table(Table(["key", *configs], rows), "What differs between the methods (the first run of each)")
+        yield from _folded(f"{len(different)} keys that differ", [table])
+    config = next(iter(configs.values()))
+    lines = "\n".join(escape(f"{key}: {config[key]}") for key in same)
+    yield from _folded(f"{len(same)} keys that all share", [f"<pre>{lines}</pre>\n"])
+
+
+def _environments(suite: Suite) -> str:
+    """The machines and versions of the runs, and how many runs each had."""
+    found = Counter(
+        (each.result.device, each.result.backbone.precision, tuple(each.result.versions.items()))
+        for each in suite.records
+    )
+    names = list(dict.fromkeys(name for _, _, versions in found for name, _ in versions))
+    rows = [
+        [device or None, precision, *map(dict(versions).get, names), count]
+        for (device, precision, versions), count in found.most_common()
+    ]
+    weights = ", ".join(sorted({each.result.backbone.digest[:16] for each in suite.records}))
+    table = _table(Table(["device", "precision", *names, "runs"], rows), "Where the runs were made")
+    return f'{table}<p class="note">weights of {escape(suite.key.backbone)}: sha256 {escape(weights)}…</p>\n'
+
+
+def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
+    rows: list[list[Cell]] = []
+    for suite in suites:
+        for record in suite.records:
+            result = record.result
+            peak = max(result.memory.values(), default=None)
+            rows.append(
+                [
+                    tree.name(record.folder), suite.title, suite.names[record.folder], result.shots, result.seed,
+                    record.classes, record.task_choice, result.metric, Number(result.parameters),
+                    Duration(result.seconds["train"]) if "train" in result.seconds else None,
+                    None if peak is None else Number(round(peak)),
+                ]
+            )  # fmt: skip
+    header = ["folder", "suite", "method", "shots", "seed", "classes", "tasks", "figure", "parameters", "training time"]
+    table = _table(Table([*header, "memory (MiB)"], rows), "Every run that counts")
+    return _Part("runs", "All runs", "".join(_folded(f"{len(rows)} runs", [table])))
+
+
+# ---- tables
+
+
+def _sheet(sheet: Sheet) -> str:
+    ranks = {cell.rank for row in sheet.table.rows for cell in row if isinstance(cell, Figure)}
+    notes = [*(["bold: best, underlined: second of its column"] if ranks - {0} else []), *sheet.notes]
+    return f'{_table(sheet.table, sheet.title, block=sheet.block)}<p class="note">{escape("; ".join(notes))}</p>\n'
+
+
+def _table(table: Table, caption: str, *, block: int = 1) -> str:
+    right = table.right_aligned()
+    head = "".join(
+        f'<th scope="col"{" class=figure" * figures}>{escape(name)}</th>'
+        for name, figures in zip(table.header, right, strict=True)
+    )
+    lines = [_row(row, right, first=number % block == 0, block=block) for number, row in enumerate(table.rows)]
+    groups = [lines[n : n + block] for n in range(0, len(lines), block)] if block > 1 else [lines]
+    bodies = "\n".join("<tbody>\n" + "\n".join(group) + "\n</tbody>" for group in groups)
+    return (
+        f'<p class="title">{escape(caption)}</p>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">\n'
+        f'<table class="sortable">\n<thead><tr>{head}</tr></thead>\n{bodies}\n</table>\n</div>\n'
+    )
+
+
+def _row(row: Sequence[Cell], right: Sequence[bool], *, first: bool, block: int) -> str:
+    cells = [_cell(cell, figures) for cell, figures in zip(row[1:], right[1:], strict=True)]
+    span = f' rowspan="{block}"' if block > 1 else ""
+    name = f'<th scope="row"{span}>{escape(show_cell(row[0], "html"))}</th>' if first else ""
+    return f"<tr>{name}{''.join(cells)}</tr>"
+
+
+def _cell(cell: Cell, figures: bool) -> str:
+    classes = ["figure"] if figures else ["text"] if isinstance(cell, str) and len(cell) > 40 else []
+    if isinstance(cell, Figure) and cell.rank:
+        classes.append(_RANKS[cell.rank])
+    value = cell.values()[0] if isinstance(cell, Shown) else "" if cell is None else cell
+    look = f' class="{" ".join(classes)}"' if classes else ""
+    return f'<td{look} data-value="{escape(str(value))}">{escape(show_cell(cell, "html"))}</td>'

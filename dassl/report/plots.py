@@ -1,0 +1,302 @@
+"""Curves of a suite: accuracy over shots, and over what it cost. matplotlib is imported only when one is drawn."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dassl.report.figures import Figure as Mean
+from dassl.report.sheets import Options, cell_figure, cost_shots, parameter_count, train_seconds
+from dassl.report.study import Grid, Suite
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path
+from dassl.utils.plots import COLOURS
+from dassl.utils.tables import shots_heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KINDS = (".png", ".pdf", ".svg")
+# Ink of the axes and of the last colour; a page puts the colour of its text in the place of it.
+INK = "#010101"
+_MARKERS = "osD^vPX<>ph*d"
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
+_FLAT = "#777777"
+_LONGEST_TITLE = 24
+_CROWD = 6  # so many methods are told apart only close up
+_WIDTH, _PANEL_HEIGHT = 7.2, 1.75  # inches: the text width of two columns
+_SETTINGS = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.6,
+    "legend.fontsize": 7.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.size": 0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    # A fixed salt: the same results make the same file. Fonts of a PDF stay text.
+    "svg.hashsalt": "results",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn; colours, dashes and markers differ, so that a print in grey can be read."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+Styles = Mapping[str, Style]
+Draw = Callable[[Suite], "Figure"]
+
+
+def styles(grid: Grid) -> dict[str, Style]:
+    """One style for each method of a grid, the same in all its figures."""
+    found: dict[str, Style] = {}
+    learned = [row for row in grid.rows if row not in grid.flat]
+    for number, row in enumerate(learned):
+        colour = COLOURS[number % len(COLOURS)]
+        dashes = _DASHES[number // len(COLOURS) % len(_DASHES)]
+        found[row] = Style(INK if colour == "#000000" else colour, dashes, _MARKERS[number % len(_MARKERS)])
+    for number, row in enumerate(row for row in grid.rows if row in grid.flat):
+        found[row] = Style(_FLAT, _DASHES[1 + number % 2], "")
+    return found
+
+
+def write_plots(suites: Sequence[Suite], path: Path) -> list[Path]:
+    """Draw both figures of every suite.
+
+    Args:
+        path: a file, whose suffix says the kind, or a folder for PNG and PDF. The figures over the cost, and those of
+            several suites, have that in their names.
+
+    Raises:
+        UserError: there is nothing to draw, the suffix is none of KINDS, or matplotlib is missing.
+    """
+    drawn = [suite for suite in suites if suite.plain]
+    if not drawn:
+        raise UserError("--plot: no run with all classes and tasks, so there is nothing to draw")
+    if path.suffix and path.suffix not in KINDS and not path.is_dir():
+        raise UserError(f"--plot {path}: figures are {', '.join(KINDS)}; name such a file or a folder")
+    written = []
+    for suite in drawn:
+        for what, draw in (("", accuracy_figure), ("cost", cost_figure)):
+            for target in _targets(path, suite, what, several=len(drawn) > 1):
+                save(draw, suite, target)
+                written.append(target)
+    return written
+
+
+def _targets(path: Path, suite: Suite, what: str, *, several: bool) -> list[Path]:
+    name = re.sub(r"[^\w.-]+", "-", suite.title).strip("-")
+    if path.suffix in KINDS and not path.is_dir():
+        parts = [path.stem, *([name] if several else []), *([what] if what else [])]
+        return [path.with_name("-".join(parts) + path.suffix)]
+    return [path / f"{name}-{what or 'accuracy'}{kind}" for kind in (".png", ".pdf")]
+
+
+def save(draw: Draw, suite: Suite, path: Path) -> None:
+    """Write a figure of ``suite``; the suffix of ``path`` says the kind.
+
+    Raises:
+        UserError: matplotlib is not installed, or the file cannot be written.
+    """
+    with _settings(), atomic_path(path) as temporary:
+        kind = path.suffix.lstrip(".")
+        # No dates: the same results make the same file.
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+        draw(suite).savefig(temporary, format=kind, dpi=220, metadata=dates)
+
+
+def svg(draw: Draw, suite: Suite) -> str:
+    """A figure of ``suite`` as an SVG document without a word about its origin.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    with _settings(), warnings.catch_warnings():
+        # Letters that matplotlib's font has not are drawn by the browser, with one of its own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        out, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        draw(suite).savefig(out, format="svg", transparent=True, metadata=nothing)
+    return out.getvalue()
+
+
+def _settings() -> Any:
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise UserError("drawing a figure needs matplotlib; install it with: pip install matplotlib") from error
+    return rc_context(_SETTINGS)
+
+
+# ---- accuracy over shots
+
+
+def accuracy_figure(suite: Suite) -> "Figure":
+    """One large panel for the mean over the tasks, one for each task, and the legend below.
+
+    With many methods the large panel has a close-up beside it: a single weak method presses all others together.
+    """
+    from matplotlib.figure import Figure
+
+    grid, known = suite.plain, styles(suite.plain)
+    tasks = grid.tasks if len(grid.tasks) > 1 else []
+    crowded = len(grid.rows) >= _CROWD
+    columns = 4 if crowded else min(4, 2 + (len(tasks) + 1) // 2)
+    rows = 2 + max(0, -(-(len(tasks) - (0 if crowded else 2 * (columns - 2))) // columns))
+    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.9), layout="constrained")
+    cells = figure.add_gridspec(rows, columns)
+    mean = figure.add_subplot(cells[:2, :2], xlabel="training images per class (shots)", ylabel="accuracy (%)")
+    _title(mean, f"{suite.key.dataset}: mean over {len(tasks)} tasks" if tasks else suite.key.dataset, weight="bold")
+    _draw_curves(mean, grid, None, known)
+    if crowded:
+        close = figure.add_subplot(cells[:2, 2:], title="close-up of the mean")
+        _draw_curves(close, grid, None, known)
+        close.set_ylim(*_close_up(grid))
+    places = [
+        (row, column) for row in range(rows) for column in range(columns) if row > 1 or (column > 1 and not crowded)
+    ]
+    for task, (row, column) in zip(tasks, places, strict=False):
+        panel = figure.add_subplot(cells[row, column])
+        _title(panel, task if len(task) <= _LONGEST_TITLE else task[: _LONGEST_TITLE - 1] + "…")
+        _draw_curves(panel, grid, task, known)
+    _legend(figure, grid, known)
+    return figure
+
+
+def _close_up(grid: Grid) -> tuple[float, float]:
+    """Limits of an axis on which the upper three quarters of the curves fill the panel."""
+    curves = [[grid.values(row, shots)[0].values() for shots in grid.shots] for row in grid.rows]
+    means = [[fmean(values) for values in curve if values] for curve in curves]
+    lowest = sorted(min(each) for each in means if each)
+    low, high = lowest[len(lowest) // 4], max(max(each) for each in means if each)
+    margin = max(0.05 * (high - low), 0.5)
+    return low - margin, high + margin
+
+
+def _title(axes: "Axes", text: str, **look: str) -> None:
+    # "$" in a name is no formula.
+    axes.set_title(text, **look).set_parse_math(False)
+
+
+def _draw_curves(axes: "Axes", grid: Grid, task: str | None, known: Styles) -> None:
+    """A line for each method, on a logarithmic axis of shots; a method without shots is a horizontal line."""
+    shots = [each for each in grid.shots if each > 0]
+    for row in grid.rows:
+        style = known[row]
+        means = [cell_figure(grid, row, each, task=task, options=Options()) for each in grid.shots]
+        if row in grid.flat:
+            if means[0] is not None:
+                axes.axhline(means[0].mean, color=style.colour, linestyle=style.dashes, zorder=1)
+            continue
+        _draw_line(
+            axes,
+            [(each, mean) for each, mean in zip(grid.shots, means, strict=True) if each > 0],
+            style,
+            bars=task is None,
+        )
+    if shots:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(shots, labels=[str(each) for each in shots])
+        axes.set_xlim(shots[0] / 1.25, shots[-1] * 1.25)
+    else:
+        axes.set_xticks([])
+    axes.grid(alpha=0.25, linewidth=0.5)
+
+
+def _draw_line(axes: "Axes", points: Sequence[tuple[int, Mean | None]], style: Style, *, bars: bool) -> None:
+    # Means over too few tasks are no points of the curve.
+    known = [(shots, mean) for shots, mean in points if mean is not None and not mean.gap]
+    if not known:
+        return
+    x, y = [shots for shots, _ in known], [mean.mean for _, mean in known]
+    axes.plot(x, y, color=style.colour, linestyle=style.dashes, marker=style.marker, markeredgewidth=0.5, zorder=2)
+    if bars:
+        spreads = [mean.spread or 0.0 for _, mean in known]
+        axes.errorbar(x, y, spreads, color=style.colour, linestyle="none", elinewidth=0.8, capsize=1.8, alpha=0.7)
+
+
+def _legend(figure: "Figure", grid: Grid, known: Styles) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [
+        Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=4.5)
+        for style in (known[row] for row in grid.rows)
+    ]
+    widest = max(map(len, grid.rows))
+    columns = max(1, min(len(lines), 100 // (widest + 8)))
+    # A label that starts with "_" would be left out, so the texts are set afterwards.
+    box = figure.legend(
+        lines, ["x" * len(row) for row in grid.rows], loc="outside lower center", ncols=columns, frameon=False
+    )
+    for text, row in zip(box.get_texts(), grid.rows, strict=True):
+        text.set_text(row)
+        text.set_parse_math(False)
+
+
+# ---- accuracy over cost
+
+
+def cost_figure(suite: Suite) -> "Figure":
+    """The mean accuracy at the most shots over training time and over trainable parameters."""
+    from matplotlib.figure import Figure
+
+    grid, known = suite.plain, styles(suite.plain)
+    shots = cost_shots(grid)
+    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    title = figure.suptitle(f"{suite.key.dataset}, {shots_heading(shots)}", size=8, weight="bold")
+    title.set_parse_math(False)
+    _draw_cost(left, grid, {row: train_seconds(grid, row, shots) for row in grid.rows}, known)
+    _draw_cost(right, grid, {row: parameter_count(grid, row) for row in grid.rows}, known)
+    left.set(xlabel="training time of all tasks (s)", ylabel="mean accuracy over tasks (%)")
+    right.set_xlabel("trainable parameters")
+    _legend(figure, grid, known)
+    return figure
+
+
+def _draw_cost(axes: "Axes", grid: Grid, costs: Mapping[str, float | None], known: Styles) -> None:
+    """A point for each method over its cost; one without any is a horizontal line."""
+    shots = cost_shots(grid)
+    drawn = []
+    for row, cost in costs.items():
+        mean, style = cell_figure(grid, row, shots, options=Options()), known[row]
+        if mean is None or mean.gap:
+            continue
+        if row in grid.flat:
+            axes.axhline(mean.mean, color=style.colour, linestyle=style.dashes, zorder=1)
+        elif cost:
+            look = {"color": style.colour, "marker": style.marker, "markersize": 6.5, "capsize": 2, "elinewidth": 0.8}
+            look |= {"markeredgecolor": "white", "markeredgewidth": 0.5, "linestyle": "none"}
+            axes.errorbar([cost], [mean.mean], [mean.spread or 0.0], **look)
+            drawn.append(cost)
+    if drawn:
+        _log_axis(axes, min(drawn), max(drawn))
+    axes.grid(alpha=0.25, linewidth=0.5)
+
+
+def _log_axis(axes: "Axes", low: float, high: float) -> None:
+    """Ticks that can be read also where the costs lie close together."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.6, high * 1.6)
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())

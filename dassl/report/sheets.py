@@ -1,0 +1,378 @@
+"""The paper's tables, made of suites."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from dassl.report import paper
+from dassl.report.figures import (
+    Duration,
+    Figure,
+    Number,
+    average,
+    difference,
+    durations,
+    figure,
+    harmonic,
+    ranked,
+)
+from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
+from dassl.utils.errors import UserError
+from dassl.utils.tables import ANY_SHOTS, Cell, Table, shots_heading
+
+OVERALL = "mean over tasks"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table with what it is about.
+
+    Attributes:
+        keys: what tells it from other tables of its kind, such as suite and task; csv makes columns of them.
+        data: what csv and json take instead of the table; None: the table itself.
+        notes: lines below it.
+        block: rows that belong together, such as the three of a comparison.
+    """
+
+    title: str
+    keys: dict[str, str]
+    table: Table
+    data: Table | None = None
+    notes: list[str] = field(default_factory=list)
+    block: int = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How figures are shown: ``ci95`` for half of the 95 % interval in the place of the standard deviation."""
+
+    ci95: bool = False
+    per_task: bool = False
+
+
+# ---- methods x shots
+
+
+def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """Methods x shots with the mean over the shots, parameters and training time; then each task, if asked for."""
+    grid = suite.plain
+    if grid is None:
+        return
+    costs = cost_columns(grid)
+    table = Table(
+        ["method", "parameters", "training time", *shot_headings(grid)],
+        [
+            [row, *costs[row], *cells]
+            for row, cells in zip(grid.rows, _ranked_rows(figure_rows(grid, options=options)), strict=True)
+        ],
+    )
+    title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
+    yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=[*_legend(table), *_cost_note(grid)])
+    for task in grid.tasks if options.per_task else ():
+        yield _task_sheet(suite, grid, task, options)
+
+
+def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
+    rows = _ranked_rows(figure_rows(grid, task=task, options=options))
+    table = Table(["method", *shot_headings(grid)], [[row, *cells] for row, cells in zip(grid.rows, rows, strict=True)])
+    title = f"{suite.title}, task {task}: in %, {_spread(grid, options)}"
+    return Sheet(title, {"suite": suite.title, "task": task}, table, notes=_legend(table))
+
+
+def figure_rows(grid: Grid, *, task: str | None = None, options: Options) -> list[list[Figure | None]]:
+    """For each method the figures of all numbers of shots and, where there are several, their mean."""
+    found = []
+    for row in grid.rows:
+        cells = [cell_figure(grid, row, shots, task=task, options=options) for shots in grid.shots]
+        found.append([*cells, *([_over_shots(grid, row, cells)] if len(averaged(grid)) > 1 else [])])
+    return found
+
+
+def cell_figure(grid: Grid, row: str, shots: int, *, task: str | None = None, options: Options) -> Figure | None:
+    """The figure of one cell."""
+    values, gap = grid.values(row, shots, task)
+    return figure(values, grid.wanted(row), ci95=options.ci95, gap=gap)
+
+
+def averaged(grid: Grid) -> list[int]:
+    """The numbers of shots that the average is over: not "all images"."""
+    return [shots for shots in grid.shots if shots > 0]
+
+
+def shot_headings(grid: Grid) -> list[str]:
+    """The columns of a grid."""
+    return [*map(shots_heading, grid.shots), *(["average"] if len(averaged(grid)) > 1 else [])]
+
+
+def _over_shots(grid: Grid, row: str, cells: Sequence[Figure | None]) -> Figure | None:
+    if row in grid.flat:
+        return cells[0]
+    wanted = averaged(grid)
+    return average([cells[grid.shots.index(shots)] for shots in wanted], wanted=len(wanted))
+
+
+def cost_columns(grid: Grid) -> dict[str, tuple[Number | None, Duration | None]]:
+    """Trainable parameters and training time of each method: a mean over seeds at the most shots of the grid."""
+    parameters = [parameter_count(grid, row) for row in grid.rows]
+    times = durations(train_seconds(grid, row, cost_shots(grid)) for row in grid.rows)
+    return {
+        row: (Number(count) if count else None, time)
+        for row, count, time in zip(grid.rows, parameters, times, strict=True)
+    }
+
+
+def cost_shots(grid: Grid) -> int:
+    """The number of shots that training times are given for."""
+    return grid.shots[-1]
+
+
+def train_seconds(grid: Grid, row: str, shots: int) -> float | None:
+    """Mean training time over the seeds of a cell that have all their runs; None without one."""
+    times = [each.seconds for each in _whole(grid, row, shots) if each.seconds is not None]
+    return sum(times) / len(times) if times else None
+
+
+def parameter_count(grid: Grid, row: str) -> int | None:
+    """Trainable parameters of a method, of all its runs for a suite together; None if no seed has all runs."""
+    counts = [each.parameters for shots in grid.shots for each in _whole(grid, row, shots)]
+    return max(counts, default=None)
+
+
+def _whole(grid: Grid, row: str, shots: int) -> list[SeedFigure]:
+    return [each for each in grid.cell(row, shots).values() if not each.missing]
+
+
+# ---- beside the published figures
+
+
+def comparison_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """For each method that the paper has: our row, the published one, and the difference."""
+    grid, rows = suite.plain, paper.published().get(suite.key.dataset)
+    if grid is None or rows is None:
+        return
+    known = [row for row in grid.rows if row in rows]
+    costs, ours = cost_columns(grid), dict(zip(grid.rows, figure_rows(grid, options=options), strict=True))
+    theirs = {row: _published_cells(grid, rows[row]) for row in known}
+    stacked: list[list[Cell]] = []
+    for row in known:
+        times = durations([_seconds(costs[row][1]), rows[row].seconds])
+        count = rows[row].parameters
+        stacked.append([row, "ours", costs[row][0], times[0], *ours[row]])
+        stacked.append(["", "published", Number(count) if count else None, times[1], *theirs[row]])
+        stacked.append(["", "difference", None, None, *map(difference, ours[row], theirs[row])])
+    table = Table(["method", "figures", "parameters", "training time", *shot_headings(grid)], stacked)
+    wide = [[row, *_interleaved(ours[row], theirs[row])] for row in known]
+    names = [f"{name} {kind}" for name in shot_headings(grid) for kind in ("ours", "published", "difference")]
+    yield Sheet(
+        f"{suite.title}: {_mean_of(grid)} in %, beside Ding et al. (2024), {_spread(grid, options)}",
+        {"suite": suite.title},
+        table,
+        data=Table(["method", *names], wide),
+        notes=[*_comparison_notes(suite, grid, known), *_cost_note(grid)],
+        block=3,
+    )
+
+
+def check_comparison(found: Sequence[Suite]) -> None:
+    """Refuse a comparison that would be empty.
+
+    Raises:
+        UserError: no suite has published figures.
+    """
+    names = list(paper.published())
+    if not any(suite.key.dataset in names and suite.plain for suite in found):
+        have = ", ".join(dict.fromkeys(suite.key.dataset for suite in found))
+        raise UserError(f"--compare paper: no published figures for {have}; the paper has {', '.join(names)}")
+
+
+def _published_cells(grid: Grid, row: paper.PublishedRow) -> list[Figure | None]:
+    cells = [row.figure(shots) for shots in grid.shots]
+    return [*cells, *([paper.mean_over(row, averaged(grid))] if len(averaged(grid)) > 1 else [])]
+
+
+def _interleaved(ours: Sequence[Figure | None], theirs: Sequence[Figure | None]) -> Iterator[Cell]:
+    for mine, published in zip(ours, theirs, strict=True):
+        yield from (mine, published, difference(mine, published))
+
+
+def _seconds(time: Duration | None) -> float | None:
+    return time.seconds if time else None
+
+
+def _comparison_notes(suite: Suite, grid: Grid, known: Sequence[str]) -> Iterator[str]:
+    yield (
+        "published: Ding et al., Neurocomputing 2024, mean and standard deviation over 3 seeds; "
+        "se: difference in standard errors of both means"
+    )
+    if paper.BACKBONE.lower() not in suite.key.backbone.lower().replace("-", ""):
+        yield f"the published figures are those of {paper.BACKBONE}, these of {suite.key.backbone}"
+    others = [row for row in grid.rows if row not in known]
+    if others:
+        yield f"not in the paper: {', '.join(others)}"
+
+
+# ---- base to new, seen to new
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Two grids of the same methods, and the words for them."""
+
+    first: Grid
+    second: Grid
+    words: tuple[str, str]
+    about: str
+    keys: dict[str, str]
+
+
+def base_to_new_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """Base classes, new classes and their harmonic mean for each method, over all tasks and for each of them."""
+    base, new = suite.grids.get(Protocol("base")), suite.grids.get(Protocol("new"))
+    if base is None and new is None:
+        return
+    pairing = _Pairing(base or _like(new), new or _like(base), ("base", "new"), "base to new classes", {})
+    tasks = dict.fromkeys([*pairing.first.tasks, *pairing.second.tasks])
+    for shots in _pair_shots(pairing):
+        yield _pair_sheet(suite, pairing, shots, None, options)
+        for task in tasks:
+            yield _pair_sheet(suite, pairing, shots, task, options)
+
+
+def new_task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """Tasks that a method was trained on beside tasks that it never saw, and the harmonic mean; then each task."""
+    for pairing in _task_pairings(suite):
+        for shots in _pair_shots(pairing):
+            yield _pair_sheet(suite, pairing, shots, None, options)
+            yield _tasks_sheet(suite, pairing, shots, options)
+
+
+def _task_pairings(suite: Suite) -> Iterator[_Pairing]:
+    """Each choice of tasks that was trained on, with each choice that it was tested on."""
+    chosen = [(protocol, grid) for protocol, grid in suite.grids.items() if protocol.classes == "all" and protocol.role]
+    for first, seen in chosen:
+        for second, unseen in chosen:
+            learned = {*seen.rows, *unseen.rows} - seen.flat - unseen.flat
+            if (
+                learned
+                and (first.role, second.role) == (SEEN, UNSEEN)
+                and _belong(first.tasks, second.tasks, seen, unseen)
+            ):
+                about = f"trained on {_seen_name(first.tasks)}, evaluated on {_unseen_name(second.tasks)}"
+                keys = {"trained on": first.tasks, "evaluated on": second.tasks}
+                yield _Pairing(seen, unseen, ("seen tasks", "new tasks"), about, keys)
+
+
+def _belong(first: str, second: str, seen: Grid, unseen: Grid) -> bool:
+    """Whether a test on the tasks ``second`` may be that of a training on ``first``."""
+    if second in ("base", "new"):
+        return {first, second} == {"base", "new"}
+    if second.startswith(ALL_BUT):
+        return second.removeprefix(ALL_BUT) == first
+    return not set(seen.tasks) & set(unseen.tasks)
+
+
+def _seen_name(tasks: str) -> str:
+    return {"base": "the first half of the tasks", "new": "the second half of the tasks"}.get(tasks, tasks)
+
+
+def _unseen_name(tasks: str) -> str:
+    return "all others" if tasks in ("base", "new") or tasks.startswith(ALL_BUT) else tasks
+
+
+def _like(grid: Grid) -> Grid:
+    """An empty grid of the same shape, for a half of which nothing was run."""
+    return replace(grid, cells={})
+
+
+def _pair_shots(pairing: _Pairing) -> list[int]:
+    both = {*pairing.first.shots, *pairing.second.shots}
+    return sorted(both - {ANY_SHOTS}, key=lambda shots: (shots < 0, shots)) or [ANY_SHOTS]
+
+
+def _pair_rows(pairing: _Pairing) -> list[str]:
+    """The methods of both grids, in the order of the first."""
+    return list(dict.fromkeys([*pairing.first.rows, *pairing.second.rows]))
+
+
+def _pair_sheet(suite: Suite, pairing: _Pairing, shots: int, task: str | None, options: Options) -> Sheet:
+    names = _pair_rows(pairing)
+    rows = _ranked_rows([_triple(pairing, row, shots, task, options) for row in names])
+    table = Table(["method", *pairing.words, "H"], [[row, *cells] for row, cells in zip(names, rows, strict=True)])
+    what = f"task {task}" if task else OVERALL
+    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: {what}, in %, {_spread(pairing.first, options)}"
+    keys = {"suite": suite.title, "shots": _shots_key(shots), **pairing.keys, "task": task or OVERALL}
+    about = "" if task else ", of the two means over tasks"
+    return Sheet(title, keys, table, notes=[f"H: harmonic mean for each seed{about}", *_legend(table)])
+
+
+def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: Options) -> list[Figure | None]:
+    (base, base_gap), (new, new_gap) = pairing.first.values(row, shots, task), pairing.second.values(row, shots, task)
+    flat = row in pairing.first.flat | pairing.second.flat
+    wanted = 0 if flat else len({*pairing.first.seeds, *pairing.second.seeds})
+    both = {seed: harmonic(base[seed], new[seed]) for seed in base if seed in new}
+    gaps = ", ".join(dict.fromkeys(filter(None, (base_gap, new_gap))))
+    parts = ((base, base_gap), (new, new_gap), (both, gaps))
+    return [figure(values, wanted, ci95=options.ci95, gap=gap) for values, gap in parts]
+
+
+def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) -> Sheet:
+    """Each new task of a pairing in a column."""
+    grid = pairing.second
+    cells = [[cell_figure(grid, row, shots, task=task, options=options) for task in grid.tasks] for row in grid.rows]
+    table = Table(
+        ["method", *grid.tasks], [[row, *each] for row, each in zip(grid.rows, _ranked_rows(cells), strict=True)]
+    )
+    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: each new task, in %, {_spread(grid, options)}"
+    keys = {"suite": suite.title, "shots": _shots_key(shots), **pairing.keys}
+    by_task = zip(grid.tasks, zip(*cells, strict=True), strict=True)
+    long = [[task, row, cell] for task, column in by_task for row, cell in zip(grid.rows, column, strict=True)]
+    data = Table(["task", "method", pairing.words[1]], long)
+    return Sheet(title, keys, table, data=data, notes=_legend(table))
+
+
+# ---- shared
+
+
+def _ranked_rows(rows: list[list[Figure | None]]) -> list[list[Figure | None]]:
+    columns = [ranked(column) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _legend(table: Table) -> list[str]:
+    """What the marks of a table mean, as far as it has them."""
+    cells = [cell for row in table.rows for cell in row if isinstance(cell, Figure)]
+    notes = ["(k/n): k of n seeds count"] if any(cell.count < cell.wanted for cell in cells) else []
+    for things in ("tasks", "shots"):
+        if any(f" {things}" in cell.gap for cell in cells):
+            notes.append(f"(k/n {things}): the mean of k of n {things}, not compared with the others")
+    return notes
+
+
+def _cost_note(grid: Grid) -> list[str]:
+    if cost_shots(grid) == ANY_SHOTS:
+        return []
+    return [f"training time: mean over seeds at {shots_heading(cost_shots(grid))}, runs of single tasks added up"]
+
+
+def _mean_of(grid: Grid) -> str:
+    return f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) != 1 else f"task {grid.tasks[0]}"
+
+
+def _spread(grid: Grid, options: Options) -> str:
+    if not grid.seeds:
+        return "one run"
+    seeds = f"seed{'s' * (len(grid.seeds) > 1)} {', '.join(map(str, grid.seeds))}"
+    if len(grid.seeds) == 1:
+        return seeds
+    return f"mean ± {'half of the 95 % interval' if options.ci95 else 'standard deviation'} over {seeds}"
+
+
+def _shots_key(shots: int) -> str:
+    return "all" if shots < 0 else str(shots)
+
+
+MAKERS: dict[str, Callable[[Suite, Options], Iterable[Sheet]]] = {
+    "main": main_sheets,
+    "base2new": base_to_new_sheets,
+    "new-tasks": new_task_sheets,
+    "compare": comparison_sheets,
+}

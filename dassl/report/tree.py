@@ -1,0 +1,212 @@
+"""All runs below a folder, with what their configs say."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dassl.utils.errors import UserError
+from dassl.utils.methods import label_of, read_methods
+from dassl.utils.results import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
+from dassl.utils.runs import KEYWORD, find_groups, is_run, read_run
+
+# The C reader is ten times as fast; a large tree has thousands of configs.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SEED_FOLDER = re.compile(r"seed(\d+)")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+KEYWORDS = (KEYWORD, "average", "val")  # the figures that a results.json has
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run with a figure.
+
+    Attributes:
+        result: what it left behind; ``metric`` and ``tasks`` are those of the figure that was asked for.
+        config: its config by dotted key, empty where the file is missing.
+    """
+
+    folder: Path
+    result: RunResult
+    config: Mapping[str, Any]
+
+    @cached_property
+    def label(self) -> str:
+        """What tables call its method."""
+        return _label(self.result.trainer, self.config)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it depends on training images, and so on shots and seed."""
+        return _learns(self.label, self.result.trainer)
+
+    @property
+    def classes(self) -> str:
+        """Which classes took part: all, base or new."""
+        return _said(self.result.classes, self.config, "DATASET.SUBSAMPLE_CLASSES")
+
+    @property
+    def task_choice(self) -> str:
+        """Which tasks took part: all, base, new, task3, or several such as "task0,task3"."""
+        return _said(self.result.task_choice, self.config, "DATASET.SUBSAMPLE_TASKS").replace(" ", "")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run without a figure, why, and its config as far as it is known."""
+
+    folder: Path
+    reason: str
+    config: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What tables would call its method; empty if nothing says so."""
+        trainer = self.config.get("TRAINER.NAME")
+        return _label(str(trainer), self.config) if trainer else ""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it would depend on training images, and so on shots and seed."""
+        return _learns(self.label, str(self.config.get("TRAINER.NAME")))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What was found below ``top``: runs with figures, runs without, and logs of programs without results.json."""
+
+    top: Path
+    records: tuple[Record, ...]
+    broken: tuple[Broken, ...]
+    logs: tuple[Path, ...]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether all figures are those of runs of this program, in folders as its scripts lay them out.
+
+        Such run folders lie below one that is called after their trainer. Whoever names folders freely wants to see
+        the names, not those of the methods.
+        """
+        return bool(self.records) and not self.logs and all(map(_is_laid_out, self.records))
+
+    def name(self, folder: Path) -> str:
+        """The path of a run from ``top``."""
+        return os.path.relpath(folder, self.top).replace(os.sep, "/")
+
+
+def read_tree(top: Path, *, keyword: str = KEYWORD) -> Tree:
+    """Read every run below ``top``, which may itself be a run; ``keyword`` is one of KEYWORDS."""
+    records, broken, logs = [], [], []
+    for folder in [top] if is_run(top) else _folders(top):
+        config = read_config(folder)
+        if not (folder / RESULTS_FILE).is_file() and _has_figure(folder):
+            logs.append(folder)
+            continue
+        try:
+            records.append(Record(folder, _asked(folder, keyword), config))
+        except UserError as error:
+            broken.append(Broken(folder, str(error), config))
+    return Tree(top, tuple(records), tuple(_with_config(broken, records)), tuple(logs))
+
+
+def _with_config(broken: list[Broken], records: list[Record]) -> Iterator[Broken]:
+    """Where a seed has not even a config yet, what it should be is told by the seeds beside it."""
+    beside = {record.folder.parent: record.config for record in records}
+    for each in broken:
+        seed = _SEED_FOLDER.fullmatch(each.folder.name)
+        if not each.config and seed and beside.get(each.folder.parent):
+            each = dataclasses.replace(each, config={**beside[each.folder.parent], "SEED": int(seed[1])})
+        yield each
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a run by dotted key; empty where there is none that can be read."""
+    try:
+        content = yaml.load((folder / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return {}
+    return dict(_flat(content, "")) if isinstance(content, dict) else {}
+
+
+def _is_laid_out(record: Record) -> bool:
+    return bool(record.config) and record.result.trainer in record.folder.resolve().parts
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    for group in find_groups(top):
+        yield from group
+
+
+def _has_figure(folder: Path) -> bool:
+    try:
+        read_run(folder)
+    except UserError:
+        return False
+    return True
+
+
+def _asked(folder: Path, keyword: str) -> RunResult:
+    """The result with the figure that was asked for in the place of its own.
+
+    Raises:
+        UserError: there is none; the message is the reason.
+    """
+    if not (folder / RESULTS_FILE).is_file():
+        read_run(folder)  # says why the log has no figure
+        raise AssertionError(folder)
+    result = read_results(folder)
+    if keyword == "val" and result.val is not None:
+        result = dataclasses.replace(
+            result, split="val", metric=result.val.metric, tasks=_val_tasks(result, result.val)
+        )
+    elif keyword == "val" and result.split != "val":
+        raise UserError("its validation split was not evaluated")
+    if result.metric is None:
+        raise UserError(f"its {keyword} could not be computed and is null in {RESULTS_FILE}")
+    return dataclasses.replace(
+        result,
+        dataset=printable(result.dataset),
+        tasks=tuple(dataclasses.replace(task, name=printable(task.name)) for task in result.tasks),
+    )
+
+
+def _val_tasks(result: RunResult, val: SplitResult) -> tuple[TaskResult, ...]:
+    """The tasks of the validation split; a run that kept their mean alone knows the figure of a single task only."""
+    if val.tasks:
+        return val.tasks
+    metric = val.metric if len(result.tasks) == 1 else None
+    return tuple(dataclasses.replace(task, metric=metric) for task in result.tasks)
+
+
+def printable(text: str) -> str:
+    """``text`` with U+FFFD for what no page, figure or file can hold: control characters and halves of characters."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _label(trainer: str, config: Mapping[str, Any]) -> str:
+    return printable(label_of(trainer, config) if config else trainer)
+
+
+def _learns(label: str, trainer: str) -> bool:
+    method = read_methods().get(label)
+    return method.learns if method else not trainer.startswith("Zeroshot")
+
+
+def _said(value: str, config: Mapping[str, Any], key: str) -> str:
+    """A choice in results.json or, where an older version wrote it without the field, in the config."""
+    return value if value != "all" else str(config.get(key, "all"))
+
+
+def _flat(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value

@@ -1,0 +1,161 @@
+"""The methods that tables, sweeps and the demo speak of, by the names of the paper's rows (configs/methods.yaml)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dassl.utils.errors import UserError
+from dassl.utils.registry import nearest
+from dassl.utils.tools import CHECKOUT
+
+METHODS_FILE = CHECKOUT / "configs" / "methods.yaml"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of a table.
+
+    Attributes:
+        label: what tables call it.
+        trainer: registered name.
+        config: file in configs/trainers/<trainer>/ without its suffix, or one from each number of shots on;
+            "{backbone}" stands for the short name of the backbone.
+        backbones: other short names that stand there.
+        setting: folder of its runs.
+        options: config keys that make it what it is.
+        suite_options: further keys on one suite, by DATASET.NAME.
+        per_task: one run per task, with DATASET.SUBSAMPLE_TASKS taskN; the suite's figure is the mean of them.
+        learns: it sees training images; otherwise one run stands for all shots and seeds.
+        paper: it is a row of the paper's tables.
+    """
+
+    label: str
+    trainer: str
+    config: str | Mapping[int, str]
+    setting: str
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    suite_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_task: bool = False
+    learns: bool = True
+    paper: bool = True
+
+    def config_stem(self, backbone: str, shots: int) -> str:
+        """Name of the config file, without suffix, for a backbone (rn50, ...) and a number of shots."""
+        name = self.config
+        if not isinstance(name, str):
+            # Below 1 means all images, which is more than any number.
+            reached = [least for least in name if shots < 1 or least <= shots]
+            name = name[max(reached, default=min(name))]
+        return name.replace("{backbone}", self.backbones.get(backbone, backbone))
+
+
+@lru_cache(maxsize=4)
+def read_methods(path: Path = METHODS_FILE) -> dict[str, Method]:
+    """All methods by label, in the order of the file: the paper's rows first.
+
+    Raises:
+        UserError: the file is missing or says something that is no method.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    entries = content.get("methods") if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: expected 'methods:' with one entry for each row of a table")
+    return {str(label): make_method(str(label), entry, place=str(path)) for label, entry in entries.items()}
+
+
+def make_method(label: str, entry: Any, *, place: str) -> Method:
+    """The method that an entry of a YAML file describes; ``place`` is named in errors.
+
+    Raises:
+        UserError: a field is unknown, missing or of the wrong kind.
+    """
+    known = {each.name: each.type for each in fields(Method) if each.name != "label"}
+    if not isinstance(entry, dict):
+        raise UserError(f"{place}: method {label!r} must have fields such as trainer: and config:")
+    for name, value in entry.items():
+        if name not in known:
+            hint = " or ".join(nearest(str(name), known)) or ", ".join(known)
+            raise UserError(f"{place}: method {label!r} has no field {name!r}; did you mean {hint}?")
+        if not _fits(name, value):
+            raise UserError(f"{place}: method {label!r}: {name} is {value!r}; expected {_EXPECTED[name]}")
+    missing = [name for name in ("trainer", "config", "setting") if name not in entry]
+    if missing:
+        raise UserError(f"{place}: method {label!r} has no {missing[0]}; add the line {missing[0]}: ...")
+    return Method(label, **entry)
+
+
+_EXPECTED = {
+    **dict.fromkeys(("trainer", "setting"), "a name"),
+    "config": "a name, or one for each number of shots",
+    **dict.fromkeys(("options", "backbones"), "KEY: VALUE lines"),
+    "suite_options": "KEY: VALUE lines below the name of a suite",
+    **dict.fromkeys(("per_task", "learns", "paper"), "true or false"),
+}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "suite_options":
+        return isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())
+    if name in ("options", "backbones"):
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if name in ("per_task", "learns", "paper"):
+        return isinstance(value, bool)
+    if name == "config" and isinstance(value, dict):
+        return bool(value) and all(type(key) is int and isinstance(each, str) for key, each in value.items())
+    return isinstance(value, str) and bool(value)
+
+
+def find_method(label: str) -> Method:
+    """The method called ``label``; case does not matter.
+
+    Raises:
+        UserError: there is none.
+    """
+    methods = read_methods()
+    folded = {name.casefold(): method for name, method in methods.items()}
+    if label.casefold() not in folded:
+        close = nearest(label, methods)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(methods)}"
+        raise UserError(f"unknown method {label!r}; {hint}")
+    return folded[label.casefold()]
+
+
+def label_of(trainer: str, config: Mapping[str, Any]) -> str:
+    """What a table calls a run.
+
+    Args:
+        config: the run's config by dotted key.
+
+    Returns:
+        The label of the method with the most options of those that agree with the config in all of them. Where none
+        does, the trainer and the options in which the run differs from its nearest method, such as
+        "MTCoOp TASK_N_CTX 8"; for a trainer that is in no row, its name.
+    """
+    rows = [method for method in read_methods().values() if method.trainer == trainer]
+    if not rows:
+        return trainer
+    nearest_row = min(rows, key=lambda method: (len(_differing(method, config)), -len(method.options)))
+    changed = [f"{key.split('.')[-1]} {config.get(key)}" for key in _differing(nearest_row, config)]
+    return f"{trainer} {', '.join(changed)}" if changed else nearest_row.label
+
+
+def _differing(method: Method, config: Mapping[str, Any]) -> list[str]:
+    return [key for key, value in method.options.items() if _plain(config.get(key)) != _plain(value)]
+
+
+def _plain(value: Any) -> Any:
+    """Lists and tuples alike; the rest as it is."""
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def paper_labels(methods: Iterable[Method] | None = None) -> list[str]:
+    """Labels of the paper's rows, in the order of its table."""
+    return [method.label for method in (methods or read_methods().values()) if method.paper]

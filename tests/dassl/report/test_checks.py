@@ -1,0 +1,111 @@
+import json
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dassl.report.checks import notices, outliers
+from dassl.report.study import suites
+from dassl.report.tree import read_tree
+from tests.dassl.report.trees import TASKS, write_run, write_sweep
+
+
+def found(top):
+    """Kind -> texts of all remarks on a tree."""
+    tree = read_tree(top)
+    kinds = {}
+    for each in notices(tree, suites(tree)):
+        kinds.setdefault(each.kind, []).append(each.text)
+    return kinds
+
+
+def test_a_whole_sweep_needs_no_remark(tmp_path):
+    write_sweep(tmp_path, labels=("ZS-CLIP", "CoOp-CA", "SoftCPT-NATA"), shots=(1, 4))
+    assert found(tmp_path) == {}
+
+
+def test_what_is_missing_is_named(tmp_path):
+    write_sweep(tmp_path, labels=("CoOp-CA", "SoftCPT-NATA"), shots=(1, 4))
+    shutil.rmtree(tmp_path / "General10/MTCoOp/rn50_4shots/SoftCPT-NATA/seed2")
+    shutil.rmtree(tmp_path / "General10/MTCoOp/rn50_1shots")
+    shutil.rmtree(tmp_path / "General10/CoOp/rn50_1shots/CoOp-CA/task1/seed3")
+    (tmp_path / "General10/CoOp/rn50_4shots/CoOp-CA/task0/seed1/results.json").write_text("{")
+    kinds = found(tmp_path)
+    assert kinds["missing seed"] == ["SoftCPT-NATA, 1 shot: no run", "SoftCPT-NATA, 4 shots: seed 2"]
+    assert kinds["missing task"] == ["CoOp-CA, 1 shot, seed 3: textures", "CoOp-CA, 4 shots, seed 1: animals"]
+    (broken,) = kinds["no figure"]
+    assert broken.startswith("General10/CoOp/rn50_4shots/CoOp-CA/task0/seed1: ") and "not valid JSON" in broken
+    assert len(kinds) == 3
+
+
+def test_an_outlier_seed_is_named(tmp_path):
+    for label in ("CoOp-MT", "SoftCPT-NATS"):
+        for seed, shift in enumerate((0.0, 0.4, 0.8), 1):
+            write_run(tmp_path, label, seed=seed, metrics=(60 + shift, 70, 80))
+    for seed, metric in ((1, 70.0), (2, 71.0), (3, 40.0)):
+        write_run(tmp_path, "SoftCPT-NATA", seed=seed, metrics=(metric, 70, 80))
+    kinds = found(tmp_path)
+    assert kinds == {
+        "outlier seed": [
+            "SoftCPT-NATA, 4 shots: seed 3 has 63.33, the median is 73.33",
+            "SoftCPT-NATA, 4 shots, task animals: seed 3 has 40.00, the median is 70.00",
+        ]
+    }
+
+
+@given(st.lists(st.floats(0, 2), min_size=3, max_size=5))
+def test_close_seeds_are_no_outliers(values):
+    cells = {"a": dict(enumerate(values)), "b": {0: 50.0, 1: 50.0}}
+    assert list(outliers(cells, 3.0)) == []
+
+
+def test_two_seeds_cannot_tell_which_of_them_is_wrong():
+    assert list(outliers({"a": {1: 10.0, 2: 90.0}}, 3.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "kind", "words"),
+    [
+        (("backbone", "digest"), "1" * 64, "other weights", "RN50 has 2 different sets of weights"),
+        (("device",), "cpu", "other device", "cpu (1 run)"),
+        (("subset_digest",), "other", "other images", "4 shots, seed 1: CoOp-MT and SoftCPT-NATA saw different images"),
+        (
+            ("warnings",),
+            ["no image of cat in task animals"],
+            "note of a run",
+            "no image of cat in task animals (1 run)",
+        ),
+    ],
+)
+def test_runs_that_do_not_match(tmp_path, place, value, kind, words):
+    write_run(tmp_path, "CoOp-MT")
+    path = write_run(tmp_path, "SoftCPT-NATA") / "results.json"
+    content = json.loads(path.read_text())
+    node = content
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    path.write_text(json.dumps(content))
+    kinds = found(tmp_path)
+    assert list(kinds) == [kind] and words in kinds[kind][0]
+
+
+def test_a_task_that_zero_shot_lacks_is_named(tmp_path):
+    write_run(tmp_path, "CoOp-MT")
+    write_run(tmp_path, "ZS-CLIP", choice="task1", tasks=TASKS[1:2], metrics=(50.0,))
+    assert found(tmp_path) == {"missing task": ["ZS-CLIP, seed 1: animals, food"]}
+
+
+def test_a_copy_is_named(tmp_path):
+    write_run(tmp_path, "CoOp-MT")
+    write_run(tmp_path, "CoOp-MT", place="copy")
+    assert "is the same run as" in found(tmp_path)["same run twice"][0]
+
+
+def test_remarks_on_other_grids_say_which(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path, "CoOp-MT", seed=seed, classes="base")
+    write_run(tmp_path, "SoftCPT-NATA", seed=1, classes="base", choice="base", tasks=TASKS[:2], metrics=(1.0, 2.0))
+    write_run(tmp_path, "SoftCPT-NATA", seed=1, classes="base")
+    assert found(tmp_path) == {"missing seed": ["base classes: SoftCPT-NATA, 4 shots: seed 2"]}
