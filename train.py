@@ -5,14 +5,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from yacs.config import CfgNode
 
 from clip.errors import BackboneError
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.run import run
-from dassl.utils.cli import exit_code
+from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
@@ -27,15 +26,9 @@ example: train on the embedded suite, 4 shots
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """A wrong flag is a mistake like any other: one line."""
-        raise UserError(f"{message}; all flags: train.py --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="train.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument

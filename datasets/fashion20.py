@@ -28,6 +28,7 @@ class Fashion20(DatasetBase):
     metric = "mean_acc"
     template = "a photo of {}, a type of clothing."
     num_classes = 78
+    num_tasks = 20
 
     @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:

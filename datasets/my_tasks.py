@@ -65,6 +65,15 @@ class MyTasks(DatasetBase):
         _refuse_same_names(whole.split.tasks)
         return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
 
+    @classmethod
+    def count_tasks(cls, cfg: CfgNode) -> int:
+        """One for each description, or as many as its registered data set has."""
+        named = [own_task(entry).dataset for entry in cfg.DATASET.TASKS]
+        # A MyTasks among its own tasks is refused when the data is read.
+        return sum(
+            DATASET_REGISTRY.get(name).count_tasks(cfg) if name not in ("", cls.__name__) else 1 for name in named
+        )
+
 
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:
     return root, stand_in(cache_folder(cfg), root)

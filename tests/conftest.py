@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
+from dassl.utils.keep import keep_loaded
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_toy
+from tests.dassl.sweep.small import Small
 from tests.lab import Lab
 
 
@@ -40,3 +43,22 @@ def quiet_afterwards() -> Iterator[None]:
 def lab(toy_root: Path, tiny_clip: Path, tmp_path: Path) -> Lab:
     """Short runs below the test's own folder."""
     return Lab(toy_root, tiny_clip, tmp_path / "output")
+
+
+@pytest.fixture
+def small(tmp_path: Path, tiny_clip: Path) -> Small:
+    """A small sweep, written below the test's own folder."""
+    return Small(tmp_path / "small", tiny_clip).write()
+
+
+@pytest.fixture
+def worker_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker of a sweep may live in this process: what it sets is put back afterwards."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    threads = torch.get_num_threads()
+    levels = {handler: handler.level for handler in logging.getLogger().handlers}
+    yield
+    for handler, level in levels.items():
+        handler.setLevel(level)
+    torch.set_num_threads(threads)
+    keep_loaded(False)

@@ -1,11 +1,17 @@
 """The demo from end to end: real worker processes, one epoch, one shot, one seed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dassl.sweep.plan import expand
+from dassl.utils.methods import Method, paper_labels
 from dassl.utils.results import read_results
+from dassl.utils.tables import summarise
 from scripts import demo
+
+LABELS = ("ZS-CLIP", "CoOp-MT", "CoOp-CA-joint", "SoftCPT-NATA", "SoftCPT-NATS")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,8 @@ def test_it_leaves_runs_a_table_and_a_figure(finished):
     assert all(run.counts["test"] == 1536 and len(run.tasks) == 6 for run in runs)
     assert len({run.config_digest for run in runs}) == 5
     table = (output / "table.md").read_text()
-    assert all(method.label in table for method in demo.METHODS)
+    assert all(f"| {label} " in table for label in LABELS)
+    assert "peak MiB" not in table
     assert (output / "accuracy.png").stat().st_size > 1000
 
 
@@ -34,7 +41,7 @@ def test_started_again_it_keeps_what_is_finished(finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("results.json")}
     assert demo.main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in output.rglob("results.json")} == before
-    assert "zero-shot CLIP" in capsys.readouterr().out
+    assert "ZS-CLIP" in capsys.readouterr().out
 
 
 def test_other_options_do_not_pass_for_the_old_result(finished, capfd):
@@ -43,8 +50,48 @@ def test_other_options_do_not_pass_for_the_old_result(finished, capfd):
     assert "OPTIM.MAX_EPOCH is 1 there, 2 here" in capfd.readouterr().err
 
 
+def test_all_shows_what_the_methods_cost_and_keeps_what_is_there(finished, monkeypatch, capsys):
+    """With two methods more in the place of the paper's table: one of all tasks, one task by task."""
+    output, command = finished
+    known = demo.read_methods()
+    by_task = Method("by-task", "MTCoOpHard", "demo", "default", per_task=True, options={"TRAINER.MTCOOPH.N_CTX": 4})
+    rows = {"ZS-CLIP": known["ZS-CLIP"], "CoOp-MT": known["CoOp-MT"], "by-task": by_task}
+    monkeypatch.setattr(demo, "read_methods", lambda: rows)
+    members = ["DATASET.MEMBERS", "DemoDigits,DemoCounts"]
+    assert demo.main(["--all", *command[:6], "--output-dir", str(output / "two"), *command[8:], *members]) == 0
+    out = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(out) if "what a method costs" in line)
+    costs = {line.split()[0]: line.split()[1:] for line in out[start + 3 : start + 6]}
+    assert costs["ZS-CLIP"][:2] == ["0", "-"]
+    width = int(costs["CoOp-MT"][0]) // 16  # 16 context vectors for all; then 4 for each of two tasks
+    assert int(costs["by-task"][0]) == 2 * 4 * width > 0
+    assert all(int(cells[-1]) > 100 for cells in costs.values())
+    assert len(list((output / "two").rglob("task1/seed2/results.json"))) == 1
+
+
+def test_the_rows_of_all_are_those_of_the_paper_and_a_recent_one():
+    args = demo.build_parser().parse_intermixed_args(["--all"])
+    assert [method.label for method in demo.chosen_sweep(args).methods] == [*paper_labels(), "TaskRes"]
+
+
 def test_the_plan_has_every_cell_once():
-    runs = demo.plan([4, 1, 4], [3, 1])
-    folders = [run.folder(Path("out")) for run in runs]
+    args = demo.build_parser().parse_intermixed_args(["--shots", "4,1,4", "--seeds", "3,1", "--output-dir", "out"])
+    runs = expand(demo.chosen_sweep(args))
+    folders = [run.folder for run in runs]
     assert len(set(folders)) == len(folders) == 1 + 4 * 2 * 2
     assert [run.shots for run in runs[1:5]] == [4, 4, 1, 1]
+
+
+def test_runs_of_single_tasks_become_one_result(finished):
+    output, _ = finished
+    whole = read_results(output / "MTCoOp" / "demo_1shots" / "NATA" / "seed2")
+    parts = [
+        replace(whole, tasks=(task,), metric=task.metric, seconds={"train": 2.0}, memory={"host_mib": 5.0 + n})
+        for n, task in enumerate(whole.tasks)
+    ]
+    one = demo.joined(parts)
+    assert one.metric == pytest.approx(whole.metric)
+    assert (one.tasks, one.parameters) == (whole.tasks, 6 * whole.parameters)
+    assert (one.seconds, one.memory) == ({"train": 12.0}, {"host_mib": 10.0})
+    (row,) = demo.cost_table(summarise([("x", one), ("x", one)])).rows
+    assert [row[0], row[1], row[2].mean, row[3]] == ["x", 6 * whole.parameters, 12.0, 10]

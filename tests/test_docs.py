@@ -4,8 +4,10 @@ import importlib.util
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from safetensors.torch import save_file
@@ -16,10 +18,12 @@ from dassl.config.__main__ import reference
 from dassl.data import DATASET_REGISTRY, Task
 from dassl.data.splits import read_split
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.reporting import LOGGERS
 from dassl.utils.results import read_results
 from dassl.utils.tools import CHECKOUT
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_image
+from tests.lab import Lab
 
 DOCS = CHECKOUT / "docs"
 PAGES = [path for path in (CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))) if path.is_file()]
@@ -62,7 +66,7 @@ def anchors(page: Path) -> set[str]:
 def examples(tmp_path: Path) -> Iterator[Path]:
     """A folder with the files of docs/extending.md, whose classes are registered while a test runs."""
     folder = tmp_path / "examples"
-    registries = (DATASET_REGISTRY, TRAINER_REGISTRY)
+    registries = (DATASET_REGISTRY, TRAINER_REGISTRY, LOGGERS)
     before = [set(registry.names()) for registry in registries]
     for text in [*blocks(DOCS / "extending.md", "python"), *blocks(DOCS / "extending.md", "yaml")]:
         path = folder / text.split("\n", 1)[0].removeprefix("# ")
@@ -131,6 +135,26 @@ def test_examples_of_extending_train(examples: Path, shop: Path, backbone: Path,
     assert result.parameters == 4 * 128
     assert "drift" in (output / "log.txt").read_text()
     assert (shop / "shop_items" / "split_dk_ShopItems.json").is_file()
+
+
+def test_the_logger_of_extending_gets_points_and_results(examples: Path, lab: Lab, monkeypatch, capsys) -> None:
+    """With a stand-in for the package that is not here."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert lab.main("without", TRAIN__LOGGERS="wandb") == 2
+    assert "install it with: pip install wandb" in capsys.readouterr().err
+    run = MagicMock()
+    wandb = MagicMock(init=MagicMock(return_value=run))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    result = lab.run(TRAIN__LOGGERS="tensorboard,wandb")
+    told = wandb.init.call_args.kwargs
+    assert told["name"] == "ToyBoth/MTCoOp N_CTX 2, TASK_N_CTX 2/2shots/seed1"
+    assert (told["config"]["shots"], told["config"]["suite"]) == (2, "ToyBoth")
+    points = [call.args[0] for call in run.log.call_args_list]
+    assert [point["step"] for point in points if "train/loss" in point] == list(range(9))
+    assert {"test/metric": result.metric, "step": 2} in points
+    assert run.summary.update.call_args.args[0]["metric"] == result.metric
+    assert [call[0] for call in run.method_calls[-2:]] == ["summary.update", "finish"]
+    assert run.finish.call_count == 1
 
 
 def test_the_key_of_the_example_is_declared_and_checked(examples: Path, tmp_path: Path) -> None:

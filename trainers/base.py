@@ -16,8 +16,24 @@ from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
+from dassl.utils.keep import kept
 
 _log = logging.getLogger(__name__)
+
+
+def frozen_backbone(name: str, device: torch.device, *, weights: str, precision: str) -> clip.Backbone:
+    """``clip.load``; a process with many runs keeps the last one, and loads it again if a run has changed it."""
+
+    def load() -> tuple[clip.Backbone, list[int]]:
+        backbone, _ = clip.load(name, device, weights=weights, precision=precision)
+        return backbone, changes(backbone)
+
+    def changes(backbone: clip.Backbone) -> list[int]:
+        """How often each tensor was written to (torch counts that), and whether it would be trained."""
+        return [t._version + t.requires_grad for t in (*backbone.parameters(), *backbone.buffers())]
+
+    key = (name, weights, precision, str(device))
+    return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
 
 
 class PromptTuner(TrainerX):
@@ -77,7 +93,7 @@ class PromptTuner(TrainerX):
         if not name:
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
         weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
-        backbone, _ = clip.load(name, self.device, weights=weights, precision=precision)
+        backbone = frozen_backbone(name, self.device, weights=weights, precision=precision)
         size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
         if size != (side, side):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")

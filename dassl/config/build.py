@@ -1,6 +1,6 @@
 """Builds the config: defaults, then files, then flags and KEY VALUE pairs; every problem is reported at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,19 @@ def get_cfg_default() -> CfgNode:
     return cfg
 
 
-def merge_cfg(cfg: CfgNode, *, files: Iterable[Path | str] = (), pairs: Sequence[str] = ()) -> None:
-    """Set keys of ``cfg`` from YAML files, then from ``KEY VALUE KEY VALUE ...``.
+def merge_cfg(
+    cfg: CfgNode,
+    *,
+    files: Iterable[Path | str] = (),
+    values: Mapping[str, Any] | None = None,
+    pairs: Sequence[str] = (),
+    place: str = "command line",
+) -> None:
+    """Set keys of ``cfg`` from YAML files, then from ``values``, then from ``KEY VALUE KEY VALUE ...``.
+
+    Args:
+        values: by dotted name, as a YAML file has them.
+        place: where ``values`` and ``pairs`` come from, for messages.
 
     Raises:
         UserError: names every unknown key (with the nearest ones) and every value of the wrong kind, a line each.
@@ -43,9 +54,10 @@ def merge_cfg(cfg: CfgNode, *, files: Iterable[Path | str] = (), pairs: Sequence
     problems: list[str] = []
     for file in files:
         problems += _read_file(Path(file), settings)
-    problems += _read_pairs(pairs, settings)
-    for place, name, value in settings:
-        problems += [f"{place}: {problem}" for problem in _assign(cfg, name, value)]
+    settings.extend((place, name, value) for name, value in (values or {}).items())
+    problems += _read_pairs(pairs, settings, place)
+    for source, name, value in settings:
+        problems += [f"{source}: {problem}" for problem in _assign(cfg, name, value)]
     if problems:
         raise UserError("\n".join(problems))
 
@@ -120,8 +132,8 @@ def _missing_file(path: Path) -> str:
     return f"{path}: there is no such file" + (f"; did you mean {' or '.join(close)}?" if close else "")
 
 
-def _read_pairs(pairs: Sequence[str], settings: list[tuple[str, str, Any]]) -> list[str]:
+def _read_pairs(pairs: Sequence[str], settings: list[tuple[str, str, Any]], place: str) -> list[str]:
     if len(pairs) % 2:
-        return [f"command line: {pairs[-1]!r} has no value; options after the flags come as KEY VALUE"]
-    settings.extend(("command line", name, text) for name, text in zip(pairs[::2], pairs[1::2], strict=True))
+        return [f"{place}: {pairs[-1]!r} has no value; options after the flags come as KEY VALUE"]
+    settings.extend((place, name, text) for name, text in zip(pairs[::2], pairs[1::2], strict=True))
     return []

@@ -92,7 +92,7 @@ def _to_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,999}", value.strip()):
-        return int(value)  # a float would round large ones
+        return int(value.strip())  # a float would round large ones
     number = _to_float(value, "a whole number")
     if number != int(number):
         raise TypeError("expected a whole number")

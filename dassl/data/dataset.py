@@ -20,6 +20,7 @@ from dassl.data.places import cache_folder, data_root, stand_in, write_json_some
 from dassl.data.splits import PARTS, read_split, split_content, subset_content
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
+from dassl.utils.keep import kept
 from dassl.utils.registry import Registry
 from dassl.utils.tools import collector_paused
 
@@ -59,6 +60,7 @@ class DatasetBase:
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
         counts: published numbers of training, validation and test images; None where they are not known.
         num_classes: number of classes over all tasks; 0 where it is not known.
+        num_tasks: number of tasks; 0 where only the data says it.
         class_counts: published number of images of each class over the three parts, in label order (a single number
             is that of every class); empty where it is not known.
 
@@ -82,6 +84,7 @@ class DatasetBase:
     embedded: ClassVar[bool] = False
     counts: ClassVar[tuple[int, int, int] | None] = None
     num_classes: ClassVar[int] = 0
+    num_tasks: ClassVar[int] = 0
     class_counts: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -131,8 +134,18 @@ class DatasetBase:
         """
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
-        split, images = cls.read(folder, stand), cls.image_folder(folder)
+        # Runs choose from the lists of a split and never change them.
+        split = kept("split", (cls, folder, stand), lambda: cls.read(folder, stand), limit=32)
+        images = cls.image_folder(folder)
         return draw_subset(cfg, split, images=images, places=(folder, stand), parts=cls.few_shot_parts)
+
+    @classmethod
+    def count_tasks(cls, cfg: CfgNode) -> int:
+        """T, without reading the data where the declaration says it; nothing is written."""
+        if cls.num_tasks or cls.task_name:
+            return cls.num_tasks or 1
+        folder = cls.data_root(cfg) / cls.dataset_dir
+        return len(cls.read(folder, stand_in(cache_folder(cfg), folder), keep=False).tasks)
 
     @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
@@ -213,6 +226,11 @@ class Suite(DatasetBase):
     def load(cls, cfg: CfgNode) -> Subset:
         """Load every member by itself and lay them end to end; the digest is the one of the members' digests."""
         return join_subsets([member.load(cfg) for member in cls.member_classes(cfg)])
+
+    @classmethod
+    def count_tasks(cls, cfg: CfgNode) -> int:
+        """Those of all members."""
+        return sum(member.count_tasks(cfg) for member in cls.member_classes(cfg))
 
     @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:

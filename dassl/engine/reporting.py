@@ -1,12 +1,19 @@
-"""What a training run reports while it goes on: how long a batch takes, and TensorBoard curves."""
+"""What a training run reports while it goes on: how long a batch takes, and curves for every chosen logger."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dassl.utils.files import write_error
+from yacs.config import CfgNode
+
+from dassl.config import flatten
 from dassl.utils.meters import AverageMeter
+from dassl.utils.methods import label_of
+from dassl.utils.registry import Registry
+
+LOGGERS: Registry[type["RunLogger"]] = Registry("logger", "dassl.loggers")
 
 
 class Clock:
@@ -27,34 +34,84 @@ class Clock:
         self._end = now
 
 
-class Curves:
-    """TensorBoard's event file in ``folder``; points from ``first_step`` on replace those of a cut-off run.
+@dataclass(frozen=True)
+class RunInfo:
+    """What a logger is told of a run.
 
-    Raises:
-        UserError: the folder cannot be written, now or at a later call (no space left).
+    Attributes:
+        folder: the run folder.
+        name: the run in the order in which one looks for it, such as "Demo6/SoftCPT-NATA/4shots/seed1".
+        choices: what tells the runs of a sweep apart: method, trainer, suite, tasks, shots, seed, backbone, epochs
+            and learning rate.
+        config: the whole config by dotted key.
+        first_step: step that training begins at; above 0 where it goes on from a checkpoint, so that later points
+            of the run that was cut off should be dropped.
     """
 
-    def __init__(self, folder: Path, *, first_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    folder: Path
+    name: str
+    choices: Mapping[str, str | int | float]
+    config: Mapping[str, Any]
+    first_step: int = 0
 
-        self._folder = folder
-        with self._writing():
-            self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+
+class RunLogger:
+    """Takes the points of a run's curves. A subclass is entered in LOGGERS and chosen with TRAIN.LOGGERS."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+
+    def add(self, tag: str, value: float, step: int) -> None:
+        """A point: "train/..." counts batches, "val/..." and "test/..." count epochs."""
+        raise NotImplementedError
+
+    def finish(self, figures: Mapping[str, float]) -> None:
+        """The run is done; ``figures`` are its results."""
+
+    def close(self) -> None:
+        """Write what is left; called once, and also when the run has failed."""
+
+
+class Loggers:
+    """All loggers of a run."""
+
+    def __init__(self, cfg: CfgNode, *, first_step: int = 0) -> None:
+        run = describe_run(cfg, first_step=first_step)
+        self._loggers = [LOGGERS.get(name)(run) for name in cfg.TRAIN.LOGGERS]
 
     def add(self, tag: str, value: float, step: int) -> None:
         """Add a point."""
-        with self._writing():
-            self._writer.add_scalar(tag, value, step)
+        for logger in self._loggers:
+            logger.add(tag, value, step)
+
+    def finish(self, figures: Mapping[str, float | None]) -> None:
+        """Hand over the results; those that could not be computed (None) are left out."""
+        known = {name: value for name, value in figures.items() if value is not None}
+        for logger in self._loggers:
+            logger.finish(known)
 
     def close(self) -> None:
-        """Write what is left."""
-        with self._writing():
-            self._writer.close()
+        """Close all; a second call does nothing."""
+        while self._loggers:
+            self._loggers.pop().close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """TensorBoard writes in a thread and raises its error in a later call."""
-        try:
-            yield
-        except OSError as error:
-            raise write_error(self._folder, error) from error
+
+def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:
+    """What loggers are told of the run of ``cfg``."""
+    config = flatten(cfg)
+    data, shots = cfg.DATASET, cfg.DATASET.NUM_SHOTS
+    choices = {
+        "method": label_of(cfg.TRAINER.NAME, config),
+        "trainer": cfg.TRAINER.NAME,
+        "suite": data.NAME,
+        "tasks": data.SUBSAMPLE_TASKS,
+        "classes": data.SUBSAMPLE_CLASSES,
+        "shots": shots,
+        "seed": cfg.SEED,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "epochs": cfg.OPTIM.MAX_EPOCH,
+        "learning rate": cfg.OPTIM.LR,
+    }
+    parts = [data.NAME, choices["method"], f"{shots}shots" if shots > 0 else "all images", f"seed{cfg.SEED}"]
+    chosen = [part for part in (data.SUBSAMPLE_TASKS, data.SUBSAMPLE_CLASSES) if part != "all"]
+    return RunInfo(Path(cfg.OUTPUT_DIR), "/".join([*parts[:-1], *chosen, parts[-1]]), choices, config, first_step)

@@ -26,6 +26,8 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.results import (
+    CONFIG_FILE,
+    PLACES,
     RESULTS_FILE,
     BackboneInfo,
     RunResult,
@@ -36,15 +38,7 @@ from dassl.utils.results import (
 )
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
-CONFIG_FILE = "config.yaml"
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
-# Keys that say where things are or how they are shown; they do not change a figure.
-_PLACES = {
-    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
-    *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
-    *("MODEL.BACKBONE.WEIGHTS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"),
-    *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
-}
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +63,7 @@ def run(
         trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
         if no_train and not eval_only:
             return None
+        stack.callback(trainer.close_loggers)
         try:
             trainer.test() if eval_only else trainer.train()
         except torch.OutOfMemoryError as error:
@@ -194,7 +189,7 @@ def config_digest(cfg: CfgNode) -> str:
 
 
 def _numbers(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in flatten(cfg).items() if key not in _PLACES}
+    flat = {key: value for key, value in flatten(cfg).items() if key not in PLACES}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
 
 
@@ -211,21 +206,26 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
 
 def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     """A folder belongs to one config: going on under another one would give figures that belong to neither."""
-    stored = _stored_config(folder)
-    if stored is None:
-        return
-    # A key that is newer than the stored config had its default then.
-    mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
-    wrong = [
-        f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
-        for k in sorted({*mine, *theirs})
-        if mine.get(k) != theirs.get(k)
-    ]
+    wrong = config_conflicts(folder, cfg)
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(
             f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
         )
+
+
+def config_conflicts(folder: Path, cfg: CfgNode) -> list[str]:
+    """The keys that can change a figure and differ between the run in ``folder`` and ``cfg``, with both values."""
+    stored = _stored_config(folder)
+    if stored is None:
+        return []
+    # A key that is newer than the stored config had its default then.
+    mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
+    return [
+        f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
+        for k in sorted({*mine, *theirs})
+        if mine.get(k) != theirs.get(k)
+    ]
 
 
 def _with_seed(cfg: CfgNode, stored: dict[str, Any] | None) -> CfgNode:

@@ -30,7 +30,7 @@ from dassl.engine.checkpoint import (
     saved_epochs,
     whole_epochs,
 )
-from dassl.engine.reporting import Clock, Curves
+from dassl.engine.reporting import Clock, Loggers
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
 from dassl.utils.errors import UserError
@@ -66,7 +66,7 @@ class TrainerX:
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self._seconds_before, self._started = 0.0, 0.0
-        self._curves: Curves | None = None
+        self._loggers: Loggers | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.dm.tasks)
@@ -166,12 +166,11 @@ class TrainerX:
         self.after_train()
 
     def before_train(self) -> None:
-        """Go on from a checkpoint if there is one, and open TensorBoard's file."""
+        """Go on from a checkpoint if there is one, and open the loggers."""
         if self.trainable:
             self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
             self.epoch = max(self.start_epoch - 1, 0)
-            step = self.start_epoch * len(self.dm.train_loader_x)
-            self._curves = Curves(self.output_dir / "tensorboard", first_step=step)
+        self._loggers = Loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend on the epoch only."""
@@ -241,9 +240,15 @@ class TrainerX:
                 self.load_model(self.output_dir)
             elif self.trainable:
                 _log.info("Deploy the last-epoch model")
-            self.test()
-        if self._curves is not None:
-            self._curves.close()
+            metric = self.test()["metric"]
+            if self._loggers is not None:
+                self._loggers.finish({"metric": metric, "train seconds": self.seconds["train"]})
+        self.close_loggers()
+
+    def close_loggers(self) -> None:
+        """Let the loggers write what is left; also called when the run has failed."""
+        if self._loggers is not None:
+            self._loggers.close()
 
     # ---- testing ------------------------------------------------------------------------------
 
@@ -390,6 +395,6 @@ class TrainerX:
         self.write_scalar("train/lr", rate, step)
 
     def write_scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a point to a TensorBoard curve; nothing happens in runs that only evaluate."""
-        if self._curves is not None:
-            self._curves.add(tag, value, step)
+        """Add a point to a curve; nothing happens with --eval-only."""
+        if self._loggers is not None:
+            self._loggers.add(tag, value, step)

@@ -1,9 +1,19 @@
-"""Exit codes of the command-line programs."""
+"""What the command-line programs share: one line for a mistake, and exit codes."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from dassl.utils.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser to which a wrong flag is a mistake like any other: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UserError that names the help."""
+        raise UserError(f"{message}; all flags: {self.prog} --help")
 
 
 def exit_code(

@@ -22,7 +22,7 @@ from dassl.engine.checkpoint import (
     saved_epochs,
     whole_epochs,
 )
-from dassl.engine.reporting import Curves
+from dassl.engine.reporting import LOGGERS, RunInfo
 from dassl.utils.errors import UserError
 
 
@@ -182,7 +182,7 @@ def test_a_full_disk_under_tensorboard_is_one_line(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    curves = Curves(tmp_path / "tensorboard")
+    curves = LOGGERS.get("tensorboard")(RunInfo(tmp_path, "run", {}, {}))
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
     with pytest.raises(UserError, match=r"^no space left while writing .*tensorboard; "):
         curves.add("train/loss", 1.0, 0)

@@ -1,0 +1,149 @@
+"""Measure what a sweep saves: the runs of the demo suite by sweep.py's workers, and each in a process of its own.
+
+Both ways do the same runs with the same number of processes at a time, in folders of their own, from stored features
+that an unmeasured sweep has made. They take turns, so that a busy machine disturbs them alike.
+
+  python -m benchmarks.sweep_processes            the recorded figures: 45 runs (many minutes)
+  python -m benchmarks.sweep_processes --quick    the same code with 4 runs of one epoch
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.data import machine
+from dassl.data.images import cpu_count
+from dassl.sweep.grid import Sweep, read_sweep
+from dassl.sweep.plan import Run, expand
+from dassl.sweep.session import Place, start
+from dassl.sweep.worker import threads_per_worker
+from dassl.utils.files import write_json
+from dassl.utils.methods import find_method
+from dassl.utils.results import read_results
+from dassl.utils.tables import Table
+from dassl.utils.tools import CHECKOUT
+
+RESULT = CHECKOUT / "benchmarks" / "results" / "sweep_processes.json"
+METHODS = ("CoOp-MT", "CoOp-CA-joint", "CoOp-CS-joint", "SoftCPT-NATA", "SoftCPT-NATS")
+WAYS = ("sweep.py", "one process per run")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: methods x shots x seeds runs of some epochs."""
+
+    methods: int
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    rounds: int
+
+
+FULL = Size(methods=5, shots=(1, 4, 16), seeds=(1, 2, 3), epochs=30, rounds=1)
+SMALL = Size(methods=3, shots=(4,), seeds=(1, 2, 3), epochs=2, rounds=3)
+QUICK = Size(methods=2, shots=(1,), seeds=(1, 2), epochs=1, rounds=1)
+SIZES = {"full": FULL, "small": SMALL, "quick": QUICK}
+
+
+def planned(size: Size, common: Path, output: Path) -> tuple[Sweep, list[Run]]:
+    """The sweep and its runs; data, features and caches are those of ``common``."""
+    rows = tuple(map(find_method, METHODS[: size.methods]))
+    places = {
+        "DATASET.ROOT": str(common / "data"),
+        "DATALOADER.FEATURES_DIR": str(common / "features"),
+        "DATASET.CACHE_DIR": str(common / "cache"),
+    }
+    options = {**places, "OPTIM.MAX_EPOCH": size.epochs}
+    changes = {"methods": rows, "shots": size.shots, "seeds": size.seeds, "options": options, "output": str(output)}
+    sweep = replace(read_sweep("demo"), **changes)
+    return sweep, expand(sweep)
+
+
+def by_workers(sweep: Sweep, runs: Sequence[Run], jobs: int) -> None:
+    """All runs by workers that stay."""
+    failed = start(sweep.name, sweep.folder, runs, ["new"] * len(runs), place=Place(jobs=jobs))
+    assert not failed, failed[0].error
+
+
+def by_processes(runs: Sequence[Run], jobs: int) -> None:
+    """Each run by a call of train.py, ``jobs`` at a time."""
+    threads = str(threads_per_worker(jobs, cpu_count()))
+
+    def call(run: Run) -> None:
+        words = [sys.executable, *shlex.split(run.command())[1:]]
+        environment = {"OMP_NUM_THREADS": threads, "TQDM_DISABLE": "1"}
+        subprocess.run(words, cwd=CHECKOUT, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(call, runs))
+
+
+def one_round(size: Size, folder: Path, jobs: int) -> tuple[dict[str, float], list[float | None], list[float | None]]:
+    """Seconds of both ways, and the figures of their runs."""
+    seconds, metrics = {}, {}
+    for way in WAYS:
+        output = folder / way.replace(" ", "_")
+        shutil.rmtree(output, ignore_errors=True)
+        sweep, runs = planned(size, folder, output)
+        started = time.perf_counter()
+        by_workers(sweep, runs, jobs) if way == WAYS[0] else by_processes(runs, jobs)
+        seconds[way] = time.perf_counter() - started
+        metrics[way] = [read_results(run.folder).metric for run in runs]
+    return seconds, metrics[WAYS[0]], metrics[WAYS[1]]
+
+
+def measure(size: Size, jobs: int) -> dict[str, list[float]]:
+    """Seconds of both ways in every round."""
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as name:
+        by_workers(*planned(size, Path(name), Path(name) / "first"), jobs)  # makes data and features
+        for number in range(size.rounds):
+            seconds, ours, theirs = one_round(size, Path(name), jobs)
+            assert ours == theirs, "both ways must give the same figures"
+            for way in WAYS:
+                found[way].append(seconds[way])
+            print(f"round {number + 1} of {size.rounds}: {seconds}", file=sys.stderr)
+    return found
+
+
+def table(seconds: dict[str, list[float]], runs: int) -> Table:
+    """Medians, seconds per run, and the ratio to separate processes."""
+    rows: list[list[str]] = []
+    for way, times in seconds.items():
+        median = statistics.median(times)
+        ratio = statistics.median(a / b for a, b in zip(times, seconds[WAYS[1]], strict=True))
+        rows.append([way, str(runs), f"{median:.1f}", f"{median / runs:.2f}", f"{ratio:.2f}"])
+    return Table(["way", "runs", "median s", "s per run", "time / separate"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write the figures; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full", help="full: 45 runs, small: 9 runs of two epochs")
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick", help="the same as --size quick")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes at a time (default: one per core)")
+    parser.add_argument("--out", type=Path, help=f"JSON file of the figures (default: {RESULT.relative_to(CHECKOUT)})")
+    args = parser.parse_args(arguments)
+    size = SIZES[args.size]
+    seconds = measure(size, args.jobs)
+    runs = size.methods * len(size.shots) * len(size.seeds)
+    print(table(seconds, runs).render("markdown"), end="")
+    out = args.out or (RESULT if args.size == "full" else None)
+    if out:
+        content = {"machine": machine(), "size": vars(size), "runs": runs, "jobs": args.jobs, "seconds": seconds}
+        write_json(out, content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What a sweep file says: which suites, methods, shots, seeds and settings make the grid."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dassl.utils.errors import UserError
+from dassl.utils.methods import Method, find_method, make_method
+from dassl.utils.registry import nearest
+from dassl.utils.tools import CHECKOUT
+
+CONFIGS = CHECKOUT / "configs"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of runs.
+
+    Attributes:
+        name: name of the file.
+        suites: names in configs/datasets/, or paths of such files.
+        methods: the rows.
+        shots, seeds: the cells of a row.
+        backbone: fills "{backbone}" in the names of config files.
+        config: one config for every method, in the place of its own.
+        options: config keys of all runs; they come after those of a method.
+        vary: config keys with the values that each run of the grid is repeated with.
+        output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
+    """
+
+    name: str
+    suites: tuple[str, ...]
+    methods: tuple[Method, ...]
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    backbone: str = "rn50"
+    config: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    output: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the runs, the status file and the lock."""
+        if self.output:
+            return Path(self.output).expanduser()
+        return Path("output", suite_name(self.suites[0]) if len(self.suites) == 1 else self.name)
+
+    def variations(self) -> list[tuple[str, dict[str, Any]]]:
+        """(what is added to the setting's name, config keys) of each combination of ``vary``."""
+        combinations = [dict(zip(self.vary, values, strict=True)) for values in product(*self.vary.values())]
+        return [
+            ("".join(f"-{key.split('.')[-1]}={_shown(v)}" for key, v in each.items()), each) for each in combinations
+        ]
+
+
+def suite_name(suite: str) -> str:
+    """What folders are called after: the name of the suite's config file."""
+    return Path(suite).stem
+
+
+def read_sweep(name: str) -> Sweep:
+    """Read a sweep file: a path, or the name of a file in configs/sweeps/.
+
+    Raises:
+        UserError: there is no such file or it says something that is no sweep.
+    """
+    path = find_file(name, CONFIGS / "sweeps", "sweep")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected suites:, methods: and so on; docs/sweeps.md lists them")
+    return make_sweep(path.stem, content, place=str(path))
+
+
+def find_file(name: str, folder: Path, kind: str) -> Path:
+    """The file at the path ``name``, or else the one of that name in ``folder``.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(name).expanduser()
+    tried = [path, CHECKOUT / path, folder / f"{name}.yaml"]
+    for each in tried:
+        if each.is_file():
+            return each
+    close = nearest(path.stem, [other.stem for other in folder.glob("*.yaml")])
+    hint = f"did you mean {' or '.join(close)}?" if close else f"give a path, or a name in {folder}"
+    raise UserError(f"there is no {kind} file {name!r}; {hint}")
+
+
+def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
+    """The sweep that the content of a file describes; ``place`` is named in errors.
+
+    Raises:
+        UserError: a field is unknown, missing or of the wrong kind.
+    """
+    known = [each.name for each in fields(Sweep) if each.name != "name"]
+    for key, value in content.items():
+        if key not in known:
+            hint = " or ".join(nearest(str(key), known)) or ", ".join(known)
+            raise UserError(f"{place}: there is no field {key!r}; did you mean {hint}?")
+        if not _READABLE[key](value):
+            raise UserError(f"{place}: {key} is {value!r}; expected {_EXPECTED[key]}")
+    for key in ("suites", "methods"):
+        if not content.get(key):
+            raise UserError(f"{place}: has no {key}; add {key}: {_EXPECTED[key]}")
+    values = {key: _settled(value) for key, value in content.items()}
+    values["methods"] = tuple(_method(entry, place) for entry in content["methods"])
+    _refuse_twins(values["methods"], place)
+    return Sweep(name, **values)
+
+
+def with_changes(sweep: Sweep, **changes: Any) -> Sweep:
+    """The sweep with the fields that the command line gives ("" and () mean: not given); doubles count once.
+
+    Raises:
+        UserError: a number of shots or a seed means nothing.
+    """
+    given = {key: value for key, value in changes.items() if value not in ("", ())}
+    for key in {"shots", "seeds"} & given.keys():
+        given[key] = tuple(dict.fromkeys(given[key]))
+        if not _READABLE[key](list(given[key])):
+            raise UserError(f"command line: {key} {given[key]}; expected {_EXPECTED[key]}")
+    if "methods" in given:
+        given["methods"] = tuple({method.label: method for method in given["methods"]}.values())
+    return replace(sweep, **given)
+
+
+def _method(entry: Any, place: str) -> Method:
+    """A row: the label of a known one, or an own one, which may start from a known one (``like``)."""
+    if isinstance(entry, str):
+        return find_method(entry)
+    label = str(entry.get("label", ""))
+    if not label:
+        raise UserError(f"{place}: the method {entry!r} has no label; add the line label: ...")
+    own = {key: value for key, value in entry.items() if key not in ("label", "like")}
+    own.setdefault("setting", re.sub(r"[^\w.+-]+", "_", label))
+    own.setdefault("paper", False)
+    if "like" in entry:
+        base = find_method(str(entry["like"]))
+        start = {each.name: getattr(base, each.name) for each in fields(base) if each.name != "label"}
+        own["options"] = {**base.options, **(own.get("options") or {})}
+        own = {**start, **own}
+    return make_method(label, own, place=place)
+
+
+def _refuse_twins(methods: Sequence[Method], place: str) -> None:
+    seen: dict[object, str] = {}
+    for method in methods:
+        for key in (method.label, (method.trainer, method.setting, str(method.config))):
+            if key in seen:
+                raise UserError(
+                    f"{place}: methods {seen[key]!r} and {method.label!r} would share a folder; "
+                    "give one another label and setting"
+                )
+            seen[key] = method.label
+
+
+def _settled(value: Any) -> Any:
+    return tuple(dict.fromkeys(value)) if isinstance(value, list) and _plain_list(value) else value
+
+
+def _plain_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str | int) for each in value)
+
+
+def _numbers(least: int) -> Any:
+    return lambda value: _plain_list(value) and all(type(each) is int and each >= least for each in value)
+
+
+def _options(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _names(value: Any) -> bool:
+    return _plain_list(value) and all(isinstance(each, str) for each in value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+_READABLE = {
+    "suites": _names,
+    "methods": lambda value: isinstance(value, list) and all(isinstance(each, str | dict) for each in value),
+    "shots": _numbers(-1),
+    "seeds": _numbers(0),
+    **dict.fromkeys(("backbone", "config", "output"), _text),
+    "options": _options,
+    "vary": lambda value: _options(value) and all(isinstance(each, list) and each for each in value.values()),
+}
+_EXPECTED = {
+    "suites": "a list of names in configs/datasets/ or of paths",
+    "methods": "a list of labels of configs/methods.yaml, or of entries with label:, trainer: and so on",
+    "shots": "a list of whole numbers (-1: all images)",
+    "seeds": "a list of whole numbers from 0 on",
+    **dict.fromkeys(("backbone", "config", "output"), "a text"),
+    "options": "KEY: VALUE lines",
+    "vary": "KEY: [VALUE, VALUE] lines",
+}
+
+
+def _shown(value: Any) -> str:
+    return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")

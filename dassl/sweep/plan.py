@@ -1,0 +1,283 @@
+"""Which runs a sweep is made of, which of them are done, and how long the rest may take."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from dassl.sweep.grid import CONFIGS, Sweep, find_file, suite_name
+from dassl.utils.errors import UserError
+from dassl.utils.methods import Method
+from dassl.utils.results import LOG_FILE, RunResult, read_results
+from dassl.utils.tables import Table
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+# What a run folder holds before the sweep begins: a finished run, one of another config, a broken-off one, nothing.
+Found = Literal["done", "other", "begun", "new"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the grid.
+
+    Attributes:
+        files: config files of the suite and of the method.
+        options: config keys that come after the files; pairs: KEY VALUE texts that come after these.
+        folder: its run folder.
+        kind: folder that it shares with runs that take about the same time.
+        task: number of the task, for a method that is trained task by task.
+    """
+
+    method: Method
+    suite: str
+    shots: int
+    seed: int
+    files: tuple[Path, ...]
+    options: Mapping[str, Any]
+    pairs: tuple[str, ...]
+    folder: Path
+    kind: Path
+    task: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The run in a few words."""
+        parts = [f"{self.method.label} on {suite_name(self.suite)}"]
+        parts += [f"{shots_text(self.shots)}"] * self.method.learns + [f"seed {self.seed}"]
+        return ", ".join([*parts, *([] if self.task is None else [f"task {self.task}"])])
+
+    def config(self) -> "CfgNode":
+        """The run's whole config, frozen.
+
+        Raises:
+            UserError: one line for each unknown key or wrong value.
+        """
+        from dassl.config import merge_cfg
+
+        cfg = _of_files(self.files).clone()
+        merge_cfg(cfg, values=self.options, place=f"options of {self.method.label}")
+        merge_cfg(cfg, pairs=self.pairs)
+        fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed}
+        task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
+        merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
+        cfg.freeze()
+        return cfg
+
+    def values(self) -> dict[str, Any]:
+        """The config by dotted key, as a worker gets it."""
+        from dassl.config import flatten
+
+        return flatten(self.config())
+
+    def found(self) -> Found:
+        """What its folder holds."""
+        if self.result() is None:
+            return "begun" if (self.folder / LOG_FILE).is_file() else "new"
+        return "other" if self.conflicts() else "done"
+
+    def conflicts(self) -> list[str]:
+        """In what the run in its folder differs from this one."""
+        from dassl.engine.run import config_conflicts
+
+        return config_conflicts(self.folder, self.config())
+
+    def result(self) -> RunResult | None:
+        """Its result; None while there is none that can be read."""
+        try:
+            return read_results(self.folder)
+        except UserError:
+            return None
+
+    def command(self) -> str:
+        """The command that does this run by itself."""
+        suite, method = self.files
+        words = ["python train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
+        words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder]
+        keys = {**self.options, "DATASET.NUM_SHOTS": self.shots}
+        if self.task is not None:
+            keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
+        return " ".join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
+
+
+def shots_text(shots: int) -> str:
+    """A number of shots in words."""
+    return "all images" if shots < 1 else f"{shots} shot{'s' * (shots > 1)}"
+
+
+@lru_cache(maxsize=256)
+def _of_files(files: tuple[Path, ...]) -> "CfgNode":
+    from dassl.config import get_cfg_default, merge_cfg
+
+    cfg = get_cfg_default()
+    merge_cfg(cfg, files=files)
+    return cfg
+
+
+def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
+    """All runs of a sweep: suite by suite, in each the methods that learn nothing first, then method by method.
+
+    Within a method, runs that learn from more images come first, so that the last ones to end are short; runs of the
+    same shots and seed then find the features that the first method's run has stored.
+
+    Args:
+        pairs: KEY VALUE texts for every run.
+
+    Raises:
+        UserError: a file is missing, or a key or value of the config is wrong.
+    """
+    from dassl.engine import TRAINER_REGISTRY
+
+    runs: list[Run] = []
+    for suite in sweep.suites:
+        for method in sorted(sweep.methods, key=lambda method: method.learns):
+            for suffix, options in sweep.variations():
+                cells = _Cells(sweep, suite, method, suffix, options, tuple(pairs))
+                TRAINER_REGISTRY.get(method.trainer)
+                row = cells.runs()
+                row[0].config()  # says what is wrong before anything is started
+                runs += row
+    return runs
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The runs of one row: a method in one variation on one suite."""
+
+    sweep: Sweep
+    suite: str
+    method: Method
+    suffix: str
+    variation: Mapping[str, Any]
+    pairs: tuple[str, ...]
+
+    def runs(self) -> list[Run]:
+        """Every (shots, seed), and every task for a method that is trained task by task."""
+        shots = sorted(self.sweep.shots, key=lambda k: (k < 1, k), reverse=True) if self.method.learns else [1]
+        seeds = self.sweep.seeds if self.method.learns else self.sweep.seeds[:1]
+        tasks = self._tasks() if self.method.per_task else [None]
+        return [self._run(k, seed, task) for k in shots for seed in seeds for task in tasks]
+
+    def _run(self, shots: int, seed: int, task: int | None) -> Run:
+        files = self._files(shots)
+        folder = self.sweep.folder.absolute()
+        if len(self.sweep.suites) > 1:
+            folder /= suite_name(self.suite)
+        size = f"_{shots if shots > 0 else 'all'}shots" if self.method.learns else ""
+        kind = folder / self.method.trainer / f"{files[1].stem}{size}" / f"{self.method.setting}{self.suffix}"
+        parent = kind if task is None else kind / f"task{task}"
+        options = self.options
+        return Run(self.method, self.suite, shots, seed, files, options, self.pairs, parent / f"seed{seed}", kind, task)
+
+    def _files(self, shots: int) -> tuple[Path, Path]:
+        stem = self.sweep.config or self.method.config_stem(self.sweep.backbone, shots)
+        folder = CONFIGS / "trainers" / self.method.trainer
+        return self._suite_file(), find_file(stem, folder, f"{self.method.trainer} config")
+
+    def _suite_file(self) -> Path:
+        return find_file(self.suite, CONFIGS / "datasets", "suite")
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Config keys of the row."""
+        from dassl.data.places import output_root
+
+        cfg = _of_files((self._suite_file(),)).clone()
+        own = {**self.method.options, **self.method.suite_options.get(cfg.DATASET.NAME, {})}
+        cfg.OUTPUT_DIR = str(self.sweep.folder)
+        root = output_root(cfg)
+        places = {"DATALOADER.FEATURES_DIR": str(root / "features"), "DATASET.CACHE_DIR": str(root / "cache")}
+        return {**places, **own, **self.sweep.options, **self.variation}
+
+    def _tasks(self) -> list[int]:
+        from dassl.data.dataset import DATASET_REGISTRY
+        from dassl.data.datum import Task
+        from dassl.data.sampling import choose_tasks
+
+        cfg = self._run(1, 0, None).config()
+        count = DATASET_REGISTRY.get(cfg.DATASET.NAME).count_tasks(cfg)
+        return choose_tasks([Task(str(number), ()) for number in range(count)], cfg.DATASET.SUBSAMPLE_TASKS)
+
+
+@dataclass
+class Estimates:
+    """Seconds of runs, from finished ones of the same kind."""
+
+    seconds: dict[Path, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> "Estimates":
+        """What the finished ones among ``runs`` took."""
+        found = cls()
+        for run in runs:
+            result = run.result()
+            if result is not None:
+                found.add(run, result.seconds.get("total"))
+        return found
+
+    def add(self, run: Run, seconds: float | None) -> None:
+        """A run is finished."""
+        if seconds is not None:
+            self.seconds[run.kind].append(seconds)
+
+    def one(self, run: Run) -> float | None:
+        """Seconds of a run like this; None: none of its kind is finished."""
+        known = self.seconds.get(run.kind)
+        return median(known) if known else None
+
+    def work(self, runs: Sequence[Run]) -> tuple[float, int]:
+        """Seconds of all ``runs`` of known kinds, one after the other, and the number of runs of unknown kinds."""
+        each = [self.one(run) for run in runs]
+        return sum(seconds for seconds in each if seconds is not None), each.count(None)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: "40 s", "12 min", "3 h 05 min", "2 d 4 h"."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
+    """The list of runs and how long they will take, for people."""
+    estimates = Estimates.of(runs)
+    rows = list(_rows(runs, found, estimates))
+    table = Table(["run", "shots", "seed", "task", "state", "estimate"], rows).render("text")
+    left = [run for run, state in zip(runs, found, strict=True) if state in ("begun", "new")]
+    states = {state: found.count(state) for state in ("done", "begun", "new", "other")}
+    counts = f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items() if n or state != 'other')}"
+    counts += "; the folders of the other ones hold finished runs of another config" * bool(states["other"])
+    return f"{table}\n{counts}\n{_time_needed(estimates, left, jobs)}\n"
+
+
+def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:
+    for run, state in zip(runs, found, strict=True):
+        seconds = estimates.one(run)
+        estimate = "" if state in ("done", "other") else "unknown" if seconds is None else duration(seconds)
+        shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
+        task = "all" if run.task is None else str(run.task)
+        name = f"{run.method.label}{_variation(run)} on {suite_name(run.suite)}"
+        yield [name, shots, str(run.seed), task, state, estimate]
+
+
+def _variation(run: Run) -> str:
+    return run.kind.name.removeprefix(run.method.setting).replace("-", " ", 1)
+
+
+def _time_needed(estimates: Estimates, runs: Sequence[Run], jobs: int) -> str:
+    if not runs:
+        return "nothing to do"
+    seconds, unknown = estimates.work(runs)
+    if unknown == len(runs):
+        return "time needed: unknown, because no run of these kinds is finished"
+    known = f"time needed: about {duration(seconds / jobs)} with {jobs} at a time"
+    return known + (f", and {unknown} runs of unknown length" if unknown else "")

@@ -1,0 +1,103 @@
+"""One sweep from its runs to its end: the lock, the status file, the place where it runs, the loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dassl.sweep.executor import Executor
+from dassl.sweep.loop import carry_out
+from dassl.sweep.plan import Estimates, Found, Run
+from dassl.sweep.processes import Processes
+from dassl.sweep.status import Entry, Status, only_sweep
+from dassl.sweep.worker import Explained, threads_per_worker
+
+_MOST_JOBS_WITHOUT_GPU = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are carried out.
+
+    Attributes:
+        jobs: runs at the same time; 0: one for each GPU, or one for each core where there is none, or what the
+            Ray cluster has room for.
+        gpus: GPUs of this machine (values for CUDA_VISIBLE_DEVICES) that take turns; empty: all.
+        ray: "" for processes of this machine, "auto", or the address of a Ray cluster.
+        gpus_per_run, cpus_per_run: what a run takes of a Ray cluster; None: one GPU where it has some.
+        bring_back: the machines of the cluster share no folder; each run's folder is sent back when it ends.
+    """
+
+    jobs: int = 0
+    gpus: tuple[str, ...] = ()
+    ray: str = ""
+    gpus_per_run: float | None = None
+    cpus_per_run: int = 1
+    bring_back: bool = False
+
+    def executor(self, folder: Path, *, explained: Explained = ()) -> Executor:
+        """Workers there, for a sweep that writes into ``folder``."""
+        if self.ray:
+            from dassl.sweep.cluster import RayCluster
+
+            return RayCluster(self, folder, explained=explained)
+        jobs, gpus = self.local()
+        return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()), explained=explained)
+
+    def local(self) -> tuple[int, tuple[str, ...]]:
+        """(jobs, GPUs) of this machine, with what was left open filled in."""
+        gpus = self.gpus or _visible_gpus()
+        return self.jobs or len(gpus) or min(_cores(), _MOST_JOBS_WITHOUT_GPU), gpus
+
+
+def start(
+    name: str,
+    folder: Path,
+    runs: Sequence[Run],
+    found: Sequence[Found],
+    *,
+    place: Place,
+    retries: int = 1,
+    explained: Explained = (),
+) -> list[Entry]:
+    """Carry out the runs that are not done; returns those that failed in the end.
+
+    Args:
+        found: what the folder of each run holds.
+
+    Raises:
+        UserError: another sweep is at work in ``folder``, or the place is not there.
+    """
+    entries = [_entry(run, state) for run, state in zip(runs, found, strict=True)]
+    folder = folder.absolute()
+    with only_sweep(folder):
+        executor = place.executor(folder, explained=explained)
+        status = Status(name, folder, entries, Estimates.of(runs), jobs=executor.slots)
+        return carry_out(status, executor, retries=retries)
+
+
+def _entry(run: Run, state: Found) -> Entry:
+    result = run.result() if state == "done" else None
+    if result is not None:
+        return Entry(run, "done", seconds=result.seconds.get("total"), metric=result.metric)
+    if state != "other":
+        return Entry(run)
+    what = "; ".join(run.conflicts()[:5])
+    return Entry(
+        run, "failed", error=f"{run.folder} holds a run with another config ({what}); use another --output-dir"
+    )
+
+
+def _visible_gpus() -> tuple[str, ...]:
+    import os
+
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    count = torch.cuda.device_count()
+    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
+
+
+def _cores() -> int:
+    from dassl.data.images import cpu_count
+
+    return cpu_count()

@@ -1,0 +1,155 @@
+"""The status file of a sweep, and the lock that keeps two sweeps out of one folder."""
+
+import contextlib
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from dassl.sweep.plan import Estimates, Run
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json, write_error, write_json
+
+STATUS_FILE = "sweep.json"
+LOCK_FILE = ".sweep.lock"
+FORMAT = 1
+_SECONDS_BETWEEN_WRITES = 1.0
+
+RunState = Literal["done", "waiting", "running", "failed"]
+SweepState = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass
+class Entry:
+    """Where a run stands.
+
+    Attributes:
+        attempts: how often it was started by this sweep.
+        worker: who carries it out, or did last.
+        error: why the last attempt failed, in one line.
+        seconds, metric: of its result.
+    """
+
+    run: Run
+    state: RunState = "waiting"
+    attempts: int = 0
+    worker: str = ""
+    error: str = ""
+    seconds: float | None = None
+    metric: float | None = None
+
+    def to_json(self, top: Path) -> dict[str, Any]:
+        """What the status file says about the run; its folder is relative to that of the sweep."""
+        run = self.run
+        return {
+            "folder": run.folder.relative_to(top).as_posix(),
+            "method": run.method.label,
+            "trainer": run.method.trainer,
+            "suite": run.suite,
+            "shots": run.shots,
+            "seed": run.seed,
+            "task": run.task,
+            "state": self.state,
+            "attempts": self.attempts,
+            "worker": self.worker,
+            "error": self.error,
+            "seconds": self.seconds,
+            "metric": self.metric,
+        }
+
+
+@dataclass
+class Status:
+    """All runs of a sweep, written to ``sweep.json`` in its folder."""
+
+    name: str
+    folder: Path
+    entries: Sequence[Entry]
+    estimates: Estimates
+    jobs: int = 1
+    state: SweepState = "running"
+    started: float = field(default_factory=time.time)
+    _written: float = 0.0
+
+    def count(self) -> Counter[str]:
+        """Number of runs in each state."""
+        return Counter(entry.state for entry in self.entries)
+
+    def seconds_left(self) -> float | None:
+        """About how long the rest will take; None while no run is finished.
+
+        A run of a kind of which none is finished counts as much as an average one.
+        """
+        left = [entry.run for entry in self.entries if entry.state in ("waiting", "running")]
+        known = [seconds for kind in self.estimates.seconds.values() for seconds in kind]
+        if not left or not known:
+            return None if left else 0.0
+        seconds, unknown = self.estimates.work(left)
+        return (seconds + unknown * sum(known) / len(known)) / min(self.jobs, len(left))
+
+    def write(self, *, now: bool = False) -> None:
+        """Bring the file up to date, unless that was done a moment ago; ``now``: in any case.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        if not now and time.monotonic() - self._written < _SECONDS_BETWEEN_WRITES:
+            return
+        write_json(self.folder / STATUS_FILE, self._content(), indent=1)
+        self._written = time.monotonic()
+
+    def _content(self) -> dict[str, Any]:
+        left = self.seconds_left()
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "state": self.state,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "started": _clock(self.started),
+            "updated": _clock(time.time()),
+            "seconds_left": None if left is None else round(left, 1),
+            "counts": {state: self.count()[state] for state in ("done", "running", "waiting", "failed")},
+            "runs": [entry.to_json(self.folder) for entry in self.entries],
+        }
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+@contextlib.contextmanager
+def only_sweep(folder: Path) -> Iterator[None]:
+    """Keep other sweeps out of ``folder``; the system lets go of the lock when the process ends, however it ends.
+
+    Raises:
+        UserError: another sweep is at work there, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{_owner(folder)} is at work in {folder}; wait for it, or use another --output-dir") from error
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _owner(folder: Path) -> str:
+    """The sweep that holds the lock, as far as its status file says."""
+    try:
+        status = read_json(folder / STATUS_FILE)
+        return f"the sweep {status['name']!r} (process {status['pid']} on {status['host']})"
+    except (UserError, KeyError, TypeError):
+        return "another sweep"

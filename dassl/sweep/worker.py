@@ -1,0 +1,126 @@
+"""What a worker does: it sets its process up once and then carries out one run after the other."""
+
+import gc
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dassl.utils.errors import UserError
+from dassl.utils.results import LOG_FILE
+
+# Exceptions whose text explains a mistake of the user.
+Explained = tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be carried out: its number in the sweep and its whole config by dotted key."""
+
+    number: int
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config["OUTPUT_DIR"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went: ``error`` is "" or the reason in one line; seconds and metric are those of its result."""
+
+    number: int
+    error: str = ""
+    seconds: float | None = None
+    metric: float | None = None
+
+
+class Worker:
+    """Carries out runs in this process; the frozen model and the lists of the data stay loaded in between.
+
+    Args:
+        threads: of torch.
+        explained: exceptions besides UserError whose text is for the user.
+    """
+
+    def __init__(self, *, threads: int, explained: Explained = ()) -> None:
+        os.environ["TQDM_DISABLE"] = "1"
+        import torch
+
+        from dassl.utils.keep import keep_loaded
+
+        torch.set_num_threads(threads)
+        keep_loaded()
+        _silence_console()
+        self._explained = (UserError, *explained)
+
+    def carry_out(self, job: Job) -> Outcome:
+        """Do a run, or go on with it; a failure is an outcome too."""
+        from dassl.config import get_cfg_default, merge_cfg
+        from dassl.engine.run import run
+
+        try:
+            cfg = get_cfg_default()
+            merge_cfg(cfg, values=job.config)
+            cfg.freeze()
+            # Leaving this block makes Python forget which warnings it has shown, so that each log has its own.
+            with warnings.catch_warnings():
+                result = run(cfg)
+            assert result is not None, "only a run that does not train has no result"
+            return Outcome(job.number, seconds=result.seconds["total"], metric=result.metric)
+        except self._explained as error:
+            return Outcome(job.number, error=one_line(error))
+        except Exception as error:
+            return Outcome(job.number, error=f"{type(error).__name__}: {one_line(error)}; {_noted(job)}")
+        finally:
+            _tidy_up()
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an exception as one line."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+
+
+def _noted(job: Job) -> str:
+    """Write the stack trace of the present exception to the run's log and say so."""
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with (job.folder / LOG_FILE).open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+    except OSError:
+        return "its log cannot be written"
+    return f"the stack trace is at the end of {job.folder / LOG_FILE}"
+
+
+def _silence_console() -> None:
+    """What a run says stands in its log.txt; on the console many runs at once would only be confusing."""
+    from dassl.utils.logger import setup_logger
+
+    setup_logger(None)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
+def _tidy_up() -> None:
+    """Give back what the run held: its trainer is part of reference cycles."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def threads_per_worker(jobs: int, cores: int) -> int:
+    """Threads for each of ``jobs`` workers on a machine with ``cores`` cores."""
+    return max(1, cores // max(jobs, 1))
+
+
+def gpu_of(number: int, gpus: Sequence[str]) -> str:
+    """The GPU of a worker: workers take turns; "" without a list."""
+    return gpus[number % len(gpus)] if gpus else ""

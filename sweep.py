@@ -1,0 +1,119 @@
+"""Carry out all runs of a sweep file: a grid of suites, methods, shots and seeds."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dassl.sweep.grid import Sweep, read_sweep, with_changes
+from dassl.sweep.plan import describe, expand
+from dassl.sweep.session import Place, start
+from dassl.sweep.status import STATUS_FILE, Entry
+from dassl.utils.cli import Parser, exit_code
+from dassl.utils.errors import UserError
+from dassl.utils.logger import setup_logger
+from dassl.utils.methods import find_method
+
+_EPILOG = """\
+Runs that are finished are left alone, and runs that were broken off go on: started again, it does what is left.
+Exit status: 0 all runs are done, 1 some failed, 2 a mistake that one line explains, 130 interrupted.
+
+examples
+  python sweep.py demo --dry-run
+  python sweep.py paper_general10 --root DATA --gpus 0,1 --jobs 4
+  python sweep.py paper_plant6 --root DATA --ray auto --gpus-per-run 0.25
+  python sweep.py demo --methods CoOp-MT,SoftCPT-NATS --shots 4 --seeds 1 OPTIM.MAX_EPOCH 5
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = Parser(
+        prog="sweep.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("sweep", metavar="SWEEP", help="a sweep file, or the name of one in configs/sweeps/")
+    add("--dry-run", action="store_true", help="list the runs, what is done, and how long the rest may take")
+    add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
+    add("--output-dir", default="", metavar="DIR", help="folder of the runs, in the place of the file's")
+    add("--methods", type=_names, default=(), metavar="NAME,NAME", help="these methods, in the place of the file's")
+    add("--shots", type=_numbers, default=(), metavar="N,N", help="these shots, in the place of the file's")
+    add("--seeds", type=_numbers, default=(), metavar="N,N", help="these seeds, in the place of the file's")
+    add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
+    add_place_flags(parser)
+    add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
+    return parser
+
+
+def add_place_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say where runs are carried out."""
+    add = parser.add_argument_group("where it runs").add_argument
+    add("--jobs", type=int, default=0, metavar="N", help="runs at the same time (default: one per GPU, else per core)")
+    add("--gpus", type=_names, default=(), metavar="N,N", help="GPUs that the runs share (default: all)")
+    add("--ray", default="", metavar="ADDRESS", help='a Ray cluster, or "auto"; see docs/sweeps.md')
+    add("--gpus-per-run", type=float, metavar="X", help="share of a GPU that a run takes on Ray (default: 1 if any)")
+    add("--cpus-per-run", type=int, default=1, metavar="N", help="cores that a run takes on Ray (default: 1)")
+    add("--bring-back", action="store_true", help="the cluster shares no folder with this machine: send results back")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def chosen_sweep(args: argparse.Namespace) -> Sweep:
+    """The sweep of the file with what the command line replaces."""
+    methods = tuple(map(find_method, args.methods))
+    changes = {"methods": methods, "shots": args.shots, "seeds": args.seeds, "output": args.output_dir}
+    return with_changes(read_sweep(args.sweep), **changes)
+
+
+def place(args: argparse.Namespace) -> Place:
+    """Where the runs are carried out.
+
+    Raises:
+        UserError: a number that means nothing, or a flag that does not go with another.
+    """
+    if args.jobs < 0 or (args.gpus_per_run or 0) < 0 or args.cpus_per_run < 1:
+        raise UserError("--jobs and --gpus-per-run must be 0 or more, --cpus-per-run 1 or more")
+    if args.ray and args.gpus:
+        raise UserError("--gpus is for this machine; with --ray say --gpus-per-run")
+    if not args.ray and (args.gpus_per_run is not None or args.bring_back):
+        raise UserError("--gpus-per-run and --bring-back are for a Ray cluster; add --ray auto")
+    return Place(args.jobs, args.gpus, args.ray, args.gpus_per_run, args.cpus_per_run, args.bring_back)
+
+
+def _carry_out(args: argparse.Namespace) -> list[Entry]:
+    from clip.errors import BackboneError
+
+    setup_logger(None)
+    where, sweep = place(args), chosen_sweep(args)
+    root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
+    runs = expand(sweep, pairs=[*root, *args.options])
+    found = [run.found() for run in runs]
+    if args.dry_run:
+        print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="")
+        return []
+    options = {"place": where, "retries": max(0, args.retries), "explained": (BackboneError,)}
+    failed = start(sweep.name, sweep.folder, runs, found, **options)
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
+    for entry in failed:
+        print(f"failed: {entry.run.title}: {entry.error}", file=sys.stderr)
+    return failed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    failed: list[Entry] = []
+    code = exit_code(
+        lambda: failed.extend(_carry_out(build_parser().parse_intermixed_args(argv))),
+        interrupted="interrupted; the same command goes on with the runs that are left",
+    )
+    return code or int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

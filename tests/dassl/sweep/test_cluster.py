@@ -1,0 +1,135 @@
+"""Workers on a Ray cluster: a head and two machines as separate processes, one worker of which is killed."""
+
+import json
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import sweep
+from dassl.sweep.cluster import read_files, room, write_files
+from dassl.utils.errors import UserError
+from dassl.utils.tools import CHECKOUT
+from tests.dassl.sweep.small import Here, Small
+from tests.dassl.sweep.test_processes import until
+from tests.lab import figures
+
+
+def test_a_run_folder_travels_whole_and_the_result_is_written_last(tmp_path, monkeypatch):
+    there, here = tmp_path / "there", tmp_path / "here"
+    content = {"results.json": b"{}", "log.txt": f"in {there}/x".encode(), "m/model.pth.tar-1": f"{there}".encode()}
+    write_files(there, content)
+    files = read_files(there, here)
+    assert files == {**content, "log.txt": f"in {here}/x".encode()}
+    order = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: order.append(Path(target).name) or replace(self, target))
+    write_files(here, files)
+    assert read_files(here, here) == files
+    assert order[-1] == "results.json"
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt"])
+def test_a_file_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="which does not belong into"):
+        write_files(tmp_path / "run", {name: b""})
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_without_ray_one_line_says_how_to_get_it(small, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    assert sweep.main(small.command("--ray", "auto")) == 2
+    assert "--ray needs Ray; install it with: pip install -r requirements-ray.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("has", "needs", "runs"),
+    [
+        ({"CPU": 16, "GPU": 2}, {"num_cpus": 1, "num_gpus": 0.25}, 8),
+        ({"CPU": 16, "GPU": 2}, {"num_cpus": 4, "num_gpus": 0.25}, 4),
+        ({"CPU": 16, "GPU": 2}, {"num_cpus": 1, "num_gpus": 0.4}, 4),
+        ({"CPU": 16, "GPU": 3}, {"num_cpus": 1, "num_gpus": 2}, 1),
+        ({"CPU": 3}, {"num_cpus": 2, "num_gpus": 0}, 1),
+    ],
+)
+def test_what_a_cluster_has_room_for(has, needs, runs):
+    assert room(has, **needs) == runs
+
+
+def test_a_cluster_without_room_is_one_line():
+    with pytest.raises(UserError, match=r"^the Ray cluster has 8 cores and 0 GPUs, too little for a run with .* 0\.5$"):
+        room({"CPU": 8}, num_cpus=1, num_gpus=0.5)
+
+
+def test_ray_is_pinned_and_touches_nothing_of_the_program():
+    pins = {}
+    for name in ("requirements.txt", "requirements-ray.txt"):
+        lines = [line.split("#")[0].strip() for line in (CHECKOUT / name).read_text(encoding="utf-8").splitlines()]
+        pins[name] = {re.split("==", line)[0].lower() for line in lines if line}
+        assert all("==" in line for line in lines if line)
+    assert "ray" in pins["requirements-ray.txt"]
+    assert not pins["requirements.txt"] & pins["requirements-ray.txt"]
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Address of a Ray cluster: a head without room for runs and two machines with one core each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # a token would be stored in the home folder
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+    from ray.cluster_utils import Cluster
+
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        started.add_node(num_cpus=1, wait=False)
+    yield started.address
+    started.shutdown()
+
+
+def kill_one(small: Small, killed: list[int]) -> None:
+    """Kill the first worker that is seen in the middle of a run."""
+
+    def in_the_middle() -> int:
+        path = small.output / "sweep.json"
+        runs = json.loads(path.read_text())["runs"] if path.exists() else []
+        for run in runs:
+            log = small.output / run["folder"] / "log.txt"
+            if run["state"] == "running" and log.exists() and "epoch [3/" in log.read_text():
+                return int(run["worker"].split()[1])
+        return 0
+
+    killed.append(until(in_the_middle))
+    os.kill(killed[0], signal.SIGKILL)
+
+
+def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypatch, worker_here, capsys):
+    small.write(shots=[1], seeds=[1, 2, 3])
+    command = small.command("OPTIM.MAX_EPOCH", "12")
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_one, args=(small, killed))
+    killer.start()
+    assert sweep.main([*command, "--ray", cluster]) == 0
+    killer.join()
+    runs = json.loads((small.output / "sweep.json").read_text())["runs"]
+    assert sorted(run["attempts"] for run in runs) == [1, 1, 2]
+    assert all(int(run["worker"].split()[1]) != killed[0] for run in runs if run["attempts"] == 2)
+    assert "was lost: " in capsys.readouterr().out
+    assert not list(small.output.glob(".sweep-token"))
+    shared = small.results()
+    back = small.folder / "back"
+    assert sweep.main([*command, "--ray", cluster, "--bring-back", "--seeds", "1", "--output-dir", str(back)]) == 0
+    (brought,) = back.rglob("results.json")
+    assert f"OUTPUT_DIR: {brought.parent}\n" in (brought.parent / "config.yaml").read_text()
+    monkeypatch.setattr("dassl.sweep.session.Processes", lambda jobs, **options: Here(jobs))
+    small.output.rename(small.folder / "on the cluster")
+    assert sweep.main(command) == 0
+    local = small.results()
+    assert {folder: figures(result) for folder, result in shared.items()} == {
+        folder: figures(result) for folder, result in local.items()
+    }
+    small.output.rename(small.folder / "local")
+    back.rename(small.output)
+    assert [figures(result) for result in small.results().values()] == [figures(next(iter(local.values())))]

@@ -1,0 +1,120 @@
+"""Sweep files: what they say, and what is said about wrong ones."""
+
+import re
+
+import pytest
+import yaml
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.sweep.grid import CONFIGS, find_file, make_sweep, read_sweep, with_changes
+from dassl.utils.errors import UserError
+from dassl.utils.methods import find_method, paper_labels
+
+SHIPPED = sorted((CONFIGS / "sweeps").glob("*.yaml"))
+LEAST = {"suites": ["demo6"], "methods": ["CoOp-MT"]}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_names_files_and_keys_that_exist(path):
+    from dassl.sweep.plan import expand
+
+    sweep = read_sweep(path.stem)
+    here = tuple(method for method in sweep.methods if method.trainer in TRAINER_REGISTRY and not method.per_task)
+    runs = expand(with_changes(sweep, methods=here))
+    assert {run.method.label for run in runs} == {method.label for method in here}
+    assert len({run.folder for run in runs}) == len(runs)
+    assert len({tuple(sorted(run.values().items(), key=str)) for run in runs[::7]}) == len(runs[::7])
+
+
+@pytest.mark.parametrize("suite", ["general10", "plant6", "rs8", "fashion20"])
+def test_the_papers_sweeps_have_all_its_rows_shots_and_seeds(suite):
+    sweep = read_sweep(f"paper_{suite}")
+    assert [method.label for method in sweep.methods] == paper_labels()
+    assert (sweep.shots, sweep.seeds, sweep.suites) == ((1, 2, 4, 8, 16), (1, 2, 3), (suite,))
+
+
+def test_defaults_and_the_folder():
+    sweep = make_sweep("mine", LEAST, place="mine.yaml")
+    assert (sweep.shots, sweep.seeds, sweep.backbone) == ((1, 2, 4, 8, 16), (1, 2, 3), "rn50")
+    assert sweep.folder.as_posix() == "output/demo6"
+    both = make_sweep("mine", {**LEAST, "suites": ["demo6", "plant6"]}, place="")
+    assert both.folder.as_posix() == "output/mine"
+    assert with_changes(both, output="elsewhere", shots=()).folder.as_posix() == "elsewhere"
+
+
+def test_variations_are_all_combinations():
+    vary = {"TRAINER.MTCOOP.N_CTX": [4, 8], "OPTIM.LR": [0.1, "2e-3"]}
+    sweep = make_sweep("mine", {**LEAST, "vary": vary}, place="")
+    assert [suffix for suffix, _ in sweep.variations()] == [
+        *("-N_CTX=4-LR=0.1", "-N_CTX=4-LR=2e-3", "-N_CTX=8-LR=0.1", "-N_CTX=8-LR=2e-3"),
+    ]
+    assert sweep.variations()[1][1] == {"TRAINER.MTCOOP.N_CTX": 4, "OPTIM.LR": "2e-3"}
+    assert make_sweep("mine", LEAST, place="").variations() == [("", {})]
+
+
+def test_an_own_method_may_start_from_a_known_one():
+    entry = {"label": "NATA, hot", "like": "SoftCPT-NATA", "options": {"OPTIM.LR": 0.02}}
+    (method,) = make_sweep("mine", {**LEAST, "methods": [entry]}, place="").methods
+    base = find_method("SoftCPT-NATA")
+    assert (method.label, method.trainer, method.config) == ("NATA, hot", base.trainer, base.config)
+    assert method.options == {**base.options, "OPTIM.LR": 0.02}
+
+
+def test_own_methods_that_start_from_the_same_one_get_their_own_folders():
+    entries = [{"label": f"hot {n}", "like": "SoftCPT-NATA", "options": {"OPTIM.LR": n}} for n in (1, 2)]
+    methods = make_sweep("mine", {**LEAST, "methods": ["SoftCPT-NATA", *entries]}, place="").methods
+    assert [method.setting for method in methods] == ["NATA", "hot_1", "hot_2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"suites": []}, "suites is []; expected a list of names in configs/datasets/"),
+        ({"suite": ["demo6"]}, "there is no field 'suite'; did you mean suites?"),
+        ({"methods": "CoOp-MT"}, "methods is 'CoOp-MT'; expected a list of labels"),
+        ({"methods": ["CoOp-M"]}, "unknown method 'CoOp-M'; did you mean"),
+        ({"methods": [{"trainer": "CoOp"}]}, "has no label; add the line label: ..."),
+        ({"methods": ["CoOp-MT", "coop-mt"]}, "'CoOp-MT' and 'CoOp-MT' would share a folder"),
+        ({"shots": [1, "4"]}, "shots is [1, '4']; expected a list of whole numbers"),
+        ({"shots": [True]}, "shots is [True]"),
+        ({"seeds": [-1]}, "seeds is [-1]; expected a list of whole numbers from 0 on"),
+        ({"vary": {"OPTIM.LR": 0.1}}, "expected KEY: [VALUE, VALUE] lines"),
+        ({"options": ["A", "B"]}, "expected KEY: VALUE lines"),
+        ({"config": 3}, "config is 3; expected a text"),
+    ],
+)
+def test_a_wrong_file_is_said_in_one_line(change, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        make_sweep("mine", {**LEAST, **change}, place="mine.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["suites", "methods"])
+def test_what_must_be_there(missing):
+    with pytest.raises(UserError, match=f"^mine.yaml: has no {missing}; add {missing}: a list of"):
+        make_sweep("mine", {key: value for key, value in LEAST.items() if key != missing}, place="mine.yaml")
+
+
+def test_doubles_on_the_command_line_count_once():
+    """Two workers must never be given the same run."""
+    rows = (find_method("CoOp-MT"), find_method("ZS-CLIP"), find_method("CoOp-MT"))
+    sweep = with_changes(make_sweep("mine", LEAST, place=""), shots=(4, 1, 4), seeds=(2, 2), methods=rows)
+    assert (sweep.shots, sweep.seeds) == ((4, 1), (2,))
+    assert [method.label for method in sweep.methods] == ["CoOp-MT", "ZS-CLIP"]
+    with pytest.raises(UserError, match=r"^command line: seeds \(-1,\); expected a list of whole numbers from 0 on$"):
+        with_changes(sweep, seeds=(-1,))
+
+
+def test_files_are_found_by_path_and_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(LEAST))
+    assert read_sweep(str(path)).name == "own"
+    assert read_sweep("configs/sweeps/demo.yaml") == read_sweep("demo")
+    with pytest.raises(UserError, match=r"^there is no sweep file 'demmo'; did you mean demo\?$"):
+        read_sweep("demmo")
+    with pytest.raises(UserError, match="give a path, or a name in"):
+        find_file("qqqq", CONFIGS / "sweeps", "sweep")
+    for text, message in (("a: [", "is not YAML"), ("- a", "expected suites:, methods:")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_sweep(str(path))

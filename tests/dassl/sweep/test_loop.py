@@ -1,0 +1,142 @@
+"""The loop of a sweep with an executor that answers as it is told; the status file and the lock."""
+
+import json
+import logging
+import os
+import signal
+
+import pytest
+
+from dassl.sweep.grid import read_sweep
+from dassl.sweep.loop import carry_out
+from dassl.sweep.plan import Estimates, expand
+from dassl.sweep.status import STATUS_FILE, Entry, Status, only_sweep
+from dassl.utils.errors import UserError
+from tests.dassl.sweep.small import Here
+
+
+@pytest.fixture
+def status(small) -> Status:
+    """Four runs that wait: 2 and 1 shots, seeds 1 and 2."""
+    runs = expand(read_sweep(str(small.file)))
+    return Status("small", small.output, [Entry(run) for run in runs], Estimates())
+
+
+def written(status: Status) -> dict:
+    return json.loads((status.folder / STATUS_FILE).read_text())
+
+
+def test_every_run_is_done_once(status):
+    executor = Here(slots=2, answers=[1.0, 2.0, 3.0, 4.0])
+    assert carry_out(status, executor, retries=1) == []
+    assert (executor.submitted, executor.closed) == ([0, 1, 2, 3], False)
+    content = written(status)
+    assert (content["state"], content["counts"]["done"], content["seconds_left"]) == ("finished", 4, 0.0)
+    assert [run["seconds"] for run in content["runs"]] == [1.0, 2.0, 3.0, 4.0]
+    assert content["runs"][0]["folder"] == "MTCoOp/method_2shots/NATA/seed1"
+    assert content["pid"] == os.getpid()
+
+
+def test_a_failed_run_is_tried_again_behind_the_others_and_then_left(status):
+    executor = Here(answers=["no luck", 1.0, "out of memory", 1.0, "no luck again", 1.0])
+    (failed,) = carry_out(status, executor, retries=1)
+    assert executor.submitted == [0, 1, 2, 3, 0, 2]
+    assert (failed.run.seed, failed.state, failed.attempts, failed.error) == (1, "failed", 2, "no luck again")
+    content = written(status)
+    assert (content["state"], content["counts"]) == ("failed", {"done": 3, "running": 0, "waiting": 0, "failed": 1})
+    assert [run["attempts"] for run in content["runs"]] == [2, 1, 2, 1]
+    assert content["runs"][2]["error"] == ""
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_the_number_of_retries_is_kept_to(status, retries):
+    executor = Here(answers=["no luck"] * 100)
+    assert len(carry_out(status, executor, retries=retries)) == 4
+    assert [entry.attempts for entry in status.entries] == [retries + 1] * 4
+
+
+def test_runs_that_are_done_are_not_touched(status):
+    for entry in status.entries[:3]:
+        entry.state = "done"
+    executor = Here(answers=[1.0])
+    carry_out(status, executor, retries=0)
+    assert executor.submitted == [3]
+
+
+@pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt(), "interrupted"), (UserError("full"), "interrupted")])
+def test_an_interrupted_sweep_lets_the_workers_go_and_says_so(status, error, state):
+    executor = Here(slots=2, answers=[1.0, error])
+    with pytest.raises(type(error)):
+        carry_out(status, executor, retries=1)
+    assert executor.closed is True
+    content = written(status)
+    assert (content["state"], content["counts"]) == (state, {"done": 1, "running": 0, "waiting": 3, "failed": 0})
+
+
+def test_sigterm_does_what_an_interruption_does(status):
+    class Batch(Here):
+        def wait(self, seconds):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().wait(seconds)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(status, Batch(answers=[1.0] * 9), retries=1)
+    assert written(status)["state"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_line_for_each_run_when_nobody_watches_a_bar(status, caplog):
+    caplog.set_level(logging.INFO, logger="dassl.sweep")
+    carry_out(status, Here(answers=[100.0, "no luck", 60.0, 60.0, 60.0]), retries=1)
+    lines = [record.message for record in caplog.records]
+    assert lines[0] == "[1/4] soft on suite, 2 shots, seed 1: 50.00 % in 2 min; 0 running, about 5 min left"
+    assert lines[1] == "soft on suite, 2 shots, seed 2: no luck; it is tried again"
+    assert lines[-1] == "[4/4] soft on suite, 2 shots, seed 2: 50.00 % in 60 s; 0 running, about 0 s left"
+
+
+def test_the_time_left_counts_unknown_kinds_as_average_ones(status):
+    assert status.seconds_left() is None
+    two, one = status.entries[:2], status.entries[2:]
+    two[0].state = "done"
+    status.estimates.add(two[0].run, 40.0)
+    assert status.seconds_left() == 120.0
+    status.jobs = 2
+    assert status.seconds_left() == 60.0
+    one[0].state = "done"
+    status.estimates.add(one[0].run, 10.0)
+    assert status.seconds_left() == 25.0
+    status.jobs = 16  # no faster than one run for each worker
+    assert status.seconds_left() == 25.0
+
+
+def test_the_status_is_written_at_most_once_a_second(status):
+    status.write()
+    before = (status.folder / STATUS_FILE).stat().st_mtime_ns
+    status.write()
+    assert (status.folder / STATUS_FILE).stat().st_mtime_ns == before
+    status.write(now=True)
+    assert (status.folder / STATUS_FILE).stat().st_mtime_ns > before
+
+
+def enter(folder) -> None:
+    with only_sweep(folder):
+        pass
+
+
+def test_only_one_sweep_works_in_a_folder(status):
+    with only_sweep(status.folder):
+        with pytest.raises(
+            UserError, match=r"^another sweep is at work in .*; wait for it, or use another --output-dir$"
+        ):
+            enter(status.folder)
+        status.write(now=True)
+        with pytest.raises(UserError, match=rf"^the sweep 'small' \(process {os.getpid()} on "):
+            enter(status.folder)
+    enter(status.folder)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^cannot write "), only_sweep(tmp_path / "file" / "runs"):
+        pass

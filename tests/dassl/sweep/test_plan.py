@@ -1,0 +1,196 @@
+"""From a sweep to its runs: folders, configs, what is done, estimates."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import train
+from dassl.data.dataset import DATASET_REGISTRY
+from dassl.engine.run import config_digest
+from dassl.sweep.grid import make_sweep, read_sweep, with_changes
+from dassl.sweep.plan import Estimates, describe, duration, expand
+from dassl.utils.errors import UserError
+from dassl.utils.methods import Method
+from tests.dassl.data.toy import toy_cfg
+from tests.lab import SETTINGS
+
+DEMO = read_sweep("demo")
+PER_TASK = Method("own", "MTCoOpHard", "demo", "default", per_task=True)
+NUMBERS = st.lists(st.integers(1, 32), min_size=1, max_size=4, unique=True)
+
+
+def demo(**changes):
+    """Runs of the shipped demo sweep with some fields replaced."""
+    return expand(replace(DEMO, **{"output": "out", **changes}))
+
+
+@settings(max_examples=15, deadline=None)
+@given(NUMBERS, st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True))
+def test_the_grid_has_every_cell_once(shots, seeds):
+    runs = demo(shots=tuple(shots), seeds=tuple(seeds))
+    assert len({run.folder for run in runs}) == len(runs) == 1 + 4 * len(shots) * len(seeds)
+    assert {(run.shots, run.seed) for run in runs if run.method.learns} == {(k, s) for k in shots for s in seeds}
+
+
+def test_methods_that_learn_nothing_come_first_and_run_once():
+    runs = demo(methods=tuple(reversed(DEMO.methods)))
+    assert [run.method.learns for run in runs] == [False] + [True] * 36
+    assert [run.shots for run in runs[1:10]] == [16] * 3 + [4] * 3 + [1] * 3
+
+
+def test_folders_are_those_of_the_scripts():
+    folders = [run.folder.relative_to(Path("out").absolute()).as_posix() for run in demo(shots=(4,), seeds=(2,))]
+    assert folders == [
+        "ZeroshotCLIP/demo/template/seed2",
+        "MTCoOpHard/demo_4shots/shared/seed2",
+        "MTCoOpHard/demo_4shots/per_task/seed2",
+        "MTCoOp/demo_4shots/NATA/seed2",
+        "MTCoOp/demo_4shots/NATS/seed2",
+    ]
+    several = demo(suites=("demo6", "demo_digits"), shots=(-1,), seeds=(2,))
+    assert several[1].folder.relative_to(Path("out").absolute()).as_posix() == (
+        "demo6/MTCoOpHard/demo_allshots/shared/seed2"
+    )
+    assert several[5].folder.parts[-5] == "demo_digits"
+
+
+def test_a_method_that_is_trained_task_by_task_has_a_run_for_each_task():
+    runs = demo(methods=(PER_TASK,), shots=(4,), seeds=(1, 2))
+    assert len(runs) == 12
+    assert [run.config().DATASET.SUBSAMPLE_TASKS for run in runs[:3]] == ["task0", "task1", "task2"]
+    assert runs[7].folder.as_posix().endswith("MTCoOpHard/demo_4shots/default/task1/seed2")
+    assert runs[7].kind == runs[0].kind
+    assert runs[7].title == "own on demo6, 4 shots, seed 2, task 1"
+
+
+def test_tasks_that_were_chosen_are_the_only_ones():
+    options = {"DATASET.SUBSAMPLE_TASKS": "task4,task1"}
+    runs = demo(methods=(PER_TASK,), shots=(4,), seeds=(1,), options=options)
+    assert [run.task for run in runs] == [1, 4]
+    few = demo(methods=(PER_TASK,), shots=(4,), seeds=(1,), options={"DATASET.MEMBERS": ["DemoDigits", "DemoCounts"]})
+    assert [run.task for run in few] == [0, 1]
+
+
+@pytest.mark.parametrize(("suite", "tasks"), [("general10", 10), ("plant6", 6), ("rs8", 8), ("fashion20", 20)])
+def test_the_papers_suites_are_counted_without_their_data(suite, tasks):
+    sweep = make_sweep("x", {"suites": [suite], "methods": ["CoOp-MT"], "shots": [1], "seeds": [1]}, place="")
+    one = replace(PER_TASK, config="rn50_ep50")
+    assert len(expand(replace(sweep, methods=(one,)))) == tasks
+
+
+def test_tasks_are_counted_where_only_the_data_or_a_description_says_them(small, toy_root, tmp_path):
+    assert DATASET_REGISTRY.get("ToyShapes").count_tasks(toy_cfg(toy_root, tmp_path, "ToyShapes")) == 2
+    own = replace(read_sweep(str(small.file)).methods[0], per_task=True)
+    runs = expand(with_changes(read_sweep(str(small.file)), methods=(own,), shots=(1,), seeds=(1,)))
+    assert [run.folder.parent.name for run in runs] == ["task0", "task1"]
+
+
+def test_options_of_the_sweep_count_more_than_those_of_a_method():
+    vary = {"TRAINER.MTCOOP.N_CTX": [2]}
+    nata = tuple(method for method in DEMO.methods if method.label == "SoftCPT-NATA")
+    options = {"TRAINER.MTCOOP.N_CTX": 3, "TRAINER.MTCOOP.TASK_N_CTX": 5, "INPUT.SIZE": [32, 32]}
+    (run,) = expand(replace(DEMO, methods=nata, shots=(1,), seeds=(1,), options=options, vary=vary))
+    cfg = run.config()
+    assert (cfg.TRAINER.MTCOOP.N_CTX, cfg.TRAINER.MTCOOP.TASK_N_CTX, cfg.INPUT.SIZE) == (2, 5, (32, 32))
+    (run,) = expand(replace(DEMO, methods=nata, shots=(1,), seeds=(1,)), pairs=["TRAINER.MTCOOP.N_CTX", "7"])
+    assert run.config().TRAINER.MTCOOP.N_CTX == 7
+
+
+def test_a_method_has_its_own_options_on_a_suite():
+    cata = make_sweep("x", {"suites": ["general10", "plant6"], "methods": ["SoftCPT-CATA"]}, place="")
+    rates = {run.suite: run.config().TRAINER.MTCOOP.CLS_SAMPLE_RATE for run in expand(cata)}
+    assert rates == {"general10": 0.1, "plant6": 0.0}
+
+
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_the_command_of_a_run_gives_the_same_config(index):
+    run = demo()[index]
+    words = shlex.split(run.command())
+    assert words[:2] == ["python", "train.py"]
+    assert config_digest(train.setup_cfg(train.parse(words[2:]))) == config_digest(run.config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"OPTIM.LRR": 1}}, r"options of .*: unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
+        ({"options": {"OPTIM.LR": "fast"}}, "OPTIM.LR is 'fast': expected a number"),
+        ({"suites": ("demo7",)}, r"there is no suite file 'demo7'; did you mean demo6"),
+        ({"config": "demmo"}, r"there is no \w+ config file 'demmo'; did you mean demo"),
+        (
+            {"methods": (replace(PER_TASK, trainer="MTCoOpHart"),)},
+            "unknown trainer 'MTCoOpHart'; did you mean MTCoOpHard",
+        ),
+    ],
+)
+def test_a_mistake_is_found_before_anything_runs(changes, message):
+    with pytest.raises(UserError, match=message):
+        demo(**changes)
+
+
+def test_what_a_folder_holds(lab, small):
+    sweep = with_changes(read_sweep(str(small.file)), shots=(1,), seeds=(1,))
+    (run,) = expand(sweep)
+    assert run.found() == "new"
+    run.folder.mkdir(parents=True)
+    (run.folder / "log.txt").write_text("begun\n")
+    assert run.found() == "begun"
+    assert train.main(run.command().split()[2:]) == 0
+    assert run.found() == "done"
+    (other,) = expand(sweep, pairs=["OPTIM.MAX_EPOCH", "4"])
+    assert other.found() == "other"
+    assert other.conflicts() == ["OPTIM.MAX_EPOCH is 3 there, 4 here"]
+    assert "1 other; the folders of the other ones hold finished runs" in describe([other], ["other"], jobs=1)
+    (run.folder / "results.json").write_text("{")
+    assert run.found() == "begun"
+    assert run.result() is None
+
+
+def test_estimates_come_from_runs_of_the_same_kind():
+    runs = demo(shots=(1, 4), seeds=(1, 2, 3))
+    estimates = Estimates()
+    cell = [run for run in runs if run.kind == runs[1].kind]
+    for run, seconds in zip(cell, (10.0, 30.0, 14.0), strict=True):
+        estimates.add(run, seconds)
+    assert estimates.one(cell[0]) == 14.0
+    assert estimates.one(runs[-1]) is None
+    assert estimates.work([*cell, runs[0], runs[-1]]) == (42.0, 2)
+
+
+def test_the_list_says_what_is_known_and_what_is_not(small):
+    runs = expand(with_changes(read_sweep(str(small.file)), seeds=(1, 2)))
+    text = describe(runs, ["new"] * 4, jobs=2)
+    assert "soft on suite  2      1     all   new    unknown" in text
+    assert text.endswith(
+        "4 runs: 0 done, 0 begun, 4 new\ntime needed: unknown, because no run of these kinds is finished\n"
+    )
+    assert train.main(runs[0].command().split()[2:]) == 0
+    text = describe(runs, ["done", "begun", "new", "new"], jobs=2)
+    assert "4 runs: 1 done, 1 begun, 2 new" in text
+    assert "with 2 at a time, and 2 runs of unknown length" in text
+    assert describe(runs, ["done"] * 4, jobs=2).endswith("nothing to do\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5340, "89 min"),
+        (5400, "1 h 30 min"),
+        (11100, "3 h 05 min"),
+        (187200, "2 d 4 h"),
+    ],
+)
+def test_durations_are_said_in_two_figures(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_small_sweep_is_that_of_the_lab(small):
+    cfg = expand(read_sweep(str(small.file)))[0].config()
+    assert (SETTINGS["OPTIM.LR"], SETTINGS["TRAINER.MTCOOP.N_CTX"]) == (cfg.OPTIM.LR, cfg.TRAINER.MTCOOP.N_CTX)

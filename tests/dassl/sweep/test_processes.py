@@ -1,0 +1,106 @@
+"""Workers as processes: a killed one, a share of the GPUs, and an end in the middle of a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from dassl.sweep.grid import read_sweep, with_changes
+from dassl.sweep.plan import expand
+from dassl.sweep.processes import Processes
+from dassl.sweep.worker import Job, Outcome
+from dassl.utils.tools import CHECKOUT
+from tests.dassl.sweep.small import Small
+
+
+def until(what: Callable[[], object], seconds: float = 90) -> object:
+    """Wait for something to be there."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+    return found
+
+
+def job(small: Small, number: int = 0, **changes: object) -> Job:
+    """One of the runs of the small sweep."""
+    runs = expand(with_changes(read_sweep(str(small.file)), shots=(1,)))
+    return Job(number, {**runs[number].values(), **changes})
+
+
+def answer(executor: Processes) -> Outcome:
+    """The next outcome."""
+    return until(lambda: executor.wait(1))[0]
+
+
+def pid(name: str) -> int:
+    return int(name.split()[1].rstrip(","))
+
+
+def in_epoch(job: Job, number: int) -> bool:
+    """Whether a run has come that far; the epochs before are then saved."""
+    log = job.folder / "log.txt"
+    return log.is_file() and f"epoch [{number}/" in log.read_text()
+
+
+def test_a_killed_worker_is_replaced_and_an_end_at_once_leaves_a_run_that_can_go_on(small):
+    long = job(small, **{"OPTIM.MAX_EPOCH": 25})
+    endless = job(small, 1, **{"OPTIM.MAX_EPOCH": 100_000})
+    executor = Processes(1, gpus=("7",))
+    try:
+        first = pid(executor.submit(long))
+        assert executor.free == 0
+        until(lambda: in_epoch(long, 3))
+        os.kill(first, signal.SIGKILL)
+        outcome = answer(executor)
+        assert outcome.number == 0
+        assert outcome.error.startswith("its worker process was ended by SIGKILL; that is how the system ends")
+        assert not (long.folder / "results.json").exists()
+        second = pid(executor.submit(long))
+        assert (first != second, executor.free) == (True, 0)
+        assert answer(executor).error == ""
+        assert 'Resumed from "' in (long.folder / "log.txt").read_text()
+        assert executor.submit(endless) == f"process {second}, GPU 7"
+        until(lambda: in_epoch(endless, 3))
+        started = time.monotonic()
+    finally:
+        executor.close(at_once=True)
+    assert time.monotonic() - started < 10, "it had to be killed"
+    assert not _runs(second)
+    assert list(endless.folder.rglob("model.pth.tar-*"))
+    executor.close()  # a second time
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_end_with_a_sweep_that_was_killed(small):
+    """Otherwise the next sweep would do the same run beside them."""
+    small.write(options={**yaml.safe_load(small.file.read_text())["options"], "OPTIM.MAX_EPOCH": 100_000})
+    words = [sys.executable, str(CHECKOUT / "sweep.py"), *small.command("--jobs", "1", "--shots", "1", "--seeds", "1")]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        status = small.output / "sweep.json"
+        worker = until(lambda: status.exists() and json.loads(status.read_text())["runs"][0]["worker"])
+        assert _runs(pid(worker))
+        process.kill()
+    until(lambda: not _runs(pid(worker)), seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(1, "ended with exit code 1"), (-11, "was ended by SIGSEGV"), (-9, "when memory runs out")]
+)
+def test_why_a_worker_died_is_said(code, text):
+    from dassl.sweep.processes import _why_it_died
+
+    assert text in _why_it_died(code)

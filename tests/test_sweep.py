@@ -1,0 +1,140 @@
+"""sweep.py: its flags, what it prints, its exit codes; and a real one that is interrupted and goes on."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import sweep
+import train
+from dassl.sweep.grid import make_sweep, read_sweep
+from dassl.sweep.plan import expand
+from dassl.utils.tools import CHECKOUT
+from tests.dassl.sweep.small import Here
+from tests.dassl.sweep.test_processes import until
+from tests.lab import figures
+
+
+@pytest.fixture
+def here(monkeypatch, worker_here):
+    """Sweeps are carried out in this process; the executors that were made."""
+    made = []
+
+    def executor(jobs, **options):
+        made.append(Here(jobs))
+        return made[-1]
+
+    monkeypatch.setattr("dassl.sweep.session.Processes", executor)
+    return made
+
+
+def status(small) -> dict:
+    return json.loads((small.output / "sweep.json").read_text())
+
+
+def test_a_sweep_is_done_once(small, here, capsys):
+    assert sweep.main(small.command("--jobs", "1")) == 0
+    assert len(small.results()) == 4
+    out = capsys.readouterr().out
+    assert f"4 of 4 runs are done; {small.output / 'sweep.json'} lists them" in out
+    assert sweep.main(small.command("--jobs", "1")) == 0
+    assert here[1].submitted == []
+    assert status(small)["counts"] == {"done": 4, "running": 0, "waiting": 0, "failed": 0}
+
+
+def test_a_dry_run_lists_and_writes_nothing(small, here, capsys):
+    assert sweep.main(small.command("--dry-run", "--jobs", "3")) == 0
+    assert "4 runs: 0 done, 0 begun, 4 new" in capsys.readouterr().out
+    assert (here, small.output.exists()) == ([], False)
+
+
+def test_failed_runs_are_listed_the_others_are_done_and_the_exit_code_says_so(small, here, capsys):
+    small.write(vary={"OPTIM.LR": [0.05, 1e30]}, shots=[1], seeds=[1])
+    assert sweep.main(small.command("--retries", "2")) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("failed: soft on suite, 1 shot, seed 1: the loss is ")
+    assert "1 of 2 runs are done" in captured.out
+    assert list(small.results()) == ["MTCoOp/method_1shots/NATA-LR=0.05/seed1"]
+    assert status(small)["state"] == "failed"
+    assert [run["attempts"] for run in status(small)["runs"]] == [1, 3]
+
+
+def test_the_command_line_replaces_what_the_file_says(small, here):
+    flags = ["--shots", "1", "--seeds", "5", "--output-dir", str(small.folder / "other"), "OPTIM.MAX_EPOCH", "1"]
+    assert sweep.main(small.command(*flags)) == 0
+    (path,) = (small.folder / "other").rglob("results.json")
+    assert path.parts[-4:-1] == ("method_1shots", "NATA", "seed5")
+    assert json.loads(path.read_text())["epochs"] == 1
+
+
+def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
+    assert sweep.main(small.command("--shots", "1", "--seeds", "1")) == 0
+    assert sweep.main(small.command("--shots", "1", "--seeds", "1", "OPTIM.LR", "0.1")) == 1
+    assert "OPTIM.LR is 0.05 there, 0.1 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["no_such_sweep"], "there is no sweep file 'no_such_sweep'"),
+        (["demo", "--methods", "CoOp-MA"], "unknown method 'CoOp-MA'; did you mean"),
+        (["demo", "--shots", "four"], "argument --shots: invalid _numbers value: 'four'; all flags: sweep.py --help"),
+        (["demo", "--seeds", "1", "--dry-run", "OPTIM.LRR", "1"], "unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
+        (["demo", "OPTIM.LR"], "command line: 'OPTIM.LR' has no value"),
+        (["demo", "--ray", "auto", "--gpus", "0"], "--gpus is for this machine; with --ray say --gpus-per-run"),
+        (["demo", "--gpus-per-run", "0.5"], "--gpus-per-run and --bring-back are for a Ray cluster; add --ray auto"),
+        (["demo", "--jobs", "-1"], "--jobs and --gpus-per-run must be 0 or more"),
+    ],
+)
+def test_a_mistake_is_one_line(flags, message, capsys):
+    assert sweep.main(flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small, here, lab, capsys):
+    """A real sweep with a real worker; meanwhile a second one on the same folder is refused."""
+    small.write(shots=[1], seeds=[1])
+    command = small.command("--jobs", "1", "OPTIM.MAX_EPOCH", "25")
+    words = [sys.executable, str(CHECKOUT / "sweep.py"), *command]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        log = small.output / "MTCoOp" / "method_1shots" / "NATA" / "seed1" / "log.txt"
+        until(lambda: log.is_file() and "epoch [3/" in log.read_text())
+        assert sweep.main(command) == 2
+        assert f"(process {process.pid} on " in capsys.readouterr().err
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert err.endswith("interrupted; the same command goes on with the runs that are left\n")
+    assert (status(small)["state"], status(small)["counts"]["waiting"]) == ("interrupted", 1)
+    assert small.results() == {}
+    assert sweep.main(command) == 0
+    assert 'Resumed from "' in log.read_text()
+    (run,) = expand(read_sweep(str(small.file)), pairs=command[-2:])
+    whole = run.command().replace(str(run.folder), str(lab.folder("whole")))
+    assert train.main(whole.split()[2:]) == 0
+    assert figures(next(iter(small.results().values()))) == figures(lab.result("whole"))
+
+
+def test_the_page_on_sweeps_shows_commands_and_a_file_that_are_accepted():
+    page = (CHECKOUT / "docs" / "sweeps.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [
+        shlex.split(line, comments=True)[2:] for line in page.splitlines() if line.startswith("python sweep.py")
+    ]
+    assert len(commands) >= 4
+    for words in commands:
+        args = sweep.build_parser().parse_intermixed_args(words)
+        assert sweep.chosen_sweep(args).methods
+        sweep.place(args)
+    text = page.split("```yaml\n")[1].split("```")[0]
+    example = make_sweep("example", yaml.safe_load(text), place="docs/sweeps.md")
+    assert [method.label for method in example.methods][-2:] == ["NATA without warm-up", "mine"]
+    assert all(f"`{path.name}`" in page for path in (CHECKOUT / "configs" / "sweeps").glob("*.yaml"))
