@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
+from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
@@ -45,14 +46,25 @@ class Backbone(nn.Module):
         text: the text tower, which also encodes learned prompts.
     """
 
-    def __init__(self, model: CLIP, precision: Precision, *, name: str, digest: str) -> None:
+    def __init__(
+        self,
+        model: CLIP,
+        precision: Precision,
+        *,
+        name: str,
+        digest: str,
+        text_encoding: str = "auto",
+        text_chunk: int = 0,
+    ) -> None:
         super().__init__()
         self.name = name
         self.precision = precision.name
         self.dtype = precision.features
         self.digest = digest
         self.visual = model.visual
-        self.text = TextEncoder(model, precision)
+        if isinstance(self.visual, ModifiedResNet):
+            self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs
+        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
@@ -84,7 +96,13 @@ class Backbone(nn.Module):
 
 
 def load(
-    name: str, device: str | torch.device = "cpu", *, weights: str | Path = "", precision: str = "fp32"
+    name: str,
+    device: str | torch.device = "cpu",
+    *,
+    weights: str | Path = "",
+    precision: str = "fp32",
+    text_encoding: str = "auto",
+    text_chunk: int = 0,
 ) -> tuple[Backbone, Preprocess]:
     """Load a frozen backbone.
 
@@ -96,12 +114,14 @@ def load(
         weights: for published names, a file, or a folder to look in first and to download to; "" looks in
             ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
+        text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
+        text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
 
     Raises:
-        BackboneError: unknown name or precision, or weights that are missing, damaged or no CLIP.
+        BackboneError: an unknown name or option, or weights that are missing, damaged or no CLIP.
     """
     device = torch.device(device)
     chosen = choose_precision(precision, device)
@@ -110,7 +130,8 @@ def load(
     model = build_model(state, source=str(path), cast_dtype=chosen.cast_dtype)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
-    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state)).to(device)
+    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk}
+    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state), **texts).to(device)
     return backbone, image_transform(backbone.image_size)
 
 

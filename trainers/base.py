@@ -12,10 +12,13 @@ from yacs.config import CfgNode
 import clip
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
+from dassl.data.features import encode_fixed
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
+
+TEST_ROWS = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        self.dm.attach_encoder(self.encode_images, self.encoder_id)
+        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
         self.offsets = class_offsets(self.dm.tasks).to(self.device)
         self._class_features: Tensor | None = None
@@ -77,7 +80,8 @@ class PromptTuner(TrainerX):
         if not name:
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
         weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
-        backbone, _ = clip.load(name, self.device, weights=weights, precision=precision)
+        texts = {"text_encoding": self.cfg.MODEL.TEXT_ENCODING, "text_chunk": self.cfg.MODEL.TEXT_CHUNK}
+        backbone, _ = clip.load(name, self.device, weights=weights, precision=precision, **texts)
         size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
         if size != (side, side):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
@@ -94,11 +98,21 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
 
+    @property
+    def test_rows(self) -> int:
+        """Images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE.
+
+        A method that scores images in a way of its own may need more memory for an image than a row of logits.
+        """
+        own = type(self)
+        plain = own.logits is PromptTuner.logits and own.model_inference is PromptTuner.model_inference
+        return TEST_ROWS if plain else 0
+
     def image_features(self, batch: dict[str, Any]) -> Tensor:
         """(B, F) float32, not normalised: stored ones when the batch has them."""
         if "feat" in batch:
             return batch["feat"].to(self.device)
-        return self.encode_images(batch["img"])
+        return encode_fixed(self.encode_images, batch["img"])
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(row, task, column) of the batch's entries on the device; ``column`` is the global class index."""
