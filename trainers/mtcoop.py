@@ -188,6 +188,11 @@ class MTCoOp(PromptTuner):
         return {name: module for name, module in found.items() if module is not None and list(module.parameters())}
 
     @property
+    def per_class(self) -> bool:
+        """Whether each class prompt has a context of its own."""
+        return self.options.CSC and self.options.CLASS_CSC
+
+    @property
     def steps_per_batch(self) -> int:
         """1, or the number of times that the released code entered its optimiser."""
         if self.options.RECIPE == "corrected":

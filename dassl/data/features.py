@@ -1,7 +1,8 @@
 """Features of frozen encoders, computed once and shared by every epoch, method and run that needs them.
 
-The feature of an image under a given view never changes, so it is kept in a file: one float32 array (n, F) for each
-(encoder, transform, list of images, seed and view). Every file can be deleted; it is made again.
+The feature of an image under a given view never changes, so it is kept in a file: one float32 array (n, F), or
+(n, P, F) where an encoder gives an image P features, for each (encoder, transform, list of images, seed and view).
+Every file can be deleted; it is made again.
 """
 
 import logging
@@ -38,11 +39,11 @@ class FeatureStore:
         self.workers = workers
 
     def get(self, images: ImageItems, view: int, encode: Encode) -> np.ndarray:
-        """Features (n, F) float32 of all images under a view, memory-mapped; encodes them when no whole file is there.
+        """Features (n, ...) float32 of all images under a view, memory-mapped; encodes them if there is no whole file.
 
         Args:
             view: the view; it is ignored where the transform draws nothing (``images.seed`` is None).
-            encode: (B, 3, H, W) float32 on the CPU -> (B, F) on any device.
+            encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device.
 
         Raises:
             UserError: an image cannot be read or the file cannot be written.
@@ -71,7 +72,7 @@ class FeatureStore:
             for number, (_, batch) in enumerate(progress):
                 rows = encode(batch["img"]).float().cpu().numpy()
                 if number == 0:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), rows.shape[1])}
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), *rows.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
 
@@ -83,7 +84,7 @@ class FeatureSource:
         self.store, self.images, self.encode = store, images, encode
 
     def __call__(self, plan: BatchPlan) -> Iterator[tuple[Sequence[Key], Batch]]:
-        """Batches {"feat": (B, F) float32} with their keys."""
+        """Batches {"feat": (B, ...) float32} with their keys."""
         if not len(plan):
             return
         features = self.store.get(self.images, plan.epoch, self.encode)
@@ -97,7 +98,7 @@ def _open_whole(path: Path, count: int) -> np.ndarray | None:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return features if features.ndim == 2 and len(features) == count and features.dtype == np.float32 else None
+    return features if features.ndim >= 2 and len(features) == count and features.dtype == np.float32 else None
 
 
 def _short(text: str) -> str:

@@ -96,6 +96,23 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     module.load_state_dict(state)
 
 
+def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:
+    """Refuse tensors with a row for each of some names (``content["names"]``) in the place of those for ``names``.
+
+    Raises:
+        UserError: the two lists differ, even if they are of the same length.
+    """
+    learned = content.get("names")
+    if not isinstance(learned, list) or list(names) == learned:
+        return
+    other = next((name for name in names if name not in learned), "")
+    missing = f" and nothing for {other!r}" if other else f", not these {len(names)} in this order"
+    raise UserError(
+        f"checkpoint {source} holds a row for each of the {len(learned)} classes that it was trained on{missing}; "
+        "evaluate it on its own classes, or learn a context that all classes share"
+    )
+
+
 def saved_epochs(folder: Path) -> set[int]:
     """Epochs of the checkpoints in a module's folder."""
     if not folder.is_dir():

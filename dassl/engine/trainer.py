@@ -17,6 +17,7 @@ from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checkpoint import (
     BEST,
+    check_names,
     epoch_file,
     load_checkpoint,
     load_learned,
@@ -95,6 +96,11 @@ class TrainerX:
         """Called once before an evaluation, e.g. to encode the class names."""
 
     @property
+    def bound_names(self) -> list[str]:
+        """What the rows of learned tensors stand for, e.g. class names; others cannot be evaluated with them."""
+        return []
+
+    @property
     def steps_per_batch(self) -> int:
         """Optimiser steps taken with the gradient of one batch."""
         return 1
@@ -139,6 +145,11 @@ class TrainerX:
         assert self.optim is not None
         self.optim.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.model_update()
+
+    def model_update(self) -> None:
+        """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
+        assert self.optim is not None
         for _ in range(1 if self.scaler.is_enabled() else self.steps_per_batch):
             self.scaler.step(self.optim)
         self.scaler.update()
@@ -303,6 +314,8 @@ class TrainerX:
                 "seconds": self.train_seconds,
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
+            if self.bound_names:
+                content["names"] = self.bound_names
             save_checkpoint(self.output_dir / name, content, best=best, quiet=not best and not self._is_kept(epoch))
 
     def load_model(self, directory: Path | str, *, epoch: int | None = None) -> None:
@@ -315,6 +328,7 @@ class TrainerX:
         for name, module in self.modules.items():
             path = self._find_checkpoint(directory, name, epoch)
             content = load_checkpoint(path)
+            check_names(content, self.bound_names, source=path)
             load_learned(module, content["state_dict"], source=path)
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
 

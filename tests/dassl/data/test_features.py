@@ -86,6 +86,18 @@ def test_test_features_are_shared_by_shots_and_seeds(make_cfg, encode, decoded):
     assert run(INPUT__INTERPOLATION="nearest")[1] == 12
 
 
+def test_several_features_an_image_keep_their_shape(make_cfg, encode):
+    def pairs(batch):
+        return encode(batch).view(-1, 1, 7).expand(-1, 3, -1) * torch.arange(3.0)[:, None]
+
+    cfg = make_cfg(DATALOADER__FEATURES=True)
+    cold, warm = (list(with_features(cfg, pairs, "local").test_loader) for _ in range(2))
+    plain = DataManager(make_cfg()).test_loader
+    for first, second, batch in zip(cold, warm, plain, strict=True):
+        torch.testing.assert_close(first["feat"], pairs(batch["img"]), rtol=0, atol=1e-5)
+        assert torch.equal(first["feat"], second["feat"])
+
+
 def store_and_images(make_cfg, folder, items, encoder_id="e"):
     images = ImageItems(items, build_transform(make_cfg(), False))
     return FeatureStore(folder, encoder_id=encoder_id, transform_id="t"), images
