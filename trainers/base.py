@@ -38,6 +38,13 @@ class PromptTuner(TrainerX):
         """Name, digest and precision of the frozen CLIP."""
         return self.backbone.name, self.backbone.digest, self.backbone.precision
 
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """The usual keys: CSC is an own context for each class, TSC one for each task."""
+        kinds = {"class": "CSC", "task": "TSC"}
+        options = cfg.TRAINER.get(cls.section, {})
+        return {unit: f"TRAINER.{cls.section}.{key} True" for unit, key in kinds.items() if options.get(key)}
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
         raise NotImplementedError
@@ -61,16 +68,20 @@ class PromptTuner(TrainerX):
         modules = self.learned_modules()
         if not modules:
             return
+        self.register_learned(modules)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
+        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
+        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
+
+    def register_learned(self, modules: dict[str, nn.Module]) -> None:
+        """Enter the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
         sched = build_lr_scheduler(optim, self.cfg.OPTIM)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        if self.cfg.MODEL.INIT_WEIGHTS:
-            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
-        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
-        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
 
     def _load_backbone(self) -> clip.Backbone:
         name = self.cfg.MODEL.BACKBONE.NAME
