@@ -115,8 +115,3 @@ class CoOpTuner(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
         return {"prompt_learner": self.model.prompt_learner}
-
-    @property
-    def per_class(self) -> bool:
-        """Whether each class has a context of its own."""
-        return self.options.CSC

@@ -11,7 +11,7 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
-from dassl.data.columns import class_offsets, flat_classnames, task_of_class
+from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
@@ -58,6 +58,13 @@ class PromptTuner(TrainerX):
         """Name, digest and precision of the frozen CLIP."""
         return self.backbone.name, self.backbone.digest, self.backbone.precision
 
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """The usual keys: CSC is an own context for each class, TSC one for each task."""
+        kinds = {"class": "CSC", "task": "TSC"}
+        options = cfg.TRAINER.get(cls.section, {})
+        return {unit: f"TRAINER.{cls.section}.{key} True" for unit, key in kinds.items() if options.get(key)}
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
         raise NotImplementedError
@@ -85,7 +92,7 @@ class PromptTuner(TrainerX):
         if self.cfg.MODEL.INIT_WEIGHTS:
             self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
-        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
+        _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
         """Enter the learned modules with one optimiser and one schedule for all of them."""
@@ -107,16 +114,6 @@ class PromptTuner(TrainerX):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
-
-    @property
-    def per_class(self) -> bool:
-        """Whether learned tensors have a row for each class, which says nothing about any other class."""
-        return False
-
-    @property
-    def bound_names(self) -> list[str]:
-        """Names of the classes that the learned tensors belong to, if they do."""
-        return flat_classnames(self.dm.tasks) if self.per_class else []
 
     @property
     def encoder_id(self) -> str:

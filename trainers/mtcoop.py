@@ -173,6 +173,13 @@ class MTCoOp(PromptTuner):
             if kind != "CLASS_" or o.CSC:
                 check_phrase(o[f"{kind}CTX_INIT"], o[f"{kind}N_CTX"], f"TRAINER.MTCOOP.{kind}CTX_INIT")
 
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """CSC is about class features here; CLASS_CSC is an own context for each class, TASK_CSC one for each task."""
+        o = cfg.TRAINER.MTCOOP
+        own = {"class": ("CLASS_CSC", o.CSC and o.CLASS_CSC), "task": ("TASK_CSC", o.TASK_CSC)}
+        return {unit: f"TRAINER.MTCOOP.{key} True" for unit, (key, true) in own.items() if true}
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SoftContext:
         """The soft-context model."""
         return SoftContext(backbone, tasks, self.options, seed=self.cfg.SEED)
@@ -186,11 +193,6 @@ class MTCoOp(PromptTuner):
             "prompt_gen": m.prompt_gen,
         }
         return {name: module for name, module in found.items() if module is not None and list(module.parameters())}
-
-    @property
-    def per_class(self) -> bool:
-        """Whether each class prompt has a context of its own."""
-        return self.options.CSC and self.options.CLASS_CSC
 
     @property
     def steps_per_batch(self) -> int:

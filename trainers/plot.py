@@ -104,11 +104,6 @@ class PLOT(OwnTaskTuner):
         return {"prompt_learner": self.model.prompt_learner}
 
     @property
-    def per_class(self) -> bool:
-        """Whether each class has contexts of its own."""
-        return self.options.CSC
-
-    @property
     def encoder_id(self) -> str:
         """Stored features are local ones."""
         return f"{super().encoder_id}-local"

@@ -87,11 +87,6 @@ class ProtoNet(FittedTrainer):
         """What is saved; none of it is counted as a parameter."""
         return {"prototypes": self.model}
 
-    @property
-    def per_class(self) -> bool:
-        """A prototype stands for its class only."""
-        return True
-
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
         """Set the prototypes of every task."""
         train = replace(train, features=self._seen(train.features))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 import clip
 from dassl.config import PRECISIONS, Key, above
@@ -55,7 +56,11 @@ class TaskRes(PromptTuner):
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "alpha, factor of the learned residual", check=above(0)),
     )
-    per_class = True
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """A residual belongs to one class."""
+        return {"class": cls.__name__}
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> ShiftedFeatures:
         """The template features and their residuals."""

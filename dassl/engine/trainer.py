@@ -13,6 +13,8 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.config.keys import Key
+from dassl.data.columns import flat_classnames
+from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checkpoint import (
@@ -70,12 +72,20 @@ class TrainerX:
         self._curves: Curves | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
-        self.evaluator = build_evaluator(cfg, self.dm.tasks)
+        self.evaluator = build_evaluator(cfg, self.scored_tasks)
 
     # ---- what a method says -------------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """What the learned tensors belong to one by one: "class" or "task" -> the method or setting that says so.
+
+        Such a run cannot be evaluated on other classes or tasks. The default: they belong to all of them together.
+        """
+        return {}
 
     def before_data(self) -> None:
         """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
@@ -97,8 +107,16 @@ class TrainerX:
 
     @property
     def bound_names(self) -> list[str]:
-        """What the rows of learned tensors stand for, e.g. class names; others cannot be evaluated with them."""
-        return []
+        """Names of what learned tensors belong to one by one (``learned_for``); they fit no others."""
+        units = self.learned_for(self.cfg)
+        if "class" in units:
+            return flat_classnames(self.dm.tasks)
+        return [task.name for task in self.dm.tasks] if "task" in units else []
+
+    @property
+    def scored_tasks(self) -> list[Task]:
+        """The tasks with the metrics that are reported."""
+        return self.dm.tasks
 
     @property
     def steps_per_batch(self) -> int:
@@ -375,7 +393,8 @@ class TrainerX:
     def check_resume(self) -> None:
         """Refuse a RESUME folder in which nothing can be gone on with (raise UserError)."""
         folder = resume_folder(self.cfg)
-        if self.cfg.RESUME and folder != self.output_dir and load_newest(folder, list(self.modules)) is None:
+        nothing = load_newest(folder, list(self.modules)) is None
+        if nothing and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
 
     def backbone_identity(self) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ SMALL = {
     "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
 }
 # The remedy that a refused step from base to new classes must name.
-OWN_CLASSES_ONLY = "evaluate it on its own classes"
+OWN_CLASSES_ONLY = "nothing for a class that it was not trained on"
 
 
 def options(name, **more):
@@ -114,7 +114,8 @@ def test_every_precision_learns_in_float32(lab, name, precision):
     result = lab.run(**keys)
     assert result.metric is not None and result.backbone.precision == precision
     learned = [value for value in lab.learned().values() if value.is_floating_point()]
-    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in learned)
+    # float64: the regularisation of the linear probe, which is found on a grid
+    assert all(torch.isfinite(value).all() and value.dtype in (torch.float32, torch.float64) for value in learned)
 
 
 @pytest.mark.parametrize("name", METHODS)

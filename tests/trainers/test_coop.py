@@ -102,7 +102,7 @@ def test_contexts_of_base_classes_say_nothing_of_as_many_new_ones(lab, capsys):
     torch.save({**content, "names": ["hammer", "saw", "drill", "file", "plane"]}, checkpoint)
     assert lab.main("new", "--eval-only", "--model-dir", str(lab.folder("all")), **keys) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "holds a row for each of the 5 classes that it was trained on and nothing for 'rasp'" in line
+    assert "holds something for each of the 5 names that it was trained on and nothing for 'rasp'" in line
     torch.save({**content, "names": content["names"][::-1]}, checkpoint)
     assert lab.main("new", "--eval-only", "--model-dir", str(lab.folder("all")), **keys) == 2
     assert "not these 5 in this order" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_prototypes_of_other_classes_are_refused_even_where_there_are_as_many(la
     capsys.readouterr()
     assert lab.main("tools", *trained, **OPTIONS, dataset="ToyTools", DATASET__SUBSAMPLE_CLASSES="base") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "evaluate it on its own classes" in line
+    assert "nothing for a class that it was not trained on" in line
 
 
 def test_stored_features_give_the_same_prototypes(lab):
