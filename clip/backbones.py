@@ -13,6 +13,7 @@ from torchvision import transforms
 
 from clip.architecture import build_model
 from clip.errors import BackboneError
+from clip.local import local_features
 from clip.precision import Precision, choose_precision
 from clip.text import TextEncoder
 from clip.tokenizer import vocabulary_size
@@ -89,6 +90,18 @@ class Backbone(nn.Module):
         """
         with self._precision.autocast():
             return self.visual(images.to(self.visual.conv1.weight.dtype))
+
+    def encode_local(self, images: Tensor) -> Tensor:
+        """Features of normalised images and of their P places (7 x 7 for RN50, 14 x 14 for ViT-B/16).
+
+        Args:
+            images: (B, 3, H, W) floating, H = W = ``image_size``.
+
+        Returns:
+            (B, 1 + P, F) in the encoders' dtype, not L2-normalised; row 0 is that of ``encode_image``.
+        """
+        with self._precision.autocast():
+            return local_features(self.visual, images.to(self.visual.conv1.weight.dtype))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features of plain texts: (N, L) token ids -> (N, F) in the encoders' dtype, not L2-normalised."""

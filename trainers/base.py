@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,25 @@ TEST_ROWS = 4096
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
+
+    Attributes:
+        image: (B, F) image features, text: (K, F) class features (None where each image has its own); not normalised.
+        logits: (E, K) float32.
+        row: (E,) image of each entry. target: (E,) its true class among the K columns.
+        columns: (E, K) bool, the columns of its task.
+    """
+
+    image: Tensor
+    text: Tensor | None
+    logits: Tensor
+    row: Tensor
+    target: Tensor
+    columns: Tensor
+
+
 class PromptTuner(TrainerX):
     """A trainer whose model turns prompts into class features and scores images by cosine similarity.
 
@@ -40,6 +60,13 @@ class PromptTuner(TrainerX):
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen CLIP."""
         return self.backbone.name, self.backbone.digest, self.backbone.precision
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """The usual keys: CSC is an own context for each class, TSC one for each task."""
+        kinds = {"class": "CSC", "task": "TSC"}
+        options = cfg.TRAINER.get(cls.section, {})
+        return {unit: f"TRAINER.{cls.section}.{key} True" for unit, key in kinds.items() if options.get(key)}
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
@@ -64,16 +91,20 @@ class PromptTuner(TrainerX):
         modules = self.learned_modules()
         if not modules:
             return
+        self.register_learned(modules)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
+        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
+        _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
+
+    def register_learned(self, modules: dict[str, nn.Module]) -> None:
+        """Enter the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
         sched = build_lr_scheduler(optim, self.cfg.OPTIM)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        if self.cfg.MODEL.INIT_WEIGHTS:
-            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
-        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
-        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
 
     def _load_backbone(self) -> clip.Backbone:
         name = self.cfg.MODEL.BACKBONE.NAME
@@ -125,21 +156,38 @@ class PromptTuner(TrainerX):
         text = functional.normalize(text_features.float(), dim=-1)
         return self.backbone.logit_scale * image @ text.T
 
+    @torch.no_grad()
+    def template_features(self, prompts: Sequence[str]) -> Tensor:
+        """Features of hand-written prompts (N, F) float32, not normalised, by an encoder in fp32 whatever PREC says."""
+        backbone = self.backbone
+        if backbone.precision != "fp32":
+            node = self.cfg.MODEL.BACKBONE
+            backbone, _ = clip.load(node.NAME, self.device, weights=node.WEIGHTS, precision="fp32")
+        return backbone.encode_text(clip.tokenize(prompts))
+
     def kept_columns(self, column: Tensor) -> Tensor | None:
         """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch."""
         return None
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and, when the step is logged, the training metric."""
+    def scores(self, batch: dict[str, Any]) -> Scores:
+        """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
         kept = self.kept_columns(column)
-        logits = self.logits(self.image_features(batch), self.model(kept))
+        image, text = self.image_features(batch), self.model(kept)
         owner = self.task_of_class if kept is None else self.task_of_class[kept]
         target = column if kept is None else torch.searchsorted(kept, column)
-        entries, columns = logits[row], task_columns(task, owner)
-        loss = task_cross_entropy(entries, target, columns, images=len(logits))
-        shown = {"map": micro_average_precision(entries.detach(), target, columns)} if self.printing else {}
+        return Scores(image, text, self.logits(image, text)[row], row, target, task_columns(task, owner))
+
+    def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
+        """The multi-task cross-entropy and, when the step is logged, the training metric."""
+        logits, target, columns = scores.logits, scores.target, scores.columns
+        loss = task_cross_entropy(logits, target, columns, images=len(scores.image))
+        shown = {"map": micro_average_precision(logits.detach(), target, columns)} if self.printing else {}
         return loss, shown
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch and what the log shows beside it when the step is logged."""
+        return self.cross_entropy(self.scores(batch))
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
         """One step on a batch."""

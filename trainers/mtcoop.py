@@ -178,6 +178,13 @@ class MTCoOp(PromptTuner):
             if kind != "CLASS_" or o.CSC:
                 check_phrase(o[f"{kind}CTX_INIT"], o[f"{kind}N_CTX"], f"TRAINER.MTCOOP.{kind}CTX_INIT")
 
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """CSC is about class features here; CLASS_CSC is an own context for each class, TASK_CSC one for each task."""
+        o = cfg.TRAINER.MTCOOP
+        own = {"class": ("CLASS_CSC", o.CSC and o.CLASS_CSC), "task": ("TASK_CSC", o.TASK_CSC)}
+        return {unit: f"TRAINER.MTCOOP.{key} True" for unit, (key, true) in own.items() if true}
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SoftContext:
         """The soft-context model."""
         return SoftContext(backbone, tasks, self.options, seed=self.cfg.SEED)

@@ -44,7 +44,11 @@ KEYS: tuple[Key, ...] = (
     Key("DATASET.TASKS", (), "descriptions of your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
-    Key("DATASET.SUBSAMPLE_TASKS", "all", "tasks of the suite: all, taskN, base, new, or a list such as task0,task3"),
+    Key(
+        "DATASET.SUBSAMPLE_TASKS",
+        "all",
+        "tasks of the suite: all, taskN, base, new, a list such as task0,task3, or all others by not:task0,task3",
+    ),
     Key(
         "DATASET.CHECK_IMAGES",
         True,

@@ -80,12 +80,16 @@ class DataManager:
                 if not is_train:
                     loader.plan.batch_size = max(loader.plan.batch_size, test_rows)
 
-    def plain_loader(self, split: str) -> BatchLoader:
-        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features."""
+    def plain_loader(self, split: str, *, augmented: bool = False) -> BatchLoader:
+        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features.
+
+        With ``augmented`` they are seen as in training, in the view that ``set_epoch`` chooses.
+        """
         items = {"train": self.dataset.train_x, "val": self.dataset.val, "test": self.dataset.test}[split]
-        loader = self._loader(items, BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE))
+        plan = BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE)
+        loader = self._loader(items, plan, is_train=augmented)
         if self._encoder is not None:
-            self._serve_features(loader, is_train=False)
+            self._serve_features(loader, is_train=augmented)
         return loader
 
     def _serve_features(self, loader: BatchLoader, *, is_train: bool) -> None:

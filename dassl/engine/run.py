@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from yacs.config import CfgNode
 
-from dassl.config import flatten, get_cfg_default
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.trainer import TrainerX
+from dassl.engine.transfer import CONFIG_FILE, check_transfer, check_weights, differences, plain_values, stored_config
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
@@ -36,7 +36,6 @@ from dassl.utils.results import (
 )
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
-CONFIG_FILE = "config.yaml"
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 # Keys that say where things are or how they are shown; they do not change a figure.
 _PLACES = {
@@ -60,7 +59,7 @@ def run(
     """
     started = time.monotonic()
     folder = Path(cfg.OUTPUT_DIR)
-    cfg = _with_seed(cfg, _stored_config(resume_folder(cfg)))
+    cfg = _with_seed(cfg, stored_config(resume_folder(cfg)))
     if not eval_only and (folder / RESULTS_FILE).is_file():
         return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
@@ -107,6 +106,8 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(kept)
     try:
+        if evaluation is not None:
+            check_transfer(cfg, evaluation.model_dir)
         trainer = build_trainer(cfg)
         trainer.check_splits(training=evaluation is None)
         if evaluation is None:
@@ -114,6 +115,7 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
             if holds_checkpoints(resume_folder(cfg)):
                 _refuse_other_config(resume_folder(cfg), cfg)
         elif trainer.trainable:
+            check_weights(trainer, evaluation.model_dir)
             trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
     finally:
         root.removeHandler(kept)
@@ -194,33 +196,17 @@ def config_digest(cfg: CfgNode) -> str:
 
 
 def _numbers(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in flatten(cfg).items() if key not in _PLACES}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
-
-
-def _stored_config(folder: Path) -> dict[str, Any] | None:
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        return None
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return stored if isinstance(stored, dict) else None
+    return {key: value for key, value in plain_values(cfg).items() if key not in _PLACES}
 
 
 def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     """A folder belongs to one config: going on under another one would give figures that belong to neither."""
-    stored = _stored_config(folder)
+    stored = stored_config(folder)
     if stored is None:
         return
     # A key that is newer than the stored config had its default then.
     mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
-    wrong = [
-        f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
-        for k in sorted({*mine, *theirs})
-        if mine.get(k) != theirs.get(k)
-    ]
+    wrong = differences(mine, theirs)
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(
