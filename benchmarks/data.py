@@ -9,28 +9,21 @@ the size of ImageNet: 1,281,167 training and 50,000 validation images in 1,000 c
 
 import argparse
 import csv
-import gc
 import json
-import math
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from benchmarks._common import Measure, machine, peak, resident, take_turns
 from dassl.config import get_cfg_default
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.images import cpu_count
 from dassl.data.listing import list_folder, list_table
 from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
 from dassl.data.parts import ClassImages, assign_parts
@@ -39,7 +32,7 @@ from dassl.data.splits import read_split, split_content, subset_content
 from dassl.data.transforms import build_transform
 from dassl.utils.files import write_json
 from dassl.utils.tables import Table
-from dassl.utils.tools import CHECKOUT, versions
+from dassl.utils.tools import CHECKOUT
 
 RESULT = CHECKOUT / "benchmarks" / "results" / "data.json"
 WORKERS = (0, 1, 2)
@@ -60,16 +53,6 @@ class Size:
 
 FULL = Size(classes=1000, train=1_281_167, val=50_000, files=100_000, images=256, rounds=5)
 QUICK = Size(classes=20, train=2_000, val=200, files=400, images=32, rounds=2)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One row of the table: ``action`` does the work for ``count`` things; ``base`` names the row it is divided by."""
-
-    name: str
-    action: Callable[[], object]
-    count: int
-    base: str = ""
 
 
 def lists(folder: Path, size: Size) -> Split:
@@ -168,7 +151,7 @@ def epochs(source: ImageSource, plan: BatchPlan) -> Callable[[], int]:
 
     def epoch() -> int:
         plan.epoch += 1
-        return sum(len(keys) for keys, _ in source(plan))
+        return sum(len(batch["index"]) for batch in source(plan))
 
     return epoch
 
@@ -182,20 +165,6 @@ def photograph(path: Path, seed: int) -> Path:
     noise = rng.normal(0, 12, (375, 500, 3))
     Image.fromarray((np.asarray(smooth) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
     return path
-
-
-def take_turns(measures: Sequence[Measure], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every measure in every round; an unmeasured round warms up."""
-    seconds: dict[str, list[float]] = {measure.name: [] for measure in measures}
-    for number in range(rounds + 1):
-        for measure in measures:
-            gc.collect()
-            started = time.perf_counter()
-            measure.action()
-            if number:
-                seconds[measure.name].append(time.perf_counter() - started)
-        print(f"round {number} of {rounds}", file=sys.stderr)
-    return seconds
 
 
 def memory(folder: Path) -> dict[str, float]:
@@ -215,42 +184,6 @@ def _grow(folder: Path) -> dict[str, float]:
         "peak while read_split": after_reading - before,
         "lists that stay": kept - before,
         "peak while drawing, beyond that": peak() - after_reading,
-    }
-
-
-def peak() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return _status("VmHWM")
-
-
-def resident() -> float:
-    """Resident memory of this process now, in MiB."""
-    return _status("VmRSS")
-
-
-def _status(field: str) -> float:
-    """A line of Linux' account of this process; elsewhere, where there is none, NaN."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), math.nan)
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo")
-    models = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
-    return {
-        "system": platform.platform(),
-        "processor": models[0] if models else platform.processor(),
-        "cores": cpu_count(),
-        "load (1, 5, 15 minutes)": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else [],
-        "threads of torch": torch.get_num_threads(),
-        "versions": versions(),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
+from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
 from clip.architecture import build_model
 from clip.errors import BackboneError
+from clip.local import local_features
 from clip.precision import Precision, choose_precision
 from clip.text import TextEncoder
 from clip.tokenizer import vocabulary_size
@@ -45,14 +47,25 @@ class Backbone(nn.Module):
         text: the text tower, which also encodes learned prompts.
     """
 
-    def __init__(self, model: CLIP, precision: Precision, *, name: str, digest: str) -> None:
+    def __init__(
+        self,
+        model: CLIP,
+        precision: Precision,
+        *,
+        name: str,
+        digest: str,
+        text_encoding: str = "auto",
+        text_chunk: int = 0,
+    ) -> None:
         super().__init__()
         self.name = name
         self.precision = precision.name
         self.dtype = precision.features
         self.digest = digest
         self.visual = model.visual
-        self.text = TextEncoder(model, precision)
+        if isinstance(self.visual, ModifiedResNet):
+            self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs
+        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
@@ -78,13 +91,31 @@ class Backbone(nn.Module):
         with self._precision.autocast():
             return self.visual(images.to(self.visual.conv1.weight.dtype))
 
+    def encode_local(self, images: Tensor) -> Tensor:
+        """Features of normalised images and of their P places (7 x 7 for RN50, 14 x 14 for ViT-B/16).
+
+        Args:
+            images: (B, 3, H, W) floating, H = W = ``image_size``.
+
+        Returns:
+            (B, 1 + P, F) in the encoders' dtype, not L2-normalised; row 0 is that of ``encode_image``.
+        """
+        with self._precision.autocast():
+            return local_features(self.visual, images.to(self.visual.conv1.weight.dtype))
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features of plain texts: (N, L) token ids -> (N, F) in the encoders' dtype, not L2-normalised."""
         return self.text.encode_tokens(tokens)
 
 
 def load(
-    name: str, device: str | torch.device = "cpu", *, weights: str | Path = "", precision: str = "fp32"
+    name: str,
+    device: str | torch.device = "cpu",
+    *,
+    weights: str | Path = "",
+    precision: str = "fp32",
+    text_encoding: str = "auto",
+    text_chunk: int = 0,
 ) -> tuple[Backbone, Preprocess]:
     """Load a frozen backbone.
 
@@ -96,12 +127,14 @@ def load(
         weights: for published names, a file, or a folder to look in first and to download to; "" looks in
             ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
+        text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
+        text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
 
     Raises:
-        BackboneError: unknown name or precision, or weights that are missing, damaged or no CLIP.
+        BackboneError: an unknown name or option, or weights that are missing, damaged or no CLIP.
     """
     device = torch.device(device)
     chosen = choose_precision(precision, device)
@@ -110,7 +143,8 @@ def load(
     model = build_model(state, source=str(path), cast_dtype=chosen.cast_dtype)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
-    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state)).to(device)
+    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk}
+    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state), **texts).to(device)
     return backbone, image_transform(backbone.image_size)
 
 

@@ -41,6 +41,14 @@ class Precision:
         return torch.autocast(self.device_type, dtype=self.features if enabled else None, enabled=enabled)
 
 
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """In what to compute products of ``dtype`` where both would do: an x86 CPU without matrix units is slow in bf16."""
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return dtype
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.float32 if known.get("architecture") == "x86_64" and not known.get("amx_bf16") else dtype
+
+
 def choose_precision(name: str, device: torch.device) -> Precision:
     """Settle the precision called ``name`` on ``device``.
 

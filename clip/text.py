@@ -2,13 +2,15 @@
 
 Letters: N prompts, L columns, M context vectors, G context groups, D text width, F embedding width.
 
-The text tower of CLIP is causal and its feature is the row of the end-of-text token, so nothing after that token
-matters. Every batch is cut behind its last end-of-text token, which changes no feature and no gradient
-(Radford et al. 2021 for the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the class name).
+The text tower of CLIP is causal and its feature is the row of the end-of-text token. So what prompts have in common
+before they part is computed once, and nothing after that token is computed at all: ``clip.tree`` finds the tokens that
+are needed, ``clip.tower`` runs the tower over them. This changes no feature and no gradient (Radford et al. 2021 for
+the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the class name).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from open_clip.model import CLIP
@@ -16,10 +18,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clip.errors import BackboneError
-from clip.precision import Precision
+from clip.memory import free_bytes
+from clip.precision import Precision, product_dtype
 from clip.tokenizer import CONTEXT_LENGTH, encode, pad, token_count, tokenize
+from clip.tower import TreeTower, leaf_states, not_standard
+from clip.tree import Forest, Trie
 
 POSITIONS = ("end", "middle", "front")
+TEXT_ENCODINGS = ("auto", "cut", "plain")
+# Share of the free memory that one encoding may take; images and the caching allocator need some as well.
+MEMORY_SHARE = 0.5
+# Assignments of contexts to the prompts of a layout that are remembered.
+REMEMBERED = 4
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +44,21 @@ class PromptLayout:
             vector j. Each prompt holds each of its context vectors exactly once.
         eot: (N,) int64, column of the end-of-text token; it is the same for every position of the name.
         n_ctx: M, number of context vectors in each prompt.
+        known: what an encoder has worked out for these prompts, for each assignment of contexts.
     """
 
     tokens: Tensor
     slots: Tensor
     eot: Tensor
     n_ctx: int
+    known: "list[_Known]" = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy works out its own plans."""
+        return {**self.__dict__, "known": []}
 
     def to(self, device: str | torch.device) -> "PromptLayout":
         """The same layout on ``device``."""
@@ -104,11 +122,55 @@ def _arrange(text: list[int], name_tokens: int, n_ctx: int, before: int) -> list
     return [start, *context[:before], *literal[:name_tokens], *context[before:], *literal[name_tokens:]]
 
 
-class TextEncoder(nn.Module):
-    """The frozen text tower, for plain tokens and for prompts with learned context vectors."""
+@dataclass(eq=False)
+class _Known:
+    """A layout's trie under one assignment of contexts, with its forest on one device.
 
-    def __init__(self, model: CLIP, precision: Precision) -> None:
+    Attributes:
+        group: the ``group`` that was given, and in which state.
+        own: whether each prompt has a context of its own (without ``group``).
+        size: different prompts that are encoded at once.
+    """
+
+    group: Tensor | None
+    state: int
+    own: bool
+    device: torch.device
+    trie: Trie
+    size: int
+    forest: Forest
+
+    def fits(self, group: Tensor | None, own: bool, device: torch.device) -> bool:
+        """Whether this is the trie of an assignment of contexts."""
+        if (self.own, self.device, self.group is None) != (own, device, group is None):
+            return False
+        if group is None or (self.group is group and self.state == group._version):
+            return True
+        # Another tensor: comparing makes the host wait for the device, but less than planning does.
+        if self.state != self.group._version or not torch.equal(self.group, group.to(self.group.device)):
+            return False
+        self.group, self.state = group, group._version
+        return True
+
+
+class TextEncoder(nn.Module):
+    """The frozen text tower, for plain tokens and for prompts with learned context vectors.
+
+    Args:
+        model: the network that it is part of.
+        precision: how it computes.
+        encoding: "auto" computes what prompts share once, where that is exact; "cut" runs the columns up to the last
+            end of all prompts, "plain" all columns, both to compare with.
+        chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
+            pass if there are several; 0 chooses by the free memory.
+    """
+
+    def __init__(self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0) -> None:
         super().__init__()
+        if encoding not in TEXT_ENCODINGS:
+            raise BackboneError(f"unknown text encoding {encoding!r}; choose one of {', '.join(TEXT_ENCODINGS)}")
+        if chunk < 0:
+            raise BackboneError(f"the number of prompts encoded at once is {chunk}; 0 chooses it by the free memory")
         self.token_embedding = model.token_embedding
         self.positional_embedding = model.positional_embedding
         self.transformer = model.transformer
@@ -117,30 +179,53 @@ class TextEncoder(nn.Module):
         length = model.context_length
         mask = torch.full((length, length), float("-inf")).triu_(1)
         self.register_buffer("causal_mask", mask, persistent=False)
+        self.encoding = encoding
+        self.chunk = chunk
         self._precision = precision
+        self._causal = model.attn_mask is not None
+        self._tower: TreeTower | None = None
+        if encoding == "auto" and (reason := not_standard(model)):
+            logger.warning("Every prompt is encoded by itself: %s", reason)
+            self.encoding = "plain" if not self._causal else "cut"
 
-    def forward(self, layout: PromptLayout, contexts: Tensor | None = None, group: Tensor | None = None) -> Tensor:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TextEncoder":
+        """Whatever moves or casts the weights: what was derived from them is derived anew."""
+        self._tower = None
+        return super()._apply(fn, recurse)
+
+    def forward(
+        self,
+        layout: PromptLayout,
+        contexts: Tensor | None = None,
+        group: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """Features of prompts, differentiable in the contexts.
 
         Args:
             layout: the N prompts.
             contexts: (G, M, D) context vectors in any floating dtype; None where the layout has none.
-            group: (N,) int64, the group of each prompt; None if G is 1 (shared by all) or N (one each).
+            group: (N,) int64, the group of each prompt; None if G is 1 (shared by all) or if each prompt has its own.
+                Give the same tensor at each step, or it is compared with the known ones each time.
+            rows: (K,) int64, encode these different prompts only, in this order. ``group`` stays that of all prompts,
+                but where each prompt has its own context, ``contexts`` has those of these prompts, (K, M, D).
 
         Returns:
-            (N, F) in the encoder's dtype, not L2-normalised.
+            (N, F), or (K, F) with ``rows``, in the encoder's dtype, not L2-normalised.
         """
-        device = self.causal_mask.device
-        slots, eot = layout.slots.to(device), layout.eot.to(device)
-        embedded = self.token_embedding(slots.clamp_min(0))
-        given = 0 if contexts is None else contexts.shape[1]
+        groups, given = (1, 0) if contexts is None else contexts.shape[:2]
+        count = len(layout) if rows is None else len(rows)
         assert given == layout.n_ctx, f"{given} context vectors for prompts with {layout.n_ctx}"
-        if contexts is not None and given:
-            own = _per_prompt(contexts, group, len(layout))
-            # Context slots are the only negative entries and -M is the lowest: sorting finds their columns in order.
-            columns = slots.argsort(dim=1)[:, :given].flip(1)
-            embedded = embedded.scatter(1, columns[..., None].expand_as(own), own.to(embedded.dtype))
-        return self._encode(embedded, eot)
+        assert group is not None or groups in (1, count), f"{groups} contexts for {count} prompts: who has which?"
+        if self.encoding != "auto":
+            return self._encode_columns(*_chosen(layout, contexts, group, rows))
+        own = bool(given) and group is None and groups > 1
+        known = self._known(layout, group if given else None, own)
+        if rows is None:
+            return self._encode(known.forest, contexts)
+        trie = known.trie.select(rows, own=given if own else 0)
+        return self._encode(Forest.of(trie, known.size, self.causal_mask.device), contexts)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts.
@@ -151,10 +236,12 @@ class TextEncoder(nn.Module):
         Returns:
             (N, F) in the encoder's dtype, not L2-normalised.
         """
-        tokens = tokens.to(self.causal_mask.device)
         # The end token has the largest id; argmax gives its first column.
-        eot = tokens.argmax(dim=1)
-        return self._encode(self.token_embedding(tokens[:, : int(eot.max()) + 1]), eot)
+        end = tokens.argmax(dim=1)
+        if self.encoding != "auto":
+            return self._encode_columns(PromptLayout(tokens, tokens, end, 0))
+        trie = self._trie(tokens, end)
+        return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
 
     def phrase_vectors(self, phrase: str) -> Tensor:
         """Embeddings that an init phrase starts the context from.
@@ -167,17 +254,98 @@ class TextEncoder(nn.Module):
         tokens = tokenize(" ".join(words))[0, 1 : 1 + len(words)]
         return self.token_embedding(tokens.to(self.causal_mask.device)).detach().float()
 
-    def _encode(self, embedded: Tensor, eot: Tensor) -> Tensor:
-        """Run the tower: embedded tokens (N, L, D), end-of-text columns (N,) -> features (N, F)."""
-        length, longest = embedded.shape[1], len(self.causal_mask)
+    def _known(self, layout: PromptLayout, group: Tensor | None, own: bool) -> _Known:
+        """The trie and the plans of a layout: those worked out before, or new ones."""
+        device = self.causal_mask.device
+        for known in layout.known:
+            if known.fits(group, own, device):
+                return known
+        owner = torch.arange(len(layout)) if own else group
+        trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner)
+        size = self._size(trie, learned=layout.n_ctx > 0)
+        state = 0 if group is None else group._version
+        known = _Known(group, state, own, device, trie, size, Forest.of(trie, size, device))
+        layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
+        return known
+
+    def _trie(self, slots: Tensor, end: Tensor, **contexts: object) -> Trie:
+        length, longest = int(end.max()) + 1, len(self.causal_mask)
         if length > longest:
             raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
+        return Trie.of(slots[:, :length], end, **contexts)
+
+    def _size(self, trie: Trie, *, learned: bool) -> int:
+        """Different prompts that are encoded at once: all, if what a training step keeps of them fits."""
+        count, plan = len(trie.keys), trie.plan()
+        need = self._tower_of().memory(plan, keep=learned)
+        free = free_bytes(self.causal_mask.device)
+        fitting = max(1, min(count, int(count * free * MEMORY_SHARE / need)))
+        size = min(count, self.chunk or fitting)
+        if learned:
+            how = f"in chunks of {size}, {need * size // count >> 20} MiB each" if size < count else "at once"
+            logger.info(
+                "%d prompts are a tree of %d tokens (padded: %d); a training step takes about %d MiB for them, "
+                "%d MiB are free: encoded %s",
+                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20, free >> 20, how),
+            )
+        return size
+
+    def _tower_of(self) -> TreeTower:
+        if self._tower is None:
+            amp = self._precision.name == "amp"
+            low = self._precision.features if amp else self.transformer.get_cast_dtype()
+            self._tower = TreeTower(self, product_dtype(low, self.causal_mask.device))
+        return self._tower
+
+    def _encode(self, forest: Forest, contexts: Tensor | None = None) -> Tensor:
+        """Run the tower over the rows of trees."""
+        tower = self._tower_of()
+        vectors = tower.tokens.new_empty(0, tower.tokens.shape[1]) if contexts is None else contexts.flatten(0, 1)
+        # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
+        look_up = functional.embedding
+        keep = len(forest.plans) == 1
+        leaves = [leaf_states(look_up(plan.source, vectors), tower, plan, keep=keep) for plan in forest.plans]
+        return look_up(forest.prompt, self._project(leaves[0] if keep else torch.cat(leaves)))
+
+    def _encode_columns(
+        self, layout: PromptLayout, contexts: Tensor | None = None, group: Tensor | None = None
+    ) -> Tensor:
+        """Run the tower over the columns of every prompt: all, or those up to the longest end."""
+        device, longest = self.causal_mask.device, len(self.causal_mask)
+        slots, eot = layout.slots.to(device), layout.eot.to(device)
+        length = int(eot.max()) + 1
+        if length > longest:
+            raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
+        slots = slots[:, :length]
+        if self.encoding == "plain":
+            slots = functional.pad(slots, (0, longest - length))
+        embedded = self.token_embedding(slots.clamp_min(0))
+        if contexts is not None and layout.n_ctx:
+            own = _per_prompt(contexts, group, len(layout))
+            # Context slots are the only negative entries and -M is the lowest: sorting finds their columns in order.
+            columns = slots.argsort(dim=1)[:, : layout.n_ctx].flip(1)
+            embedded = embedded.scatter(1, columns[..., None].expand_as(own), own.to(embedded.dtype))
         with self._precision.autocast():
             dtype = self.transformer.get_cast_dtype()
-            hidden = embedded.to(dtype) + self.positional_embedding[:length].to(dtype)
-            hidden = self.transformer(hidden, attn_mask=self.causal_mask[:length, :length])
+            hidden = embedded.to(dtype) + self.positional_embedding[: slots.shape[1]].to(dtype)
+            mask = self.causal_mask[: slots.shape[1], : slots.shape[1]] if self._causal else None
+            hidden = self.transformer(hidden, attn_mask=mask)
             last = eot[:, None, None].expand(-1, 1, hidden.shape[2])
-            return self.ln_final(hidden.gather(1, last).squeeze(1)) @ self.text_projection
+        return self._project(hidden.gather(1, last).squeeze(1))
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """Hidden states of end-of-text tokens (U, D) -> features (U, F)."""
+        with self._precision.autocast():
+            return self.ln_final(hidden.to(self.transformer.get_cast_dtype())) @ self.text_projection
+
+
+def _chosen(
+    layout: PromptLayout, contexts: Tensor | None, group: Tensor | None, rows: Tensor | None
+) -> tuple[PromptLayout, Tensor | None, Tensor | None]:
+    """The prompts that ``rows`` names, as a layout of their own, with their contexts."""
+    if rows is None:
+        return layout, contexts, group
+    return layout.select(rows), contexts, None if group is None else group[rows]
 
 
 def _per_prompt(contexts: Tensor, group: Tensor | None, count: int) -> Tensor:

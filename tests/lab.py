@@ -37,6 +37,7 @@ SETTINGS = {
     "TRAINER.MTCOOP.PREC": "fp32",
     "TRAINER.MTCOOPH.PREC": "fp32",
     "TRAINER.ZSCLIP.PREC": "fp32",
+    "TRAINER.LP.PREC": "fp32",
     "USE_CUDA": False,
     "VERBOSE": False,
 }

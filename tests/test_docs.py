@@ -201,7 +201,7 @@ def test_named_keys_exist(examples: Path, page: Path) -> None:
     """Every config key or node that a page names is declared, if only by the example trainer."""
     known = all_keys()
     nodes = {key.split(".")[0] for key in known if "." in key}
-    words = re.findall(rf"\b(?:{'|'.join(sorted(nodes))})(?:\.[A-Z0-9_]+)+", page.read_text(encoding="utf-8"))
+    words = re.findall(rf"\b(?:{'|'.join(sorted(nodes))})(?:\.[A-Z][A-Za-z0-9_]*)+", page.read_text(encoding="utf-8"))
     unknown = {word for word in words if word not in known and not any(key.startswith(f"{word}.") for key in known)}
     assert not unknown
 

@@ -18,6 +18,13 @@ def test_every_recorded_case_agrees(capsys):
     assert lines[-1] == f"{len(lines) - 1} of {len(lines) - 1} cases agree"
 
 
+@pytest.mark.parametrize("case", ["softcpt/CATA", "softcpt/NATA", "hard/hard_FT"])
+def test_recorded_cases_agree_without_the_prefix_tree(golden_copy, capsys, case):
+    assert main([str(golden_copy(case)), "--plain"]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"ok   {case}: ") and last == "1 of 1 cases agree"
+
+
 def test_a_folder_without_cases_is_no_success(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} holds no recorded case\n"

@@ -103,13 +103,22 @@ class ContextPrompts(nn.Module):
             key=key,
         )
 
-    def forward(self, encoder: TextEncoder, contexts: Tensor | None = None, group: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        encoder: TextEncoder,
+        contexts: Tensor | None = None,
+        group: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """Text features (N, F), not normalised.
 
         Args:
             contexts: (G, M, D) from outside; None: the learned context.
             group: (N,) context of each name; None when there is one context, or one per name.
+            rows: (K,) only these names, features (K, F); contexts from outside that are one per name are theirs alone.
         """
         if contexts is None and self.ctx is not None:
-            contexts = self.ctx if self.ctx.dim() == 3 else self.ctx[None]
-        return encoder(self.layout, contexts, group)
+            contexts = self.ctx[None] if self.ctx.dim() == 2 else self.ctx
+            contexts = contexts if rows is None or self.ctx.dim() == 2 else contexts.index_select(0, rows)
+        return encoder(self.layout, contexts, group, rows=rows)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,28 +13,50 @@ from yacs.config import CfgNode
 import clip
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
+from dassl.data.features import encode_fixed
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
 from dassl.utils.keep import kept
 
+TEST_ROWS = 4096
+
 _log = logging.getLogger(__name__)
 
 
-def frozen_backbone(name: str, device: torch.device, *, weights: str, precision: str) -> clip.Backbone:
+def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Backbone:
     """``clip.load``; a process with many runs keeps the last one, and loads it again if a run has changed it."""
 
     def load() -> tuple[clip.Backbone, list[int]]:
-        backbone, _ = clip.load(name, device, weights=weights, precision=precision)
+        backbone, _ = clip.load(name, device, **options)
         return backbone, changes(backbone)
 
     def changes(backbone: clip.Backbone) -> list[int]:
         """How often each tensor was written to (torch counts that), and whether it would be trained."""
         return [t._version + t.requires_grad for t in (*backbone.parameters(), *backbone.buffers())]
 
-    key = (name, weights, precision, str(device))
+    key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
+
+    Attributes:
+        image: (B, F) image features, text: (K, F) class features (None where each image has its own); not normalised.
+        logits: (E, K) float32.
+        row: (E,) image of each entry. target: (E,) its true class among the K columns.
+        columns: (E, K) bool, the columns of its task.
+    """
+
+    image: Tensor
+    text: Tensor | None
+    logits: Tensor
+    row: Tensor
+    target: Tensor
+    columns: Tensor
 
 
 class PromptTuner(TrainerX):
@@ -54,6 +77,13 @@ class PromptTuner(TrainerX):
         """Name, digest and precision of the frozen CLIP."""
         return self.backbone.name, self.backbone.digest, self.backbone.precision
 
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """The usual keys: CSC is an own context for each class, TSC one for each task."""
+        kinds = {"class": "CSC", "task": "TSC"}
+        options = cfg.TRAINER.get(cls.section, {})
+        return {unit: f"TRAINER.{cls.section}.{key} True" for unit, key in kinds.items() if options.get(key)}
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
         raise NotImplementedError
@@ -69,7 +99,7 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        self.dm.attach_encoder(self.encode_images, self.encoder_id)
+        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
         self.offsets = class_offsets(self.dm.tasks).to(self.device)
         self._class_features: Tensor | None = None
@@ -77,23 +107,28 @@ class PromptTuner(TrainerX):
         modules = self.learned_modules()
         if not modules:
             return
+        self.register_learned(modules)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
+        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
+        _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
+
+    def register_learned(self, modules: dict[str, nn.Module]) -> None:
+        """Enter the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
         sched = build_lr_scheduler(optim, self.cfg.OPTIM)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        if self.cfg.MODEL.INIT_WEIGHTS:
-            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
-        names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
-        _log.info("Learned tensors: %s; %s values in all", ", ".join(names), f"{self.num_parameters:,}")
 
     def _load_backbone(self) -> clip.Backbone:
         name = self.cfg.MODEL.BACKBONE.NAME
         if not name:
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
         weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
-        backbone = frozen_backbone(name, self.device, weights=weights, precision=precision)
+        texts = {"text_encoding": self.cfg.MODEL.TEXT_ENCODING, "text_chunk": self.cfg.MODEL.TEXT_CHUNK}
+        backbone = frozen_backbone(name, self.device, weights=weights, precision=precision, **texts)
         size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
         if size != (side, side):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
@@ -110,11 +145,21 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
 
+    @property
+    def test_rows(self) -> int:
+        """Images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE.
+
+        A method that scores images in a way of its own may need more memory for an image than a row of logits.
+        """
+        own = type(self)
+        plain = own.logits is PromptTuner.logits and own.model_inference is PromptTuner.model_inference
+        return TEST_ROWS if plain else 0
+
     def image_features(self, batch: dict[str, Any]) -> Tensor:
         """(B, F) float32, not normalised: stored ones when the batch has them."""
         if "feat" in batch:
             return batch["feat"].to(self.device)
-        return self.encode_images(batch["img"])
+        return encode_fixed(self.encode_images, batch["img"])
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(row, task, column) of the batch's entries on the device; ``column`` is the global class index."""
@@ -127,21 +172,38 @@ class PromptTuner(TrainerX):
         text = functional.normalize(text_features.float(), dim=-1)
         return self.backbone.logit_scale * image @ text.T
 
+    @torch.no_grad()
+    def template_features(self, prompts: Sequence[str]) -> Tensor:
+        """Features of hand-written prompts (N, F) float32, not normalised, by an encoder in fp32 whatever PREC says."""
+        backbone = self.backbone
+        if backbone.precision != "fp32":
+            node = self.cfg.MODEL.BACKBONE
+            backbone, _ = clip.load(node.NAME, self.device, weights=node.WEIGHTS, precision="fp32")
+        return backbone.encode_text(clip.tokenize(prompts))
+
     def kept_columns(self, column: Tensor) -> Tensor | None:
         """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch."""
         return None
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and, when the step is logged, the training metric."""
+    def scores(self, batch: dict[str, Any]) -> Scores:
+        """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
         kept = self.kept_columns(column)
-        logits = self.logits(self.image_features(batch), self.model(kept))
+        image, text = self.image_features(batch), self.model(kept)
         owner = self.task_of_class if kept is None else self.task_of_class[kept]
         target = column if kept is None else torch.searchsorted(kept, column)
-        entries, columns = logits[row], task_columns(task, owner)
-        loss = task_cross_entropy(entries, target, columns, images=len(logits))
-        shown = {"map": micro_average_precision(entries.detach(), target, columns)} if self.printing else {}
+        return Scores(image, text, self.logits(image, text)[row], row, target, task_columns(task, owner))
+
+    def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
+        """The multi-task cross-entropy and, when the step is logged, the training metric."""
+        logits, target, columns = scores.logits, scores.target, scores.columns
+        loss = task_cross_entropy(logits, target, columns, images=len(scores.image))
+        shown = {"map": micro_average_precision(logits.detach(), target, columns)} if self.printing else {}
         return loss, shown
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch and what the log shows beside it when the step is logged."""
+        return self.cross_entropy(self.scores(batch))
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
         """One step on a batch."""

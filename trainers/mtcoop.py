@@ -89,26 +89,31 @@ class SoftContext(nn.Module):
         """The frozen text encoder."""
         return self._encoder[0]
 
-    def name_features(self) -> tuple[Tensor, Tensor | None]:
-        """Features of the task names (T, F) and, with CSC, of the class names (C, F); not normalised."""
+    def name_features(self, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Features of the task names (T, F) and, with CSC, of (some of) the class names (C, F); not normalised."""
         tasks = self.task_prompt_learner(self.encoder)
-        classes = None if self.class_prompt_learner is None else self.class_prompt_learner(self.encoder)
-        return tasks, classes
+        if self.class_prompt_learner is None:
+            return tasks, None
+        return tasks, self.class_prompt_learner(self.encoder, rows=columns)
 
-    def contexts(self) -> tuple[Tensor, Tensor]:
-        """Generated contexts (G, M, D) and the context of each class (C,): G is T, or C with class features."""
-        tasks, classes = self.name_features()
+    def contexts(self, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Generated contexts (G, M, D) and the context of each class (C,).
+
+        With class features each class has its own context: G is C, or the number of ``columns``, and there is no table.
+        """
+        tasks, classes = self.name_features(columns)
         if classes is None:
             return self.prompt_gen(tasks), self._owner
-        everyone = torch.arange(len(self._owner), device=self._owner.device)
-        return self.prompt_gen(tasks[self._owner], classes), everyone
+        return self.prompt_gen(tasks[self._owner if columns is None else self._owner[columns]], classes), None
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
-        """Class features (C, F), or (len(columns), F) of some classes; not normalised."""
-        contexts, group = self.contexts()
-        if columns is None:
-            return self.encoder(self.prompts.layout, contexts, group)
-        return self.encoder(self.prompts.layout.select(columns), contexts, group[columns]) + SAMPLED_OFFSET
+        """Class features (C, F), or (len(columns), F) of some classes; not normalised.
+
+        Classes that a step leaves out are not encoded in either pass: nothing of them reaches the loss.
+        """
+        contexts, group = self.contexts(columns)
+        features = self.prompts(self.encoder, contexts, group, rows=columns)
+        return features if columns is None else features + SAMPLED_OFFSET
 
 
 def sample_columns(column: Tensor, sizes: Sequence[int], rate: float, generator: torch.Generator) -> Tensor:
@@ -172,6 +177,13 @@ class MTCoOp(PromptTuner):
         for kind in ("", "TASK_", "CLASS_"):
             if kind != "CLASS_" or o.CSC:
                 check_phrase(o[f"{kind}CTX_INIT"], o[f"{kind}N_CTX"], f"TRAINER.MTCOOP.{kind}CTX_INIT")
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """CSC is about class features here; CLASS_CSC is an own context for each class, TASK_CSC one for each task."""
+        o = cfg.TRAINER.MTCOOP
+        own = {"class": ("CLASS_CSC", o.CSC and o.CLASS_CSC), "task": ("TASK_CSC", o.TASK_CSC)}
+        return {unit: f"TRAINER.MTCOOP.{key} True" for unit, (key, true) in own.items() if true}
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SoftContext:
         """The soft-context model."""

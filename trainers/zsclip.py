@@ -1,32 +1,65 @@
 """Zero-shot CLIP: hand-written prompts, nothing learned."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from yacs.config import CfgNode
 
 import clip
 from dassl.config import PRECISIONS, Key
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.errors import UserError
 from trainers.base import PromptTuner
 
+# The seven that CLIP's authors found to be the best subset of their 80 for ImageNet.
+SELECTED_TEMPLATES = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 
-def template_prompts(task: Task) -> list[str]:
-    """The task's template filled with each class name ("_" becomes a space)."""
-    return [task.template.replace("{}", name.replace("_", " ")) for name in task.classnames]
+
+def parse_templates(value: Any) -> tuple[tuple[str, ...], list[str]]:
+    """Templates as a yaml list, or as one text with "|" between them; each has "{}" once and no other brace."""
+    parts = [part.strip() for part in value.split("|") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        return (), ['expected templates in a list, or in one text with "|" between them']
+    wrong = [part for part in parts if part.count("{}") != 1 or set("{}\n") & set(part.replace("{}", "", 1))]
+    return tuple(parts), [f'template {part!r} must have "{{}}" for the name exactly once' for part in wrong]
+
+
+def template_prompts(task: Task, template: str = "") -> list[str]:
+    """The template (default: the task's own) filled with each class name of the task ("_" becomes a space)."""
+    return [(template or task.template).replace("{}", name.replace("_", " ")) for name in task.classnames]
 
 
 class TemplateFeatures(nn.Module):
-    """Class features of hand-written prompts."""
+    """Class features of hand-written prompts.
 
-    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> None:
+    Args:
+        templates: of an ensemble, beside each task's own; none: the task's own alone.
+    """
+
+    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], templates: Sequence[str] = ()) -> None:
         super().__init__()
         self._encode = backbone.encode_text
-        self._tokens = clip.tokenize([prompt for task in tasks for prompt in template_prompts(task)])
+        own = [prompt for task in tasks for prompt in template_prompts(task)]
+        others = ([p for task in tasks for p in template_prompts(task, each)] for each in templates)
+        self._tokens = [clip.tokenize(prompts) for prompts in (own, *others)]
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
-        """(C, F), not normalised."""
-        return self._encode(self._tokens)
+        """(C, F), not normalised: the feature of the one prompt, or the mean of the normalised ones of several."""
+        if len(self._tokens) == 1:
+            return self._encode(self._tokens[0])
+        return torch.stack([functional.normalize(self._encode(each).float(), dim=-1) for each in self._tokens]).mean(0)
 
 
 @TRAINER_REGISTRY.register()
@@ -44,3 +77,36 @@ class ZeroshotCLIP(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """Nothing is learned."""
         return {}
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """Prompt ensemble: a class feature is the mean over templates of the normalised prompt features.
+
+    Templates are each task's own, and those of the config: by default the seven selected for ImageNet
+    (Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021), as in CoOp.
+    """
+
+    config_keys = (
+        Key(
+            "TRAINER.ZSCLIP.TEMPLATES",
+            SELECTED_TEMPLATES,
+            "ZeroshotCLIP2: templates beside each task's own",
+            parse=parse_templates,
+        ),
+        Key(
+            "TRAINER.ZSCLIP.EXTRA_TEMPLATES",
+            (),
+            "ZeroshotCLIP2: further templates, with a vertical bar between them",
+            parse=parse_templates,
+        ),
+    )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse an ensemble of one."""
+        if not cfg.TRAINER.ZSCLIP.TEMPLATES and not cfg.TRAINER.ZSCLIP.EXTRA_TEMPLATES:
+            raise UserError("TRAINER.ZSCLIP.TEMPLATES is empty, so there is no ensemble; use --trainer ZeroshotCLIP")
+
+    def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
+        """The frozen model."""
+        return TemplateFeatures(backbone, tasks, (*self.options.TEMPLATES, *self.options.EXTRA_TEMPLATES))

@@ -44,7 +44,11 @@ KEYS: tuple[Key, ...] = (
     Key("DATASET.TASKS", (), "descriptions of your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
-    Key("DATASET.SUBSAMPLE_TASKS", "all", "tasks of the suite: all, taskN, base, new, or a list such as task0,task3"),
+    Key(
+        "DATASET.SUBSAMPLE_TASKS",
+        "all",
+        "tasks of the suite: all, taskN, base, new, a list such as task0,task3, or all others by not:task0,task3",
+    ),
     Key(
         "DATASET.CHECK_IMAGES",
         True,
@@ -59,11 +63,14 @@ KEYS: tuple[Key, ...] = (
     Key("DATALOADER.TEST.BATCH_SIZE", 32, "images per test batch", check=at_least(1)),
     Key("DATALOADER.FEATURES", False, "encode each image view once and share it between runs (on or off)"),
     Key("DATALOADER.FEATURES_DIR", "", "where features are kept; empty: output/features"),
+    Key("DATALOADER.FEATURES_DTYPE", "fp32", "format of kept features; fp16 needs half the space", ("fp32", "fp16")),
     # model
     Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors are the start of training"),
     Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
     Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder where weights are looked for"),
+    Key("MODEL.TEXT_ENCODING", "auto", "compute what prompts share once, or all 77 columns of each", ("auto", "plain")),
+    Key("MODEL.TEXT_CHUNK", 0, "prompts encoded at once; 0: as many as the free memory allows", check=at_least(0)),
     Key("MODEL.HEAD.NAME", "", "kept for old config files; no trainer here has a head"),
     Key("MODEL.HEAD.HIDDEN_LAYERS", (), "see MODEL.HEAD.NAME"),
     Key("MODEL.HEAD.ACTIVATION", "relu", "see MODEL.HEAD.NAME"),

@@ -64,13 +64,17 @@ def fingerprint(paths: Iterable[str], root: Path | str = "") -> str:
     """
     digest = sha256()
     for path in paths:
-        try:
-            stat = os.stat(path)  # noqa: PTH116  (a Path for each of a million images costs seconds)
-            line = f"{identity(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        except OSError:
-            line = f"{identity(path, root)}\0missing\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
+        digest.update(stamp(path, root).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def stamp(path: str, root: Path | str) -> str:
+    """A line that names an image and changes with its content: identity, size in bytes, modification time."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116  (a Path for each of a million images costs seconds)
+    except OSError:
+        return f"{identity(path, root)}\0missing\n"
+    return f"{identity(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
 
 
 def identity(path: str, root: Path | str) -> str:

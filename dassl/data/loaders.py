@@ -5,22 +5,25 @@ number of workers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dassl.data.datum import Datum
-from dassl.data.images import identity, read_image
+from dassl.data.images import identity, read_image, stamp
 from dassl.data.transforms import Transform, key_number, keyed_transform
 from dassl.utils.errors import UserError
 
 Key = tuple[int, int]  # (view, index of the image in its split)
 Batch = dict[str, Any]
-# What a loader takes its tensors from: the batches of a plan, each with its keys.
-Source = Callable[["BatchPlan"], Iterator[tuple[Sequence[Key], Batch]]]
+# What a loader takes its batches from.
+Source = Callable[["BatchPlan"], Iterator[Batch]]
 
 
 class BatchPlan(Sampler[list[Key]]):
@@ -46,13 +49,33 @@ class BatchPlan(Sampler[list[Key]]):
         whole, rest = divmod(self.count, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch, order = self.epoch, range(self.count)
+    def order(self) -> Tensor:
+        """The images of the current epoch in their order, int64."""
+        order = torch.arange(self.count)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(key_number(self.seed, epoch, "order"))
-            order = torch.randperm(self.count, generator=generator).tolist()
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            generator = torch.Generator().manual_seed(key_number(self.seed, self.epoch, "order"))
+            order = torch.randperm(self.count, generator=generator)
+        return order[: len(self) * self.batch_size]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = self.epoch, self.order().tolist()
+        for start in range(0, len(order), self.batch_size):
             yield [(epoch, index) for index in order[start : start + self.batch_size]]
+
+
+class KeyList(Sampler[list[Key]]):
+    """Batches of the keys that are put into ``keys``, in their order."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.keys: Sequence[Key] = ()
+
+    def __len__(self) -> int:
+        return -(-len(self.keys) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(0, len(self.keys), self.batch_size):
+            yield list(self.keys[start : start + self.batch_size])
 
 
 class ImageItems(Dataset):
@@ -65,6 +88,12 @@ class ImageItems(Dataset):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @cached_property
+    def digests(self) -> np.ndarray:
+        """What names each image and its content, as it was at first use: (n, 2) uint64."""
+        lines = (stamp(item.impath, self.root).encode("utf-8", "surrogateescape") for item in self.items)
+        return np.frombuffer(b"".join(sha256(line).digest()[:16] for line in lines), "<u8").reshape(-1, 2)
 
     def __getitem__(self, key: Key) -> Tensor:
         """(3, H, W) float32."""
@@ -89,10 +118,10 @@ class ImageSource:
     def __init__(self, images: ImageItems, workers: int, *, pin_memory: bool = False) -> None:
         self.images, self.workers, self.pin_memory = images, workers, pin_memory
         self._loader: DataLoader | None = None
-        self._plan: BatchPlan | None = None
+        self._plan: BatchPlan | KeyList | None = None
 
-    def __call__(self, plan: BatchPlan) -> Iterator[tuple[Sequence[Key], Batch]]:
-        """Batches {"img": (B, 3, H, W) float32} with their keys."""
+    def __call__(self, plan: BatchPlan | KeyList) -> Iterator[Batch]:
+        """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
         if self._loader is None or plan is not self._plan:
             self._plan = plan
             self._loader = DataLoader(
@@ -108,33 +137,59 @@ class ImageSource:
             if isinstance(images, str):
                 self._loader = None  # lets the workers go now; a traceback could keep them waiting
                 raise UserError(images)
-            yield keys, {"img": images}
+            yield {"img": images, **describe(self.images.items, [index for _, index in keys])}
 
 
 class BatchLoader:
     """Hands out the batches of a split.
 
-    A batch is a dict: "img" (B, 3, H, W) or "feat" (B, F), float32; "label", "task", "row" (E,) int64, one entry
+    A batch is a dict: "img" (B, 3, H, W) or "feat" (B, ...), float32; "label", "task", "row" (E,) int64, one entry
     for each (image, task), where ``row`` is the image's place in the batch; "index" (B,) int64, the image's place in
-    the split; "impath", list of B paths. E == B and row == arange(B) unless images belong to several tasks.
+    the split; "impath", list of B paths. E == B and row == arange(B) unless images belong to several tasks. Images
+    come on the CPU with all that belongs to them; stored features come, with all that belongs to them, on the device.
 
     Attributes:
-        source: where the tensors come from; may be replaced between epochs.
+        source: where the batches come from; may be replaced between epochs.
     """
 
-    def __init__(self, items: Sequence[Datum], plan: BatchPlan, source: Source) -> None:
-        self.items, self.plan, self.source = items, plan, source
+    def __init__(self, plan: BatchPlan, source: Source) -> None:
+        self.plan, self.source = plan, source
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        for keys, tensors in self.source(self.plan):
-            yield {**tensors, **describe(self.items, [index for _, index in keys])}
+        return self.source(self.plan)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch: its order and its views."""
         self.plan.epoch = epoch
+
+
+class Entries:
+    """The (image, task) entries of a split as tensors, from which the batches of an epoch are cut."""
+
+    def __init__(self, items: Sequence[Datum]) -> None:
+        self.paths = [item.impath for item in items]
+        self._count = torch.tensor([len(item.targets) for item in items], dtype=torch.int64)
+        self._start = self._count.cumsum(0) - self._count
+        targets = [target for item in items for target in item.targets]
+        self._task, self._label = torch.tensor(targets, dtype=torch.int64).reshape(-1, 2).unbind(1)
+
+    def batches(self, order: Tensor, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """What :func:`describe` gives for each ``batch_size`` images of ``order``, with tensors on ``device``."""
+        count = self._count[order]
+        end = count.cumsum(0)
+        image = torch.repeat_interleave(torch.arange(len(order)), count)
+        entry = self._start[order][image] + torch.arange(len(image)) - (end - count)[image]
+        columns = (self._label[entry], self._task[entry], image % batch_size)
+        label, task, row = torch.stack(columns).to(device).unbind(0)
+        index, places = order.to(device), order.tolist()
+        bounds = [0, *end[batch_size - 1 :: batch_size].tolist(), len(image)]
+        for number, start in enumerate(range(0, len(order), batch_size)):
+            cut, images = slice(bounds[number], bounds[number + 1]), slice(start, start + batch_size)
+            paths = [self.paths[place] for place in places[images]]
+            yield {"label": label[cut], "task": task[cut], "row": row[cut], "index": index[images], "impath": paths}
 
 
 def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:

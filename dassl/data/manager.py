@@ -43,6 +43,7 @@ class DataManager:
         self.cfg = cfg
         self._encoder: tuple[Encode, str] | None = None
         self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())
+        self._device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.dataset = build_dataset(cfg)
         if cfg.DATASET.CHECK_IMAGES:
             self._check_images()
@@ -62,12 +63,13 @@ class DataManager:
         self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), batch))
         self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None
 
-    def attach_encoder(self, encode: Encode, encoder_id: str) -> None:
+    def attach_encoder(self, encode: Encode, encoder_id: str, *, test_rows: int = 0) -> None:
         """Serve features in the place of images when DATALOADER.FEATURES is on; otherwise do nothing.
 
         Args:
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device; frozen, in evaluation mode.
             encoder_id: names the encoder, its weights, its precision and what it computes.
+            test_rows: validation and test images in a batch of features, if more than DATALOADER.TEST.BATCH_SIZE.
         """
         if not self.cfg.DATALOADER.FEATURES:
             return
@@ -75,13 +77,19 @@ class DataManager:
         for loader, is_train in ((self.train_loader_x, True), (self.val_loader, False), (self.test_loader, False)):
             if loader is not None:
                 self._serve_features(loader, is_train=is_train)
+                if not is_train:
+                    loader.plan.batch_size = max(loader.plan.batch_size, test_rows)
 
-    def plain_loader(self, split: str) -> BatchLoader:
-        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features."""
+    def plain_loader(self, split: str, *, augmented: bool = False) -> BatchLoader:
+        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features.
+
+        With ``augmented`` they are seen as in training, in the view that ``set_epoch`` chooses.
+        """
         items = {"train": self.dataset.train_x, "val": self.dataset.val, "test": self.dataset.test}[split]
-        loader = self._loader(items, BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE))
+        plan = BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE)
+        loader = self._loader(items, plan, is_train=augmented)
         if self._encoder is not None:
-            self._serve_features(loader, is_train=False)
+            self._serve_features(loader, is_train=augmented)
         return loader
 
     def _serve_features(self, loader: BatchLoader, *, is_train: bool) -> None:
@@ -91,16 +99,17 @@ class DataManager:
             features_folder(self.cfg),
             encoder_id=encoder_id,
             transform_id=transform_id(self.cfg, is_train),
+            dtype=self.cfg.DATALOADER.FEATURES_DTYPE,
             workers=self._workers,
+            pin_memory=self._device.type == "cuda",
         )
-        loader.source = FeatureSource(store, loader.source.images, encode)
+        loader.source = FeatureSource(store, loader.source.images, encode, device=self._device)
 
     def _loader(self, items: Sequence[Datum], plan: BatchPlan, *, is_train: bool = False) -> BatchLoader:
         cfg = self.cfg
         seed = cfg.SEED if is_random(cfg, is_train) else None
         images = ImageItems(items, build_transform(cfg, is_train), root=self.dataset.root, seed=seed)
-        pin_memory = cfg.USE_CUDA and torch.cuda.is_available()
-        return BatchLoader(items, plan, ImageSource(images, self._workers, pin_memory=pin_memory))
+        return BatchLoader(plan, ImageSource(images, self._workers, pin_memory=self._device.type == "cuda"))
 
     def _check_images(self) -> None:
         """Decode every image once; stop at unreadable ones, or leave them out with DATASET.SKIP_UNREADABLE."""

@@ -12,7 +12,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
 from dassl.utils.tools import CHECKOUT
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def data_root(cfg: CfgNode, name: str, *, embedded: bool = False) -> Path:
@@ -60,7 +60,7 @@ def write_json_somewhere(places: tuple[Path, Path], value: Any, *, indent: int |
         write_json(places[0], value, indent=indent)
         return places[0]
     except UserError as error:
-        if getattr(error.__cause__, "errno", None) not in _NOT_WRITABLE:
+        if getattr(error.__cause__, "errno", None) not in NOT_WRITABLE:
             raise
     write_json(places[1], value, indent=indent)
     return places[1]

@@ -14,6 +14,7 @@ from dassl.utils.errors import UserError
 
 PARTS = ("all", "base", "new")
 MAX_VAL_SHOTS = 4
+_ALL_BUT = "not:"
 
 Pair = tuple[int, int]
 
@@ -110,13 +111,17 @@ def choose_tasks(tasks: Sequence[Task], which: str | Sequence[str]) -> list[int]
     """Numbers of the chosen tasks, ascending.
 
     Args:
-        which: "all", "base" (the first ceil(T/2) tasks), "new" (the rest), "task3", or several such as "task0,task3".
+        which: "all", "base" (the first ceil(T/2) tasks), "new" (the rest), "task3" or "3", several such as
+            "task0,task3", or "not:" and one of these for all other tasks.
 
     Raises:
         UserError: anything else, a number out of range, or a choice without any task.
     """
     words = [word.strip() for word in which.split(",")] if isinstance(which, str) else list(which)
-    if len(words) == 1 and words[0] in PARTS:
+    if words[:1] and words[0].startswith(_ALL_BUT):
+        left_out = choose_tasks(tasks, [words[0].removeprefix(_ALL_BUT), *words[1:]])
+        numbers = [number for number in range(len(tasks)) if number not in left_out]
+    elif len(words) == 1 and words[0] in PARTS:
         numbers = halves(range(len(tasks)), words[0])
     else:
         numbers = sorted({_task_number(word, tasks) for word in words})
@@ -157,11 +162,12 @@ def relabel(items: Iterable[Datum], new_pair: Callable[[Pair], Pair | None]) -> 
 
 
 def _task_number(word: str, tasks: Sequence[Task]) -> int:
-    match = re.fullmatch(r"task(\d+)", word)
+    match = re.fullmatch(r"(?:task)?(\d{1,9})", word)
     if match is None:
         raise UserError(
             f"DATASET.SUBSAMPLE_TASKS: unknown value {word!r}; "
-            'choose "all", "base", "new", a task such as "task0" or several such as "task0,task3"'
+            'choose "all", "base", "new", a task such as "task0", several such as "task0,task3", '
+            'or all but one of these by "not:task0,task3"'
         )
     if int(match[1]) >= len(tasks):
         raise UserError(f"DATASET.SUBSAMPLE_TASKS: there is no {word}; {_known_tasks(tasks)}")

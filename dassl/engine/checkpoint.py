@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from dassl.engine.foreign import read_foreign
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
@@ -18,6 +20,7 @@ BEST = "model-best.pth.tar"
 _TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
 _EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
+_ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation", "Please ")
 _log = logging.getLogger(__name__)
 
 
@@ -51,22 +54,43 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 
+    Of checkpoints that the original SoftCPT or CoOp wrote, ``state_dict`` and ``epoch`` are read and nothing else.
+
     Raises:
-        UserError: the file is missing, damaged, or not a checkpoint of this program.
+        UserError: the file is missing, damaged, or not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make the reader raise nearly anything
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(f"checkpoint {path} is damaged or not a checkpoint of this program ({reason})") from error
+        raise UserError(
+            f"checkpoint {path} is damaged or not a checkpoint of this program ({_reason(error)})"
+        ) from error
     if not _is_checkpoint(content):
         raise UserError(f"checkpoint {path} has no 'state_dict' and 'epoch'; it was not written by this program")
     return content
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        content = read_foreign(path)
+    _log.info('"%s" was written by other code; its tensors are read, its optimiser and schedule are not', path)
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """What a message says in one line, without torch's advice, which is to read the file the unsafe way."""
+    kept = []
+    for line in str(error).splitlines():
+        text = line.rpartition("WeightsUnpickler error: ")[2].partition(". Please")[0].strip()
+        kept += [text] if text and not text.startswith(_ADVICE) else []
+    return kept[0][:120] if kept else type(error).__name__
 
 
 def _is_checkpoint(content: Any) -> bool:
@@ -96,6 +120,23 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     module.load_state_dict(state)
 
 
+def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:
+    """Refuse tensors with a row for each of some names (``content["names"]``) in the place of those for ``names``.
+
+    Raises:
+        UserError: the two lists differ, even if they are of the same length.
+    """
+    learned = content.get("names")
+    if not isinstance(learned, list) or list(names) == learned:
+        return
+    other = next((name for name in names if name not in learned), "")
+    missing = f" and nothing for {other!r}" if other else f", not these {len(names)} in this order"
+    raise UserError(
+        f"checkpoint {source} holds something for each of the {len(learned)} names that it was trained on{missing}; "
+        "evaluate it on its own classes and tasks, or choose a method that shares what it learns"
+    )
+
+
 def saved_epochs(folder: Path) -> set[int]:
     """Epochs of the checkpoints in a module's folder."""
     if not folder.is_dir():
@@ -113,7 +154,11 @@ def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] 
     """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
 
     A damaged file is named in a warning, and an earlier epoch is taken.
+
+    Raises:
+        UserError: there are learned tensors but nothing that says how to go on, as in the original's checkpoints.
     """
+    foreign = False
     for epoch in whole_epochs(run, modules):
         paths = {name: run / name / epoch_file(epoch) for name in modules}
         try:
@@ -123,7 +168,12 @@ def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] 
             continue
         if all(key in content for content in contents.values() for key in _TO_GO_ON):
             return contents
-        _log.warning("the checkpoints of epoch %d in %s do not say how to go on; looking further", epoch, run)
+        foreign = True
+    if foreign:
+        raise UserError(
+            f"the checkpoints in {run} are of other code and do not say how to go on; start from their weights with "
+            f"MODEL.INIT_WEIGHTS {run} and another --output-dir, or evaluate them with --eval-only --model-dir {run}"
+        )
     return None
 
 

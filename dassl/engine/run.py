@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from yacs.config import CfgNode
 
-from dassl.config import flatten, get_cfg_default
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.trainer import TrainerX
+from dassl.engine.transfer import check_transfer, check_weights, differences, plain_values, stored_config
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
@@ -54,7 +54,7 @@ def run(
     """
     started = time.monotonic()
     folder = Path(cfg.OUTPUT_DIR)
-    cfg = _with_seed(cfg, _stored_config(resume_folder(cfg)))
+    cfg = _with_seed(cfg, stored_config(resume_folder(cfg)))
     if not eval_only and (folder / RESULTS_FILE).is_file():
         return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
@@ -102,6 +102,8 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(kept)
     try:
+        if evaluation is not None:
+            check_transfer(cfg, evaluation.model_dir)
         trainer = build_trainer(cfg)
         trainer.check_splits(training=evaluation is None)
         if evaluation is None:
@@ -109,6 +111,7 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
             if holds_checkpoints(resume_folder(cfg)):
                 _refuse_other_config(resume_folder(cfg), cfg)
         elif trainer.trainable:
+            check_weights(trainer, evaluation.model_dir)
             trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
     finally:
         root.removeHandler(kept)
@@ -189,19 +192,7 @@ def config_digest(cfg: CfgNode) -> str:
 
 
 def _numbers(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in flatten(cfg).items() if key not in PLACES}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
-
-
-def _stored_config(folder: Path) -> dict[str, Any] | None:
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        return None
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return stored if isinstance(stored, dict) else None
+    return {key: value for key, value in plain_values(cfg).items() if key not in PLACES}
 
 
 def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
@@ -216,16 +207,12 @@ def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
 
 def config_conflicts(folder: Path, cfg: CfgNode) -> list[str]:
     """The keys that can change a figure and differ between the run in ``folder`` and ``cfg``, with both values."""
-    stored = _stored_config(folder)
+    stored = stored_config(folder)
     if stored is None:
         return []
     # A key that is newer than the stored config had its default then.
     mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
-    return [
-        f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
-        for k in sorted({*mine, *theirs})
-        if mine.get(k) != theirs.get(k)
-    ]
+    return differences(mine, theirs)
 
 
 def _with_seed(cfg: CfgNode, stored: dict[str, Any] | None) -> CfgNode:

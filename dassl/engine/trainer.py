@@ -13,10 +13,13 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.config.keys import Key
+from dassl.data.columns import flat_classnames
+from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checkpoint import (
     BEST,
+    check_names,
     epoch_file,
     load_checkpoint,
     load_learned,
@@ -69,12 +72,20 @@ class TrainerX:
         self._loggers: Loggers | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
-        self.evaluator = build_evaluator(cfg, self.dm.tasks)
+        self.evaluator = build_evaluator(cfg, self.scored_tasks)
 
     # ---- what a method says -------------------------------------------------------------------
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """What the learned tensors belong to one by one: "class" or "task" -> the method or setting that says so.
+
+        Such a run cannot be evaluated on other classes or tasks. The default: they belong to all of them together.
+        """
+        return {}
 
     def before_data(self) -> None:
         """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
@@ -93,6 +104,19 @@ class TrainerX:
 
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
+
+    @property
+    def bound_names(self) -> list[str]:
+        """Names of what learned tensors belong to one by one (``learned_for``); they fit no others."""
+        units = self.learned_for(self.cfg)
+        if "class" in units:
+            return flat_classnames(self.dm.tasks)
+        return [task.name for task in self.dm.tasks] if "task" in units else []
+
+    @property
+    def scored_tasks(self) -> list[Task]:
+        """The tasks with the metrics that are reported."""
+        return self.dm.tasks
 
     @property
     def steps_per_batch(self) -> int:
@@ -139,6 +163,11 @@ class TrainerX:
         assert self.optim is not None
         self.optim.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.model_update()
+
+    def model_update(self) -> None:
+        """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
+        assert self.optim is not None
         for _ in range(1 if self.scaler.is_enabled() else self.steps_per_batch):
             self.scaler.step(self.optim)
         self.scaler.update()
@@ -308,6 +337,8 @@ class TrainerX:
                 "seconds": self.train_seconds,
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
+            if self.bound_names:
+                content["names"] = self.bound_names
             save_checkpoint(self.output_dir / name, content, best=best, quiet=not best and not self._is_kept(epoch))
 
     def load_model(self, directory: Path | str, *, epoch: int | None = None) -> None:
@@ -320,6 +351,7 @@ class TrainerX:
         for name, module in self.modules.items():
             path = self._find_checkpoint(directory, name, epoch)
             content = load_checkpoint(path)
+            check_names(content, self.bound_names, source=path)
             load_learned(module, content["state_dict"], source=path)
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
 
@@ -366,7 +398,8 @@ class TrainerX:
     def check_resume(self) -> None:
         """Refuse a RESUME folder in which nothing can be gone on with (raise UserError)."""
         folder = resume_folder(self.cfg)
-        if self.cfg.RESUME and folder != self.output_dir and load_newest(folder, list(self.modules)) is None:
+        nothing = load_newest(folder, list(self.modules)) is None
+        if nothing and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
 
     def backbone_identity(self) -> tuple[str, str, str]:

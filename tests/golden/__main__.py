@@ -17,10 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per case; returns 1 when one is out of tolerance or cannot be run, 2 when there is none."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with common/, softcpt/, hard/, ... as its README describes")
-    folder = parser.parse_args(argv).folder.absolute()
+    parser.add_argument("--plain", action="store_true", help="encode all 77 columns of every prompt")
+    args = parser.parse_args(argv)
+    folder = args.folder.absolute()
     logging.getLogger().addHandler(logging.NullHandler())
+    trainers = trainer_cases(folder, MODEL__TEXT_ENCODING="plain" if args.plain else "auto")
     failed = total = 0
-    for name, replay in itertools.chain(trainer_cases(folder), engine_cases(folder), sampling_cases(folder)):
+    for name, replay in itertools.chain(trainers, engine_cases(folder), sampling_cases(folder)):
         passed, line = run_case(name, replay)
         print(line, flush=True)
         total, failed = total + 1, failed + (not passed)

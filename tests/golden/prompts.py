@@ -47,7 +47,7 @@ class FixedData:
         self.tasks = tasks
         self.train_loader_x = self.val_loader = self.test_loader = [batch]
 
-    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str) -> None:
+    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:
         """The recorded images are encoded anew."""
 
 
@@ -170,11 +170,12 @@ def _global_columns(parts: list[Tensor], sizes: list[int]) -> Tensor:
     return torch.cat([*parts, torch.zeros(0, dtype=torch.int64)]).unique()
 
 
-def replay_trainer(folder: Path, path: Path) -> Callable[[Case], None]:
-    """A case of softcpt/ or hard/."""
+def replay_trainer(folder: Path, path: Path, keys: dict[str, Any]) -> Callable[[Case], None]:
+    """A case of softcpt/ or hard/, with further config ``keys``."""
 
     def replay(case: Case) -> None:
         record, values = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
+        record["extra_options"] = {**record.get("extra_options", {}), **keys}
         trainer = build(folder, record, "corrected")
         use_recorded_choice(trainer, record, values)
         set_start(trainer, folder, record, values, case)
@@ -292,9 +293,9 @@ def original_template(dataset: str, task: int | None) -> tuple[str, str]:
 
 
 def replay_zeroshot(
-    folder: Path, record: dict[str, Any], batch: str, values: dict[str, Tensor]
+    folder: Path, record: dict[str, Any], batch: str, values: dict[str, Tensor], keys: dict[str, Any]
 ) -> Callable[[Case], None]:
-    """A case of zeroshot/: our template of the data set, our prompts, our features."""
+    """A case of zeroshot/: our template of the data set, our prompts, our features; with further config ``keys``."""
 
     def replay(case: Case) -> None:
         template, replaced = original_template(record["dataset"], record["task"])
@@ -304,7 +305,7 @@ def replay_zeroshot(
         case.equal("prompts", template_prompts(task), record["prompts"])
         case.equal("tokens", clip.tokenize(template_prompts(task)), values[f"{record['key']}.tokens"])
         whole = build(
-            folder, {"trainer": "ZeroshotCLIP", "variant": record["variant"], "batch": batch, "arguments": {}}, ""
+            folder, {"trainer": "ZeroshotCLIP", "variant": record["variant"], "batch": batch, "arguments": keys}, ""
         )
         whole.dm.tasks = [task]
         model = whole.build_prompts(whole.backbone, [task])
@@ -316,13 +317,14 @@ def replay_zeroshot(
     return replay
 
 
-def trainer_cases(folder: Path) -> Iterator[tuple[str, Callable[[Case], None]]]:
-    """All cases of softcpt/, hard/ and zeroshot/."""
+def trainer_cases(folder: Path, **keys: object) -> Iterator[tuple[str, Callable[[Case], None]]]:
+    """All cases of softcpt/, hard/ and zeroshot/; ``keys`` are config keys with "__" for the dots."""
+    keys = {name.replace("__", "."): value for name, value in keys.items()}
     for kind in ("softcpt", "hard"):
         for path in sorted((folder / kind).glob("*.json")):
-            yield f"{kind}/{path.stem}", replay_trainer(folder, path)
+            yield f"{kind}/{path.stem}", replay_trainer(folder, path, keys)
     path = folder / "zeroshot/zeroshot.json"
     if path.is_file():
         content, values = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
         for record in content["cases"]:
-            yield f"zeroshot/{record['key']}", replay_zeroshot(folder, record, content["batch"], values)
+            yield f"zeroshot/{record['key']}", replay_zeroshot(folder, record, content["batch"], values, keys)

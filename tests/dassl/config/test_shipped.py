@@ -1,9 +1,9 @@
 """Every config file in the repository loads, alone and together with every file of the other kind."""
 
-from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dassl.config import flatten, get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY
@@ -12,6 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 METHODS = sorted((CONFIGS / "trainers").rglob("*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").rglob("*.yaml"))
+DATA_KEYS = {path: set(flatten(yaml.safe_load(path.read_text()))) for path in DATASETS}
 
 
 def name(path):
@@ -38,10 +39,11 @@ def test_a_data_set_config_names_a_data_set(dataset):
     assert load(dataset).DATASET.NAME in DATASET_REGISTRY
 
 
-@pytest.mark.parametrize(("dataset", "method"), list(product(DATASETS, METHODS)), ids=name)
-def test_every_combination_loads(dataset, method):
-    # A data set file speaks of the data only, so that the order of the two does not matter.
-    assert load(dataset, method) == load(method, dataset)
+@pytest.mark.parametrize("method", METHODS, ids=name)
+def test_data_set_files_and_method_files_speak_of_different_keys(method):
+    # So the order of the two does not matter, and every combination loads because each of them does.
+    mine = set(flatten(yaml.safe_load(method.read_text())))
+    assert not {dataset.name: mine & keys for dataset, keys in DATA_KEYS.items() if mine & keys}
 
 
 @pytest.mark.parametrize("twin", [path for path in METHODS if path.stem.endswith("_corrected")], ids=name)

@@ -56,6 +56,28 @@ def test_test_images_are_those_of_the_test_transform(make_cfg):
     assert torch.equal(batch["img"][batch["index"] == 7][0], wanted)
 
 
+@pytest.mark.parametrize("features", [False, True])
+def test_plain_batches_have_the_order_of_the_split_and_the_views_that_are_asked_for(make_cfg, features):
+    def encode(images):
+        return images.flatten(1)
+
+    manager = DataManager(make_cfg(DATALOADER__FEATURES=features))
+    manager.attach_encoder(encode, "pixels")
+    views = {}
+    for name, augmented, epoch in (("test", False, 0), ("first", True, 0), ("second", True, 1)):
+        loader = manager.plain_loader("train", augmented=augmented)
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(len(manager.dataset.train_x)))
+        views[name] = torch.cat([batch["feat"] if features else encode(batch["img"]) for batch in batches])
+    manager.train_loader_x.set_epoch(1)
+    for batch in manager.train_loader_x:
+        seen = batch["feat"] if features else encode(batch["img"])
+        assert torch.equal(seen, views["second"][batch["index"]])
+    assert not torch.equal(views["first"], views["second"])
+    assert not torch.equal(views["test"], views["first"])
+
+
 def test_images_of_two_tasks_have_two_entries(make_cfg):
     manager = DataManager(make_cfg("ToyShapes"))
     batch = next(iter(manager.test_loader))

@@ -165,12 +165,35 @@ def test_halves_of_present_classes():
         ("task0,base", ["'base'"]),
         ("", ["''"]),
         ("task-1", ["'task-1'"]),
+        ("not:task9", ["task9", "3 tasks"]),
+        ("not:all", ["leaves no task"]),
+        ("not:", ["''"]),
+        ("0,not:1", ["'not:1'"]),
     ],
 )
 def test_wrong_task_choice_says_what_there_is(which, words):
     with pytest.raises(UserError) as caught:
         sampling.choose_tasks(make_tasks(SIZES), which)
     assert all(word in str(caught.value) for word in ["SUBSAMPLE_TASKS", *words])
+
+
+@pytest.mark.parametrize(
+    ("which", "numbers"),
+    [
+        ("all", [0, 1, 2]),
+        ("base", [0, 1]),
+        ("new", [2]),
+        ("2", [2]),
+        ("2,task0, 2", [0, 2]),
+        (["task1", "0"], [0, 1]),
+        ("not:1", [0, 2]),
+        ("not:task2,0", [1]),
+        ("not:base", [2]),
+        ("not:not:1", [1]),
+    ],
+)
+def test_choices_of_tasks(which, numbers):
+    assert sampling.choose_tasks(make_tasks(SIZES), which) == numbers
 
 
 def test_empty_choices_are_errors():

@@ -27,7 +27,7 @@ def source(tmp_path):
 
 
 def processes(source, plan):
-    return {int(number) for _, batch in source(plan) for number in batch["img"].flatten()}
+    return {int(number) for batch in source(plan) for number in batch["img"].flatten()}
 
 
 def alive():

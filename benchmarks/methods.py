@@ -1,0 +1,280 @@
+"""Measure the methods side by side: parameters, seconds of a training step and of a test batch, peak memory.
+
+Every method learns the same tasks from the same batch: random images of six tasks with the numbers of classes of
+Plant-6, trained jointly, through a CLIP of RN50's size with random weights. A method that is fitted in one go takes
+its fit as its only step. Image features are computed before the clock starts, as with DATALOADER.FEATURES on; --images
+puts the image encoder inside. Each method has a process of its own; the methods take turns, and the table has medians.
+
+  python -m benchmarks.methods                                    the recorded figures (on a GPU if there is one)
+  python -m benchmarks.methods --size small                       a narrower CLIP
+  python -m benchmarks.methods --size tiny --steps 1 --rounds 1   the same code in seconds
+"""
+
+import argparse
+import itertools
+import logging
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmarks.data import machine, resident
+from dassl.config import get_cfg_default, merge_cfg
+from dassl.data.columns import class_offsets, task_of_class
+from dassl.data.datum import Task
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.files import write_json
+from dassl.utils.tables import Table
+from dassl.utils.tools import CHECKOUT, device_name, peak_memory, reset_peak_memory, set_random_seed
+from trainers._fitted import FittedTrainer
+from trainers.base import PromptTuner
+
+RESULT = CHECKOUT / "benchmarks" / "results" / "methods.json"
+# Arguments of open_clip's CLIP; "RN50" has the sizes of OpenAI's.
+SIZES: dict[str, dict[str, Any]] = {
+    "RN50": {
+        "embed_dim": 1024,
+        "vision_cfg": {"layers": (3, 4, 6, 3), "width": 64, "image_size": 224},
+        "text_cfg": {"width": 512, "heads": 8, "layers": 12},
+    },
+    "small": {
+        "embed_dim": 256,
+        "vision_cfg": {"layers": (2, 2, 2, 2), "width": 32, "image_size": 96},
+        "text_cfg": {"width": 256, "heads": 4, "layers": 6},
+    },
+    "tiny": {
+        "embed_dim": 64,
+        "vision_cfg": {"layers": (1, 1, 1, 1), "width": 8, "image_size": 64},
+        "text_cfg": {"width": 64, "heads": 1, "layers": 2},
+    },
+}
+PLANT6 = (36, 5, 9, 15, 12, 39)
+LOOKS = ("fresh", "dried", "wild", "garden", "young", "red", "white", "common", "small")
+PLANTS = ("apple", "carrot", "tulip", "pepper", "maize", "mushroom", "cherry", "tomato", "grape", "rose", "bean")
+COOP16, COOP4 = ("TRAINER.COOP.N_CTX", "16"), ("TRAINER.COOP.N_CTX", "4", "TRAINER.COOP.CTX_INIT", "True")
+MTCOOP = ("TRAINER.MTCOOP.TASK_N_CTX", "4", "TRAINER.MTCOOP.CLASS_N_CTX", "4")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with its official numbers of context vectors."""
+
+    trainer: str
+    options: tuple[str, ...] = ()
+
+
+ROWS = {
+    "SoftCPT-NATA": Row("MTCoOp", MTCOOP),
+    "SoftCPT-CATA": Row("MTCoOp", (*MTCOOP, "TRAINER.MTCOOP.CSC", "True")),
+    "CoOp-MT": Row("CoOp", COOP16),
+    "CoOp-CA": Row("MTCoOpHard", ("TRAINER.MTCOOPH.N_CTX", "16", "TRAINER.MTCOOPH.TSC", "True")),
+    "CoOp-CS": Row("CoOp", (*COOP16, "TRAINER.COOP.CSC", "True")),
+    "CoCoOp": Row("CoCoOp", ("TRAINER.COCOOP.N_CTX", "4")),
+    "ProGrad": Row("ProGrad", (*COOP16, "TRAINER.COOP.CTX_INIT", "True")),
+    "KgCoOp": Row("KgCoOp", (*COOP4, "TRAINER.COOP.W", "8")),
+    "PLOT": Row("PLOT", ("TRAINER.PLOT.N", "4", "TRAINER.PLOT.N_CTX", "16")),
+}
+
+
+def all_rows() -> dict[str, Row]:
+    """The rows above, and one for each other method of the registry that learns."""
+    named = {row.trainer for row in ROWS.values()}
+    rest = [t.__name__ for t in TRAINER_REGISTRY if t.trainable and t.__module__.startswith("trainers.")]
+    return {**ROWS, **{name: Row(name) for name in rest if name not in named}}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every method has to do."""
+
+    size: str
+    weights: str
+    batch: int
+    shots: int
+    precision: str
+    steps: int
+    images: bool
+    cpu: bool
+
+
+def plant_tasks() -> list[Task]:
+    """Six tasks with Plant-6's numbers of classes; names of two words."""
+    names = iter([f"{look} {plant}" for look, plant in itertools.product(LOOKS, PLANTS)] * 2)
+    return [Task(f"kind of plant {t}", tuple(itertools.islice(names, n))) for t, n in enumerate(PLANT6)]
+
+
+class RandomData:
+    """Stands in for a DataManager: tasks, one training batch, and K images of each class as features or pictures."""
+
+    def __init__(self, tasks: list[Task], work: Work, side: int) -> None:
+        self.tasks, self.offsets, self.task_of_class = tasks, class_offsets(tasks), task_of_class(tasks)
+        self.num_classes = len(self.task_of_class)
+        self._shots = work.shots
+        column = torch.randint(self.num_classes, (work.batch,))
+        self.images = torch.rand(work.batch, 3, side, side)
+        self.batch = self.describe(column, {"img": self.images})
+        self.train_loader_x = self.test_loader = [self.batch]
+        self.val_loader = None
+
+    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str) -> None:
+        """Images come as they are."""
+
+    def describe(self, column: Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """A batch of images of the given classes."""
+        task = self.task_of_class[column]
+        rows = torch.arange(len(column))
+        return {**tensors, "label": column - self.offsets[task], "task": task, "row": rows, "index": rows}
+
+    def store_features(self, trainer: PromptTuner) -> None:
+        """Put features in the place of the batch's images."""
+        del self.batch["img"]
+        self.batch["feat"] = trainer.encode_images(self.images).cpu()
+
+    def plain_loader(self, split: str) -> list[dict[str, Any]]:
+        """K copies of the first picture's features, slightly changed, for each class of "train" and of "val"."""
+        column = torch.arange(self.num_classes).repeat_interleave(self._shots if split == "train" else 1)
+        first = self.batch["feat"][:1]
+        return [self.describe(column, {"feat": first + 0.1 * first.std() * torch.randn(len(column), *first.shape[1:])})]
+
+
+def measure(row: Row, work: Work) -> dict[str, Any]:
+    """Parameters, seconds of each step and test batch, and MiB beyond what the built trainer holds."""
+    set_random_seed(1)
+    trainer, data = build(row, work)
+    train, test = actions(trainer, data)
+    reset_peak_memory()
+    held = memory_now(trainer.device)
+    train()  # warms up; its memory counts, because a process keeps on the host what it has freed
+    steps = [timed(train, trainer.device) for _ in range(work.steps)]
+    grown = peak_memory(trainer.device)["device_mib" if trainer.device.type == "cuda" else "host_mib"]
+    tests = [timed(test, trainer.device) for _ in range(work.steps)]
+    return {
+        "parameters": trainer.num_parameters,
+        "step": steps,
+        "test": tests,
+        "held MiB": held,
+        "step MiB": max(grown - held, 0.0),
+        "device": device_name(trainer.device),
+    }
+
+
+def build(row: Row, work: Work) -> tuple[PromptTuner, RandomData]:
+    """The trainer of a row, ready for its first step."""
+    cfg, method = get_cfg_default(), TRAINER_REGISTRY.get(row.trainer)
+    side = str(SIZES[work.size]["vision_cfg"]["image_size"])
+    fixed = ("MODEL.BACKBONE.NAME", work.weights, "INPUT.SIZE", f"{side},{side}", "OPTIM.NAME", "sgd", "SEED", "1")
+    fixed += ("TRAINER.NAME", row.trainer, "USE_CUDA", str(not work.cpu))
+    merge_cfg(cfg, pairs=(*fixed, f"TRAINER.{method.section}.PREC", work.precision, *row.options))
+    data = RandomData(plant_tasks(), work, int(side))
+    trainer = method(cfg, data)
+    if not work.images or isinstance(trainer, FittedTrainer):
+        data.store_features(trainer)
+    trainer.set_model_mode("train")
+    return trainer, data
+
+
+def actions(trainer: PromptTuner, data: RandomData) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A training step (or the whole fit) and the scoring of a test batch."""
+
+    @torch.no_grad()
+    def test() -> None:
+        trainer.before_test()
+        trainer.model_inference(data.batch)
+
+    if isinstance(trainer, FittedTrainer):
+        splits = [trainer.gather(data.plain_loader(split)) for split in ("train", "val")]
+        return lambda: trainer.fit(*splits), test
+    return lambda: trainer.forward_backward(data.batch), test
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Wall seconds of an action, to its last kernel."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def memory_now(device: torch.device) -> float:
+    """MiB in tensors on a GPU, or resident in this process."""
+    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
+
+
+def write_weights(size: str, path: Path) -> None:
+    """A CLIP of the given size with open_clip's random start, as a file that ``clip.load`` reads."""
+    torch.manual_seed(0)
+    model = CLIP(**SIZES[size], quick_gelu=True)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+
+
+def take_turns(rows: dict[str, Row], work: Work, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """What every method measured in every round, each time in a fresh process."""
+    found: dict[str, list[dict[str, Any]]] = {label: [] for label in rows}
+    context = multiprocessing.get_context("spawn")
+    for number, (label, row) in itertools.product(range(rounds), rows.items()):
+        with context.Pool(1, logging.disable, (logging.WARNING,)) as pool:
+            found[label].append(pool.apply(measure, (row, work)))
+        print(f"round {number + 1} of {rounds}: {label}", file=sys.stderr)
+    return found
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> Table:
+    """Medians over all rounds; step times also relative to the first row."""
+    rows, base = [], 0.0
+    for label, each in found.items():
+        step, test = (statistics.median(s for one in each for s in one[key]) for key in ("step", "test"))
+        base = base or step
+        memory = statistics.median(one["step MiB"] for one in each)
+        count = f"{each[0]['parameters']:,}"
+        rows.append([label, count, f"{1000 * step:.1f}", f"{step / base:.2f}", f"{1000 * test:.1f}", f"{memory:.0f}"])
+    return Table(["method", "parameters", "step ms", "relative", "test batch ms", "step MiB"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write the figures; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="RN50", help="size of the CLIP (default: RN50)")
+    parser.add_argument("--methods", nargs="+", metavar="LABEL", help="rows to measure (default: all)")
+    parser.add_argument("--batch", type=int, default=32, help="images of a batch (default: 32)")
+    parser.add_argument("--shots", type=int, default=16, help="images per class that a fitted method sees")
+    parser.add_argument("--precision", default="fp32", help="PREC of every method (default: fp32)")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", action="store_true", help="encode the images inside each step")
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    parser.add_argument("--out", type=Path, help="JSON file; by default only the full size is written, to results/")
+    args = parser.parse_args(arguments)
+    rows = all_rows()
+    unknown = [label for label in args.methods or () if label not in rows]
+    if unknown:
+        parser.error(f"no method {unknown[0]!r}; choose from {', '.join(rows)}")
+    rows = {label: rows[label] for label in args.methods or rows}
+    with tempfile.TemporaryDirectory() as name:
+        weights = Path(name) / "clip.safetensors"
+        write_weights(args.size, weights)
+        work = Work(args.size, str(weights), args.batch, args.shots, args.precision, args.steps, args.images, args.cpu)
+        found = take_turns(rows, work, args.rounds)
+    print(table(found).render("markdown"), end="")
+    out = args.out or (RESULT if args.size == "RN50" and not args.methods else None)
+    if out:
+        size = {key: value for key, value in asdict(work).items() if key != "weights"}
+        figures = {label: {"trainer": rows[label].trainer, "rounds": each} for label, each in found.items()}
+        write_json(out, {"machine": machine(), "tasks": PLANT6, "size": size, "methods": figures})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

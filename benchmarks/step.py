@@ -1,0 +1,263 @@
+"""Measure whole training steps and evaluations: images decoded and encoded, or features from a cold or warm store.
+
+A suite with the class names of Plant-6 (6 tasks, 116 classes), JPEG photographs of 500 x 375 pixels, a backbone of
+RN50's size with random weights, SoftCPT-NATA, batches of 32 images. Everything that is compared takes turns in one
+run, so that a busy machine disturbs all alike; the table has medians. The original does a step as the first line does
+it, and encodes the class names anew for each batch of an evaluation.
+
+  python -m benchmarks.step            the recorded figures (a quarter of an hour on two cores)
+  python -m benchmarks.step --quick    the same code on a tiny backbone, in seconds
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from benchmarks._common import Measure, machine, quiet, take_turns
+from benchmarks.data import photograph
+from benchmarks.text import commit, suites, synchronized
+from dassl.config import get_cfg_default, merge_cfg
+from dassl.data.dataset import DATASET_REGISTRY, DatasetBase
+from dassl.data.datum import Datum, Split, Task
+from dassl.data.images import cpu_count
+from dassl.data.splits import split_content
+from dassl.engine import build_trainer
+from dassl.utils.files import write_json
+from dassl.utils.tables import Table
+from dassl.utils.tools import CHECKOUT
+from trainers.base import PromptTuner
+
+RESULTS = CHECKOUT / "benchmarks" / "results"
+BATCH = 32
+TEST_BATCH = 100
+ORIGINAL = "training step, images, 77 columns"
+ORIGINAL_TEST = "evaluation, images, 77 columns, class names with every batch"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: training batches of an epoch, test images, rounds, and the backbone's two towers."""
+
+    suite: str
+    batches: int
+    test: int
+    rounds: int
+    embed: int
+    vision: dict
+    text: dict
+
+
+FULL = Size(
+    suite="Plant-6",
+    batches=2,
+    test=200,
+    rounds=5,
+    embed=1024,
+    vision={"layers": (3, 4, 6, 3), "width": 64, "image_size": 224},
+    text={"width": 512, "heads": 8, "layers": 12},
+)
+QUICK = Size(
+    suite="Fashion-20",
+    batches=2,
+    test=40,
+    rounds=2,
+    embed=64,
+    vision={"layers": (1, 1, 1, 1), "width": 16, "image_size": 64},
+    text={"width": 64, "heads": 1, "layers": 2},
+)
+
+
+@DATASET_REGISTRY.register()
+class StepSuite(DatasetBase):
+    """Photographs of noise, in tasks with the class names of a suite of the paper."""
+
+    dataset_dir = "step"
+
+
+def write_suite(root: Path, size: Size) -> None:
+    """The images and the split file; labels go through all classes in turn."""
+    folder = root / StepSuite.dataset_dir
+    folder.mkdir(parents=True)
+    tasks = [Task(f"task {number}", tuple(names)) for number, names in enumerate(suites()[size.suite])]
+    columns = [(t, label) for t, task in enumerate(tasks) for label in range(len(task.classnames))]
+
+    def items(part: str, count: int) -> list[Datum]:
+        paths = [photograph(folder / f"{part}{number}.jpg", number) for number in range(count)]
+        chosen = [columns[number * 7 % len(columns)] for number in range(count)]
+        return [Datum(str(path), label, task) for path, (task, label) in zip(paths, chosen, strict=True)]
+
+    split = Split(tuple(tasks), items("train", size.batches * BATCH), [], items("test", size.test))
+    write_json(folder / StepSuite.split_names()[0], split_content(split, folder))
+
+
+def write_backbone(path: Path, size: Size) -> Path:
+    """Random weights in OpenAI's layout."""
+    torch.manual_seed(0)
+    model = CLIP(size.embed, size.vision, size.text, quick_gelu=True)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    return path
+
+
+def trainer(folder: Path, size: Size, *, text: str, features: str, precision: str, cuda: bool) -> PromptTuner:
+    """SoftCPT-NATA on the suite; ``features``: "" for images, else the name of the store."""
+    side = size.vision["image_size"]
+    pairs = {
+        "TRAINER.NAME": "MTCoOp",
+        "TRAINER.MTCOOP.PREC": precision,
+        "TRAINER.MTCOOP.N_CTX": 16,
+        "TRAINER.MTCOOP.TASK_N_CTX": 4,
+        "MODEL.BACKBONE.NAME": folder / "backbone.safetensors",
+        "MODEL.TEXT_ENCODING": text,
+        "DATASET.NAME": "StepSuite",
+        "DATASET.ROOT": folder,
+        "OUTPUT_DIR": folder / "run",
+        "INPUT.SIZE": f"{side},{side}",
+        "INPUT.INTERPOLATION": "bicubic",
+        "INPUT.TRANSFORMS": "random_resized_crop,random_flip,normalize",
+        "DATALOADER.NUM_WORKERS": min(8, cpu_count()),
+        "DATALOADER.TRAIN_X.BATCH_SIZE": BATCH,
+        "DATALOADER.TEST.BATCH_SIZE": TEST_BATCH,
+        "DATALOADER.FEATURES": bool(features),
+        "DATALOADER.FEATURES_DIR": folder / (features or "none"),
+        "OPTIM.LR": 1e-6,
+        "TRAIN.PRINT_FREQ": size.batches,
+        "SEED": 1,
+        "USE_CUDA": cuda,
+    }
+    cfg = get_cfg_default()
+    merge_cfg(cfg, pairs=[str(part) for pair in pairs.items() for part in pair])
+    return build_trainer(cfg)
+
+
+def measures(folder: Path, size: Size, precision: str, cuda: bool) -> list[Measure]:
+    """An epoch and an evaluation in every way; the count is that of steps, or of test images."""
+
+    def make(text: str, features: str) -> PromptTuner:
+        return trainer(folder, size, text=text, features=features, precision=precision, cuda=cuda)
+
+    images = {"77 columns": make("plain", ""), "tree": make("auto", "")}
+    warm = {"77 columns": make("plain", "warm"), "tree": make("auto", "warm")}
+    cold = make("auto", "cold")
+    found = [
+        Measure(f"training step, images, {way}", epoch(each), size.batches, ORIGINAL) for way, each in images.items()
+    ]
+    found.append(Measure("training step, cold store, tree", emptied(folder, epoch(cold)), size.batches, ORIGINAL))
+    found += [
+        Measure(f"training step, warm store, {way}", epoch(each), size.batches, ORIGINAL) for way, each in warm.items()
+    ]
+    original, tree = images["77 columns"], images["tree"]
+    found.append(Measure(ORIGINAL_TEST, batch_by_batch(original), size.test, ORIGINAL_TEST))
+    found.append(Measure("evaluation, images, tree", evaluation(tree), size.test, ORIGINAL_TEST))
+    found.append(Measure("evaluation, cold store, tree", emptied(folder, evaluation(cold)), size.test, ORIGINAL_TEST))
+    found.append(Measure("evaluation, warm store, tree", evaluation(warm["tree"]), size.test, ORIGINAL_TEST))
+    return found
+
+
+def epoch(model: PromptTuner) -> Callable[[], None]:
+    """The first epoch, again and again."""
+
+    def run() -> None:
+        with tqdm(disable=True) as bar:
+            model.run_epoch(bar)
+        synchronized(model.device)
+
+    return run
+
+
+def evaluation(model: PromptTuner) -> Callable[[], None]:
+    """A test as the engine does it."""
+
+    def run() -> None:
+        model.test()
+        synchronized(model.device)
+
+    return run
+
+
+def batch_by_batch(model: PromptTuner) -> Callable[[], None]:
+    """A test as the original does it."""
+
+    def run() -> None:
+        model.set_model_mode("eval")
+        model.evaluator.reset()
+        with torch.no_grad():
+            for batch in model.loader("test"):
+                model.before_test()
+                logits = model.model_inference(batch)
+                model.evaluator.process(logits, batch["label"], batch["task"], row=batch["row"])
+        model.evaluator.evaluate()
+
+    return run
+
+
+def emptied(folder: Path, action: Callable[[], None]) -> Callable[[], None]:
+    """The same with a store that is empty before."""
+
+    def run() -> None:
+        shutil.rmtree(folder / "cold", ignore_errors=True)
+        action()
+
+    return run
+
+
+def table(found: Sequence[Measure], seconds: dict[str, list[float]]) -> Table:
+    """Medians, and how many times cheaper than the original way."""
+    rows = []
+    for measure in found:
+        times, base = seconds[measure.name], seconds[measure.base]
+        steps = 1 if measure.base == ORIGINAL_TEST else measure.count
+        ratio = statistics.median(b / t for b, t in zip(base, times, strict=True))
+        low, middle, high = (f"{1000 * t / steps:,.1f}" for t in (min(times), statistics.median(times), max(times)))
+        rows.append([measure.name, middle, f"{low} to {high}", f"{ratio:.1f}"])
+    return Table(["what", "median ms", "range ms", "x cheaper"], rows)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny backbone; nothing is written unless --out is given"
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the frozen encoders")
+    parser.add_argument("--rounds", type=int, help="measured rounds (default: 5)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file of the figures (default: benchmarks/results/step-DEVICE-PRECISION.json)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write the figures; returns 0."""
+    args = parse(arguments)
+    size = QUICK if args.quick else FULL
+    with tempfile.TemporaryDirectory() as name, quiet():
+        folder = Path(name)
+        write_suite(folder, size)
+        write_backbone(folder / "backbone.safetensors", size)
+        found = measures(folder, size, args.precision, args.device == "cuda")
+        seconds = take_turns(found, args.rounds or size.rounds)
+    print(table(found, seconds).render("markdown"), end="")
+    out = args.out or (None if args.quick else RESULTS / f"step-{args.device}-{args.precision}.json")
+    if out:
+        about = {"machine": machine(), "commit": commit(), "size": vars(size), "precision": args.precision}
+        figures = [
+            {"name": m.name, "count": m.count, "base": m.base, "seconds": [round(s, 6) for s in seconds[m.name]]}
+            for m in found
+        ]
+        write_json(out, {**about, "measures": figures})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Features of an image's places beside its global feature.
+
+Letters: B images, P places, F embedding width. The places of a ResNet are the cells of its last grid (RN50: 7 x 7),
+those of a ViT its patches.
+"""
+
+import torch
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+from torch.nn import functional
+
+
+def local_features(visual: ModifiedResNet | VisionTransformer, images: Tensor) -> Tensor:
+    """The global feature and one for each place, all in the space of the text features.
+
+    Args:
+        visual: the image tower of a CLIP in OpenAI's layout.
+        images: (B, 3, H, W) normalised, in the tower's dtype.
+
+    Returns:
+        (B, 1 + P, F), not L2-normalised. Row 0 is the tower's own feature; the places follow row by row.
+    """
+    return _resnet(visual, images) if isinstance(visual, ModifiedResNet) else _vit(visual, images)
+
+
+def attend_everywhere(pool: AttentionPool2d, grid: Tensor) -> Tensor:
+    """Attention pool with every token as a query, where CLIP asks with the mean token only.
+
+    This is what PLOT calls local features (Chen et al., "PLOT: Prompt learning with optimal transport for
+    vision-language models", ICLR 2023): each place attends to all, and goes through the output projection.
+
+    Args:
+        grid: (B, W, h, w) the last feature map.
+
+    Returns:
+        (B, 1 + h*w, F), the answer to the mean token first.
+    """
+    cells = grid.flatten(2).transpose(1, 2)
+    tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)
+    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
+    query, key, value = (
+        project(tokens).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+        for project in (pool.q_proj, pool.k_proj, pool.v_proj)
+    )
+    heads = functional.scaled_dot_product_attention(query, key, value)
+    return pool.c_proj(heads.transpose(1, 2).flatten(2))
+
+
+def _resnet(visual: ModifiedResNet, images: Tensor) -> Tensor:
+    grid = visual.stem(images)
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        grid = stage(grid)
+    return attend_everywhere(visual.attnpool, grid)
+
+
+def _vit(visual: VisionTransformer, images: Tensor) -> Tensor:
+    """Every token of the last layer through the norm and the projection that CLIP applies to the class token.
+
+    The patches' tokens were never trained to stand in this space: it is the plain counterpart of ``attend_everywhere``
+    for towers without an attention pool, and our choice.
+    """
+    last = visual.forward_intermediates(
+        images,
+        indices=1,
+        normalize_intermediates=True,
+        intermediates_only=True,
+        output_fmt="NLC",
+        output_extra_tokens=True,
+    )
+    tokens = torch.cat([last["image_intermediates_prefix"][0], last["image_intermediates"][0]], dim=1)
+    return tokens @ visual.proj

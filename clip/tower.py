@@ -1,0 +1,308 @@
+"""The frozen text tower over the rows of a prefix tree, with a gradient for the context vectors alone.
+
+Frozen weights make the backward pass short: no weight has a gradient, so no layer needs its linear inputs. It is
+written out by hand here, which keeps a third of what automatic differentiation would and starts fewer kernels:
+
+    kept for each row of a layer            values
+    inputs of both layer norms              2 D
+    queries, keys, values                   3 D
+    input of the MLP's activation           4 D
+    attention weights                       heads * (A + P)
+
+Letters as in ``clip.tree``; D width, H heads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from open_clip.model import CLIP
+from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, ResidualAttentionBlock
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from clip.tree import TreePlan
+
+# x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors ride on the matrix products and cancel in the gradient.
+QUICK = 1.702
+
+
+def not_standard(model: CLIP) -> str:
+    """Why the tree is not exact for this text tower, or not written out here; "" if it is."""
+    if model.attn_mask is None:
+        return "its attention is not causal"
+    if model.text_pool_type not in ("argmax", "eos"):
+        return f"its feature is not that of the end-of-text token but {model.text_pool_type!r}"
+    for block in model.transformer.resblocks:
+        if not _is_standard(block):
+            return "its blocks are not the residual blocks of OpenAI's models"
+    return ""
+
+
+def _is_standard(block: nn.Module) -> bool:
+    if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
+        return False
+    attention, norms = block.attn, (block.ln_1, block.ln_2)
+    plain = type(attention) is nn.MultiheadAttention and attention.in_proj_weight is not None
+    return plain and isinstance(block.mlp.gelu, QuickGELU) and all(type(n) in (LayerNorm, LayerNormFp32) for n in norms)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer norm; its parameters are never of a lower precision than fp32."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm) -> "Norm":
+        """The parameters of ``norm``, without gradient."""
+        return cls(norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The norm of the rows of ``x`` (R, D) in ``dtype``, and what ``backward`` needs."""
+        full = x.to(self.weight.dtype)
+        y, mean, scale = torch.native_layer_norm(full, x.shape[1:], self.weight, self.bias, self.eps)
+        return y.to(dtype), (x, mean, scale)
+
+    def backward(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """The gradient at the input, in the dtype of the parameters."""
+        x, mean, scale = kept
+        grad, x = grad.to(self.weight.dtype), x.to(self.weight.dtype)
+        only_input = [True, False, False]
+        parts = torch.ops.aten.native_layer_norm_backward
+        return parts(grad, x, x.shape[1:], mean, scale, self.weight, self.bias, only_input)[0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one residual block."""
+
+    norm_1: Norm
+    qkv: tuple[Tensor, Tensor]
+    out: tuple[Tensor, Tensor]
+    norm_2: Norm
+    rise: tuple[Tensor, Tensor]
+    fall: tuple[Tensor, Tensor]
+    heads: int
+
+    @classmethod
+    def of(cls, block: ResidualAttentionBlock, dtype: torch.dtype) -> "Layer":
+        """The weights of ``block``; its matrices in ``dtype``."""
+
+        def matrix(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+            return weight.detach().to(dtype), bias.detach().to(dtype)
+
+        attention, mlp = block.attn, block.mlp
+        return cls(
+            norm_1=Norm.of(block.ln_1),
+            qkv=matrix(attention.in_proj_weight, attention.in_proj_bias),
+            out=matrix(attention.out_proj.weight, attention.out_proj.bias),
+            norm_2=Norm.of(block.ln_2),
+            rise=matrix(mlp.c_fc.weight, mlp.c_fc.bias),
+            fall=matrix(mlp.c_proj.weight, mlp.c_proj.bias),
+            heads=attention.num_heads,
+        )
+
+    def forward(
+        self, x: Tensor, plan: TreePlan, bias: Tensor, *, last: bool, dtype: torch.dtype
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The block's output for all rows (R, D), or for the leaves (U, D) of the last layer, and what to keep."""
+        width = x.shape[1]
+        h, kept_1 = self.norm_1.forward(x, dtype)
+        weight, shift = self.qkv
+        if last:
+            q = torch.addmm(shift[:width], h.index_select(0, plan.query), weight[:width].t())
+            kv = torch.addmm(shift[width:], h, weight[width:].t())
+        else:
+            q, kv = torch.addmm(shift, h, weight.t()).split((width, 2 * width), 1)
+        a, weights = _attend(q, kv, plan, bias, heads=self.heads)
+        if last:
+            x, a = x.index_select(0, plan.leaf), a.index_select(0, plan.answer)
+        x = _add_linear(x, a, *self.out)
+        h, kept_2 = self.norm_2.forward(x, dtype)
+        weight, shift = self.rise
+        f = torch.addmm(shift, h, weight.t(), beta=QUICK, alpha=QUICK)
+        x = _add_linear(x, functional.silu(f), *self.fall, factor=1 / QUICK)
+        return x, (*kept_1, q, kv, weights, *kept_2, f)
+
+    def backward(self, grad: Tensor, kept: tuple[Tensor, ...], plan: TreePlan, *, first: bool, last: bool) -> Tensor:
+        """The gradient at the input from that at the output; for the first layer at the context nodes alone (S, D)."""
+        x, mean, scale, q, kv, weights, *kept_2, f = kept
+        stream, dtype = grad.dtype, f.dtype
+        rise = torch.mm(grad.to(dtype), self.fall[0])
+        torch.ops.aten.silu_backward.grad_input(rise, f, grad_input=rise)
+        grad = self.norm_2.backward(torch.mm(rise, self.rise[0]), tuple(kept_2)).to(stream).add_(grad)
+        del rise
+        da = torch.mm(grad.to(dtype), self.out[0])
+        if last:
+            grad = grad.new_zeros(x.shape).index_copy_(0, plan.leaf, grad)
+            da = da.new_zeros(q.shape).index_copy_(0, plan.answer, da)
+        both = q.new_empty(len(kv), 3 * q.shape[1])
+        dq, dkv = both.split((q.shape[1], kv.shape[1]), 1)
+        if last:
+            dq = torch.empty_like(q)
+        _attend_backward(da, q, kv, weights, plan, heads=self.heads, into=(dq, dkv))
+        if last:
+            width = q.shape[1]
+            dh = torch.mm(dkv, self.qkv[0][width:])
+            dh.index_add_(0, plan.leaf, torch.mm(dq.index_select(0, plan.answer), self.qkv[0][:width]))
+        if first:
+            # Below the first layer the gradient of a literal token goes nowhere.
+            grad, x, mean, scale, both = (part.index_select(0, plan.slot) for part in (grad, x, mean, scale, both))
+        if not last:
+            dh = torch.mm(both, self.qkv[0])
+        elif first:
+            dh = dh.index_select(0, plan.slot)
+        return self.norm_1.backward(dh, (x, mean, scale)).to(stream).add_(grad)
+
+
+def _add_linear(x: Tensor, a: Tensor, weight: Tensor, shift: Tensor, factor: float = 1.0) -> Tensor:
+    """x + factor * a @ weight^T + shift, in the dtype of ``x``."""
+    if x.dtype != a.dtype:
+        return x + torch.addmm(shift, a, weight.t(), alpha=factor)
+    return torch.addmm(x, a, weight.t(), alpha=factor).add_(shift)
+
+
+def _by_head(rows: Tensor, blocks: int, heads: int) -> Tensor:
+    """(K * Q, D) -> (K * H, Q, D / H)."""
+    return rows.view(blocks, -1, heads, rows.shape[1] // heads).transpose(1, 2).flatten(0, 1)
+
+
+def _by_row(parts: Tensor, heads: int) -> Tensor:
+    """(K * H, Q, D / H) -> (K * Q, D)."""
+    _, count, width = parts.shape
+    return parts.view(-1, heads, count, width).transpose(1, 2).reshape(-1, heads * width)
+
+
+def _keys_values(kv: Tensor, plan: TreePlan, heads: int) -> tuple[Tensor, Tensor]:
+    """Keys and values that each block may look at, those of its path first: two of (K * H, A + P, D / H)."""
+    blocks, _, size, seen = plan.hidden.shape
+    width = kv.shape[1] // 2 // heads
+    both = kv.new_empty(2, blocks, heads, seen, width)
+    path = kv.index_select(0, plan.path).view(blocks, seen - size, 2, heads, width)
+    both[..., : seen - size, :] = path.permute(2, 0, 3, 1, 4)
+    both[..., seen - size :, :] = kv.view(blocks, size, 2, heads, width).permute(2, 0, 3, 1, 4)
+    keys, values = both.flatten(1, 2).unbind(0)
+    return keys, values
+
+
+def _attend(q: Tensor, kv: Tensor, plan: TreePlan, bias: Tensor, *, heads: int) -> tuple[Tensor, Tensor]:
+    """Attention of each block's queries: (K * Q, D), (R, 2 D), bias (K, 1, Q, A + P) -> (K * Q, D) and its weights."""
+    keys, values = _keys_values(kv, plan, heads)
+    scores = torch.bmm(_by_head(q, len(bias), heads), keys.mT)
+    by_block = scores.view(len(bias), heads, *scores.shape[1:])
+    torch.add(bias, by_block, alpha=keys.shape[-1] ** -0.5, out=by_block)
+    weights = torch.softmax(scores, -1)
+    return _by_row(torch.bmm(weights, values), heads), weights
+
+
+def _attend_backward(
+    grad: Tensor, q: Tensor, kv: Tensor, weights: Tensor, plan: TreePlan, *, heads: int, into: tuple[Tensor, Tensor]
+) -> None:
+    """Write the gradients of ``q`` and ``kv`` into the two tensors ``into``."""
+    blocks, _, size, seen = plan.hidden.shape
+    keys, values = _keys_values(kv, plan, heads)
+    grad = _by_head(grad, blocks, heads)
+    scores = torch._softmax_backward_data(torch.bmm(grad, values.mT), weights, -1, weights.dtype)
+    scores *= keys.shape[-1] ** -0.5
+    dq, dkv = into
+    dq.copy_(_by_row(torch.bmm(scores, keys), heads))
+    both = torch.stack([torch.bmm(scores.mT, _by_head(q, blocks, heads)), torch.bmm(weights.mT, grad)])
+    both = both.view(2, blocks, heads, seen, -1).permute(1, 3, 0, 2, 4)
+    dkv.view(blocks, size, 2, heads, -1).copy_(both[:, seen - size :])
+    path = both[:, : seen - size].reshape(len(plan.path), dkv.shape[1])
+    # Summed in fp32 at least and in a fixed order: a context's row is in the path of every block of its task.
+    exact = torch.promote_types(path.dtype, torch.float32)
+    trunk = torch.ops.aten.embedding_dense_backward(path.to(exact), plan.path_in_trunk, len(plan.trunk), -1, False)
+    dkv.index_add_(0, plan.trunk, trunk.to(dkv.dtype))
+
+
+class TreeTower:
+    """The text tower as the tree needs it.
+
+    Args:
+        encoder: has the parts of the frozen network, named as in open_clip's CLIP.
+        dtype: of the matrix products, if it is another than that of the weights.
+    """
+
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype | None = None) -> None:
+        blocks = encoder.transformer.resblocks
+        weights = blocks[0].mlp.c_fc.weight.dtype
+        self.dtype = dtype or weights
+        # Hidden states between layers; under autocast they stay in fp32.
+        self.stream = torch.promote_types(self.dtype, weights)
+        self.layers = [Layer.of(block, self.dtype) for block in blocks]
+        self.tokens = encoder.token_embedding.weight.detach()
+        self.positions = encoder.positional_embedding.detach()
+
+    def memory(self, plan: TreePlan, *, keep: bool) -> int:
+        """Bytes that a forward pass and, with ``keep``, a backward pass over ``plan`` take at their peak, estimated."""
+        width, heads = self.tokens.shape[1], self.layers[0].heads
+        matrix, stream = self.dtype.itemsize, self.stream.itemsize
+        attention = heads * plan.hidden.shape[-1]
+        kept = 2 * width * stream + (7 * width + attention) * matrix
+        passing = 3 * width * stream + (12 * width + 2 * attention) * matrix
+        return plan.rows * ((len(self.layers) if keep else 1) * kept + passing)
+
+    def embed(self, vectors: Tensor, plan: TreePlan) -> Tensor:
+        """What enters the first layer (R, D); ``vectors`` (S, D) are the context nodes."""
+        x = functional.embedding(plan.item, self.tokens).index_copy_(0, plan.slot, vectors.to(self.tokens.dtype))
+        return x.add_(functional.embedding(plan.depth, self.positions)).to(self.stream)
+
+    def forward(self, vectors: Tensor, plan: TreePlan, *, keep: bool) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Hidden states of the leaves (U, D), and what each layer keeps for ``backward`` (nothing without ``keep``)."""
+        x, kept = self.embed(vectors, plan), []
+        for number, layer in enumerate(self.layers, 1):
+            last = number == len(self.layers)
+            if number == 1 or last:
+                bias = _bias(plan.query_hidden if last else plan.hidden, self.dtype)
+            x, parts = layer.forward(x, plan, bias, last=last, dtype=self.dtype)
+            if keep:
+                kept.append(parts)
+        return x, kept
+
+    def backward(self, grad: Tensor, kept: list[tuple[Tensor, ...]], plan: TreePlan) -> Tensor:
+        """Gradient of the context nodes (S, D) in fp32 at least."""
+        for number in range(len(self.layers) - 1, -1, -1):
+            last = number == len(self.layers) - 1
+            grad = self.layers[number].backward(grad, kept[number], plan, first=number == 0, last=last)
+        return grad.to(self.tokens.dtype)
+
+
+def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+
+
+class _Leaves(torch.autograd.Function):
+    """Hidden states of the leaves from the context nodes."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, vectors: Tensor, tower: TreeTower, plan: TreePlan, keep: bool) -> Tensor:
+        with torch.autocast(vectors.device.type, enabled=False):
+            hidden, kept = tower.forward(vectors, plan, keep=keep and ctx.needs_input_grad[0])
+        ctx.tower, ctx.plan = tower, plan
+        ctx.save_for_backward(vectors, *(part for parts in kept for part in parts))
+        return hidden
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        vectors, *flat = ctx.saved_tensors
+        tower, plan = ctx.tower, ctx.plan
+        with torch.autocast(vectors.device.type, enabled=False):
+            count = len(flat) // len(tower.layers)
+            kept = [tuple(flat[start : start + count]) for start in range(0, len(flat), count)] if flat else None
+            kept = kept or tower.forward(vectors, plan, keep=True)[1]
+            return tower.backward(grad, kept, plan).to(vectors.dtype), None, None, None
+
+
+def leaf_states(vectors: Tensor, tower: TreeTower, plan: TreePlan, *, keep: bool) -> Tensor:
+    """Hidden states of a plan's leaves (U, D) in the tower's dtype, differentiable in the context nodes.
+
+    Args:
+        vectors: (S, D), the context nodes in any floating dtype.
+        keep: keep what the backward pass needs; otherwise it is computed again there.
+    """
+    return _Leaves.apply(vectors, tower, plan, keep)

@@ -1,0 +1,281 @@
+"""Files of stored features: one folder for each view, in it immutable parts that are found by image.
+
+A part is a .npy file of records (image, feature, check): ``image`` is the digest that names the image and its
+content, ``check`` the CRC-32 of what stands before it in the record. Parts are memory-mapped, appear under their name
+only when they are whole, and are never changed; a record that does not pass its check counts as missing.
+"""
+
+import errno
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dassl.data.places import NOT_WRITABLE
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path, write_error, write_json
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system: two runs may then do the same work, with the same outcome
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+ABOUT = "about.json"
+LOCK = ".lock"
+MOST_PARTS = 8
+_CHECK_BYTES = 4
+_WRITE_ROWS = 4096
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_locks: set[int] = set()  # descriptors that this process holds
+
+
+class ReadOnlyError(Exception):
+    """The folder cannot be written."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of n images, wherever they lie.
+
+    Attributes:
+        parts: arrays of records.
+        part, row: (n,) int64, where the feature of each image is; part is -1 where there is none.
+    """
+
+    parts: Sequence[np.ndarray]
+    part: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Indices of the images without a feature."""
+        return np.flatnonzero(self.part < 0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a feature, (F,) or whatever the encoder gives for an image."""
+        return self._features(int(self.part[0])).shape[1:]
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Features (len(index), ...) of some of the images; all n must be there."""
+        part, row = self.part[index], self.row[index]
+        used = np.unique(part)
+        if len(used) == 1:
+            return self._features(int(used[0]))[row]
+        taken = np.empty((len(index), *self.shape), self._features(int(self.part[0])).dtype)
+        for number in used:
+            here = part == number
+            taken[here] = self._features(int(number))[row[here]]
+        return taken
+
+    def _features(self, part: int) -> np.ndarray:
+        return self.parts[part]["feature"]
+
+
+class ViewFiles:
+    """The features of all images under one view.
+
+    Args:
+        dtype: of the stored values, float32 or float16.
+        about: what the listing of a store shows: "encoder", "transform", "view".
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype, about: dict[str, str]) -> None:
+        self.folder, self.dtype, self.about = folder, dtype, about
+        self._kept: list[np.ndarray] = []  # parts that could not be written
+
+    def find(self, images: np.ndarray) -> Rows:
+        """Where the features of ``images`` (n, 2) uint64 are; newer parts are preferred."""
+        parts = [*(part for _, part in self._parts()), *self._kept]
+        found, row = np.full(len(images), -1), np.zeros(len(images), np.int64)
+        for number in reversed(range(len(parts))):
+            open_ = np.flatnonzero(found < 0)
+            if not len(open_):
+                break
+            match, place = _look_up(parts[number], images[open_])
+            match[match] = checks(parts[number], place[match])
+            found[open_[match]], row[open_[match]] = number, place[match]
+        return Rows(parts, found, row)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only writer; others wait here. The lock is gone when its process is, however that ended.
+
+        Raises:
+            ReadOnlyError: the folder cannot be written.
+            UserError: it cannot be made for another reason.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = _locked(self.folder / LOCK)
+        except OSError as error:
+            if error.errno in NOT_WRITABLE:
+                raise ReadOnlyError from error
+            raise write_error(self.folder, error) from error
+        try:
+            self._tidy()
+            yield
+        finally:
+            _locks.discard(lock)
+            os.close(lock)
+
+    def add(self, images: np.ndarray, features: np.ndarray) -> None:
+        """Write a part: ``images`` (n, 2), ``features`` (n, ...)."""
+        part = as_part(images, features.astype(self.dtype))
+        if not (self.folder / ABOUT).is_file():
+            write_json(self.folder / ABOUT, self.about)
+        self._write([part], len(part), part.dtype)
+
+    def keep(self, images: np.ndarray, features: np.ndarray) -> None:
+        """Hold a part in memory, where it cannot be written."""
+        self._kept.append(as_part(images, features.astype(self.dtype)))
+
+    def merge(self) -> None:
+        """Join parts when there are many. One that has most of the rows stays as it is, so rows move seldom."""
+        parts = self._parts()
+        if len(parts) <= MOST_PARTS:
+            return
+        rows = sum(len(part) for _, part in parts)
+        chosen = [(path, part) for path, part in parts if len(part) <= rows / 2]
+        newest: dict[tuple[int, int], tuple[int, int]] = {}
+        for number, (_, part) in enumerate(chosen):
+            good = np.flatnonzero(checks(part, np.arange(len(part))))
+            newest |= {(a, b): (number, row) for (a, b), row in zip(part["image"][good].tolist(), good, strict=True)}
+        kept = [[row for n, row in newest.values() if n == number] for number in range(len(chosen))]
+        pieces = (
+            part[rows[start : start + _WRITE_ROWS]]
+            for (_, part), rows in zip(chosen, kept, strict=True)
+            for start in range(0, len(rows), _WRITE_ROWS)
+        )
+        try:
+            self._write(pieces, len(newest), chosen[0][1].dtype)
+        except UserError as error:  # e.g. no space for a second copy: the parts serve as well
+            logger.info("parts of %s stay as they are: %s", self.folder, error)
+            return
+        for path, _ in chosen:
+            path.unlink(missing_ok=True)
+
+    def _write(self, pieces: Iterator[np.ndarray] | Sequence[np.ndarray], count: int, dtype: np.dtype) -> None:
+        numbers = [int(path.stem) for path in part_files(self.folder)]
+        # As a stream and not through a memory map, where a full disk would kill the process.
+        with (
+            atomic_path(self.folder / f"{max(numbers, default=0) + 1:06d}.npy") as temporary,
+            temporary.open("wb") as f,
+        ):
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+            np.lib.format.write_array_header_1_0(f, header)
+            for piece in pieces:
+                f.write(piece.tobytes())
+
+    def _parts(self) -> list[tuple[Path, np.ndarray]]:
+        """Readable parts, oldest first. All of them have features of the shape that the newest one has."""
+        opened = [(path, open_part(path)) for path in part_files(self.folder)]
+        parts = [(path, part) for path, part in opened if part is not None]
+        shapes = [*(part for _, part in parts), *self._kept]
+        return [(path, part) for path, part in parts if part.dtype == shapes[-1].dtype]
+
+    def _tidy(self) -> None:
+        """Remove what a killed writer left and parts that cannot be read; only for the one writer."""
+        for path in self.folder.glob(".*.npy.*"):
+            path.unlink(missing_ok=True)
+        for path in part_files(self.folder):
+            if open_part(path) is None:
+                logger.warning("%s is damaged; its features are made again", path)
+                path.unlink(missing_ok=True)
+
+
+def as_part(images: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Records with their checks."""
+    fields = [("image", "<u8", (2,)), ("feature", features.dtype.newbyteorder("<"), features.shape[1:])]
+    part = np.zeros(len(images), np.dtype([*fields, ("check", "<u4")]))
+    part["image"], part["feature"] = images, features
+    part["check"] = _sums(part, np.arange(len(part)))
+    return part
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The parts in a folder, oldest first; none when there is no folder."""
+    with suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.stem.isdecimal())
+    return []
+
+
+def open_part(path: Path) -> np.ndarray | None:
+    """The records of a part, memory-mapped; None when the file is gone, cut off or no part."""
+    try:
+        part = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except (OSError, ValueError, EOFError):
+        return None
+    return part if part.dtype.names == ("image", "feature", "check") and part.ndim == 1 and len(part) else None
+
+
+def checks(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which of the records pass their check: (len(rows),) bool."""
+    return part["check"][rows] == _sums(part, rows)
+
+
+def _sums(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    raw = part.view(np.uint8).reshape(len(part), part.dtype.itemsize)[:, :-_CHECK_BYTES]
+    return np.array([zlib.crc32(raw[row]) for row in rows], np.uint32)
+
+
+def _look_up(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is in a part (bool) and in which row (valid only where it is)."""
+    own = np.ascontiguousarray(part["image"])
+    order = np.argsort(own[:, 0], kind="stable")
+    place = np.searchsorted(own[:, 0], images[:, 0], sorter=order)
+    row = order[place.clip(max=len(own) - 1)]
+    return (own[row] == images).all(axis=1), row
+
+
+def _locked(path: Path) -> int:
+    """A descriptor with an exclusive lock; waits for it."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _wait_for(lock, path)
+            # Someone may have removed the folder while this process waited.
+            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+                _locks.add(lock)
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _wait_for(lock: int, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Another run encodes into %s; waiting for it", path.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _forget_locks() -> None:
+    """A forked loader worker shares the lock and would hold it on when the run is killed."""
+    for lock in _locks:
+        with suppress(OSError):
+            os.close(lock)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

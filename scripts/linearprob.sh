@@ -1,0 +1,28 @@
+#!/bin/sh
+# LP-CLIP: a logistic regression on frozen image features, for the tasks 0 to LAST_TASK of a suite one by one, or for all
+# of them in one run (all), on the few-shot images of all other methods. SHOTS="1 16" takes other numbers of shots than
+# 1 2 4 8 16.
+#
+#   sh linearprob.sh general10 rn50 9
+#   sh linearprob.sh plant6 rn50 5
+#   sh linearprob.sh rs8 rn50 7
+#   sh linearprob.sh fashion20 rn50 19
+#   sh linearprob.sh general10 rn50 all
+#
+# usage: sh linearprob.sh DATASET CFG LAST_TASK [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "DATASET CFG LAST_TASK" "$@"
+if [ "$3" != all ]; then
+    whole "LAST_TASK (or all)" "$3"
+    each_task=$(up_to "$3")
+fi
+numbers SHOTS "${SHOTS:=1 2 4 8 16}"
+for shots in $SHOTS; do single LinearProbe "$1" "$2" "$shots"; done
+setting=probe
+shift 3
+for shots in $SHOTS; do
+    learns
+    runs "$@"
+done

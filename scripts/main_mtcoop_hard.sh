@@ -1,0 +1,15 @@
+#!/bin/sh
+# CoOp with one model for all tasks of a suite.
+#
+#   sh main_mtcoop_hard.sh general10 rn50_ep50 1 16 False False    # CoOp-MT: one context for everything
+#   sh main_mtcoop_hard.sh general10 rn50_ep50 1 16 False True     # one context per task
+#   sh main_mtcoop_hard.sh general10 rn50_ep50 1 16 True False     # one context per class
+#
+# usage: sh main_mtcoop_hard.sh DATASET CFG SHOTS N_CTX CSC TSC [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "$hard_arguments" "$@"
+hard "$@"
+shift 6
+runs "$@"

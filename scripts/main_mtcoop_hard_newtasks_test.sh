@@ -1,0 +1,16 @@
+#!/bin/sh
+# New tasks, second part: what main_mtcoop_hard_newtasks_train.sh has learned from TASKS is tested on all other tasks of
+# the suite.
+#
+#   sh main_mtcoop_hard_newtasks_test.sh general10 rn50_ep50 1 16 False False base
+#
+# usage: sh main_mtcoop_hard_newtasks_test.sh DATASET CFG SHOTS N_CTX CSC TSC TASKS [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "$hard_arguments TASKS" "$@"
+hard "$@"
+shift 6
+other_tasks "$1"
+shift
+runs "$@"

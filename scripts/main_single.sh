@@ -1,0 +1,17 @@
+#!/bin/sh
+# A method that is trained task by task: one run for each task of a suite and each seed. TASKS="0 3" takes some tasks
+# only, otherwise all of them. The table program averages over the tasks.
+#
+#   sh main_single.sh CoOp general10 rn50_ep50 16                            # CoOp-CA
+#   sh main_single.sh CoOp general10 rn50_ep50 16 TRAINER.COOP.CSC True      # CoOp-CS
+#   TASKS="0 1" sh main_single.sh KgCoOp plant6 rn50_ep50 4
+#
+# usage: sh main_single.sh TRAINER DATASET CFG SHOTS [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "TRAINER DATASET CFG SHOTS" "$@"
+single "$1" "$2" "$3" "$4"
+shift 4
+find_tasks "$@"
+runs "$@"

@@ -1,0 +1,15 @@
+#!/bin/sh
+# CLIP with hand-written prompts, on one task of a suite (TASK is its number, from 0) or on the whole suite in one run
+# (all). METHOD=ZeroshotCLIP2 takes several prompts for each class in the place of one.
+#
+#   sh zeroshot.sh plant6 rn50 3
+#   METHOD=ZeroshotCLIP2 sh zeroshot.sh plant6 rn50 all
+#
+# usage: sh zeroshot.sh DATASET CFG TASK [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "DATASET CFG TASK" "$@"
+zeroshot "$1" "$2" "$3"
+shift 3
+runs "$@"

@@ -1,0 +1,17 @@
+#!/bin/sh
+# CLIP with hand-written prompts on the base or the new half of the classes; otherwise like zeroshot.sh.
+#
+#   sh zeroshot_base2new.sh plant6 rn50 3 base
+#   sh zeroshot_base2new.sh plant6 rn50 all new
+#
+# usage: sh zeroshot_base2new.sh DATASET CFG TASK base|new [OPTION ...]
+
+. "$(dirname -- "$0")/common.sh"
+
+arguments "DATASET CFG TASK base|new" "$@"
+zeroshot "$1" "$2" "$3"
+one_of CLASSES "$4" "base new"
+protocol=base2new/$4
+keys="$keys DATASET.SUBSAMPLE_CLASSES $4"
+shift 4
+runs "$@"

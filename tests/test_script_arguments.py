@@ -1,0 +1,380 @@
+"""The experiment scripts with a stand-in for Python: what they ask of train.py, where runs go, what they refuse."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import train
+from dassl.engine import TRAINER_REGISTRY
+from tests.shell import ROOT, SCRIPTS, Shell
+
+NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if "common.sh" in path.read_text().split("\n. ")[-1])
+MTCOOP = "TRAINER.MTCOOP."
+CATA = "4 False 4 False 16 True lin 1"
+NATA = "general10 rn50_ep50 16 0 False 4 False 16 False lin 1"
+USAGE = re.compile(r"^# usage: sh (\S+) (.*) \[OPTION \.\.\.\]$", re.MULTILINE)
+# Arguments of each kind; a script's usage line names the kinds.
+GOOD = {
+    "DATASET": "plant6",
+    "CFG": "rn50_ep50",
+    "TRAINER": "MTCoOp",
+    **dict.fromkeys(("SHOTS", "LAST_TASK", "PG_RATIO"), "1"),
+    **dict.fromkeys(("TASKS", "base|new"), "base"),
+    **dict.fromkeys(("N_CTX", "TASK_N_CTX", "CLASS_N_CTX"), "4"),
+    **dict.fromkeys(("CSC", "TSC", "CLASS_CSC", "TASK_CSC"), "False"),
+    "TASK": "0",
+    "PG_TYPE": "lin",
+    "CLS_SAMPLE_RATE": "0.1",
+}
+BAD = {
+    "DATASET": ("plant7", "", "../plant6"),
+    "CFG": ("rn51_ep50", "", "a b"),
+    **dict.fromkeys(("SHOTS", "N_CTX"), ("0", "-1", "x", "", "1.5", "016", "99999999999")),
+    **dict.fromkeys(("CLASS_N_CTX", "TASK_N_CTX", "TASK", "LAST_TASK"), ("-1", "x", "", "*")),
+    **dict.fromkeys(("CSC", "TSC", "CLASS_CSC", "TASK_CSC"), ("true", "1", "", "lin")),
+    "PG_TYPE": ("linear", "", "lin lin"),
+    "PG_RATIO": ("x", "", "."),
+    "CLS_SAMPLE_RATE": ("1.5", "-0.1", "", "0.1x", "a"),
+    "TASKS": ("old", "", ",", "1,x", "-1", "all"),
+    "TRAINER": ("MTCoop", "", "."),
+    "base|new": ("all", "", "old"),
+}
+
+
+@pytest.fixture
+def shell(tmp_path) -> Shell:
+    """Scripts whose runs only leave a result."""
+    return Shell(tmp_path / "work")
+
+
+def signature(name: str) -> list[str]:
+    """The positional arguments that a script's usage line names."""
+    (found,) = USAGE.findall((SCRIPTS / name).read_text())
+    assert found[0] == name
+    return found[1].split()
+
+
+def good(name: str) -> list[str]:
+    """Arguments that a script accepts."""
+    values = {**GOOD, "CFG": "rn50"} if name.startswith(("zeroshot", "linearprob")) else GOOD
+    return [values[kind] for kind in signature(name)]
+
+
+def refused(shell: Shell, *words: str, script: str = "", **variables: str) -> str:
+    """The sentence that a script refuses its arguments with, before anything is run."""
+    done = shell.run(" ".join(["sh", script, *(f"'{word}'" for word in words)]), **variables)
+    sentence, usage = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, shell.calls) == (2, "", [])
+    assert sentence.startswith(f"{script}: ") and usage.startswith(f"usage: sh {script} ")
+    return sentence.removeprefix(f"{script}: ")
+
+
+GRID = {
+    "sh main_mtcoop_hard.sh general10 rn50_ep50 1 16 False False": (
+        "general10/MTCoOpHard/rn50_ep50_1shots/shared",
+        {"TRAINER.MTCOOPH.N_CTX": "16", "TRAINER.MTCOOPH.CSC": "False", "TRAINER.MTCOOPH.TSC": "False"},
+    ),
+    "sh main_mtcoop_hard.sh general10 rn101_ep50 8 16 False True": (
+        "general10/MTCoOpHard/rn101_ep50_8shots/per_task",
+        {"TRAINER.MTCOOPH.N_CTX": "16", "TRAINER.MTCOOPH.CSC": "False", "TRAINER.MTCOOPH.TSC": "True"},
+    ),
+    "sh main_mtcoop_hard.sh plant6 rn50_ep50 1 4 True False": (
+        "plant6/MTCoOpHard/rn50_ep50_1shots/per_class-N_CTX=4",
+        {"TRAINER.MTCOOPH.N_CTX": "4", "TRAINER.MTCOOPH.CSC": "True", "TRAINER.MTCOOPH.TSC": "False"},
+    ),
+    f"sh main_mtcoop.sh {NATA}": (
+        "general10/MTCoOp/rn50_ep50_16shots/NATA",
+        {f"{MTCOOP}TASK_N_CTX": "4", f"{MTCOOP}N_CTX": "16", f"{MTCOOP}CSC": "False", f"{MTCOOP}PG_TYPE": "lin"},
+    ),
+    "sh main_mtcoop.sh plant6 rn50_ep50_corrected 1 4 True 8 True 16 True linmean 1": (
+        "plant6/MTCoOp/rn50_ep50_corrected_1shots/CSTS-TASK_N_CTX=8-PG_TYPE=linmean",
+        {
+            f"{MTCOOP}CLASS_N_CTX": "4",
+            f"{MTCOOP}CLASS_CSC": "True",
+            f"{MTCOOP}TASK_CSC": "True",
+            f"{MTCOOP}CSC": "True",
+        },
+    ),
+    "sh main_mtcoop.sh general10 rn50_ep50 1 4 False 4 False 16 True lin 1": (
+        "general10/MTCoOp/rn50_ep50_1shots/CATA-CLS_SAMPLE_RATE=0",
+        {f"{MTCOOP}CLASS_CSC": "False"},
+    ),
+    "sh main_mtcoop_cls_sample.sh general10 rn50_ep50 1 4 False 4 False 16 True lin 1 0.1": (
+        "general10/MTCoOp/rn50_ep50_1shots/CATA",
+        {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1", f"{MTCOOP}CLASS_N_CTX": "4"},
+    ),
+    "sh main_mtcoop_cls_sample.sh rs8 rn50_ep50 1 4 False 4 True 16 True lin 1 0.1": (
+        "rs8/MTCoOp/rn50_ep50_1shots/CATS-CLS_SAMPLE_RATE=0.1",
+        {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1"},
+    ),
+    f"sh main_mtcoop_base2new_train.sh general10 rn50_ep50 1 {CATA} {MTCOOP}CLS_SAMPLE_RATE 0.1": (
+        "general10/base2new/base/MTCoOp/rn50_ep50_1shots/CATA-CLS_SAMPLE_RATE=0.1",
+        {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1", "DATASET.SUBSAMPLE_CLASSES": "base"},
+    ),
+    f"sh main_mtcoop_newtasks_train.sh {NATA} task7,0,7": (
+        "general10/newtasks/tasks0_7/seen/MTCoOp/rn50_ep50_16shots/NATA",
+        {"DATASET.SUBSAMPLE_TASKS": "task0,task7"},
+    ),
+    "sh zeroshot.sh plant6 rn50 all": ("plant6/ZeroshotCLIP/rn50/template", {"DATASET.NUM_SHOTS": "1"}),
+    "sh zeroshot_base2new.sh plant6 rn50 all new": (
+        "plant6/base2new/new/ZeroshotCLIP/rn50/template",
+        {"DATASET.SUBSAMPLE_CLASSES": "new"},
+    ),
+    "TASKS=1 sh main_single.sh MTCoOpHard plant6 rn50_ep50 2 TRAINER.MTCOOPH.CTX_INIT 'a photo-of a'": (
+        "plant6/MTCoOpHard/rn50_ep50_2shots/default-CTX_INIT=a_photo_of_a/task1",
+        {"TRAINER.MTCOOPH.CTX_INIT": "a photo-of a", "DATASET.SUBSAMPLE_TASKS": "task1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("line", GRID)
+def test_a_command_asks_for_the_right_runs(shell, line):
+    folder, keys = GRID[line]
+    assert shell.run(line, SEEDS="1 2 3").returncode == 0
+    seeds = ["1"] if "zeroshot" in line else ["1", "2", "3"]
+    assert shell.runs() == [f"{folder}/seed{seed}" for seed in seeds]
+    assert [call.flag("--seed") for call in shell.calls] == seeds
+    for call in shell.calls:
+        assert keys.items() <= call.keys.items()
+        cfg = train.setup_cfg(train.parse(call.words))
+        assert call.flag("--trainer") == cfg.TRAINER.NAME and Path(cfg.OUTPUT_DIR).is_absolute()
+    assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.calls)
+
+
+def test_linear_probe_runs_its_grid(shell):
+    shell.run("sh linearprob.sh general10 rn50 9", SEEDS="1 2 3")
+    kinds = {
+        (call.keys["DATASET.NUM_SHOTS"], call.keys["DATASET.SUBSAMPLE_TASKS"], call.flag("--seed"))
+        for call in shell.calls
+    }
+    assert len(shell.calls) == len(kinds) == len(shell.runs()) == 5 * 10 * 3
+    assert "general10/LinearProbe/rn50_16shots/probe/task9/seed3" in shell.runs()
+
+
+def test_single_counts_the_tasks_itself(shell):
+    shell.run("sh main_single.sh MTCoOpHard plant6 rn50_ep50 4", DATA="/some where", SEEDS="2 5")
+    counted, *calls = shell.calls
+    assert counted.program == "count_tasks.py" and counted.flag("--root") == "/some where"
+    assert [(c.keys["DATASET.SUBSAMPLE_TASKS"], c.flag("--seed")) for c in calls] == [
+        (f"task{task}", seed) for task in range(3) for seed in ("2", "5")
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(BAD))
+def test_a_wrong_argument_is_told_in_one_sentence(shell, kind):
+    for name in (name for name in NAMES if kind in signature(name)):
+        for wrong in BAD[kind]:
+            words = [wrong if each == kind else word for each, word in zip(signature(name), good(name), strict=True)]
+            sentence = refused(shell, *words, script=name)
+            assert sentence.startswith("CLASSES" if kind == "base|new" else kind)
+            assert f"'{wrong}'" in sentence or sentence.endswith(f", not {wrong}"), sentence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_argument_is_named(shell, name):
+    arguments = good(name)
+    for count, kind in enumerate(signature(name)):
+        assert refused(shell, *arguments[:count], script=name) == f"argument {kind} is missing"
+    assert "is one argument too many" in refused(shell, *arguments, "0.1", script=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help(shell, name):
+    done = shell.run(f"sh {name} -h")
+    assert (done.returncode, done.stderr, shell.calls) == (0, "", [])
+    assert f"\nusage: sh {name} {' '.join(signature(name))} [OPTION ...]\n" in done.stdout
+    assert "DATA    folder that holds the data folders" in done.stdout
+    for example in re.findall(rf"^  ((?:\w+=\S+ )*sh {name} .*)$", done.stdout, re.MULTILINE):
+        assert len(example.split("#")[0].split()) >= len(signature(name))
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--seed 5", 'seeds are given as SEEDS="1 2 3", not with --seed'),
+        ("--output-dir=x", "the folder of all runs is given as OUTPUT=DIR, not with --output-dir"),
+        ("OPTIM.LR 1 SEED 4", 'seeds are given as SEEDS="1 2 3", not with SEED'),
+        ("--trainer CoOp", "--trainer is set by this script; leave it out"),
+        ("DATASET.NUM_SHOTS 2", "DATASET.NUM_SHOTS follows from the arguments of this script; leave it out"),
+        ("TRAINER.MTCOOP.N_CTX 2", "TRAINER.MTCOOP.N_CTX follows from the arguments of this script; leave it out"),
+    ],
+)
+def test_an_option_that_the_script_sets_is_refused(shell, option, sentence):
+    assert refused(shell, *NATA.split(), *option.split(), script="main_mtcoop.sh") == sentence
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        ("main_mtcoop.sh", "plant6 rn50_ep50 1 4 True 4 False 16 False lin 1", "CLASS_CSC is True but CSC is False"),
+        (
+            "main_mtcoop_base2new_train.sh",
+            "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1",
+            "it has none for new classes",
+        ),
+        (
+            "main_mtcoop_base2new_test.sh",
+            "plant6 rn50_ep50 1 4 True 4 True 16 True lin 1",
+            "it has none for new classes",
+        ),
+        ("main_mtcoop_hard_base2new_train.sh", "plant6 rn50_ep50 1 16 True False", "it has none for new classes"),
+        (
+            "main_mtcoop_newtasks_train.sh",
+            "plant6 rn50_ep50 1 4 False 4 True 16 True lin 1 base",
+            "it has none for new tasks",
+        ),
+        (
+            "main_mtcoop_newtasks_test.sh",
+            "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1 base",
+            "it has none for new tasks",
+        ),
+        ("main_mtcoop_hard_newtasks_train.sh", "plant6 rn50_ep50 1 16 False True base", "it has none for new tasks"),
+    ],
+)
+def test_variants_that_cannot_do_it_are_refused(shell, script, arguments, sentence):
+    assert sentence in refused(shell, *arguments.split(), script=script)
+
+
+@pytest.mark.parametrize("value", ["1 x", " ", "1,2", "-1"])
+@pytest.mark.parametrize(
+    ("name", "script"), [("SEEDS", "main_mtcoop.sh"), ("TASKS", "main_single.sh"), ("SHOTS", "linearprob.sh")]
+)
+def test_lists_of_numbers_are_checked(shell, name, script, value):
+    assert refused(shell, *good(script), script=script, **{name: value}).startswith(f"{name} must be ")
+
+
+def test_other_variables_are_checked(shell):
+    assert refused(shell, *good("main_mtcoop.sh"), script="main_mtcoop.sh", TAG="a/b").startswith("TAG must be ")
+    assert refused(shell, *good("zeroshot.sh"), script="zeroshot.sh", METHOD="CLIP").startswith(
+        "METHOD must be one of "
+    )
+
+
+def test_an_interpreter_that_is_not_there_is_told(shell):
+    done = shell.start(f"sh main_mtcoop.sh {NATA}", PYTHON="/nowhere/python")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "PYTHON=/nowhere/python cannot be run" in done.stderr
+
+
+def test_options_are_passed_on_flags_before_keys(shell):
+    assert (
+        shell.run(
+            f"sh main_mtcoop.sh {NATA} --backbone RN101 --transforms random_flip normalize OPTIM.LR 0.1"
+        ).returncode
+        == 0
+    )
+    cfg = train.setup_cfg(train.parse(shell.calls[0].words))
+    assert (cfg.MODEL.BACKBONE.NAME, cfg.INPUT.TRANSFORMS, cfg.OPTIM.LR) == ("RN101", ("random_flip", "normalize"), 0.1)
+    assert (cfg.DATASET.NUM_SHOTS, cfg.TRAINER.MTCOOP.TASK_N_CTX) == (16, 4)
+
+
+def test_scripts_start_from_any_folder(shell, tmp_path):
+    (tmp_path / "data").mkdir()
+    lines = {SCRIPTS: "main_mtcoop.sh", ROOT: "scripts/main_mtcoop.sh", tmp_path: str(SCRIPTS / "main_mtcoop.sh")}
+    for folder, path in lines.items():
+        for directly in ("sh ", "") if os.sep in path else ("sh ",):
+            assert shell.run(f"{directly}{path} {NATA}", cwd=folder).returncode == 0
+    assert len(shell.calls) == 1, "it is the same run each time"
+
+
+def test_places_come_from_set_env(tmp_path):
+    """The defaults, an edited file, and the environment; in a checkout at a path with blanks."""
+    checkout = tmp_path / "a check out"
+    shutil.copytree(SCRIPTS, checkout / "scripts")
+    (checkout / "configs").symlink_to(ROOT / "configs")
+    (checkout / "train.py").touch()
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\necho\n')
+    python.chmod(0o755)
+
+    def words(**variables: str) -> list[str]:
+        command = ["sh", "main_mtcoop.sh", *NATA.split()]
+        environment = {"PATH": os.environ["PATH"], **variables}
+        done = subprocess.run(
+            command, cwd=checkout / "scripts", env=environment, capture_output=True, text=True, check=True
+        )
+        return next(line for line in done.stdout.splitlines() if "|" in line).split("|")
+
+    assert words()[0] == str(checkout / "train.py")
+    assert {str(checkout / "data"), str(checkout / "output/general10/MTCoOp/rn50_ep50_16shots/NATA/seed1")} < set(
+        words()
+    )
+    env = checkout / "scripts/set_env.sh"
+    env.write_text(env.read_text().replace("DATA:=$checkout/data", "DATA:=/my data"))
+    assert "/my data" in words()
+    assert "/other" in words(DATA="/other") and "/my data" not in words(DATA="/other")
+
+
+def test_the_first_failure_ends_the_script_with_its_code(shell):
+    shell.answer = lambda program, words: 3 if words[words.index("--seed") + 1] == "2" else 0
+    done = shell.run(f"sh main_mtcoop.sh {NATA}", SEEDS="1 2 3")
+    assert done.returncode == 3 and [call.flag("--seed") for call in shell.calls] == ["1", "2"]
+    assert re.search(r"stopped at \S*/NATA/seed2 \(exit code 3\)", done.stderr)
+
+
+def test_a_run_is_done_only_by_the_same_command_and_configs(shell):
+    line = f"sh main_mtcoop.sh {NATA}"
+    path = shell.output / "general10/MTCoOp/rn50_ep50_16shots/NATA/seed1"
+
+    def asks(line: str = line, **variables: str) -> bool:
+        before = len(shell.calls)
+        assert shell.run(line, **variables).returncode == 0
+        return len(shell.calls) > before
+
+    assert asks() and not asks()
+    assert asks(f"{line} OPTIM.LR 1") and asks(), "train.py is asked when the options are others than before"
+    assert asks(DATA="/elsewhere") and not asks(DATA="/elsewhere")
+    (path / "command.txt").unlink()
+    assert asks() and not asks()
+    os.utime(path / "results.json", (0, 0))
+    assert asks(), "the config files are newer than the result"
+    os.utime(path / "results.json")
+    (path / "results.json").write_text("{")
+    assert asks() and (path / "results.json").read_text() == "{\n}\n"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "common.sh", "set_env.sh"])
+def test_scripts_are_plain_sh_in_form(name):
+    """Every shell reads them; each is executable and sources the shared file instead of copying it."""
+    path = SCRIPTS / name
+    assert subprocess.run(["sh", "-n", path], capture_output=True, check=False).returncode == 0
+    assert not re.search(r"\[\[|^function |\blocal\b|<<<|\$'", path.read_text(), re.MULTILINE)
+    assert os.access(path, os.X_OK) == (name in NAMES)
+
+
+def documented() -> list[str]:
+    """Every command of docs/protocols.md, from its blocks and its tables."""
+    text = (ROOT / "docs/protocols.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^((?:\w+=(?:\"[^\"]*\"|\S+) )*sh \S+\.sh .*)$", text, re.MULTILINE)
+    return [*lines, *re.findall(r"^\|.*?`(sh [^`]*)`", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_documented_commands_are_accepted(shell, line):
+    trainer = next((word for word in line.split() if word in TRAINER_REGISTRY.names()), "")
+    if "main_single" in line and not trainer:
+        pytest.skip("the trainer is not there")
+    configs = sorted(path.stem for path in (ROOT / "configs/trainers" / (trainer or "MTCoOp")).glob("*.yaml"))
+    folder = str(shell.folder / "scratch/output")
+    for suite in ("general10", "plant6", "rs8", "fashion20") if "$SUITE" in line else ("",):
+        filled = line.replace("$SUITE", suite).replace("$CFG", configs[0]).replace("$SHOTS", "16")
+        filled = filled.replace("$CS", "TRAINER.COOP.CSC True")
+        if "_test.sh" in line:
+            shell.run(re.sub(r"_test\.sh", "_train.sh", filled), OUTPUT=folder)
+        done = shell.run(filled.replace("/scratch/output", folder), OUTPUT=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert {"--root", "--seed"} < set(shell.calls[-1].words)
+
+
+def test_the_rows_of_the_paper_are_documented():
+    """Each method of the paper's table has a line that runs its trainer."""
+    rows = dict(re.findall(r"^\| (\S+) \| `sh ([^`]*)`", (ROOT / "docs/protocols.md").read_text(), re.MULTILINE))
+    assert list(rows)[:13] == [
+        *("ZS-CLIP", "ProtoNet", "LP-CLIP", "CoOp-CA", "CoOp-CS", "CoOp-MT", "CoCoOp", "ProGrad", "KgCoOp", "PLOT"),
+        *("SoftCPT*", "SoftCPT-NATS", "SoftCPT-NATA"),
+    ]

@@ -1,0 +1,163 @@
+"""Every method that learns goes through the same trials; a new file in trainers/ joins by itself."""
+
+import re
+
+import pytest
+import torch
+
+import train
+from dassl.config import all_keys
+from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.trainer import TrainerX
+from dassl.metrics import task_columns, task_cross_entropy
+from dassl.utils.errors import UserError
+from dassl.utils.tools import CHECKOUT
+from tests.lab import figures, same_tensors
+
+METHODS = {t.__name__: t for t in TRAINER_REGISTRY if t.trainable and t.__module__.startswith("trainers.")}
+# Sizes and options of a short run; what is not here runs with the method's defaults and the lab's settings.
+SMALL = {
+    "CoOp": {"TRAINER__COOP__N_CTX": 2},
+    "ProGrad": {"OPTIM__LR": 0.01, "TRAINER__COOP__N_CTX": 10, "TRAINER__COOP__CTX_INIT": True},
+    "KgCoOp": {"TRAINER__COOP__N_CTX": 4, "TRAINER__COOP__CTX_INIT": True, "TRAINER__COOP__W": 8},
+    "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
+    "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},
+    "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
+}
+# The remedy that a refused step from base to new classes must name.
+OWN_CLASSES_ONLY = "nothing for a class that it was not trained on"
+
+
+def options(name, **more):
+    """The options of a short run of a method, without random views."""
+    return {
+        "trainer": name,
+        "OPTIM__MAX_EPOCH": 2,
+        "OPTIM__WARMUP_EPOCH": 0,
+        "INPUT__NO_TRANSFORM": True,
+        f"TRAINER__{METHODS[name].section}__PREC": "fp32",
+        **SMALL.get(name, {}),
+        **more,
+    }
+
+
+def training_loss(trainer):
+    """Mean cross-entropy over the training images, scored as in a test."""
+    trainer.set_model_mode("eval")
+    trainer.before_test()
+    total = count = 0
+    for batch in trainer.dm.plain_loader("train"):
+        row, task, column = trainer.parse_batch_train(batch)
+        with torch.no_grad():
+            logits = trainer.model_inference(batch)[row]
+        total += float(task_cross_entropy(logits, column, task_columns(task, trainer.task_of_class), images=1))
+        count += len(row)
+    return total / count
+
+
+def chance(trainer):
+    """The cross-entropy of equal scores: what a method that is fitted in one go must beat."""
+    sizes = [len(trainer.dm.tasks[item.task].classnames) for item in trainer.dm.dataset.train_x]
+    return float(torch.tensor(sizes).log().mean())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_lowers_the_loss(lab, name):
+    trainer = lab.trainer(**options(name))
+    before = training_loss(trainer) if trainer.optim is not None else chance(trainer)
+    trainer.train()
+    assert training_loss(trainer) < before
+    learned = [value for module in trainer.modules.values() for value in module.state_dict().values()]
+    assert learned and all(torch.isfinite(value).all() for value in learned)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_was_cut_off_ends_as_a_whole_one_and_is_evaluated_to_the_same_figures(lab, name, monkeypatch):
+    step = TrainerX.step_schedule
+
+    def cut(trainer):
+        if trainer.epoch + 1 == trainer.max_epoch:
+            raise KeyboardInterrupt
+        step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerX, "step_schedule", cut)
+        assert lab.main(**options(name)) == 130
+    assert "results.json" not in lab.files()
+    mine, whole = lab.run(**options(name)), lab.run("whole", **options(name))
+    assert figures(mine) == figures(whole)
+    assert lab.learned() and same_tensors(lab.learned(), lab.learned("whole"))
+    again = lab.run("again", "--eval-only", "--model-dir", str(lab.folder("run")), **options(name))
+    assert (again.metric, again.tasks, again.parameters) == (mine.metric, mine.tasks, mine.parameters)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_new_classes_are_evaluated_or_refused_in_one_line(lab, capsys, name):
+    lab.run("base", **options(name, DATASET__SUBSAMPLE_CLASSES="base"))
+    keys = options(name, DATASET__SUBSAMPLE_CLASSES="new")
+    command = lab.command("new", "--eval-only", "--model-dir", str(lab.folder("base")), **keys)
+    capsys.readouterr()
+    code = train.main(command)
+    if lab.trainer("look", **options(name)).bound_names:
+        (line,) = capsys.readouterr().err.splitlines()
+        assert code == 2 and OWN_CLASSES_ONLY in line
+        assert lab.files("new") == []
+    else:
+        assert code == 0
+        assert [task.classes for task in lab.result("new").tasks] == [1, 2]
+
+
+@pytest.mark.parametrize("precision", ["amp", "bf16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_precision_learns_in_float32(lab, name, precision):
+    keys = options(name, OPTIM__MAX_EPOCH=1, **{f"TRAINER__{METHODS[name].section}__PREC": precision})
+    result = lab.run(**keys)
+    assert result.metric is not None and result.backbone.precision == precision
+    learned = [value for value in lab.learned().values() if value.is_floating_point()]
+    # float64: the regularisation of the linear probe, which is found on a grid
+    assert all(torch.isfinite(value).all() and value.dtype in (torch.float32, torch.float64) for value in learned)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_stored_features_change_nothing_but_rounding(lab, name):
+    lab.run("images", **options(name))
+    lab.run("features", **options(name, DATALOADER__FEATURES="on"))
+    mine, theirs = lab.learned("images"), lab.learned("features")
+    assert mine.keys() == theirs.keys()
+    for key, value in mine.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4)
+
+
+POSITIONS = [
+    (name, key.name)
+    for name, method in METHODS.items()
+    for key in method.config_keys
+    if key.name.endswith("TOKEN_POSITION")
+]
+
+
+@pytest.mark.parametrize("position", ["middle", "front"])
+@pytest.mark.parametrize(("name", "key"), POSITIONS)
+def test_other_positions_of_the_name_learn_or_are_refused_in_one_line(lab, name, key, position):
+    try:
+        trainer = lab.trainer(**options(name, **{key.replace(".", "__"): position}))
+    except UserError as error:
+        assert position in str(error) and len(str(error).splitlines()) == 1
+        return
+    summary = trainer.forward_backward(next(iter(trainer.dm.train_loader_x)))
+    assert torch.isfinite(summary["loss"])
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes"])
+def test_a_method_has_a_config_for_every_backbone_and_for_the_demo(name):
+    folder = CHECKOUT / "configs" / "trainers" / name
+    written = [re.search(r'NAME: "?([\w/-]+)"?\n', path.read_text().split("BACKBONE:")[1]) for path in folder.glob("*")]
+    assert {match[1] for match in written} == {"RN50", "RN101", "ViT-B/32", "ViT-B/16", "demo"}
+
+
+def test_every_key_of_a_method_is_declared_once():
+    keys = {}
+    for method in METHODS.values():
+        for key in method.config_keys:
+            assert keys.setdefault(key.name, key) is key, key.name
+    assert keys.keys() <= all_keys().keys()

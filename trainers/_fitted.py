@@ -1,0 +1,105 @@
+"""Methods that are fitted in closed form to features of frozen encoders: no optimiser, no schedule, one "epoch"."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from dassl.utils.errors import UserError
+from trainers.base import PromptTuner
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """Features of the n images of a split, and the E (image, task) entries that their labels make.
+
+    Attributes:
+        features: (n, ...) float32 on the CPU, as ``image_features`` gives them (not normalised).
+        row: (E,) image of each entry. task: (E,) its task. label: (E,) its class index inside the task.
+    """
+
+    features: Tensor
+    row: Tensor
+    task: Tensor
+    label: Tensor
+
+    def of_task(self, task: int) -> tuple[Tensor, Tensor]:
+        """Features (n_t, ...) and labels (n_t,) of one task; both are empty when it has no image."""
+        own = self.task == task
+        return self.features[self.row[own]], self.label[own]
+
+
+class FittedTrainer(PromptTuner):
+    """A method that is fitted once to the features of the few-shot images.
+
+    It implements ``fit`` beside ``build_prompts`` and ``learned_modules``. Training is one epoch whatever
+    OPTIM.MAX_EPOCH says: gather features, fit, save, test. A run that was cut off after the fit only tests.
+    What ``fit`` leaves in the registered modules is saved, loaded by ``--eval-only`` and, as far as it is made of
+    parameters with ``requires_grad``, counted.
+    """
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse starting weights: a fit starts from nothing."""
+        if cfg.MODEL.INIT_WEIGHTS:
+            raise UserError(
+                f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {cfg.TRAINER.NAME} is fitted and starts from nothing; "
+                "leave the key out, or evaluate the folder with --eval-only --model-dir"
+            )
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """What is fitted to images of a class belongs to that class."""
+        return {"class": cfg.TRAINER.NAME}
+
+    def build_model(self) -> None:
+        """The model; one epoch is all there is."""
+        super().build_model()
+        self.max_epoch = 1
+
+    def register_learned(self, modules: dict[str, nn.Module]) -> None:
+        """Enter the modules without an optimiser."""
+        for name, module in modules.items():
+            self.register_model(name, module)
+
+    def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
+        """Compute what is learned, in place. ``val`` has no entry when the data set has no validation images."""
+        raise NotImplementedError
+
+    def run_epoch(self, bar: tqdm) -> None:
+        """Gather the features and fit."""
+        started = time.monotonic()
+        train, val = (self.gather(self.dm.plain_loader(split)) for split in ("train", "val"))
+        encoded = time.monotonic()
+        self.fit(train, val)
+        _log.info(
+            "Fitted to the features of %d train and %d val images (encoding %.1f s, fit %.1f s)",
+            *(len(train.features), len(val.features), encoded - started, time.monotonic() - encoded),
+        )
+        bar.update(bar.total or 0)
+
+    @torch.no_grad()
+    def gather(self, batches: Iterable[dict[str, Any]]) -> SplitFeatures:
+        """Features and entries of some batches, in their order.
+
+        Raises:
+            UserError: a feature is not a finite number.
+        """
+        features, entries, count = [], [], 0
+        for batch in batches:
+            features.append(self.image_features(batch).float().cpu())
+            if not torch.isfinite(features[-1]).all():
+                raise UserError(f"a feature is not finite (precision {self.precision}); use PREC fp32")
+            entries.append(torch.stack([batch["row"] + count, batch["task"], batch["label"]]).cpu())
+            count += len(features[-1])
+        if not features:
+            none = torch.zeros(0, dtype=torch.int64)
+            return SplitFeatures(torch.zeros(0, self.backbone.embed_dim), none, none, none)
+        return SplitFeatures(torch.cat(features), *torch.cat(entries, dim=1))

@@ -1,0 +1,145 @@
+"""CoCoOp: the context of the class prompts is shifted by what a small network reads off the image.
+
+Zhou, Yang, Loy, Liu: "Conditional prompt learning for vision-language models", CVPR 2022.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from yacs.config import CfgNode
+
+import clip
+from clip.text import PromptLayout, TextEncoder, prompt_layout
+from dassl.config import PRECISIONS, Key, at_least
+from dassl.data.datum import Task
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils.tools import derived_seed
+from trainers._own_task import Block, OwnTaskTuner
+from trainers._prompts import check_phrase, normal_parameter
+
+REDUCTION = 16
+
+
+class ShiftedContext(nn.Module):
+    """Context vectors ctx (M, D) and the network pi that shifts all M of them by one vector for each image.
+
+    pi = Linear(F, F // 16) - ReLU - Linear(F // 16, D), with biases.
+    """
+
+    def __init__(self, backbone: clip.Backbone, n_ctx: int, phrase: str, *, seed: int) -> None:
+        super().__init__()
+        key, width, hidden = "prompt_learner", backbone.text_width, max(1, backbone.embed_dim // REDUCTION)
+        self.ctx = normal_parameter((n_ctx, width), seed=seed, name=f"{key}.ctx")
+        if phrase:
+            self.ctx = nn.Parameter(backbone.text.phrase_vectors(phrase).clone())
+        self.meta_net = nn.Sequential()
+        self.meta_net.add_module("linear1", keyed_linear(backbone.embed_dim, hidden, seed=seed, name=f"{key}.linear1"))
+        self.meta_net.add_module("relu", nn.ReLU())
+        self.meta_net.add_module("linear2", keyed_linear(hidden, width, seed=seed, name=f"{key}.linear2"))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Contexts of images: (B, F) normalised -> (B, M, D)."""
+        return self.ctx + self.meta_net(image)[:, None]
+
+
+def keyed_linear(inputs: int, outputs: int, *, seed: int, name: str) -> nn.Linear:
+    """A linear layer with PyTorch's default start, U(-1, 1) / sqrt(inputs), drawn from the seed and the name only."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
+    bound = inputs**-0.5
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+class ConditionalPrompts(nn.Module):
+    """Class prompts with a context for each image; the frozen encoder is held outside the module tree."""
+
+    def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
+        super().__init__()
+        n_ctx, phrase = options.N_CTX, options.CTX_INIT
+        self.prompt_learner = ShiftedContext(backbone, n_ctx, phrase, seed=seed)
+        self._encoder: tuple[TextEncoder] = (backbone.text,)
+        device = backbone.text.causal_mask.device
+        self._names = [prompt_layout(task.classnames, n_ctx=n_ctx, phrase=phrase).to(device) for task in tasks]
+        self._repeated: dict[tuple[int, int, int, int], PromptLayout] = {}
+
+    def layout(self, task: int, first: int, last: int, *, images: int) -> PromptLayout:
+        """The prompts of a task's classes first .. last - 1, once for each image. Kept: the encoder plans by layout."""
+        key = (task, first, last, images)
+        if key not in self._repeated:
+            classes = torch.arange(first, last, device=self._names[task].slots.device)
+            self._repeated[key] = self._names[task].select(classes.repeat(images))
+        return self._repeated[key]
+
+    def forward(self, contexts: Tensor, task: int, first: int, last: int) -> Tensor:
+        """Features of a task's classes first .. last - 1 under each context.
+
+        Args:
+            contexts: (b, M, D), one for each image.
+
+        Returns:
+            (b, last - first, F), not normalised.
+        """
+        images, classes = len(contexts), last - first
+        group = torch.arange(images, device=contexts.device).repeat_interleave(classes)
+        features = self._encoder[0](self.layout(task, first, last, images=images), contexts, group)
+        return features.view(images, classes, -1)
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(OwnTaskTuner):
+    """Image-conditioned context.
+
+    With x = d(image feature), d the L2 normalisation: the prompts of this image's classes have the context
+    ctx + pi(x), so each (image, class) pair is a text of its own. An image meets only the classes of its own tasks,
+    which changes neither loss nor metric. Texts are encoded at most CHUNK at once; if a step has more, each chunk is
+    encoded again in the backward pass instead of being kept, with the same gradient.
+    """
+
+    section = "COCOOP"
+    config_keys = (
+        Key("TRAINER.COCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
+        Key("TRAINER.COCOOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
+        Key("TRAINER.COCOOP.CTX_INIT", "", "words that the context starts from"),
+        Key("TRAINER.COCOOP.CHUNK", 512, "most prompts, one for each image and class, at once", check=at_least(1)),
+    )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse a phrase of another length than the context."""
+        o = cfg.TRAINER.COCOOP
+        check_phrase(o.CTX_INIT, o.N_CTX, "TRAINER.COCOOP.CTX_INIT")
+
+    def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> ConditionalPrompts:
+        """The model."""
+        return ConditionalPrompts(backbone, tasks, self.options, seed=self.cfg.SEED)
+
+    def learned_modules(self) -> dict[str, nn.Module]:
+        """Context and network in one folder, as in the original."""
+        return {"prompt_learner": self.model.prompt_learner}
+
+    def pairs_at_once(self, features: Tensor) -> int:
+        """Prompts in a chunk."""
+        return self.options.CHUNK
+
+    def block_logits(self, features: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+        """Cosine of each image with its own class features, times the scale. ``features``: (B, F)."""
+        image = functional.normalize(features.float(), dim=-1)
+        contexts = self.model.prompt_learner(image)
+        again = torch.is_grad_enabled() and sum(block.pairs for block in blocks) > self.pairs_at_once(features)
+        return [self._cosines(image, contexts, block, again=again) for block in blocks]
+
+    def _cosines(self, image: Tensor, contexts: Tensor, block: Block, *, again: bool) -> Tensor:
+        offset = int(self.dm.offsets[block.task])
+        rows = block.rows.to(image.device)
+        what = (contexts[rows], block.task, block.start - offset, block.stop - offset)
+        if again:
+            text = checkpoint(self.model, *what, use_reentrant=False, preserve_rng_state=False)
+        else:
+            text = self.model(*what)
+        text = functional.normalize(text.float(), dim=-1)
+        return self.backbone.logit_scale * torch.einsum("bf,bcf->bc", image[rows], text)
