@@ -57,11 +57,17 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(map(int, _names(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them") from error
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return names
 
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
@@ -77,8 +83,8 @@ def place(args: argparse.Namespace) -> Place:
     Raises:
         UserError: a number that means nothing, or a flag that does not go with another.
     """
-    if args.jobs < 0 or (args.gpus_per_run or 0) < 0 or args.cpus_per_run < 1:
-        raise UserError("--jobs and --gpus-per-run must be 0 or more, --cpus-per-run 1 or more")
+    if min(args.jobs, args.gpus_per_run or 0, args.retries) < 0 or args.cpus_per_run < 1:
+        raise UserError("--jobs, --gpus-per-run and --retries must be 0 or more, --cpus-per-run 1 or more")
     if args.ray and args.gpus:
         raise UserError("--gpus is for this machine; with --ray say --gpus-per-run")
     if not args.ray and (args.gpus_per_run is not None or args.bring_back):
@@ -91,13 +97,15 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
 
     setup_logger(None)
     where, sweep = place(args), chosen_sweep(args)
+    if sweep.protocol and where.bring_back:
+        raise UserError("--bring-back sends one folder of a run, a protocol has two; use a folder that is shared")
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]
     if args.dry_run:
         print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="")
         return []
-    options = {"place": where, "retries": max(0, args.retries), "explained": (BackboneError,)}
+    options = {"place": where, "retries": args.retries, "explained": (BackboneError,)}
     failed = start(sweep.name, sweep.folder, runs, found, **options)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
     for entry in failed:

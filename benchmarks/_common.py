@@ -88,6 +88,7 @@ def machine() -> dict[str, object]:
         "system": platform.platform(),
         "processor": models[0] if models else platform.processor(),
         "cores": cpu_count(),
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "load (1, 5, 15 minutes)": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else [],
         "threads of torch": torch.get_num_threads(),
         "versions": versions(),

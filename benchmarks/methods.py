@@ -126,7 +126,7 @@ class RandomData:
         self.train_loader_x = self.test_loader = [self.batch]
         self.val_loader = None
 
-    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str) -> None:
+    def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:
         """Images come as they are."""
 
     def describe(self, column: Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ it, and encodes the class names anew for each batch of an evaluation.
 
   python -m benchmarks.step            the recorded figures (a quarter of an hour on two cores)
   python -m benchmarks.step --quick    the same code on a tiny backbone, in seconds
+  python -m benchmarks.step --device cuda --precision fp16 --suite General-10 --batches 50    for a GPU
 """
 
 import argparse
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -229,10 +230,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="a tiny backbone; nothing is written unless --out is given"
     )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the frozen encoders")
+    parser.add_argument("--suite", choices=suites(), help="whose tasks and class names (default: Plant-6)")
+    parser.add_argument("--batches", type=int, help="training steps of an epoch (default: 2; short steps need more)")
     parser.add_argument("--rounds", type=int, help="measured rounds (default: 5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--out", type=Path, help="JSON file of the figures (default: benchmarks/results/step-DEVICE-PRECISION.json)"
+        "--out",
+        type=Path,
+        help="JSON file of the figures (default: benchmarks/results/step-DEVICE-PRECISION.json, "
+        "with --suite step-SUITE-DEVICE-PRECISION.json)",
     )
     return parser.parse_args(arguments)
 
@@ -241,6 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the figures; returns 0."""
     args = parse(arguments)
     size = QUICK if args.quick else FULL
+    size = replace(size, suite=args.suite or size.suite, batches=args.batches or size.batches)
     with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(name)
         write_suite(folder, size)
@@ -248,7 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = measures(folder, size, args.precision, args.device == "cuda")
         seconds = take_turns(found, args.rounds or size.rounds)
     print(table(found, seconds).render("markdown"), end="")
-    out = args.out or (None if args.quick else RESULTS / f"step-{args.device}-{args.precision}.json")
+    name = "-".join(filter(None, ("step", args.suite, args.device, args.precision)))
+    out = args.out or (None if args.quick else RESULTS / f"{name}.json")
     if out:
         about = {"machine": machine(), "commit": commit(), "size": vars(size), "precision": args.precision}
         figures = [

@@ -5,7 +5,8 @@ columns up to the longest prompt, and the prefix tree. The tower has the size of
 and random weights; 16 context vectors of each task stand before the name. Where the whole would not fit into the
 memory, the first two ways go through the classes in chunks, and of these only some are run and the time is scaled.
 
-  python -m benchmarks.text                    the recorded figures (an hour on two cores, minutes on a GPU)
+  python -m benchmarks.text                    the recorded figures (an hour on two cores)
+  python -m benchmarks.text --device cuda      on a GPU, which is also chosen by itself where there is one
   python -m benchmarks.text --sizes Plant-6    one suite
   python -m benchmarks.text --quick            the same code on a small tower, in seconds
 """

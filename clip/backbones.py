@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         self.digest = digest
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
-            self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and GPUs
+            self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
         self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size

@@ -26,7 +26,8 @@ from clip.tree import Forest, Trie
 
 POSITIONS = ("end", "middle", "front")
 TEXT_ENCODINGS = ("auto", "cut", "plain")
-# Share of the free memory that one encoding may take; images and the caching allocator need some as well.
+# Share of the free memory that the tensors of one encoding may take. Allocators need up to half as much again, and
+# there are images and a second pass over texts.
 MEMORY_SHARE = 0.5
 # Assignments of contexts to the prompts of a layout that are remembered.
 REMEMBERED = 4
@@ -187,6 +188,8 @@ class TextEncoder(nn.Module):
         if encoding == "auto" and (reason := not_standard(model)):
             logger.warning("Every prompt is encoded by itself: %s", reason)
             self.encoding = "plain" if not self._causal else "cut"
+        if chunk and self.encoding != "auto":
+            logger.warning("All prompts are encoded at once and not %d: only the prefix tree goes in chunks", chunk)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TextEncoder":
         """Whatever moves or casts the weights: what was derived from them is derived anew."""
@@ -208,8 +211,9 @@ class TextEncoder(nn.Module):
             contexts: (G, M, D) context vectors in any floating dtype; None where the layout has none.
             group: (N,) int64, the group of each prompt; None if G is 1 (shared by all) or if each prompt has its own.
                 Give the same tensor at each step, or it is compared with the known ones each time.
-            rows: (K,) int64, encode these different prompts only, in this order. ``group`` stays that of all prompts,
-                but where each prompt has its own context, ``contexts`` has those of these prompts, (K, M, D).
+            rows: (K,) int64, best on the CPU: encode these different prompts only, in this order. ``group`` stays that
+                of all prompts, but where each prompt has its own context, ``contexts`` has those of these prompts,
+                (K, M, D).
 
         Returns:
             (N, F), or (K, F) with ``rows``, in the encoder's dtype, not L2-normalised.
@@ -279,10 +283,10 @@ class TextEncoder(nn.Module):
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
         free = free_bytes(self.causal_mask.device)
-        fitting = max(1, min(count, int(count * free * MEMORY_SHARE / need)))
-        size = min(count, self.chunk or fitting)
+        size = min(count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)))
         if learned:
-            how = f"in chunks of {size}, {need * size // count >> 20} MiB each" if size < count else "at once"
+            most = need * trie.largest(size) // plan.rows
+            how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
             logger.info(
                 "%d prompts are a tree of %d tokens (padded: %d); a training step takes about %d MiB for them, "
                 "%d MiB are free: encoded %s",
@@ -337,6 +341,14 @@ class TextEncoder(nn.Module):
         """Hidden states of end-of-text tokens (U, D) -> features (U, F)."""
         with self._precision.autocast():
             return self.ln_final(hidden.to(self.transformer.get_cast_dtype())) @ self.text_projection
+
+
+def _fitting(trie: Trie, rows: int) -> int:
+    """Different prompts in a part of the trie, so that no part has more than ``rows`` nodes (or has one prompt)."""
+    size = len(trie.keys)
+    while size > 1 and (largest := trie.largest(size)) > rows:
+        size = max(1, min(size - 1, size * rows // largest))
+    return size
 
 
 def _chosen(

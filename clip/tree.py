@@ -30,7 +30,9 @@ ALIGN = 8
 
 def to_device(part: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the host; the host does not wait for the device."""
-    return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part.to(device)
+    if device.type == "cuda" and part.device.type == "cpu":
+        return part.pin_memory().to(device, non_blocking=True)
+    return part.to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +120,7 @@ class Trie:
         """The trie of the prompts that ``index`` (K,) names, in its order; no prompts are compared or sorted for it.
 
         Args:
+            index: int64; best on the host, which otherwise waits for the device.
             own: M, if each prompt has its own context; the contexts are then (K, M, D), those of ``index``.
         """
         index = index.cpu()
@@ -133,6 +136,12 @@ class Trie:
         """Tries of ``size`` neighbouring different prompts each; a part's prompts are its own keys in order."""
         parts = zip(self.keys.split(size), self.end.split(size), strict=True)
         return [Trie(keys, end, torch.arange(len(keys))) for keys, end in parts]
+
+    def largest(self, size: int) -> int:
+        """Nodes of the largest part that ``cut`` makes. Names of some tasks are longer than those of others."""
+        own = self.nodes()[1].sum(1)
+        above = (self.end + 1 - own)[::size]
+        return int((torch.stack([part.sum() for part in own.split(size)]) + above).max())
 
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Row of the node at each column of each prompt (U, L), valid up to its end, and where a node first appears."""

@@ -220,14 +220,24 @@ up_to() { # up_to LAST: 0 1 ... LAST
     done
 }
 
-find_tasks() { # find_tasks [OPTION...]: sets each_task to TASKS, or to all tasks
-    if [ -z "${TASKS:-}" ]; then
-        count=$(PYTHONPATH=$checkout${PYTHONPATH:+:$PYTHONPATH} "$PYTHON" "$here/count_tasks.py" --eval-only --root "$DATA" \
-            --dataset-config-file "$checkout/configs/datasets/$dataset.yaml" "$@") || exit
-        TASKS=$(up_to $((count - 1)))
+find_tasks() { # find_tasks [OPTION...]: sets each_task to TASKS, or to all tasks; TASKS=all: all of them in one run
+    if [ -z "${TASKS:-}" ] || [ -n "$protocol" ]; then
+        count=$(count_tasks "$@") || exit
+        : "${TASKS:=$(up_to $((count - 1)))}"
     fi
+    [ "$TASKS" != all ] || return 0
     numbers TASKS "$TASKS"
     each_task=$TASKS
+}
+
+count_tasks() { # count_tasks [OPTION...]: also refuses what cannot be tested on new classes
+    case ${1-} in
+    -*) set -- "$@" ${protocol:+DATASET.SUBSAMPLE_CLASSES base} ;;
+    *) set -- ${protocol:+DATASET.SUBSAMPLE_CLASSES base} "$@" ;;
+    esac
+    PYTHONPATH=$checkout${PYTHONPATH:+:$PYTHONPATH} "$PYTHON" "$here/count_tasks.py" --eval-only --root "$DATA" \
+        --trainer "$trainer" --dataset-config-file "$checkout/configs/datasets/$dataset.yaml" \
+        --config-file "$checkout/configs/trainers/$trainer/$cfg.yaml" "$@"
 }
 
 zeroshot() { # zeroshot DATASET CFG TASK; METHOD chooses among the two trainers
@@ -321,7 +331,8 @@ check_options() { # no option says again what an argument has said; the method's
         --load-epoch) epoch=-epoch=$word ;;
         TRAINER.*)
             name=$(printf '%s\n' "$name" | sed "s/-${previous##*.}=[^-]*//")
-            name=$name-${previous##*.}=$(printf '%s' "$word" | tr -c 'A-Za-z0-9.+' _)
+            [ "$previous=$word" = "TRAINER.MTCOOP.CLS_SAMPLE_RATE=${paper_rate-}" ] ||
+                name=$name-${previous##*.}=$(printf '%s' "$word" | tr -c 'A-Za-z0-9.+' _)
             ;;
         esac
         previous=$word

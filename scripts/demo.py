@@ -67,7 +67,7 @@ def joined(results: Sequence[RunResult]) -> RunResult:
     """One result out of the runs of single tasks: mean figure, sum of parameters and seconds, highest memory."""
     tasks = tuple(task for result in results for task in result.tasks)
     figures = [task.metric for task in tasks if task.metric is not None]
-    seconds = {key: sum(result.seconds[key] for result in results) for key in results[0].seconds}
+    seconds = {key: sum(result.seconds.get(key, 0.0) for result in results) for key in results[0].seconds}
     memory = {key: max(result.memory[key] for result in results) for key in results[0].memory}
     return replace(
         results[0],
@@ -80,7 +80,11 @@ def joined(results: Sequence[RunResult]) -> RunResult:
 
 
 def cost_table(cells: Cells) -> Table:
-    """What each method costs: trainable parameters, seconds of training at the most shots, peak memory in MiB."""
+    """What each method costs: trainable parameters, seconds of training at the most shots, peak memory in MiB.
+
+    The seconds leave out what is encoded for the feature store: the first run that needs a feature says nothing of its
+    method. The memory is that of the whole process, or what its tensors take on a GPU.
+    """
     rows: list[list[Cell]] = []
     for label in dict.fromkeys(label for label, _ in cells):
         most = max(shots for name, shots in cells if name == label)
@@ -97,7 +101,7 @@ def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Cells:
     cells = summarise(seeds_of(runs))
     tables = {"mean over the six tasks in %, mean +- std over seeds": method_table(cells)}
     if costs:
-        tables["what a method costs, all tasks together"] = cost_table(cells)
+        tables["all tasks together: training without encoding images, memory of the process"] = cost_table(cells)
     for shots in sorted({run.shots for run in runs if run.method.learns}):
         tables[f"per task, {shots} shot{'s' * (shots != 1)}"] = task_table(cells, shots)
     for title, table in tables.items():

@@ -9,9 +9,10 @@ root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/scripts/setup.sh" || exit
 cd "$root" || exit
 
-# More threads than this only get into each other's way with the small models of the tests.
+# A process for each core and one thread in each: more threads only get into each other's way with small models.
 cores="$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores < 8 ? cores : 8))}"
+workers="$((cores < 8 ? cores : 8))"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 summary="" failed=0
 
@@ -30,6 +31,6 @@ check() { # check NAME COMMAND...: runs it and notes how it went
 
 check "ruff check" .venv/bin/python -m ruff check .
 check "ruff format" .venv/bin/python -m ruff format --check .
-check "pytest" .venv/bin/python -m pytest "$@"
+check "pytest" .venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
 printf 'test.sh: %s (%s s)\n' "$summary" "$SECONDS"
 exit "$failed"

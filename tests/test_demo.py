@@ -60,7 +60,7 @@ def test_all_shows_what_the_methods_cost_and_keeps_what_is_there(finished, monke
     members = ["DATASET.MEMBERS", "DemoDigits,DemoCounts"]
     assert demo.main(["--all", *command[:6], "--output-dir", str(output / "two"), *command[8:], *members]) == 0
     out = capsys.readouterr().out.splitlines()
-    start = next(number for number, line in enumerate(out) if "what a method costs" in line)
+    start = next(number for number, line in enumerate(out) if "all tasks together" in line)
     costs = {line.split()[0]: line.split()[1:] for line in out[start + 3 : start + 6]}
     assert costs["ZS-CLIP"][:2] == ["0", "-"]
     width = int(costs["CoOp-MT"][0]) // 16  # 16 context vectors for all; then 4 for each of two tasks

@@ -1,13 +1,17 @@
 """The commands of the original README on miniatures: whole runs, their folders, skipping, resuming, transfer."""
 
+import csv
+import io
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+import parse_test_res
 from dassl.utils.results import RunResult, read_results
 from tests.lab import figures
 from tests.miniature import SUITES, write_miniature, write_suite
@@ -80,6 +84,13 @@ def figure_files(shell: Shell) -> dict[str, int]:
     return {run: (shell.output / run / "results.json").stat().st_mtime_ns for run in shell.runs()}
 
 
+def table(shell: Shell, option: str, capsys) -> list[dict[str, str]]:
+    """The rows of the means over tasks that the table program makes of all runs."""
+    assert parse_test_res.main([str(shell.output), option, "--format", "csv"]) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    return [row for row in rows if row["task"] == "mean over tasks"]
+
+
 # -- training ------------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +151,7 @@ def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(shell, tmp_path)
 
 
 @pytest.mark.parametrize("suite", SIZES)
-def test_base_to_new(shell, suite):
+def test_base_to_new(shell, suite, capsys):
     few = FEW if suite == "general10" else ""
     arguments = f"{suite} rn50_ep50 {NATA} {few}"
     early = shell.run(f"sh main_mtcoop_base2new_test.sh {arguments}")
@@ -155,6 +166,10 @@ def test_base_to_new(shell, suite):
     asked = len(shell.calls)
     must(shell, f"sh main_mtcoop_base2new_test.sh {arguments}")
     assert len(shell.calls) == asked
+    (row,) = table(shell, "--base2new", capsys)
+    figures = [float(row[f"{part} mean"]) for part in ("base", "new", "H")]
+    h = 2 * base.metric * new.metric / (base.metric + new.metric)
+    assert row["method"] == "SoftCPT-NATA" and figures == pytest.approx([base.metric, new.metric, h])
 
 
 def test_an_evaluation_is_repeated_when_the_training_was(shell):
@@ -166,7 +181,7 @@ def test_an_evaluation_is_repeated_when_the_training_was(shell):
     assert len(must(shell, f"sh main_mtcoop_base2new_test.sh {arguments}")) == 1
 
 
-def test_an_epoch_is_evaluated_in_a_folder_of_its_own(shell):
+def test_an_epoch_is_evaluated_in_a_folder_of_its_own(shell, capsys):
     arguments = f"plant6 rn50_ep50 {NATA}"
     must(shell, f"sh main_mtcoop_base2new_train.sh {arguments} TRAIN.CHECKPOINT_FREQ 1")
     (last,) = must(shell, f"sh main_mtcoop_base2new_test.sh {arguments}")
@@ -174,6 +189,8 @@ def test_an_epoch_is_evaluated_in_a_folder_of_its_own(shell):
     (again,) = must(shell, f"sh main_mtcoop_base2new_test.sh {arguments} --load-epoch 2")
     assert [run.split("/")[-2] for run in shell.runs()] == ["NATA", "NATA-epoch=1", "NATA-epoch=2", "NATA"]
     assert last.tasks == again.tasks
+    methods = [row["method"] for row in table(shell, "--base2new", capsys)]
+    assert methods == ["SoftCPT-NATA", "SoftCPT-NATA [epoch 1]", "SoftCPT-NATA [epoch 2]"]
     asked = len(shell.calls)
     assert must(shell, f"sh main_mtcoop_base2new_test.sh {arguments}") == [] and len(shell.calls) == asked
     missing = shell.run(f"sh main_mtcoop_base2new_test.sh {arguments} --load-epoch=7")
@@ -200,13 +217,28 @@ def test_hard_sharing_and_single_methods_go_from_base_to_new(shell):
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ("CoOp plant6 rn50_ep50 1 TRAINER.COOP.CSC True", "TRAINER.COOP.CSC True"),
+        ("TaskRes plant6 adam_lr2e-3_B256_ep100 1 --backbone RN50", "TaskRes"),
+        ("ProtoNet plant6 rn50 1", "ProtoNet"),
+    ],
+)
+@pytest.mark.parametrize("tasks", ["", "0", "all"])
+def test_what_belongs_to_single_classes_is_not_trained_for_others(shell, arguments, cause, tasks):
+    done = shell.run(f"sh main_single_base2new_train.sh {arguments}", TASKS=tasks)
+    assert (done.returncode, shell.runs()) == (2, [])
+    assert f"{cause} learns something of its own for each class" in done.stderr
+
+
 # -- new tasks -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("tasks", "folder", "unseen"), [("base", "base", [3, 4, 5]), ("4,task0", "tasks0_4", [1, 2, 3, 5])]
 )
-def test_new_tasks(shell, tasks, folder, unseen):
+def test_new_tasks(shell, tasks, folder, unseen, capsys):
     (seen,) = must(shell, f"sh main_mtcoop_newtasks_train.sh plant6 rn50_ep50 {NATA} {tasks}")
     (new,) = must(shell, f"sh main_mtcoop_newtasks_test.sh plant6 rn50_ep50 {NATA} {tasks}")
     assert shell.runs() == [f"plant6/newtasks/{folder}/{part}/{SOFTCPT}/NATA/seed1" for part in ("seen", "unseen")]
@@ -214,6 +246,12 @@ def test_new_tasks(shell, tasks, folder, unseen):
     names = [task.name for task in whole.tasks]
     assert [task.name for task in new.tasks] == [names[number] for number in unseen]
     assert sorted(task.name for task in (*seen.tasks, *new.tasks)) == sorted(names)
+    rows = {row["method"]: row for row in table(shell, "--new-tasks", capsys)}
+    assert list(rows) == ["ZS-CLIP", "SoftCPT-NATA"]
+    trained = [float(rows["SoftCPT-NATA"][f"{part} tasks mean"]) for part in ("seen", "new")]
+    assert trained == pytest.approx([seen.metric, new.metric])
+    zero_shot = fmean(task.metric for task in whole.tasks if task.name in {each.name for each in new.tasks})
+    assert float(rows["ZS-CLIP"]["new tasks mean"]) == pytest.approx(zero_shot)
 
 
 def test_hard_sharing_goes_to_new_tasks(shell):
@@ -260,10 +298,12 @@ def test_a_task_that_is_not_there_is_told(shell):
     assert "there is no task6; the data set has 6 tasks" in done.stderr
 
 
-def test_linear_probe(shell):
-    results = must(shell, "sh linearprob.sh plant6 rn50 5", SHOTS="1")
-    assert shell.runs() == [f"plant6/LinearProbe/rn50_1shots/probe/task{task}/seed1" for task in range(6)]
-    (whole,) = must(shell, "sh linearprob.sh plant6 rn50 all", SHOTS="1")
+@pytest.mark.parametrize(("suite", "last"), [("general10", 9), ("plant6", 5), ("fashion20", 19)])
+def test_linear_probe(shell, suite, last):
+    results = must(shell, f"sh linearprob.sh {suite} rn50 {last}", SHOTS="1")
+    folders = {f"{suite}/LinearProbe/rn50_1shots/probe/task{task}/seed1" for task in range(last + 1)}
+    assert set(shell.runs()) == folders and SIZES[suite] == last + 1
+    (whole,) = must(shell, f"sh linearprob.sh {suite} rn50 all", SHOTS="1")
     assert [task.metric for task in whole.tasks] == [run.metric for run in results]
 
 

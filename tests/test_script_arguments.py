@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 import train
-from dassl.engine import TRAINER_REGISTRY
+from dassl.config import flatten
+from dassl.engine.run import config_digest
+from dassl.sweep.grid import Sweep
+from dassl.sweep.plan import expand
+from dassl.utils.methods import find_method, label_of, paper_labels
 from tests.shell import ROOT, SCRIPTS, Shell
 
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if "common.sh" in path.read_text().split("\n. ")[-1])
@@ -112,8 +116,12 @@ GRID = {
         {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1"},
     ),
     f"sh main_mtcoop_base2new_train.sh general10 rn50_ep50 1 {CATA} {MTCOOP}CLS_SAMPLE_RATE 0.1": (
-        "general10/base2new/base/MTCoOp/rn50_ep50_1shots/CATA-CLS_SAMPLE_RATE=0.1",
+        "general10/base2new/base/MTCoOp/rn50_ep50_1shots/CATA",
         {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1", "DATASET.SUBSAMPLE_CLASSES": "base"},
+    ),
+    f"sh main_mtcoop.sh plant6 rn50_ep50 1 {CATA} {MTCOOP}CLS_SAMPLE_RATE 0.1": (
+        "plant6/MTCoOp/rn50_ep50_1shots/CATA-CLS_SAMPLE_RATE=0.1",
+        {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1"},
     ),
     f"sh main_mtcoop_newtasks_train.sh {NATA} task7,0,7": (
         "general10/newtasks/tasks0_7/seen/MTCoOp/rn50_ep50_16shots/NATA",
@@ -356,14 +364,9 @@ def documented() -> list[str]:
 
 @pytest.mark.parametrize("line", documented())
 def test_documented_commands_are_accepted(shell, line):
-    trainer = next((word for word in line.split() if word in TRAINER_REGISTRY.names()), "")
-    if "main_single" in line and not trainer:
-        pytest.skip("the trainer is not there")
-    configs = sorted(path.stem for path in (ROOT / "configs/trainers" / (trainer or "MTCoOp")).glob("*.yaml"))
     folder = str(shell.folder / "scratch/output")
     for suite in ("general10", "plant6", "rs8", "fashion20") if "$SUITE" in line else ("",):
-        filled = line.replace("$SUITE", suite).replace("$CFG", configs[0]).replace("$SHOTS", "16")
-        filled = filled.replace("$CS", "TRAINER.COOP.CSC True")
+        filled = line.replace("$SUITE", suite).replace("$CFG", "rn50").replace("$SHOTS", "16")
         if "_test.sh" in line:
             shell.run(re.sub(r"_test\.sh", "_train.sh", filled), OUTPUT=folder)
         done = shell.run(filled.replace("/scratch/output", folder), OUTPUT=folder)
@@ -371,10 +374,28 @@ def test_documented_commands_are_accepted(shell, line):
     assert {"--root", "--seed"} < set(shell.calls[-1].words)
 
 
+ROWS = re.findall(
+    r"^\| (\S+?),?(?: .*)? \| `(.*sh \S+\.sh [^`]*)`", (ROOT / "docs/protocols.md").read_text(), re.MULTILINE
+)
+CFG_OF_SHOTS = {1: "rn50_ep50", 4: "rn50_ep100", 16: "rn50"}
+
+
 def test_the_rows_of_the_paper_are_documented():
-    """Each method of the paper's table has a line that runs its trainer."""
-    rows = dict(re.findall(r"^\| (\S+) \| `sh ([^`]*)`", (ROOT / "docs/protocols.md").read_text(), re.MULTILINE))
-    assert list(rows)[:13] == [
-        *("ZS-CLIP", "ProtoNet", "LP-CLIP", "CoOp-CA", "CoOp-CS", "CoOp-MT", "CoCoOp", "ProGrad", "KgCoOp", "PLOT"),
-        *("SoftCPT*", "SoftCPT-NATS", "SoftCPT-NATA"),
-    ]
+    assert [label for label, _ in ROWS][:13] == paper_labels()
+
+
+@pytest.mark.parametrize(("label", "line"), ROWS)
+def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
+    """Same folders and configs, so that a sweep goes on where a script was, and tables call both by one name."""
+    suite = "plant6" if "plant6" in line else "general10"
+    for shots, cfg in CFG_OF_SHOTS.items():
+        filled = line.replace("$SUITE", suite).replace("$CFG", cfg).replace("$SHOTS", str(shots))
+        done = shell.run(filled, TASKS="0 5", SHOTS=str(shots))
+        assert (done.returncode, done.stderr) == (0, "")
+    sweep = Sweep("rows", (suite,), (find_method(label),), tuple(CFG_OF_SHOTS), (1,), output=str(shell.output / suite))
+    runs = expand(sweep)
+    cells = {str(run.folder): (run.kind, config_digest(run.config())) for run in runs}
+    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.calls}
+    assert all(cells[folder][1] == config_digest(cfg) for folder, cfg in configs.items())
+    assert {cells[folder][0] for folder in configs} == {run.kind for run in runs}
+    assert {label_of(cfg.TRAINER.NAME, flatten(cfg)) for cfg in configs.values()} == {label}

@@ -227,7 +227,8 @@ def test_test_script_runs_all_three_checks_and_sums_up(checkout, env, expected, 
     lines = out.splitlines()
     assert code == expected
     assert summary in lines[-1]
-    assert lines[-2].startswith(f"{checkout.root} -m pytest -k two words threads=")
+    assert lines[-2].startswith(f"{checkout.root} -m pytest -n ")
+    assert "--dist loadfile -k two words threads=" in lines[-2]
     assert not lines[-2].endswith("=")
 
 

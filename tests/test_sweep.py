@@ -65,6 +65,26 @@ def test_failed_runs_are_listed_the_others_are_done_and_the_exit_code_says_so(sm
     assert [run["attempts"] for run in status(small)["runs"]] == [1, 3]
 
 
+def test_with_a_protocol_each_run_is_also_tested_on_what_it_never_saw(small, here, lab):
+    small.write(shots=[1], seeds=[1], protocol="base2new")
+    assert sweep.main(small.command()) == 0
+    base, new = (f"base2new/{part}/MTCoOp/method_1shots/NATA/seed1" for part in ("base", "new"))
+    results = small.results()
+    assert {folder: (each.classes, each.mode) for folder, each in results.items()} == {
+        base: ("base", "train"),
+        new: ("new", "eval"),
+    }
+    (run,) = expand(read_sweep(str(small.file)))
+    words = run.evaluation.command().replace(str(run.evaluation.folder), str(lab.folder("alone"))).split()[2:]
+    assert train.main(["--eval-only", "--model-dir", str(small.output / base), *words]) == 0
+    assert figures(results[new]) == figures(lab.result("alone"))
+    assert run.found() == "done"
+    (run.evaluation.folder / "results.json").unlink()
+    assert run.found() == "begun"
+    assert sweep.main(small.command()) == 0
+    assert small.results().keys() == results.keys()
+
+
 def test_the_command_line_replaces_what_the_file_says(small, here):
     flags = ["--shots", "1", "--seeds", "5", "--output-dir", str(small.folder / "other"), "OPTIM.MAX_EPOCH", "1"]
     assert sweep.main(small.command(*flags)) == 0
@@ -84,12 +104,14 @@ def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
     [
         (["no_such_sweep"], "there is no sweep file 'no_such_sweep'"),
         (["demo", "--methods", "CoOp-MA"], "unknown method 'CoOp-MA'; did you mean"),
-        (["demo", "--shots", "four"], "argument --shots: invalid _numbers value: 'four'; all flags: sweep.py --help"),
+        (["demo", "--shots", "four"], "argument --shots: 'four'; expected whole numbers with commas between them"),
+        (["demo", "--methods", ","], "argument --methods: ',' names nothing; all flags: sweep.py --help"),
         (["demo", "--seeds", "1", "--dry-run", "OPTIM.LRR", "1"], "unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
         (["demo", "OPTIM.LR"], "command line: 'OPTIM.LR' has no value"),
         (["demo", "--ray", "auto", "--gpus", "0"], "--gpus is for this machine; with --ray say --gpus-per-run"),
         (["demo", "--gpus-per-run", "0.5"], "--gpus-per-run and --bring-back are for a Ray cluster; add --ray auto"),
-        (["demo", "--jobs", "-1"], "--jobs and --gpus-per-run must be 0 or more"),
+        (["demo", "--jobs", "-1"], "--jobs, --gpus-per-run and --retries must be 0 or more"),
+        (["demo", "--retries", "-1"], "--jobs, --gpus-per-run and --retries must be 0 or more"),
     ],
 )
 def test_a_mistake_is_one_line(flags, message, capsys):
@@ -97,6 +119,19 @@ def test_a_mistake_is_one_line(flags, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "message"),
+    [
+        ((), "0", "--gpus 0: torch sees no GPU here; leave --gpus out to use the CPU"),
+        (("0", "1"), "1,2", "--gpus 2: the GPUs here are 0, 1"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_said(visible, gpus, message, monkeypatch, capsys):
+    monkeypatch.setattr("dassl.sweep.session._visible_gpus", lambda: visible)
+    assert sweep.main(["demo", "--gpus", gpus, "--dry-run"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small, here, lab, capsys):

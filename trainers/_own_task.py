@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clip.tree import to_device
+from dassl.data.loaders import on_host
 from dassl.metrics import task_columns
 from trainers.base import PromptTuner, Scores
 
@@ -56,7 +58,7 @@ def assemble(blocks: Sequence[Block], logits: Sequence[Tensor], shape: tuple[int
     """Logits (b, c) of each block -> (B, C), with -inf where a class is of none of the image's tasks."""
     grids = [torch.meshgrid(b.rows, torch.arange(b.start, b.stop), indexing="ij") for b in blocks]
     values = torch.cat([each.flatten() for each in logits])
-    place = tuple(torch.cat([grid[axis].flatten() for grid in grids]).to(values.device) for axis in (0, 1))
+    place = tuple(to_device(torch.cat([grid[axis].flatten() for grid in grids]), values.device) for axis in (0, 1))
     return torch.full(shape, -torch.inf, device=values.device).index_put(place, values)
 
 
@@ -76,7 +78,7 @@ class OwnTaskTuner(PromptTuner):
     def own_logits(self, features: Tensor, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a batch, -inf outside the images' own tasks."""
         limits = {"pairs": self.pairs_at_once(features), "whole_tasks": self.whole_tasks}
-        blocks = own_blocks(batch["row"].cpu(), batch["task"].cpu(), self.dm.offsets.tolist(), **limits)
+        blocks = own_blocks(on_host(batch, "row"), on_host(batch, "task"), self.dm.offsets.tolist(), **limits)
         return assemble(blocks, self.block_logits(features, blocks), (len(features), len(self.task_of_class)))
 
     def scores(self, batch: dict[str, Any]) -> Scores:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from clip.text import PromptLayout, TextEncoder, prompt_layout
+from clip.tree import to_device
 from dassl.config import Key, at_least
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
@@ -117,8 +118,10 @@ class ContextPrompts(nn.Module):
             contexts: (G, M, D) from outside; None: the learned context.
             group: (N,) context of each name; None when there is one context, or one per name.
             rows: (K,) only these names, features (K, F); contexts from outside that are one per name are theirs alone.
+                Best on the CPU, where prompts are planned.
         """
         if contexts is None and self.ctx is not None:
             contexts = self.ctx[None] if self.ctx.dim() == 2 else self.ctx
-            contexts = contexts if rows is None or self.ctx.dim() == 2 else contexts.index_select(0, rows)
+            if rows is not None and self.ctx.dim() == 3:
+                contexts = contexts.index_select(0, to_device(rows, contexts.device))
         return encoder(self.layout, contexts, group, rows=rows)

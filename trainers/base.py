@@ -11,9 +11,11 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
+from clip.tree import to_device
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features import encode_fixed
+from dassl.data.loaders import on_host
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -21,6 +23,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.keep import kept
 
 TEST_ROWS = 4096
+KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +104,8 @@ class PromptTuner(TrainerX):
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
         self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
-        self.offsets = class_offsets(self.dm.tasks).to(self.device)
+        self._host_offsets = class_offsets(self.dm.tasks)
+        self.offsets = self._host_offsets.to(self.device)
         self._class_features: Tensor | None = None
         self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
         modules = self.learned_modules()
@@ -126,14 +130,17 @@ class PromptTuner(TrainerX):
         name = self.cfg.MODEL.BACKBONE.NAME
         if not name:
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
-        weights, precision = self.cfg.MODEL.BACKBONE.WEIGHTS, self.options.PREC
-        texts = {"text_encoding": self.cfg.MODEL.TEXT_ENCODING, "text_chunk": self.cfg.MODEL.TEXT_CHUNK}
-        backbone = frozen_backbone(name, self.device, weights=weights, precision=precision, **texts)
+        backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **self._backbone_options())
         size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
         if size != (side, side):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
+
+    def _backbone_options(self) -> dict[str, Any]:
+        """What ``clip.load`` is told besides name, device and precision."""
+        node = self.cfg.MODEL
+        return {"weights": node.BACKBONE.WEIGHTS, "text_encoding": node.TEXT_ENCODING, "text_chunk": node.TEXT_CHUNK}
 
     @property
     def encoder_id(self) -> str:
@@ -163,8 +170,8 @@ class PromptTuner(TrainerX):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(row, task, column) of the batch's entries on the device; ``column`` is the global class index."""
-        task = batch["task"].to(self.device)
-        return batch["row"].to(self.device), task, batch["label"].to(self.device) + self.offsets[task]
+        row, task, label = (to_device(batch[name], self.device) for name in ("row", "task", "label"))
+        return row, task, label + self.offsets[task]
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """exp(logit_scale) times the cosine similarity, in float32. (B, F), (C, F) -> (B, C)."""
@@ -174,24 +181,37 @@ class PromptTuner(TrainerX):
 
     @torch.no_grad()
     def template_features(self, prompts: Sequence[str]) -> Tensor:
-        """Features of hand-written prompts (N, F) float32, not normalised, by an encoder in fp32 whatever PREC says."""
-        backbone = self.backbone
-        if backbone.precision != "fp32":
-            node = self.cfg.MODEL.BACKBONE
-            backbone, _ = clip.load(node.NAME, self.device, weights=node.WEIGHTS, precision="fp32")
-        return backbone.encode_text(clip.tokenize(prompts))
+        """Features of hand-written prompts (N, F) float32, not normalised, by an encoder in fp32 whatever PREC says.
+
+        A process with many runs keeps them, and not that encoder: its memory would be in every later run's figure.
+        """
+
+        def encode() -> Tensor:
+            backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **self._backbone_options())
+            return backbone.encode_text(tokens)
+
+        tokens = clip.tokenize(prompts)
+        if self.backbone.precision == "fp32":
+            return self.backbone.encode_text(tokens)
+        key = (self.backbone.digest, str(self.device), self.cfg.MODEL.TEXT_ENCODING, *prompts)
+        return kept("template features", key, encode, limit=KEPT_TEMPLATES).clone()
 
     def kept_columns(self, column: Tensor) -> Tensor | None:
-        """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch."""
+        """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch.
+
+        Both are on the CPU: texts are planned there, and a device is not waited for.
+        """
         return None
 
     def scores(self, batch: dict[str, Any]) -> Scores:
         """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
-        kept = self.kept_columns(column)
+        kept = self.kept_columns(on_host(batch, "label") + self._host_offsets[on_host(batch, "task")])
         image, text = self.image_features(batch), self.model(kept)
-        owner = self.task_of_class if kept is None else self.task_of_class[kept]
-        target = column if kept is None else torch.searchsorted(kept, column)
+        owner, target = self.task_of_class, column
+        if kept is not None:
+            kept = to_device(kept, self.device)
+            owner, target = owner[kept], torch.searchsorted(kept, column)
         return Scores(image, text, self.logits(image, text)[row], row, target, task_columns(task, owner))
 
     def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:

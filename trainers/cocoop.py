@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.text import PromptLayout, TextEncoder, prompt_layout
+from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
@@ -66,14 +67,18 @@ class ConditionalPrompts(nn.Module):
         self._encoder: tuple[TextEncoder] = (backbone.text,)
         device = backbone.text.causal_mask.device
         self._names = [prompt_layout(task.classnames, n_ctx=n_ctx, phrase=phrase).to(device) for task in tasks]
-        self._repeated: dict[tuple[int, int, int, int], PromptLayout] = {}
+        self._repeated: dict[tuple[int, int, int, int], tuple[PromptLayout, Tensor]] = {}
 
-    def layout(self, task: int, first: int, last: int, *, images: int) -> PromptLayout:
-        """The prompts of a task's classes first .. last - 1, once for each image. Kept: the encoder plans by layout."""
+    def layout(self, task: int, first: int, last: int, *, images: int) -> tuple[PromptLayout, Tensor]:
+        """The prompts of a task's classes first .. last - 1, once for each image, and the image of each prompt.
+
+        Both are kept: the encoder knows its plans by them.
+        """
         key = (task, first, last, images)
         if key not in self._repeated:
             classes = torch.arange(first, last, device=self._names[task].slots.device)
-            self._repeated[key] = self._names[task].select(classes.repeat(images))
+            image = torch.arange(images, device=classes.device).repeat_interleave(len(classes))
+            self._repeated[key] = self._names[task].select(classes.repeat(images)), image
         return self._repeated[key]
 
     def forward(self, contexts: Tensor, task: int, first: int, last: int) -> Tensor:
@@ -85,10 +90,8 @@ class ConditionalPrompts(nn.Module):
         Returns:
             (b, last - first, F), not normalised.
         """
-        images, classes = len(contexts), last - first
-        group = torch.arange(images, device=contexts.device).repeat_interleave(classes)
-        features = self._encoder[0](self.layout(task, first, last, images=images), contexts, group)
-        return features.view(images, classes, -1)
+        layout, group = self.layout(task, first, last, images=len(contexts))
+        return self._encoder[0](layout, contexts, group).view(len(contexts), last - first, -1)
 
 
 @TRAINER_REGISTRY.register()
@@ -135,7 +138,7 @@ class CoCoOp(OwnTaskTuner):
 
     def _cosines(self, image: Tensor, contexts: Tensor, block: Block, *, again: bool) -> Tensor:
         offset = int(self.dm.offsets[block.task])
-        rows = block.rows.to(image.device)
+        rows = to_device(block.rows, image.device)
         what = (contexts[rows], block.task, block.start - offset, block.stop - offset)
         if again:
             text = checkpoint(self.model, *what, use_reentrant=False, preserve_rng_state=False)

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.text import TextEncoder
+from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
@@ -104,12 +105,14 @@ class SoftContext(nn.Module):
         tasks, classes = self.name_features(columns)
         if classes is None:
             return self.prompt_gen(tasks), self._owner
-        return self.prompt_gen(tasks[self._owner if columns is None else self._owner[columns]], classes), None
+        owner = self._owner if columns is None else self._owner[to_device(columns, self._owner.device)]
+        return self.prompt_gen(tasks[owner], classes), None
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), or (len(columns), F) of some classes; not normalised.
 
-        Classes that a step leaves out are not encoded in either pass: nothing of them reaches the loss.
+        Classes that a step leaves out are not encoded in either pass: nothing of them reaches the loss. ``columns``
+        are best on the CPU, where texts are planned.
         """
         contexts, group = self.contexts(columns)
         features = self.prompts(self.encoder, contexts, group, rows=columns)
@@ -120,14 +123,14 @@ def sample_columns(column: Tensor, sizes: Sequence[int], rate: float, generator:
     """Classes used by one training step: those of the batch and ceil(rate * rest) random others, task by task.
 
     Args:
-        column: (E,) true columns of the batch.
+        column: (E,) true columns of the batch, on the CPU.
         sizes: number of classes of each task.
 
     Returns:
-        Sorted columns.
+        Sorted columns, on the CPU.
     """
     positive = torch.zeros(sum(sizes), dtype=torch.bool)
-    positive[column.cpu()] = True
+    positive[column] = True
     keep = positive.clone()
     start = 0
     for size in sizes:
@@ -215,4 +218,4 @@ class MTCoOp(PromptTuner):
             return None
         key = derived_seed("classes", self.cfg.SEED, self.epoch, self.batch_index)
         sizes = [len(task.classnames) for task in self.dm.tasks]
-        return sample_columns(column, sizes, rate, torch.Generator().manual_seed(key)).to(self.device)
+        return sample_columns(column, sizes, rate, torch.Generator().manual_seed(key))

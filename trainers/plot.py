@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.text import POSITIONS, TextEncoder, prompt_layout
+from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -127,7 +128,7 @@ class PLOT(OwnTaskTuner):
         learns = torch.is_grad_enabled()
         prompts = self.model() if learns else self._class_features
         image, text = (functional.normalize(each.float(), dim=-1) for each in (features, prompts))
-        rows = [block.rows.to(image.device) for block in blocks]
+        rows = [to_device(block.rows, image.device) for block in blocks]
         pairs = [(image[r, 1:], text[:, b.start : b.stop]) for r, b in zip(rows, blocks, strict=True)]
         steps, most = steps_needed(pairs, together=learns)
         # Of several full blocks none is kept for the backward pass.

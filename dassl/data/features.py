@@ -5,6 +5,7 @@ file can be deleted; it is made again. ``python -m dassl.data.features FOLDER`` 
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -48,6 +49,9 @@ class FeatureStore:
         dtype: of the stored values, a key of ``DTYPES``.
         workers: processes that decode images.
         pin_memory: put decoded images where a CUDA device can fetch them by itself.
+
+    Attributes:
+        seconds: spent so far on features that were not there, with the time that another run took to encode them.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class FeatureStore:
     ) -> None:
         self.folder = Path(folder) / f"{_short(encoder_id)}-{dtype}" / _short(transform_id)
         self.dtype, self.workers, self.pin_memory = DTYPES[dtype], workers, pin_memory
+        self.seconds = 0.0
         self._about = {"encoder": encoder_id, "transform": transform_id}
         self._files: ViewFiles | None = None
         self._source: ImageSource | None = None
@@ -82,6 +87,7 @@ class FeatureStore:
         rows = files.find(wanted)
         if not len(rows.missing):
             return rows
+        started = time.monotonic()
         try:
             with files.alone():
                 self._encode(images, view, encode=encode, missing=files.find(wanted).missing, put=files.add)
@@ -91,6 +97,7 @@ class FeatureStore:
             self._warn_read_only()
             self._encode(images, view, encode=encode, missing=rows.missing, put=files.keep)
             rows = files.find(wanted)
+        self.seconds += time.monotonic() - started
         if len(rows.missing):
             raise UserError(f"{files.folder} does not give back what was just written there; check the disk")
         return rows

@@ -20,6 +20,7 @@ from dassl.data.images import identity, read_image, stamp
 from dassl.data.transforms import Transform, key_number, keyed_transform
 from dassl.utils.errors import UserError
 
+_COLUMNS = ("label", "task", "row")
 Key = tuple[int, int]  # (view, index of the image in its split)
 Batch = dict[str, Any]
 # What a loader takes its batches from.
@@ -146,7 +147,8 @@ class BatchLoader:
     A batch is a dict: "img" (B, 3, H, W) or "feat" (B, ...), float32; "label", "task", "row" (E,) int64, one entry
     for each (image, task), where ``row`` is the image's place in the batch; "index" (B,) int64, the image's place in
     the split; "impath", list of B paths. E == B and row == arange(B) unless images belong to several tasks. Images
-    come on the CPU with all that belongs to them; stored features come, with all that belongs to them, on the device.
+    come on the CPU with all that belongs to them; stored features come, with all that belongs to them, on the device,
+    and "host" then has "label", "task" and "row" on the CPU (see :func:`on_host`).
 
     Attributes:
         source: where the batches come from; may be replaced between epochs.
@@ -182,14 +184,20 @@ class Entries:
         end = count.cumsum(0)
         image = torch.repeat_interleave(torch.arange(len(order)), count)
         entry = self._start[order][image] + torch.arange(len(image)) - (end - count)[image]
-        columns = (self._label[entry], self._task[entry], image % batch_size)
-        label, task, row = torch.stack(columns).to(device).unbind(0)
+        host = torch.stack([self._label[entry], self._task[entry], image % batch_size])
+        there = host.to(device)
         index, places = order.to(device), order.tolist()
         bounds = [0, *end[batch_size - 1 :: batch_size].tolist(), len(image)]
         for number, start in enumerate(range(0, len(order), batch_size)):
             cut, images = slice(bounds[number], bounds[number + 1]), slice(start, start + batch_size)
             paths = [self.paths[place] for place in places[images]]
-            yield {"label": label[cut], "task": task[cut], "row": row[cut], "index": index[images], "impath": paths}
+            columns, same = (dict(zip(_COLUMNS, each[:, cut], strict=True)) for each in (there, host))
+            yield {**columns, "index": index[images], "impath": paths, "host": same}
+
+
+def on_host(batch: Batch, name: str) -> Tensor:
+    """``batch[name]`` on the CPU, for "label", "task" and "row": a loader knows them there, and no device is asked."""
+    return batch.get("host", batch)[name].cpu()
 
 
 def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:

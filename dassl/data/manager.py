@@ -42,6 +42,7 @@ class DataManager:
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
         self._encoder: tuple[Encode, str] | None = None
+        self._stores: list[FeatureStore] = []
         self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())
         self._device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.dataset = build_dataset(cfg)
@@ -80,6 +81,11 @@ class DataManager:
                 if not is_train:
                     loader.plan.batch_size = max(loader.plan.batch_size, test_rows)
 
+    @property
+    def encode_seconds(self) -> float:
+        """Seconds spent so far on features that the store lacked; other runs find them there."""
+        return sum(store.seconds for store in self._stores)
+
     def plain_loader(self, split: str, *, augmented: bool = False) -> BatchLoader:
         """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features.
 
@@ -103,6 +109,7 @@ class DataManager:
             workers=self._workers,
             pin_memory=self._device.type == "cuda",
         )
+        self._stores.append(store)
         loader.source = FeatureSource(store, loader.source.images, encode, device=self._device)
 
     def _loader(self, items: Sequence[Datum], plan: BatchPlan, *, is_train: bool = False) -> BatchLoader:

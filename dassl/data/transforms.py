@@ -59,7 +59,11 @@ def is_random(cfg: CfgNode, is_train: bool) -> bool:
 
 def transform_id(cfg: CfgNode, is_train: bool) -> str:
     """A digest of everything in the config that the transform depends on."""
-    facts = {**cfg.INPUT, "train": bool(is_train and not cfg.INPUT.NO_TRANSFORM)}
+    facts = {**cfg.INPUT, "train": True}
+    if not is_train or cfg.INPUT.NO_TRANSFORM:
+        # Methods that train on other views share what they test on.
+        facts = {key: cfg.INPUT[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")}
+        facts["normalize"] = "normalize" in cfg.INPUT.TRANSFORMS
     return sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 

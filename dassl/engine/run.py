@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ def run(
         except UserError as error:
             raise _note_error(folder, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
+        if eval_only and trainer.trainable:
+            result = replace(result, best_epoch=load_epoch)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
@@ -176,7 +178,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         task_choice=cfg.DATASET.SUBSAMPLE_TASKS,
         subset_digest=data.subset_digest,
         config_digest=config_digest(cfg),
-        seconds={**trainer.seconds, "total": time.monotonic() - started},
+        seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": time.monotonic() - started},
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),

@@ -150,8 +150,12 @@ class TrainerX:
 
     @property
     def train_seconds(self) -> float:
-        """Time spent in the training loop so far, with the sessions before an interruption."""
-        return self._seconds_before + time.monotonic() - self._started
+        """Time spent in the training loop so far, with the sessions before an interruption.
+
+        Features that are encoded for the store do not count: they serve other runs too, and which run comes first
+        says nothing about its method.
+        """
+        return self._seconds_before + time.monotonic() - self._started - self.dm.encode_seconds
 
     def set_model_mode(self, mode: str) -> None:
         """Put the registered modules into "train" or "eval" mode; the frozen encoders stay in evaluation mode."""
@@ -183,7 +187,7 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
-            self._started = time.monotonic()
+            self._started = time.monotonic() - self.dm.encode_seconds  # what was encoded before does not count either
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
@@ -307,7 +311,7 @@ class TrainerX:
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:
         """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
-        started = time.monotonic()
+        started, encoded = time.monotonic(), self.dm.encode_seconds
         split = split or self.cfg.TEST.SPLIT
         loader = self.loader(split)
         self.set_model_mode("eval")
@@ -320,7 +324,7 @@ class TrainerX:
         for key, value in results.items():
             if value is not None:
                 self.write_scalar(f"{split}/{key}", value, self.epoch)
-        self.seconds["test"] += time.monotonic() - started
+        self.seconds["test"] += time.monotonic() - started - (self.dm.encode_seconds - encoded)
         return results
 
     # ---- checkpoints --------------------------------------------------------------------------

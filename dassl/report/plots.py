@@ -298,5 +298,7 @@ def _log_axis(axes: "Axes", low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / 1.6, high * 1.6)
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    large = EngFormatter(sep="")
+    # "500m" for half a second could be read as minutes.
+    axes.xaxis.set_major_formatter(lambda value, position: large(value, position) if value >= 1 else f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -8,7 +8,7 @@ each number of shots; a cell has one :class:`SeedFigure` for each seed.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -192,7 +192,7 @@ def _suite(key: SuiteKey, records: list[Record], broken: list[Broken]) -> Suite:
     grids = {}
     for protocol, members in by_protocol.items():
         unfinished = [each for each in broken if _broken_protocol(each) == protocol[:2]]
-        grids[protocol] = _grid(members, names, unfinished)
+        grids[protocol] = _grid([*members, *_untrained(kept, members, protocol)], names, unfinished)
     return Suite(key, grids, kept, broken, names, doubles)
 
 
@@ -207,6 +207,23 @@ def _protocols(record: Record, choices: Set[tuple[str, str, str]]) -> list[Proto
         return [Protocol(record.classes)]
     roles = [SEEN, UNSEEN] if not record.learns else [SEEN] if record.result.mode == "train" else [UNSEEN]
     return [Protocol(record.classes, choice, role) for role in roles]
+
+
+def _untrained(records: Sequence[Record], members: Sequence[Record], protocol: Protocol) -> Iterator[Record]:
+    """For the grid of some tasks: what runs of all tasks, or of one, that learn nothing have for these tasks.
+
+    Args:
+        records: all runs of the suite.
+        members: those of the grid; a method that is there needs no other run.
+    """
+    there = {member.label for member in members}
+    wanted = {task.name for member in members for task in member.result.tasks}
+    for record in records if protocol.role else ():
+        whole = record.task_choice == "all" or ONE_TASK.fullmatch(record.task_choice)
+        tasks = tuple(task for task in record.result.tasks if task.name in wanted)
+        known = [task.metric for task in tasks if task.metric is not None]
+        if whole and known and not record.learns and record.label not in there and record.classes == protocol.classes:
+            yield replace(record, result=replace(record.result, tasks=tasks, metric=sum(known) / len(known)))
 
 
 def _is_of_new_tasks(record: Record, choices: Set[tuple[str, str, str]]) -> bool:
@@ -301,7 +318,7 @@ def _row_names(records: Sequence[Record]) -> tuple[dict[Path, str], list[tuple[R
     """
     by_label: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_label[record.label].append(record)
+        by_label[_method_name(record)].append(record)
     names: dict[Path, str] = {}
     doubles: list[tuple[Record, Record]] = []
     for label, members in by_label.items():
@@ -316,6 +333,12 @@ def _row_names(records: Sequence[Record]) -> tuple[dict[Path, str], list[tuple[R
             if first is not record:
                 doubles.append((first, record))
     return names, doubles
+
+
+def _method_name(record: Record) -> str:
+    """The label; the evaluation of an epoch that was asked for is another method than that of the last one."""
+    epoch = record.result.best_epoch if record.result.mode == "eval" else None
+    return record.label if epoch is None else f"{record.label} [epoch {epoch}]"
 
 
 def _place(record: Record) -> tuple[object, ...]:

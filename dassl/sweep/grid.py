@@ -15,6 +15,17 @@ from dassl.utils.registry import nearest
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
+# Each run learns on the first part and is evaluated on both: (folder, as the scripts call it; config keys) of a part.
+PROTOCOLS = {
+    "base2new": (
+        ("base2new/base", {"DATASET.SUBSAMPLE_CLASSES": "base"}),
+        ("base2new/new", {"DATASET.SUBSAMPLE_CLASSES": "new"}),
+    ),
+    "newtasks": (
+        ("newtasks/base/seen", {"DATASET.SUBSAMPLE_TASKS": "base"}),
+        ("newtasks/base/unseen", {"DATASET.SUBSAMPLE_TASKS": "new"}),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class Sweep:
         backbone: fills "{backbone}" in the names of config files.
         config: one config for every method, in the place of its own.
         options: config keys of all runs; they come after those of a method.
+        method_options: config keys of single methods, by label; they come after ``options``.
+        protocol: "", or which classes or tasks are learned from and which are only tested: a key of PROTOCOLS.
         vary: config keys with the values that each run of the grid is repeated with.
         output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
     """
@@ -41,6 +54,8 @@ class Sweep:
     backbone: str = "rn50"
     config: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    protocol: str = ""
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     output: str = ""
 
@@ -115,6 +130,9 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     values = {key: _settled(value) for key, value in content.items()}
     values["methods"] = tuple(_method(entry, place) for entry in content["methods"])
     _refuse_twins(values["methods"], place)
+    for label in content.get("method_options", {}):
+        if label not in [method.label for method in values["methods"]]:
+            raise UserError(f"{place}: method_options: {label!r} is none of the methods; write its label as there")
     return Sweep(name, **values)
 
 
@@ -194,7 +212,9 @@ _READABLE = {
     "shots": _numbers(-1),
     "seeds": _numbers(0),
     **dict.fromkeys(("backbone", "config", "output"), _text),
+    "protocol": lambda value: isinstance(value, str) and value in PROTOCOLS,
     "options": _options,
+    "method_options": lambda value: _options(value) and all(map(_options, value.values())),
     "vary": lambda value: _options(value) and all(isinstance(each, list) and each for each in value.values()),
 }
 _EXPECTED = {
@@ -203,7 +223,9 @@ _EXPECTED = {
     "shots": "a list of whole numbers (-1: all images)",
     "seeds": "a list of whole numbers from 0 on",
     **dict.fromkeys(("backbone", "config", "output"), "a text"),
+    "protocol": " or ".join(PROTOCOLS),
     "options": "KEY: VALUE lines",
+    "method_options": "KEY: VALUE lines below the label of a method",
     "vary": "KEY: [VALUE, VALUE] lines",
 }
 

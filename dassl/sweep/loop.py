@@ -10,7 +10,7 @@ from types import FrameType
 from dassl.sweep.executor import Executor
 from dassl.sweep.progress import Progress
 from dassl.sweep.status import Entry, Status
-from dassl.sweep.worker import Job, Outcome
+from dassl.sweep.worker import Outcome
 
 _SECONDS_TO_WAIT = 1.0
 
@@ -56,7 +56,7 @@ class _Loop:
 
     def _start(self, number: int) -> None:
         entry = self.status.entries[number]
-        entry.worker = self.executor.submit(Job(number, entry.run.values()))
+        entry.worker = self.executor.submit(entry.run.job(number))
         entry.state, entry.attempts = "running", entry.attempts + 1
         self.running += 1
 

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from dassl.sweep.grid import CONFIGS, Sweep, find_file, suite_name
+from dassl.sweep.grid import CONFIGS, PROTOCOLS, Sweep, find_file, suite_name
+from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
 from dassl.utils.methods import Method
 from dassl.utils.results import LOG_FILE, RunResult, read_results
@@ -31,6 +32,8 @@ class Run:
         folder: its run folder.
         kind: folder that it shares with runs that take about the same time.
         task: number of the task, for a method that is trained task by task.
+        part: config keys of the part of a protocol that it is about; they come after all others.
+        evaluation: what is done with its learned tensors afterwards, the second part of a protocol.
     """
 
     method: Method
@@ -43,6 +46,8 @@ class Run:
     folder: Path
     kind: Path
     task: int | None = None
+    part: Mapping[str, str] = field(default_factory=dict)
+    evaluation: "Run | None" = None
 
     @property
     def title(self) -> str:
@@ -62,7 +67,7 @@ class Run:
         cfg = _of_files(self.files).clone()
         merge_cfg(cfg, values=self.options, place=f"options of {self.method.label}")
         merge_cfg(cfg, pairs=self.pairs)
-        fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed}
+        fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed, **self.part}
         task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
         cfg.freeze()
@@ -74,9 +79,13 @@ class Run:
 
         return flatten(self.config())
 
+    def job(self, number: int) -> Job:
+        """What a worker is asked to do."""
+        return Job(number, self.values(), self.evaluation and self.evaluation.values())
+
     def found(self) -> Found:
-        """What its folder holds."""
-        if self.result() is None:
+        """What its folder (and that of its evaluation) holds."""
+        if self.result() is None or (self.evaluation and self.evaluation.result() is None):
             return "begun" if (self.folder / LOG_FILE).is_file() else "new"
         return "other" if self.conflicts() else "done"
 
@@ -84,7 +93,8 @@ class Run:
         """In what the run in its folder differs from this one."""
         from dassl.engine.run import config_conflicts
 
-        return config_conflicts(self.folder, self.config())
+        own = config_conflicts(self.folder, self.config())
+        return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
         """Its result; None while there is none that can be read."""
@@ -94,11 +104,11 @@ class Run:
             return None
 
     def command(self) -> str:
-        """The command that does this run by itself."""
+        """The command that does this run by itself, without its evaluation."""
         suite, method = self.files
         words = ["python train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
         words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder]
-        keys = {**self.options, "DATASET.NUM_SHOTS": self.shots}
+        keys = {**self.options, "DATASET.NUM_SHOTS": self.shots, **self.part}
         if self.task is not None:
             keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
         return " ".join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
@@ -139,9 +149,29 @@ def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
                 cells = _Cells(sweep, suite, method, suffix, options, tuple(pairs))
                 TRAINER_REGISTRY.get(method.trainer)
                 row = cells.runs()
-                row[0].config()  # says what is wrong before anything is started
+                _check(row[0], sweep.protocol)  # says what is wrong before anything is started
                 runs += row
     return runs
+
+
+def _check(run: Run, protocol: str) -> None:
+    """Refuse a wrong config, and a method that learns nothing for the second part of the protocol.
+
+    Raises:
+        UserError: one line for each unknown key or wrong value, or the setting that ties it to classes or tasks.
+    """
+    from dassl.engine import TRAINER_REGISTRY
+
+    cfg = run.config()
+    if protocol == "newtasks" and run.method.per_task:
+        raise UserError(f"{run.method.label} is trained task by task, so protocol newtasks has nothing to test with it")
+    units = {"": (), "base2new": ("class",), "newtasks": ("class", "task")}[protocol]
+    for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).learned_for(cfg).items():
+        if unit in units:
+            raise UserError(
+                f"{run.method.label} cannot take part in protocol {protocol}: {cause} learns something of its own "
+                f"for each {unit}"
+            )
 
 
 @dataclass(frozen=True)
@@ -164,14 +194,19 @@ class _Cells:
 
     def _run(self, shots: int, seed: int, task: int | None) -> Run:
         files = self._files(shots)
-        folder = self.sweep.folder.absolute()
+        top = self.sweep.folder.absolute()
         if len(self.sweep.suites) > 1:
-            folder /= suite_name(self.suite)
+            top /= suite_name(self.suite)
         size = f"_{shots if shots > 0 else 'all'}shots" if self.method.learns else ""
-        kind = folder / self.method.trainer / f"{files[1].stem}{size}" / f"{self.method.setting}{self.suffix}"
-        parent = kind if task is None else kind / f"task{task}"
+        setting = Path(self.method.trainer, f"{files[1].stem}{size}", f"{self.method.setting}{self.suffix}")
+        inner = Path(f"seed{seed}") if task is None else Path(f"task{task}", f"seed{seed}")
         options = self.options
-        return Run(self.method, self.suite, shots, seed, files, options, self.pairs, parent / f"seed{seed}", kind, task)
+        runs = [
+            Run(self.method, self.suite, shots, seed, files, options, self.pairs, kind / inner, kind, task, part)
+            for name, part in PROTOCOLS.get(self.sweep.protocol, (("", {}),))
+            for kind in [top / name / setting]
+        ]
+        return replace(runs[0], evaluation=runs[1]) if len(runs) > 1 else runs[0]
 
     def _files(self, shots: int) -> tuple[Path, Path]:
         stem = self.sweep.config or self.method.config_stem(self.sweep.backbone, shots)
@@ -191,7 +226,8 @@ class _Cells:
         cfg.OUTPUT_DIR = str(self.sweep.folder)
         root = output_root(cfg)
         places = {"DATALOADER.FEATURES_DIR": str(root / "features"), "DATASET.CACHE_DIR": str(root / "cache")}
-        return {**places, **own, **self.sweep.options, **self.variation}
+        added = self.sweep.method_options.get(self.method.label, {})
+        return {**places, **own, **self.sweep.options, **added, **self.variation}
 
     def _tasks(self) -> list[int]:
         from dassl.data.dataset import DATASET_REGISTRY

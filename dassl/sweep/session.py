@@ -10,6 +10,7 @@ from dassl.sweep.plan import Estimates, Found, Run
 from dassl.sweep.processes import Processes
 from dassl.sweep.status import Entry, Status, only_sweep
 from dassl.sweep.worker import Explained, threads_per_worker
+from dassl.utils.errors import UserError
 
 _MOST_JOBS_WITHOUT_GPU = 8
 
@@ -44,8 +45,18 @@ class Place:
         return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()), explained=explained)
 
     def local(self) -> tuple[int, tuple[str, ...]]:
-        """(jobs, GPUs) of this machine, with what was left open filled in."""
-        gpus = self.gpus or _visible_gpus()
+        """(jobs, GPUs) of this machine, with what was left open filled in.
+
+        Raises:
+            UserError: a GPU is not there; a run would silently take place on the CPU.
+        """
+        visible = _visible_gpus()
+        for name in self.gpus:
+            if not visible:
+                raise UserError(f"--gpus {name}: torch sees no GPU here; leave --gpus out to use the CPU")
+            if name.isdigit() and name not in visible:
+                raise UserError(f"--gpus {name}: the GPUs here are {', '.join(visible)}")
+        gpus = self.gpus or visible
         return self.jobs or len(gpus) or min(_cores(), _MOST_JOBS_WITHOUT_GPU), gpus
 
 

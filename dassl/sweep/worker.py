@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils.errors import UserError
-from dassl.utils.results import LOG_FILE
+from dassl.utils.results import LOG_FILE, RunResult
 
 # Exceptions whose text explains a mistake of the user.
 Explained = tuple[type[Exception], ...]
@@ -19,10 +19,15 @@ Explained = tuple[type[Exception], ...]
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be carried out: its number in the sweep and its whole config by dotted key."""
+    """A run to be carried out: its number in the sweep and its whole config by dotted key.
+
+    Attributes:
+        evaluation: config of the evaluation that follows, if one does.
+    """
 
     number: int
     config: dict[str, Any]
+    evaluation: dict[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,17 +66,10 @@ class Worker:
 
     def carry_out(self, job: Job) -> Outcome:
         """Do a run, or go on with it; a failure is an outcome too."""
-        from dassl.config import get_cfg_default, merge_cfg
-        from dassl.engine.run import run
-
         try:
-            cfg = get_cfg_default()
-            merge_cfg(cfg, values=job.config)
-            cfg.freeze()
-            # Leaving this block makes Python forget which warnings it has shown, so that each log has its own.
-            with warnings.catch_warnings():
-                result = run(cfg)
-            assert result is not None, "only a run that does not train has no result"
+            result = _run(job.config)
+            if job.evaluation is not None:
+                _run(job.evaluation, eval_only=True, model_dir=str(job.folder))
             return Outcome(job.number, seconds=result.seconds["total"], metric=result.metric)
         except self._explained as error:
             return Outcome(job.number, error=one_line(error))
@@ -79,6 +77,20 @@ class Worker:
             return Outcome(job.number, error=f"{type(error).__name__}: {one_line(error)}; {_noted(job)}")
         finally:
             _tidy_up()
+
+
+def _run(config: dict[str, Any], **options: Any) -> RunResult:
+    from dassl.config import get_cfg_default, merge_cfg
+    from dassl.engine.run import run
+
+    cfg = get_cfg_default()
+    merge_cfg(cfg, values=config)
+    cfg.freeze()
+    # Leaving this block makes Python forget which warnings it has shown, so that each log has its own.
+    with warnings.catch_warnings():
+        result = run(cfg, **options)
+    assert result is not None, "only a run that does not train has no result"
+    return result
 
 
 def one_line(error: BaseException) -> str:

@@ -74,11 +74,13 @@ class RunResult:
         split: the split that ``metric`` and ``tasks`` speak of, usually "test".
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         val: the validation split, where the run evaluated it.
-        epochs: epochs trained; best_epoch: the one that was kept, None for the last.
+        epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
+            last.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
-        seconds: wall time of "train" (all sessions of an interrupted run), "test" and "total" (the last session).
+        seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
+            store lacked, in neither of the two) and in "total" (these two of the last session).
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
         warnings: what a reader of the figures should know, one sentence each.
     """

@@ -89,6 +89,13 @@ def test_the_last_layer_asks_for_the_leaves(rows, block):
 
 
 @settings(max_examples=60, deadline=None)
+@given(prompts, st.integers(1, 9))
+def test_the_largest_part_is_known_beforehand(rows, size):
+    _, trie = trie_of(rows)
+    assert trie.largest(size) == max(part.plan().nodes for part in trie.cut(size))
+
+
+@settings(max_examples=60, deadline=None)
 @given(prompts, st.data())
 def test_selected_prompts_are_the_trie_of_these_prompts(rows, data):
     index = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=8))
@@ -256,6 +263,19 @@ def test_chunks_follow_the_free_memory_and_the_log_says_so(encoders, monkeypatch
     assert "at once" in lines[0] and f"in chunks of {sizes[1]}" in lines[1]
 
 
+def test_no_chunk_is_larger_than_what_was_allowed(encoders, monkeypatch):
+    encoder, budget = encoders[torch.float32][0], 2**21
+    contexts, group = sharing("per task", torch.float32)
+    long = " and very much more of the same kind" * 4
+    layout = clip.prompt_layout([f"{name}{long if n < 14 else ''}" for n, name in enumerate(MANY)], n_ctx=5)
+    monkeypatch.setattr(text, "free_bytes", lambda device: int(budget / text.MEMORY_SHARE))
+    encoder(layout, contexts, group)
+    (known,) = layout.known
+    needs = [TreeTower(encoder).memory(part.plan(), keep=True) for part in known.trie.cut(known.size)]
+    assert 1 < known.size < len(known.trie.keys) and budget / 2 < max(needs) <= budget * 1.05
+    assert max(needs) > 1.3 * sum(needs) / len(needs)
+
+
 def test_free_memory_is_known():
     assert 2**20 < memory.free_bytes(torch.device("cpu")) < 2**62
 
@@ -357,6 +377,12 @@ def test_other_towers_take_the_plain_path_and_the_log_says_so_once(caplog, optio
 def test_the_standard_tower_is_not_warned_about(caplog):
     TextEncoder(random_model("vit"), choose_precision("fp32", torch.device("cpu")))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("auto", False), ("plain", True)])
+def test_chunks_that_cannot_be_are_warned_about(caplog, encoding, said):
+    TextEncoder(random_model("vit"), choose_precision("fp32", torch.device("cpu")), encoding=encoding, chunk=3)
+    assert ("All prompts are encoded at once and not 3" in caplog.text) == said
 
 
 @pytest.mark.parametrize(

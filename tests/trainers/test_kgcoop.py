@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import clip
+from dassl.utils.keep import keep_loaded
+from tests.lab import same_tensors
 from trainers.kgcoop import knowledge_gap
 
 KEYS = {"trainer": "KgCoOp", "TRAINER__COOP__N_CTX": 4, "TRAINER__COOP__CTX_INIT": True, "TRAINER__COOP__PREC": "fp32"}
@@ -60,6 +62,20 @@ def test_the_teacher_is_encoded_once_and_in_fp32(lab, monkeypatch):
     monkeypatch.setattr(clip, "load", lambda *a, **k: loads.append(k["precision"]) or load(*a, **k))
     lab.run(**{**KEYS, "TRAINER__COOP__PREC": "bf16"})
     assert loads == ["bf16", "fp32"]
+
+
+def test_a_process_of_many_runs_encodes_the_teacher_once(lab, monkeypatch):
+    keep_loaded()
+    loads = []
+    load = clip.load
+    monkeypatch.setattr(clip, "load", lambda *a, **k: loads.append(k["precision"]) or load(*a, **k))
+    keys = {**KEYS, "TRAINER__COOP__PREC": "bf16"}
+    lab.run("first", **keys)
+    lab.run("second", **keys)
+    assert loads == ["bf16", "fp32"]
+    assert same_tensors(lab.learned("first"), lab.learned("second"))
+    other = lab.trainer("other", **keys, DATASET__SUBSAMPLE_TASKS="task0").teacher
+    torch.testing.assert_close(other, lab.trainer("whole", **keys).teacher[:3], rtol=1e-4, atol=1e-5)
 
 
 def test_an_evaluation_needs_no_teacher(lab, monkeypatch):

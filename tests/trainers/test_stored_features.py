@@ -9,6 +9,7 @@ from dassl.data import loaders
 from dassl.data.features import ENCODE_BATCH, encode_fixed
 from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.lab import figures, same_tensors
+from tests.trainers.test_all_methods import options
 from trainers.base import PromptTuner
 
 SIDE = {kind: size["vision_cfg"]["image_size"] for kind, size in SIZES.items()}
@@ -73,6 +74,25 @@ def test_the_second_run_of_a_sweep_cell_encodes_no_image(lab, encoded, monkeypat
     lab.run("third", trainer="MTCoOp", **common, OPTIM__LR=0.01, TRAINER__MTCOOP__CSC=True)
     lab.run("fourth", trainer="ZeroshotCLIP", **common)
     assert not encoded
+
+
+@pytest.mark.parametrize(
+    ("trainer", "keys", "other"),
+    [
+        ("LinearProbe", {}, {"TRAINER__LP__STEPS": 2}),
+        ("ProtoNet", {}, {"TRAINER__PROTONET__CENTER": True}),
+        ("ProtoNet", {"TRAINER__PROTONET__VIEWS": 2}, {"TRAINER__PROTONET__CENTER": True}),
+        ("PLOT", {}, {"OPTIM__LR": 0.01}),
+        ("CoCoOp", {}, {"OPTIM__LR": 0.01}),
+    ],
+)
+def test_nor_does_the_second_run_of_another_method(lab, monkeypatch, trainer, keys, other):
+    common = options(trainer, DATALOADER__FEATURES="on", INPUT__NO_TRANSFORM=False, **keys)
+    lab.run("first", **common)
+    monkeypatch.setattr(loaders, "DataLoader", None)
+    monkeypatch.setattr(loaders, "read_image", None)
+    lab.run("second", **common, **other)
+    assert lab.files("first") == lab.files("second")
 
 
 def test_half_precision_files_change_a_run_but_little(lab):

@@ -18,7 +18,7 @@ from dassl.data import features as room
 from dassl.data.datum import Datum
 from dassl.data.featurefiles import as_part, part_files
 from dassl.data.features import FeatureSource, FeatureStore, encode_fixed
-from dassl.data.loaders import BatchPlan, ImageItems
+from dassl.data.loaders import BatchPlan, Entries, ImageItems, on_host
 from dassl.data.manager import DataManager
 from dassl.utils.errors import UserError
 from tests.dassl.data.toy import write_image, write_toy
@@ -108,9 +108,11 @@ def test_stored_features_equal_the_online_path(make_cfg, encode, decoded, name):
             assert torch.equal(first["feat"], second["feat"])
             assert first["feat"].dtype == torch.float32
             assert "img" not in first
-            assert first.keys() == second.keys() == (plain.keys() - {"img"}) | {"feat"}
+            assert first.keys() == second.keys() == (plain.keys() - {"img"}) | {"feat", "host"}
             for key in ("label", "task", "row", "index"):
                 assert torch.equal(plain[key], first[key]) and first[key].dtype == torch.int64
+            for key in ("label", "task", "row"):
+                assert torch.equal(on_host(plain, key), plain[key]) and torch.equal(on_host(first, key), plain[key])
             assert plain["impath"] == second["impath"]
 
 
@@ -123,6 +125,17 @@ def test_training_from_a_warm_store_uses_no_data_loader(make_cfg, encode, monkey
     # All batches are slices of the tensors of the epoch.
     for key in ("feat", "label", "task", "row", "index"):
         assert len({batch[key].untyped_storage().data_ptr() for batch in again}) == 1
+
+
+@pytest.mark.parametrize("name", ["ToyShapes", "ToyBoth"])
+def test_labels_are_known_without_asking_the_device(make_cfg, encode, name):
+    items = with_features(make_cfg(name, DATALOADER__FEATURES=True), encode).dataset.train_x
+    order = torch.arange(len(items)).flip(0)
+    here, there = (list(Entries(items).batches(order, 5, torch.device(device))) for device in ("cpu", "meta"))
+    assert len(here) == len(there) == -(-len(items) // 5)
+    for mine, theirs in zip(here, there, strict=True):
+        for key in ("label", "task", "row"):
+            assert theirs[key].is_meta and torch.equal(on_host(theirs, key), mine[key])
 
 
 def test_large_epochs_come_to_the_device_in_spans(make_cfg, encode, monkeypatch):

@@ -141,3 +141,18 @@ def test_transform_id_sees_every_option(make_cfg):
         make_cfg(INPUT__INTERPOLATION="nearest"),
     ]
     assert len({transform_id(cfg, True) for cfg in changed} | {base, transform_id(make_cfg(), False)}) == 6
+
+
+def test_the_id_of_testing_sees_what_testing_does_and_nothing_else(make_cfg):
+    base = transform_id(make_cfg(), False)
+    same = [{"INPUT__TRANSFORMS": ("normalize",)}, {"INPUT__RRCROP_SCALE": (0.5, 1.0)}, {"INPUT__NO_TRANSFORM": True}]
+    assert {transform_id(make_cfg(**change), False) for change in same} == {base}
+    assert transform_id(make_cfg(INPUT__NO_TRANSFORM=True), True) == base
+    other = [
+        make_cfg(INPUT__SIZE=(17, 16)),
+        make_cfg(INPUT__PIXEL_MEAN=(0.0, 0.0, 0.0)),
+        make_cfg(INPUT__PIXEL_STD=(1.0, 1.0, 1.0)),
+        make_cfg(INPUT__INTERPOLATION="nearest"),
+        make_cfg(INPUT__TRANSFORMS=("random_flip",)),
+    ]
+    assert len({transform_id(cfg, False) for cfg in other} | {base}) == 6

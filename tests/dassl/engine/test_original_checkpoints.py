@@ -176,6 +176,19 @@ def test_coop_and_hard_sharing_runs_are_evaluated(lab, tmp_path, mode, name):
     assert "was written by other code" in lab.log("evaluated")
 
 
+@pytest.mark.parametrize("csc", [False, True])
+@pytest.mark.parametrize("trainer", ["CoOp", "MTCoOpHard"])
+def test_coop_runs_of_one_task_are_evaluated_by_both_trainers(lab, tmp_path, trainer, csc):
+    keys = {"DATASET__SUBSAMPLE_TASKS": "task1"}
+    options = {"COOP": {"N_CTX": 2, "CSC": csc, "PREC": "fp32"}, "MTCOOPH": {"CSC": csc}}
+    own = {f"TRAINER__{node}__{key}": value for node, each in options.items() for key, value in each.items()}
+    trained = lab.run("mine", trainer="CoOp", **keys, **own)
+    state = lab.checkpoints("mine")["prompt_learner/model.pth.tar-3"]["state_dict"]
+    folder = write_original(tmp_path / "theirs", {"prompt_learner": {**state, **tables()}}, epoch=200)
+    flags = ("--eval-only", "--model-dir", str(folder))
+    assert lab.run("evaluated", *flags, trainer=trainer, **keys, **own).tasks == trained.tasks
+
+
 @pytest.fixture
 def softcpt(lab, tmp_path):
     """A run of ours, and the same as a folder of the original (keys of the CSTA variant)."""

@@ -110,6 +110,7 @@ def test_results_say_what_was_done(lab):
     assert result.backbone.precision == "fp32"
     assert [len(d) for d in (result.backbone.digest, result.subset_digest, result.config_digest)] == [64] * 3
     assert result.seconds["total"] >= result.seconds["train"] + result.seconds["test"] > 0
+    assert result.seconds["encode"] == 0
     assert result.versions["torch"] == torch.__version__.split("+")[0]
     assert result.device.startswith("cpu")
     assert result.warnings == ()
@@ -184,7 +185,8 @@ def test_the_best_epoch_on_val_is_tested(lab):
         "again", "--eval-only", "--model-dir", str(lab.folder("run")), "--load-epoch", str(result.best_epoch)
     )
     assert again == 0
-    assert lab.result("again").tasks == result.tasks
+    named = lab.result("again")
+    assert (named.tasks, named.best_epoch, named.val) == (result.tasks, result.best_epoch, None)
 
 
 def test_the_tested_split_can_be_val(lab):

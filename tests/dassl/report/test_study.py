@@ -192,6 +192,48 @@ def test_training_on_a_single_task_and_testing_on_all_others(tmp_path):
     assert set(suite.grids) == {PLAIN, Protocol("all", "task2", "seen"), Protocol("all", "not:task2", "unseen")}
 
 
+@pytest.mark.parametrize("one_run", [True, False])
+def test_zero_shot_on_the_whole_suite_stands_beside_new_tasks(tmp_path, one_run):
+    write_run(tmp_path, "SoftCPT-NATA", choice="task1", tasks=TASKS[1:2], metrics=(40.0,))
+    write_run(tmp_path, "SoftCPT-NATA", choice="not:task1", tasks=TASKS[::2], metrics=(1.0, 2.0), mode="eval")
+    write_run(tmp_path, "ZS-CLIP", classes="base", metrics=(90.0, 90.0, 90.0))
+    if one_run:
+        write_run(tmp_path, "ZS-CLIP", metrics=(50.0, 60.0, 70.0))
+    else:
+        one_by_one(tmp_path, "ZS-CLIP")
+    grids = study(tmp_path).grids
+    seen, unseen = grids[Protocol("all", "task1", "seen")], grids[Protocol("all", "not:task1", "unseen")]
+    assert seen.values("ZS-CLIP", 4) == ({1: 60.0}, "") and unseen.values("ZS-CLIP", 4) == ({1: 60.0}, "")
+    assert unseen.values("ZS-CLIP", 4, "food") == ({1: 70.0}, "") and unseen.tasks == list(TASKS[::2])
+    assert grids[PLAIN].rows == ["ZS-CLIP"] and grids[PLAIN].tasks == list(TASKS)
+
+
+def test_a_zero_shot_run_of_the_same_tasks_counts_before_that_of_the_suite(tmp_path):
+    write_run(tmp_path, "SoftCPT-NATA", choice="task0,task1", tasks=TASKS[:2], metrics=(40.0, 40.0))
+    write_run(tmp_path, "ZS-CLIP", choice="task0,task1", tasks=TASKS[:2], metrics=(20.0, 30.0))
+    write_run(tmp_path, "ZS-CLIP", metrics=(50.0, 60.0, 70.0))
+    seen = study(tmp_path).grids[Protocol("all", "task0,task1", "seen")]
+    assert seen.values("ZS-CLIP", 4) == ({1: 25.0}, "")
+
+
+def test_an_epoch_that_was_asked_for_has_a_row_of_its_own(tmp_path):
+    write_run(tmp_path, "SoftCPT-NATA", classes="base")
+    for epoch, level in ((None, 50.0), (10, 40.0)):
+        write_run(
+            tmp_path,
+            "SoftCPT-NATA",
+            classes="new",
+            metrics=[level] * 3,
+            mode="eval",
+            best_epoch=epoch,
+            place=str(epoch),
+        )
+    suite = study(tmp_path)
+    grid = suite.grids[Protocol("new")]
+    assert grid.rows == ["SoftCPT-NATA", "SoftCPT-NATA [epoch 10]"] and not suite.doubles
+    assert [grid.values(row, 4)[0] for row in grid.rows] == [{1: 50.0}, {1: 40.0}]
+
+
 def test_without_a_config_the_trainer_is_the_method(tmp_path):
     (write_run(tmp_path, "SoftCPT-NATA") / "config.yaml").unlink()
     tree = read_tree(tmp_path)

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from dassl.engine import TRAINER_REGISTRY
 from dassl.sweep.grid import CONFIGS, find_file, make_sweep, read_sweep, with_changes
+from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
 from dassl.utils.methods import find_method, paper_labels
 
@@ -16,21 +16,39 @@ LEAST = {"suites": ["demo6"], "methods": ["CoOp-MT"]}
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_sweep_names_files_and_keys_that_exist(path):
-    from dassl.sweep.plan import expand
-
     sweep = read_sweep(path.stem)
-    here = tuple(method for method in sweep.methods if method.trainer in TRAINER_REGISTRY and not method.per_task)
-    runs = expand(with_changes(sweep, methods=here))
-    assert {run.method.label for run in runs} == {method.label for method in here}
+    runs = expand(sweep)
+    assert {run.method.label for run in runs} == {method.label for method in sweep.methods}
     assert len({run.folder for run in runs}) == len(runs)
-    assert len({tuple(sorted(run.values().items(), key=str)) for run in runs[::7]}) == len(runs[::7])
+    few = runs[:: max(1, len(runs) // 13)]
+    assert len({tuple(sorted(run.values().items(), key=str)) for run in few}) == len(few)
 
 
-@pytest.mark.parametrize("suite", ["general10", "plant6", "rs8", "fashion20"])
-def test_the_papers_sweeps_have_all_its_rows_shots_and_seeds(suite):
+@pytest.mark.parametrize(("suite", "tasks"), [("general10", 10), ("plant6", 6), ("rs8", 8), ("fashion20", 20)])
+def test_the_papers_sweeps_have_all_its_rows_shots_and_seeds(suite, tasks):
     sweep = read_sweep(f"paper_{suite}")
     assert [method.label for method in sweep.methods] == paper_labels()
     assert (sweep.shots, sweep.seeds, sweep.suites) == ((1, 2, 4, 8, 16), (1, 2, 3), (suite,))
+    # Zero-shot once, six rows in one run a cell, six task by task.
+    assert len(expand(sweep)) == 1 + 6 * 15 + 6 * 15 * tasks
+
+
+def test_each_row_of_the_paper_has_the_config_of_its_shots():
+    epochs = {}
+    for run in expand(with_changes(read_sweep("paper_plant6"), seeds=(1,))):
+        if run.task in (None, 3) and run.method.label in ("CoOp-CS", "KgCoOp", "PLOT", "SoftCPT-NATA"):
+            epochs.setdefault(run.method.label, {})[run.shots] = run.config().OPTIM.MAX_EPOCH
+    assert epochs == {
+        "CoOp-CS": {1: 50, 2: 100, 4: 100, 8: 200, 16: 200},
+        "KgCoOp": dict.fromkeys((1, 2, 4, 8, 16), 100),
+        **dict.fromkeys(("PLOT", "SoftCPT-NATA"), dict.fromkeys((1, 2, 4, 8, 16), 50)),
+    }
+
+
+def test_local_features_are_not_stored_in_the_papers_sweeps():
+    runs = expand(with_changes(read_sweep("paper_plant6"), shots=(1,), seeds=(1,)))
+    stored = {run.method.label: run.config().DATALOADER.FEATURES for run in runs}
+    assert [label for label, features in stored.items() if not features] == ["PLOT"]
 
 
 def test_defaults_and_the_folder():
@@ -81,6 +99,9 @@ def test_own_methods_that_start_from_the_same_one_get_their_own_folders():
         ({"vary": {"OPTIM.LR": 0.1}}, "expected KEY: [VALUE, VALUE] lines"),
         ({"options": ["A", "B"]}, "expected KEY: VALUE lines"),
         ({"config": 3}, "config is 3; expected a text"),
+        ({"protocol": "base-to-new"}, "protocol is 'base-to-new'; expected base2new or newtasks"),
+        ({"method_options": {"CoOp-MT": 1}}, "expected KEY: VALUE lines below the label of a method"),
+        ({"method_options": {"PLOT": {}}}, "method_options: 'PLOT' is none of the methods; write its label as there"),
     ],
 )
 def test_a_wrong_file_is_said_in_one_line(change, message):

@@ -14,7 +14,7 @@ from dassl.engine.run import config_digest
 from dassl.sweep.grid import make_sweep, read_sweep, with_changes
 from dassl.sweep.plan import Estimates, describe, duration, expand
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method
+from dassl.utils.methods import Method, find_method
 from tests.dassl.data.toy import toy_cfg
 from tests.lab import SETTINGS
 
@@ -96,8 +96,44 @@ def test_options_of_the_sweep_count_more_than_those_of_a_method():
     (run,) = expand(replace(DEMO, methods=nata, shots=(1,), seeds=(1,), options=options, vary=vary))
     cfg = run.config()
     assert (cfg.TRAINER.MTCOOP.N_CTX, cfg.TRAINER.MTCOOP.TASK_N_CTX, cfg.INPUT.SIZE) == (2, 5, (32, 32))
+    added = {"SoftCPT-NATA": {"TRAINER.MTCOOP.TASK_N_CTX": 6, "TRAINER.MTCOOP.N_CTX": 9}}
+    (run,) = expand(
+        replace(DEMO, methods=nata, shots=(1,), seeds=(1,), options=options, method_options=added, vary=vary)
+    )
+    assert (run.config().TRAINER.MTCOOP.N_CTX, run.config().TRAINER.MTCOOP.TASK_N_CTX) == (2, 6)
     (run,) = expand(replace(DEMO, methods=nata, shots=(1,), seeds=(1,)), pairs=["TRAINER.MTCOOP.N_CTX", "7"])
     assert run.config().TRAINER.MTCOOP.N_CTX == 7
+
+
+@pytest.mark.parametrize(
+    ("protocol", "key", "folders"),
+    [
+        ("base2new", "SUBSAMPLE_CLASSES", ("base2new/base", "base2new/new")),
+        ("newtasks", "SUBSAMPLE_TASKS", ("newtasks/base/seen", "newtasks/base/unseen")),
+    ],
+)
+def test_a_protocol_gives_each_run_an_evaluation_in_the_folder_of_the_scripts(protocol, key, folders):
+    nata = tuple(method for method in DEMO.methods if method.label == "SoftCPT-NATA")
+    (run,) = demo(methods=nata, shots=(4,), seeds=(1,), protocol=protocol)
+    both = (run, run.evaluation)
+    assert [each.folder.relative_to(Path("out").absolute()).as_posix() for each in both] == [
+        f"{folder}/MTCoOp/demo_4shots/NATA/seed1" for folder in folders
+    ]
+    assert [getattr(each.config().DATASET, key) for each in both] == ["base", "new"]
+    assert run.job(7).evaluation == run.evaluation.values()
+
+
+@pytest.mark.parametrize(
+    ("label", "protocol", "message"),
+    [
+        ("SoftCPT-CSTA", "base2new", "cannot take part in protocol base2new: TRAINER.MTCOOP.CLASS_CSC True learns"),
+        ("SoftCPT-NATS", "newtasks", "cannot take part in protocol newtasks: TRAINER.MTCOOP.TASK_CSC True learns"),
+        ("CoOp-CA", "newtasks", "CoOp-CA is trained task by task, so protocol newtasks has nothing to test with it"),
+    ],
+)
+def test_a_method_that_learns_nothing_for_others_takes_no_part_in_a_protocol(label, protocol, message):
+    with pytest.raises(UserError, match=message):
+        demo(methods=(find_method(label),), protocol=protocol)
 
 
 def test_a_method_has_its_own_options_on_a_suite():

@@ -1,6 +1,5 @@
 """Workers as processes: a killed one, a share of the GPUs, and an end in the middle of a run."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-import yaml
 
 from dassl.sweep.grid import read_sweep, with_changes
 from dassl.sweep.plan import expand
@@ -85,16 +83,24 @@ def _runs(process: int) -> bool:
     return True
 
 
-def test_workers_end_with_a_sweep_that_was_killed(small):
+OWNER = """
+import time
+from pathlib import Path
+from dassl.sweep.processes import Processes
+from dassl.sweep.worker import Job
+executor = Processes(1)
+print(executor.submit(Job(0, {"OUTPUT_DIR": "nowhere"})), flush=True)
+time.sleep(600)
+"""
+
+
+def test_workers_end_with_a_sweep_that_was_killed():
     """Otherwise the next sweep would do the same run beside them."""
-    small.write(options={**yaml.safe_load(small.file.read_text())["options"], "OPTIM.MAX_EPOCH": 100_000})
-    words = [sys.executable, str(CHECKOUT / "sweep.py"), *small.command("--jobs", "1", "--shots", "1", "--seeds", "1")]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        status = small.output / "sweep.json"
-        worker = until(lambda: status.exists() and json.loads(status.read_text())["runs"][0]["worker"])
-        assert _runs(pid(worker))
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        worker = pid(process.stdout.readline())
+        assert _runs(worker)
         process.kill()
-    until(lambda: not _runs(pid(worker)), seconds=20)
+    until(lambda: not _runs(worker), seconds=30)
 
 
 @pytest.mark.parametrize(
