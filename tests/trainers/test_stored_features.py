@@ -95,6 +95,14 @@ def test_nor_does_the_second_run_of_another_method(lab, monkeypatch, trainer, ke
     assert lab.files("first") == lab.files("second")
 
 
+def test_what_is_encoded_for_the_store_counts_for_no_method(lab):
+    cold, warm = (lab.run(name, trainer="CoOp", DATALOADER__FEATURES="on") for name in ("cold", "warm"))
+    assert cold.seconds["encode"] > 0 == warm.seconds["encode"]
+    for run in (cold, warm):
+        assert min(run.seconds.values()) >= 0
+        assert run.seconds["train"] + run.seconds["test"] + run.seconds["encode"] <= run.seconds["total"]
+
+
 def test_half_precision_files_change_a_run_but_little(lab):
     full = lab.run("full", DATALOADER__FEATURES="on")
     half = lab.run("half", DATALOADER__FEATURES="on", DATALOADER__FEATURES_DTYPE="fp16")
