@@ -1,6 +1,7 @@
 """What the benchmarks share: taking turns, memory of the process, and what is known about the machine."""
 
 import contextlib
+import ctypes
 import gc
 import logging
 import math
@@ -59,7 +60,12 @@ def peak() -> float:
 
 
 def reset_peak() -> None:
-    """Let ``peak`` start anew where Linux allows it; elsewhere it stays the largest of the whole life."""
+    """Let ``peak`` start anew where Linux allows it; elsewhere it stays the largest of the whole life.
+
+    Memory that was freed, but not yet given back to the system, would hide what is taken next.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

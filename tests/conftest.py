@@ -51,6 +51,13 @@ def small(tmp_path: Path, tiny_clip: Path) -> Small:
     return Small(tmp_path / "small", tiny_clip).write()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_kept() -> Iterator[None]:
+    """What one test's worker of a sweep has loaded is not there in the next test."""
+    yield
+    keep_loaded(False)
+
+
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A worker of a sweep may live in this process: what it sets is put back afterwards."""

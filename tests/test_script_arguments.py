@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -285,7 +286,7 @@ def test_scripts_start_from_any_folder(shell, tmp_path):
     lines = {SCRIPTS: "main_mtcoop.sh", ROOT: "scripts/main_mtcoop.sh", tmp_path: str(SCRIPTS / "main_mtcoop.sh")}
     for folder, path in lines.items():
         for directly in ("sh ", "") if os.sep in path else ("sh ",):
-            assert shell.run(f"{directly}{path} {NATA}", cwd=folder).returncode == 0
+            assert shell.run(f"{directly}{shlex.quote(path)} {NATA}", cwd=folder).returncode == 0
     assert len(shell.calls) == 1, "it is the same run each time"
 
 

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -211,6 +212,12 @@ def _import_ray() -> Any:
         import ray
     except ImportError as error:
         raise UserError("--ray needs Ray; install it with: pip install -r requirements-ray.txt") from error
+    if any(map(str.isspace, sys.executable)):
+        # Ray starts its workers through a shell and does not quote; they would fail to start for ever.
+        raise UserError(
+            f"Ray cannot start workers by an interpreter whose path has a blank: {sys.executable}; "
+            "use a checkout or an environment without one in its path"
+        )
     return ray
 
 

@@ -1,5 +1,6 @@
 """Which runs a sweep is made of, which of them are done, and how long the rest may take."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,12 +107,12 @@ class Run:
     def command(self) -> str:
         """The command that does this run by itself, without its evaluation."""
         suite, method = self.files
-        words = ["python train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
+        words = ["python", "train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
         words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder]
         keys = {**self.options, "DATASET.NUM_SHOTS": self.shots, **self.part}
         if self.task is not None:
             keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
-        return " ".join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
+        return shlex.join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
 
 
 def shots_text(shots: int) -> str:

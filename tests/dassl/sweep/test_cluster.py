@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def test_without_ray_one_line_says_how_to_get_it(small, monkeypatch, capsys):
     assert "--ray needs Ray; install it with: pip install -r requirements-ray.txt" in capsys.readouterr().err
 
 
+def test_ray_cannot_start_an_interpreter_with_a_blank_in_its_path(small, monkeypatch, capsys):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+    monkeypatch.setattr(sys, "executable", "/my tools/python")
+    assert sweep.main(small.command("--ray", "auto")) == 2
+    assert "interpreter whose path has a blank: /my tools/python; use a checkout" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("has", "needs", "runs"),
     [
@@ -80,6 +88,8 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # a token would be stored in the home folder
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+    if " " in sys.executable:
+        pytest.skip("Ray cannot start an interpreter whose path has a blank")
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
