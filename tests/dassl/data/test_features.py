@@ -506,9 +506,8 @@ def test_a_forked_worker_does_not_hold_the_lock(tmp_path):
     files, end = featurefiles.ViewFiles(tmp_path, np.dtype("<f4"), {}), FORK.Event()
     with files.alone():
         worker = start(end.wait, 30)
-    started = time.monotonic()
     with files.alone():
-        assert time.monotonic() - started < 20
+        assert worker.is_alive(), "the lock was free before the worker's end"
     end.set()
     worker.join()
 
