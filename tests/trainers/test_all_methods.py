@@ -8,10 +8,10 @@ import torch
 import train
 from dassl.config import all_keys
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.trainer import TrainerX
 from dassl.metrics import task_columns, task_cross_entropy
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
 
 METHODS = {t.__name__: t for t in TRAINER_REGISTRY if t.trainable and t.__module__.startswith("trainers.")}
@@ -72,16 +72,8 @@ def test_training_lowers_the_loss(lab, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_run_that_was_cut_off_ends_as_a_whole_one_and_is_evaluated_to_the_same_figures(lab, name, monkeypatch):
-    step = TrainerX.step_schedule
-
-    def cut(trainer):
-        if trainer.epoch + 1 == trainer.max_epoch:
-            raise KeyboardInterrupt
-        step(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainerX, "step_schedule", cut)
+def test_a_run_that_was_cut_off_ends_as_a_whole_one_and_is_evaluated_to_the_same_figures(lab, name):
+    with interrupted_after_the_last_step():
         assert lab.main(**options(name)) == 130
     assert "results.json" not in lab.files()
     mine, whole = lab.run(**options(name)), lab.run("whole", **options(name))

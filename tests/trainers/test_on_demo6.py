@@ -9,10 +9,10 @@ import torch
 
 import train
 from dassl.engine import build_trainer
-from dassl.engine.trainer import TrainerX
 from dassl.utils.keep import keep_loaded
 from dassl.utils.results import read_results
 from dassl.utils.tools import CHECKOUT
+from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
 from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, chance, training_loss
 from trainers.base import PromptTuner
@@ -87,22 +87,14 @@ def demo(request: pytest.FixtureRequest, shared: Path) -> Iterator[Demo]:
     keep_loaded(False)
 
 
-def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figures(demo, monkeypatch):
+def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figures(demo):
     trainer = demo.trainer()
     before = own_loss(trainer) if trainer.optim is not None else chance(trainer)
     assert train.main(demo.command("whole")) == 0
     trainer.load_model(demo.place("whole"))
     assert own_loss(trainer) < before
 
-    step = TrainerX.step_schedule
-
-    def cut(trainer):
-        if trainer.epoch + 1 == trainer.max_epoch:
-            raise KeyboardInterrupt
-        step(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainerX, "step_schedule", cut)
+    with interrupted_after_the_last_step():
         assert train.main(demo.command("cut")) == 130
     assert train.main(demo.command("cut")) == 0
     whole = read_results(demo.place("whole"))

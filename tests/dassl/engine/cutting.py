@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from dassl.engine import TrainerX
 from tests.lab import Lab
 from trainers.base import PromptTuner
 
@@ -20,6 +21,24 @@ def interrupted(*, epoch: int, batch: int, error: type[BaseException] = Keyboard
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PromptTuner, "forward_backward", stop_there)
+        yield
+
+
+@contextmanager
+def interrupted_after_the_last_step():
+    """Interrupt a run in its last epoch, when all batches are done and nothing of the epoch is saved yet.
+
+    Works for methods without steps, too.
+    """
+    step = TrainerX.step_schedule
+
+    def cut(trainer):
+        if trainer.epoch + 1 == trainer.max_epoch:
+            raise KeyboardInterrupt
+        step(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainerX, "step_schedule", cut)
         yield
 
 
