@@ -1,7 +1,8 @@
 """Measure what a sweep saves: the runs of the demo suite by sweep.py's workers, and each in a process of its own.
 
-Both ways do the same runs with the same number of processes at a time, in folders of their own, from stored features
-that an unmeasured sweep has made. They take turns, so that a busy machine disturbs them alike.
+The processes go two ways: with one feature store for all of them, as the workers have it, and with nothing shared at
+all. All ways do the same runs with the same number of processes at a time, in folders of their own that are empty at
+first, and must end with the same figures. They take turns, so that a busy machine disturbs them alike.
 
   python -m benchmarks.sweep_processes            the recorded figures: 45 runs (many minutes)
   python -m benchmarks.sweep_processes --quick    the same code with 4 runs of one epoch
@@ -21,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.data import machine
+from benchmarks._common import machine
+from benchmarks.text import commit
 from dassl.data.images import cpu_count
 from dassl.sweep.grid import Sweep, read_sweep
 from dassl.sweep.plan import Run, expand
@@ -35,7 +37,8 @@ from dassl.utils.tools import CHECKOUT
 
 RESULT = CHECKOUT / "benchmarks" / "results" / "sweep_processes.json"
 METHODS = ("CoOp-MT", "CoOp-CA-joint", "CoOp-CS-joint", "SoftCPT-NATA", "SoftCPT-NATS")
-WAYS = ("sweep.py", "one process per run")
+SWEEP, STORE, ALONE = "sweep.py", "one process per run, one store", "one process per run, nothing shared"
+WAYS = (SWEEP, STORE, ALONE)
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ QUICK = Size(methods=2, shots=(1,), seeds=(1, 2), epochs=1, rounds=1)
 SIZES = {"full": FULL, "small": SMALL, "quick": QUICK}
 
 
-def planned(size: Size, common: Path, output: Path) -> tuple[Sweep, list[Run]]:
-    """The sweep and its runs; data, features and caches are those of ``common``."""
+def planned(size: Size, common: Path, output: Path, *, store: bool = True) -> tuple[Sweep, list[Run]]:
+    """The sweep and its runs; data and caches are those of ``common``, features those of ``output``, if kept."""
     rows = tuple(map(find_method, METHODS[: size.methods]))
-    places = {
+    options = {
         "DATASET.ROOT": str(common / "data"),
-        "DATALOADER.FEATURES_DIR": str(common / "features"),
         "DATASET.CACHE_DIR": str(common / "cache"),
+        "DATALOADER.FEATURES": store,
+        "DATALOADER.FEATURES_DIR": str(output / "features"),
+        "OPTIM.MAX_EPOCH": size.epochs,
     }
-    options = {**places, "OPTIM.MAX_EPOCH": size.epochs}
     changes = {"methods": rows, "shots": size.shots, "seeds": size.seeds, "options": options, "output": str(output)}
     sweep = replace(read_sweep("demo"), **changes)
     return sweep, expand(sweep)
@@ -88,28 +92,29 @@ def by_processes(runs: Sequence[Run], jobs: int) -> None:
         list(pool.map(call, runs))
 
 
-def one_round(size: Size, folder: Path, jobs: int) -> tuple[dict[str, float], list[float | None], list[float | None]]:
-    """Seconds of both ways, and the figures of their runs."""
+def one_round(size: Size, folder: Path, jobs: int) -> tuple[dict[str, float], dict[str, list[float | None]]]:
+    """Seconds of each way, and the figures of its runs."""
     seconds, metrics = {}, {}
     for way in WAYS:
         output = folder / way.replace(" ", "_")
         shutil.rmtree(output, ignore_errors=True)
-        sweep, runs = planned(size, folder, output)
+        sweep, runs = planned(size, folder, output, store=way != ALONE)
         started = time.perf_counter()
-        by_workers(sweep, runs, jobs) if way == WAYS[0] else by_processes(runs, jobs)
+        by_workers(sweep, runs, jobs) if way == SWEEP else by_processes(runs, jobs)
         seconds[way] = time.perf_counter() - started
         metrics[way] = [read_results(run.folder).metric for run in runs]
-    return seconds, metrics[WAYS[0]], metrics[WAYS[1]]
+    return seconds, metrics
 
 
 def measure(size: Size, jobs: int) -> dict[str, list[float]]:
-    """Seconds of both ways in every round."""
+    """Seconds of each way in every round."""
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
-        by_workers(*planned(size, Path(name), Path(name) / "first"), jobs)  # makes data and features
+        first = replace(size, methods=1, shots=size.shots[:1], seeds=size.seeds[:1], epochs=1)
+        by_workers(*planned(first, Path(name), Path(name) / "first"), jobs)  # makes the data
         for number in range(size.rounds):
-            seconds, ours, theirs = one_round(size, Path(name), jobs)
-            assert ours == theirs, "both ways must give the same figures"
+            seconds, metrics = one_round(size, Path(name), jobs)
+            assert metrics[SWEEP] == metrics[STORE] == metrics[ALONE], "all ways must give the same figures"
             for way in WAYS:
                 found[way].append(seconds[way])
             print(f"round {number + 1} of {size.rounds}: {seconds}", file=sys.stderr)
@@ -117,13 +122,13 @@ def measure(size: Size, jobs: int) -> dict[str, list[float]]:
 
 
 def table(seconds: dict[str, list[float]], runs: int) -> Table:
-    """Medians, seconds per run, and the ratio to separate processes."""
+    """Medians, seconds per run, and how many times cheaper than processes that share nothing."""
     rows: list[list[str]] = []
     for way, times in seconds.items():
         median = statistics.median(times)
-        ratio = statistics.median(a / b for a, b in zip(times, seconds[WAYS[1]], strict=True))
-        rows.append([way, str(runs), f"{median:.1f}", f"{median / runs:.2f}", f"{ratio:.2f}"])
-    return Table(["way", "runs", "median s", "s per run", "time / separate"], rows)
+        ratio = statistics.median(alone / own for own, alone in zip(times, seconds[ALONE], strict=True))
+        rows.append([way, str(runs), f"{median:.1f}", f"{median / runs:.2f}", f"{ratio:.1f}"])
+    return Table(["way", "runs", "median s", "s per run", "x cheaper"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(seconds, runs).render("markdown"), end="")
     out = args.out or (RESULT if args.size == "full" else None)
     if out:
-        content = {"machine": machine(), "size": vars(size), "runs": runs, "jobs": args.jobs, "seconds": seconds}
-        write_json(out, content)
+        about = {"machine": machine(), "commit": commit(), "size": vars(size)}
+        write_json(out, {**about, "runs": runs, "jobs": args.jobs, "seconds": seconds})
     return 0
 
 
