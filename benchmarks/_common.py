@@ -1,12 +1,11 @@
 """What the benchmarks share: taking turns, memory of the process, and what is known about the machine."""
 
 import contextlib
-import ctypes
 import gc
 import logging
-import math
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,10 @@ from pathlib import Path
 import torch
 
 from dassl.data.images import cpu_count
-from dassl.utils.tools import versions
+from dassl.utils.tools import CHECKOUT, held_memory, peak_memory, versions
+
+CPU = torch.device("cpu")
+RESULTS = CHECKOUT / "benchmarks" / "results"
 
 
 @dataclass(frozen=True)
@@ -54,32 +56,23 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def peak() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return _status("VmHWM")
+def held(device: torch.device = CPU) -> float:
+    """MiB in tensors on a GPU, or resident in this process."""
+    return held_memory(device)[_figure(device)]
 
 
-def reset_peak() -> None:
-    """Let ``peak`` start anew where Linux allows it; elsewhere it stays the largest of the whole life.
-
-    Memory that was freed, but not yet given back to the system, would hide what is taken next.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def peak(device: torch.device = CPU) -> float:
+    """The most of :func:`held` since ``reset_peak_memory``, or since the process began."""
+    return peak_memory(device)[_figure(device)]
 
 
-def resident() -> float:
-    """Resident memory of this process now, in MiB."""
-    return _status("VmRSS")
+def _figure(device: torch.device) -> str:
+    return "device_mib" if device.type == "cuda" else "host_mib"
 
 
-def _status(field: str) -> float:
-    """A line of Linux' account of this process; elsewhere, where there is none, NaN."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), math.nan)
+def result_file(name: str, *, cpu: bool = False) -> Path:
+    """Where the figures of a benchmark are recorded that uses the GPU if there is one, unless told not to."""
+    return RESULTS / f"{name}-{'cuda' if torch.cuda.is_available() and not cpu else 'cpu'}.json"
 
 
 def machine() -> dict[str, object]:
@@ -100,3 +93,14 @@ def machine() -> dict[str, object]:
         "versions": versions(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def commit() -> str:
+    """The commit of the checkout, with a plus if files differ from it; "" outside git."""
+    git = ["git", "-C", str(CHECKOUT)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")

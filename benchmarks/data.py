@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks._common import Measure, machine, peak, resident, take_turns
+from benchmarks._common import RESULTS, Measure, held, machine, peak, take_turns
 from dassl.config import get_cfg_default
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.listing import list_folder, list_table
@@ -34,7 +34,7 @@ from dassl.utils.files import write_json
 from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
-RESULT = CHECKOUT / "benchmarks" / "results" / "data.json"
+RESULT = RESULTS / "data.json"
 WORKERS = (0, 1, 2)
 BATCH = 32
 
@@ -177,7 +177,7 @@ def memory(folder: Path) -> dict[str, float]:
 def _grow(folder: Path) -> dict[str, float]:
     before = peak()
     split = read_split(folder / "ours.json", folder / "images", Task("", ()))
-    after_reading, kept = peak(), resident()
+    after_reading, kept = peak(), held()
     draw(split, folder / "images", 1)
     return {
         "process before": before,

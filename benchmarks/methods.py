@@ -28,18 +28,17 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.data import machine, resident
+from benchmarks._common import commit, held, machine, peak, result_file
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.files import write_json
 from dassl.utils.tables import Table
-from dassl.utils.tools import CHECKOUT, device_name, peak_memory, reset_peak_memory, set_random_seed
+from dassl.utils.tools import device_name, reset_peak_memory, set_random_seed
 from trainers._fitted import FittedTrainer
 from trainers.base import PromptTuner
 
-RESULT = CHECKOUT / "benchmarks" / "results" / "methods.json"
 # Arguments of open_clip's CLIP; "RN50" has the sizes of OpenAI's.
 SIZES: dict[str, dict[str, Any]] = {
     "RN50": {
@@ -153,17 +152,17 @@ def measure(row: Row, work: Work) -> dict[str, Any]:
     trainer, data = build(row, work)
     train, test = actions(trainer, data)
     reset_peak_memory()
-    held = memory_now(trainer.device)
+    before = held(trainer.device)
     train()  # warms up; its memory counts, because a process keeps on the host what it has freed
     steps = [timed(train, trainer.device) for _ in range(work.steps)]
-    grown = peak_memory(trainer.device)["device_mib" if trainer.device.type == "cuda" else "host_mib"]
+    grown = peak(trainer.device) - before
     tests = [timed(test, trainer.device) for _ in range(work.steps)]
     return {
         "parameters": trainer.num_parameters,
         "step": steps,
         "test": tests,
-        "held MiB": held,
-        "step MiB": max(grown - held, 0.0),
+        "held MiB": before,
+        "step MiB": max(grown, 0.0),
         "device": device_name(trainer.device),
     }
 
@@ -206,11 +205,6 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def memory_now(device: torch.device) -> float:
-    """MiB in tensors on a GPU, or resident in this process."""
-    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
 
 
 def write_weights(size: str, path: Path) -> None:
@@ -268,11 +262,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work = Work(args.size, str(weights), args.batch, args.shots, args.precision, args.steps, args.images, args.cpu)
         found = take_turns(rows, work, args.rounds)
     print(table(found).render("markdown"), end="")
-    out = args.out or (RESULT if args.size == "RN50" and not args.methods else None)
+    out = args.out or (result_file("methods", cpu=args.cpu) if args.size == "RN50" and not args.methods else None)
     if out:
         size = {key: value for key, value in asdict(work).items() if key != "weights"}
         figures = {label: {"trainer": rows[label].trainer, "rounds": each} for label, each in found.items()}
-        write_json(out, {"machine": machine(), "tasks": PLANT6, "size": size, "methods": figures})
+        write_json(out, {"machine": machine(), "commit": commit(), "tasks": PLANT6, "size": size, "methods": figures})
     return 0
 
 

@@ -24,9 +24,9 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from benchmarks._common import Measure, machine, quiet, take_turns
+from benchmarks._common import RESULTS, Measure, commit, machine, quiet, take_turns
 from benchmarks.data import photograph
-from benchmarks.text import commit, suites, synchronized
+from benchmarks.text import suites, synchronized
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase
 from dassl.data.datum import Datum, Split, Task
@@ -35,10 +35,8 @@ from dassl.data.splits import split_content
 from dassl.engine import build_trainer
 from dassl.utils.files import write_json
 from dassl.utils.tables import Table
-from dassl.utils.tools import CHECKOUT
 from trainers.base import PromptTuner
 
-RESULTS = CHECKOUT / "benchmarks" / "results"
 BATCH = 32
 TEST_BATCH = 100
 ORIGINAL = "training step, images, 77 columns"

@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import train
-from benchmarks._common import machine, quiet
-from benchmarks.text import commit
+from benchmarks._common import commit, machine, quiet, result_file
 from dassl.data import loaders
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
@@ -27,7 +26,7 @@ from dassl.utils.results import read_results
 from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
-RESULT = CHECKOUT / "benchmarks" / "results" / "sweep.json"
+RESULT = result_file("sweep")
 VARIANTS = {
     "NATA": {},
     "NATS": {"TASK_CSC": True},

@@ -22,8 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks._common import machine
-from benchmarks.text import commit
+from benchmarks._common import commit, machine, result_file
 from dassl.data.images import cpu_count
 from dassl.sweep.grid import Sweep, read_sweep
 from dassl.sweep.plan import Run, expand
@@ -35,7 +34,7 @@ from dassl.utils.results import read_results
 from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
-RESULT = CHECKOUT / "benchmarks" / "results" / "sweep_processes.json"
+RESULT = result_file("sweep_processes")
 METHODS = ("CoOp-MT", "CoOp-CA-joint", "CoOp-CS-joint", "SoftCPT-NATA", "SoftCPT-NATS")
 SWEEP, STORE, ALONE = "sweep.py", "one process per run, one store", "one process per run, nothing shared"
 WAYS = (SWEEP, STORE, ALONE)

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dassl.data.datum import Datum
 from dassl.data.images import identity, read_image, stamp
-from dassl.data.transforms import Transform, key_number, keyed_transform
+from dassl.data.transforms import Transform, keyed_transform
 from dassl.utils.errors import UserError
+from dassl.utils.tools import derived_seed
 
 _COLUMNS = ("label", "task", "row")
 Key = tuple[int, int]  # (view, index of the image in its split)
@@ -54,7 +55,7 @@ class BatchPlan(Sampler[list[Key]]):
         """The images of the current epoch in their order, int64."""
         order = torch.arange(self.count)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(key_number(self.seed, self.epoch, "order"))
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch, "order"))
             order = torch.randperm(self.count, generator=generator)
         return order[: len(self) * self.batch_size]
 

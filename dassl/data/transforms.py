@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.tools import derived_seed
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -74,14 +75,8 @@ def keyed_transform(transform: Transform, image: Image.Image, key: tuple[int, in
     nor initialises CUDA.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key_number(*key))
+        torch.default_generator.manual_seed(derived_seed(*key))
         return transform(image)
-
-
-def key_number(*key: int | str) -> int:
-    """A seed below 2**63 for a generator: different keys give unrelated streams."""
-    text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
-    return int.from_bytes(sha256(text).digest()[:8], "big") >> 1
 
 
 class ToFloat(nn.Module):

@@ -159,6 +159,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
     ]
     values = [task.metric for task in tasks if task.metric is not None]
     val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
+    total = trainer.seconds_before + time.monotonic() - started
     return RunResult(
         mode=mode,
         trainer=cfg.TRAINER.NAME,
@@ -178,7 +179,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         task_choice=cfg.DATASET.SUBSAMPLE_TASKS,
         subset_digest=data.subset_digest,
         config_digest=config_digest(cfg),
-        seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": time.monotonic() - started},
+        seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": total},
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),

@@ -68,7 +68,7 @@ class TrainerX:
         self.best_result, self.best_epoch = -math.inf, None
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
-        self._seconds_before, self._started = 0.0, 0.0
+        self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
         self._loggers: Loggers | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.build_model()
@@ -155,7 +155,7 @@ class TrainerX:
         Features that are encoded for the store do not count: they serve other runs too, and which run comes first
         says nothing about its method.
         """
-        return self._seconds_before + time.monotonic() - self._started - self.dm.encode_seconds
+        return self.seconds_before + time.monotonic() - self._started - self.dm.encode_seconds
 
     def set_model_mode(self, mode: str) -> None:
         """Put the registered modules into "train" or "eval" mode; the frozen encoders stay in evaluation mode."""
@@ -391,7 +391,7 @@ class TrainerX:
             if self.optim is not None and self.sched is not None:
                 load_optimizer_state(self.optim, module, content["optimizer"])
                 self.sched.load_state_dict(content["scheduler"])
-            self._seconds_before = content.get("seconds", 0.0)
+            self.seconds_before = content.get("seconds", 0.0)
             self.scaler.load_state_dict(content["scaler"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
             if self.best_epoch is not None and directory != self.output_dir:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from types import FrameType
@@ -57,12 +58,12 @@ class _Loop:
     def _start(self, number: int) -> None:
         entry = self.status.entries[number]
         entry.worker = self.executor.submit(entry.run.job(number))
-        entry.state, entry.attempts = "running", entry.attempts + 1
+        entry.state, entry.attempts, entry.began = "running", entry.attempts + 1, time.monotonic()
         self.running += 1
 
     def _settle(self, outcome: Outcome) -> None:
         entry = self.status.entries[outcome.number]
-        entry.error, entry.seconds, entry.metric = outcome.error, outcome.seconds, outcome.metric
+        entry.error, entry.seconds, entry.metric = outcome.error, outcome.seconds.get("total"), outcome.metric
         if not outcome.error:
             entry.state = "done"
             self.status.estimates.add(entry.run, outcome.seconds)

@@ -1,14 +1,13 @@
-"""Which runs a sweep is made of, which of them are done, and how long the rest may take."""
+"""Which runs a sweep is made of, and which of them are done."""
 
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from dassl.sweep.estimates import Estimate, Estimates, duration
 from dassl.sweep.grid import CONFIGS, PROTOCOLS, Sweep, find_file, suite_name
 from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
@@ -56,6 +55,15 @@ class Run:
         parts = [f"{self.method.label} on {suite_name(self.suite)}"]
         parts += [f"{shots_text(self.shots)}"] * self.method.learns + [f"seed {self.seed}"]
         return ", ".join([*parts, *([] if self.task is None else [f"task {self.task}"])])
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """What it has in common with runs that differ in shots, seed and task only."""
+        return self.method.label, self.suite, self.kind.name, *self.part.items()
+
+    def views(self) -> int:
+        """Views of images that each class is trained on; 0 or less where all images take part."""
+        return self.shots * self.config().OPTIM.MAX_EPOCH
 
     def config(self) -> "CfgNode":
         """The run's whole config, frozen.
@@ -240,50 +248,6 @@ class _Cells:
         return choose_tasks([Task(str(number), ()) for number in range(count)], cfg.DATASET.SUBSAMPLE_TASKS)
 
 
-@dataclass
-class Estimates:
-    """Seconds of runs, from finished ones of the same kind."""
-
-    seconds: dict[Path, list[float]] = field(default_factory=lambda: defaultdict(list))
-
-    @classmethod
-    def of(cls, runs: Iterable[Run]) -> "Estimates":
-        """What the finished ones among ``runs`` took."""
-        found = cls()
-        for run in runs:
-            result = run.result()
-            if result is not None:
-                found.add(run, result.seconds.get("total"))
-        return found
-
-    def add(self, run: Run, seconds: float | None) -> None:
-        """A run is finished."""
-        if seconds is not None:
-            self.seconds[run.kind].append(seconds)
-
-    def one(self, run: Run) -> float | None:
-        """Seconds of a run like this; None: none of its kind is finished."""
-        known = self.seconds.get(run.kind)
-        return median(known) if known else None
-
-    def work(self, runs: Sequence[Run]) -> tuple[float, int]:
-        """Seconds of all ``runs`` of known kinds, one after the other, and the number of runs of unknown kinds."""
-        each = [self.one(run) for run in runs]
-        return sum(seconds for seconds in each if seconds is not None), each.count(None)
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people: "40 s", "12 min", "3 h 05 min", "2 d 4 h"."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
     """The list of runs and how long they will take, for people."""
     estimates = Estimates.of(runs)
@@ -298,12 +262,15 @@ def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
 
 def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:
     for run, state in zip(runs, found, strict=True):
-        seconds = estimates.one(run)
-        estimate = "" if state in ("done", "other") else "unknown" if seconds is None else duration(seconds)
+        estimate = "" if state in ("done", "other") else _estimate_text(estimates.one(run))
         shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
         task = "all" if run.task is None else str(run.task)
         name = f"{run.method.label}{_variation(run)} on {suite_name(run.suite)}"
         yield [name, shots, str(run.seed), task, state, estimate]
+
+
+def _estimate_text(estimate: Estimate | None) -> str:
+    return "unknown" if estimate is None else "~" * estimate.scaled + duration(estimate.seconds)
 
 
 def _variation(run: Run) -> str:
@@ -315,6 +282,6 @@ def _time_needed(estimates: Estimates, runs: Sequence[Run], jobs: int) -> str:
         return "nothing to do"
     seconds, unknown = estimates.work(runs)
     if unknown == len(runs):
-        return "time needed: unknown, because no run of these kinds is finished"
+        return "time needed: unknown, because no run of these methods is finished"
     known = f"time needed: about {duration(seconds / jobs)} with {jobs} at a time"
     return known + (f", and {unknown} runs of unknown length" if unknown else "")

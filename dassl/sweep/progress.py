@@ -6,7 +6,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from dassl.sweep.plan import duration
+from dassl.sweep.estimates import duration
 from dassl.sweep.status import Entry, Status
 
 _log = logging.getLogger(__name__)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dassl.sweep.estimates import Estimates
 from dassl.sweep.executor import Executor
 from dassl.sweep.loop import carry_out
-from dassl.sweep.plan import Estimates, Found, Run
+from dassl.sweep.plan import Found, Run
 from dassl.sweep.processes import Processes
 from dassl.sweep.status import Entry, Status, only_sweep
 from dassl.sweep.worker import Explained, threads_per_worker

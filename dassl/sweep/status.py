@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from dassl.sweep.plan import Estimates, Run
+from dassl.sweep.estimates import Estimates
+from dassl.sweep.plan import Run
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_error, write_json
 
@@ -35,6 +36,7 @@ class Entry:
         worker: who carries it out, or did last.
         error: why the last attempt failed, in one line.
         seconds, metric: of its result.
+        began: when the last attempt began, by the monotonic clock.
     """
 
     run: Run
@@ -44,6 +46,7 @@ class Entry:
     error: str = ""
     seconds: float | None = None
     metric: float | None = None
+    began: float = 0.0
 
     def to_json(self, top: Path) -> dict[str, Any]:
         """What the status file says about the run; its folder is relative to that of the sweep."""
@@ -85,14 +88,19 @@ class Status:
     def seconds_left(self) -> float | None:
         """About how long the rest will take; None while no run is finished.
 
-        A run of a kind of which none is finished counts as much as an average one.
+        A run that cannot be estimated counts as much as an average one, and of one that is running what is left of it.
         """
-        left = [entry.run for entry in self.entries if entry.state in ("waiting", "running")]
-        known = [seconds for kind in self.estimates.seconds.values() for seconds in kind]
-        if not left or not known:
+        left = [entry for entry in self.entries if entry.state in ("waiting", "running")]
+        average = self.estimates.average()
+        if not left or average is None:
             return None if left else 0.0
-        seconds, unknown = self.estimates.work(left)
-        return (seconds + unknown * sum(known) / len(known)) / min(self.jobs, len(left))
+        each = [self._seconds_left(entry, average) for entry in left]
+        return max(sum(each) / self.jobs, *each)  # no faster than the longest of them
+
+    def _seconds_left(self, entry: Entry, average: float) -> float:
+        estimate = self.estimates.one(entry.run)
+        seconds = average if estimate is None else estimate.seconds
+        return max(0.0, seconds - (time.monotonic() - entry.began)) if entry.state == "running" else seconds
 
     def write(self, *, now: bool = False) -> None:
         """Bring the file up to date, unless that was done a moment ago; ``now``: in any case.

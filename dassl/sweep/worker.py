@@ -5,8 +5,8 @@ import logging
 import os
 import traceback
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Outcome:
 
     number: int
     error: str = ""
-    seconds: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
     metric: float | None = None
 
 
@@ -70,7 +70,7 @@ class Worker:
             result = _run(job.config)
             if job.evaluation is not None:
                 _run(job.evaluation, eval_only=True, model_dir=str(job.folder))
-            return Outcome(job.number, seconds=result.seconds["total"], metric=result.metric)
+            return Outcome(job.number, seconds=result.seconds, metric=result.metric)
         except self._explained as error:
             return Outcome(job.number, error=one_line(error))
         except Exception as error:

@@ -80,7 +80,8 @@ class RunResult:
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
-            store lacked, in neither of the two) and in "total" (these two of the last session).
+            store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
+            else the last one did.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
         warnings: what a reader of the figures should know, one sentence each.
     """

@@ -1,6 +1,7 @@
 """Seeds, versions and the machine a run is on."""
 
 import contextlib
+import ctypes
 import gc
 import hashlib
 import platform
@@ -38,9 +39,9 @@ def collector_paused() -> Iterator[None]:
 
 
 def derived_seed(*key: object) -> int:
-    """A 63-bit seed that depends on every part of the key and on nothing else."""
-    text = "\x1f".join(map(str, key))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    """A 63-bit seed for a generator: different keys give unrelated streams."""
+    text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")  # a key may be a path of any bytes
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
 def versions() -> dict[str, str]:
@@ -64,9 +65,14 @@ def device_name(device: object) -> str:
 
 
 def reset_peak_memory() -> None:
-    """Let the peaks of :func:`peak_memory` count from now on, where the system allows it (Linux, CUDA)."""
+    """Let the peaks of :func:`peak_memory` count from now on, where the system allows it (Linux, CUDA).
+
+    Memory that was freed, but not yet given back to the system, would hide what is taken next, so it is given back.
+    """
     import torch
 
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # 5: reset the high-water mark of resident memory
     if torch.cuda.is_available():
@@ -75,15 +81,25 @@ def reset_peak_memory() -> None:
 
 def peak_memory(device: object) -> dict[str, float]:
     """Peak memory in MiB: "host_mib" resident in this process, "device_mib" in tensors on a CUDA device (else 0)."""
+    return _memory(device, "VmHWM:", "max_memory_allocated")
+
+
+def held_memory(device: object) -> dict[str, float]:
+    """The same two figures as they are now."""
+    return _memory(device, "VmRSS:", "memory_allocated")
+
+
+def _memory(device: object, field: str, function: str) -> dict[str, float]:
     import torch
 
     cuda = getattr(device, "type", "") == "cuda"
-    return {"host_mib": _peak_resident(), "device_mib": torch.cuda.max_memory_allocated(device) / _MIB if cuda else 0.0}
+    return {"host_mib": _process(field), "device_mib": getattr(torch.cuda, function)(device) / _MIB if cuda else 0.0}
 
 
-def _peak_resident() -> float:
+def _process(field: str) -> float:
+    """A figure of Linux' record of this process in MiB; 0 on other systems."""
     with contextlib.suppress(OSError):
         fields = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
         found = {line[0]: line[1] for line in fields if len(line) > 1}
-        return int(found.get("VmHWM:", 0)) / 1024
-    return 0.0  # no such record on this system
+        return int(found.get(field, 0)) / 1024
+    return 0.0

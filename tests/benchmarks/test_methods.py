@@ -28,8 +28,9 @@ def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, monkeypatch,
 
 
 def test_other_sizes_leave_the_recorded_figures_alone(monkeypatch):
-    before = methods.RESULT.read_bytes() if methods.RESULT.is_file() else None
+    recorded = methods.result_file("methods", cpu=True)
+    before = recorded.read_bytes() if recorded.is_file() else None
     found = {"parameters": 1, "step": [1.0], "test": [1.0], "held MiB": 0.0, "step MiB": 0.0, "device": "cpu"}
     monkeypatch.setattr(methods, "take_turns", lambda rows, work, rounds: {label: [found] for label in rows})
-    assert methods.main(["--size", "tiny"]) == 0
-    assert (methods.RESULT.read_bytes() if methods.RESULT.is_file() else None) == before
+    assert methods.main(["--size", "tiny", "--cpu"]) == 0
+    assert (recorded.read_bytes() if recorded.is_file() else None) == before

@@ -7,9 +7,10 @@ import signal
 
 import pytest
 
+from dassl.sweep.estimates import Estimates
 from dassl.sweep.grid import read_sweep
 from dassl.sweep.loop import carry_out
-from dassl.sweep.plan import Estimates, expand
+from dassl.sweep.plan import expand
 from dassl.sweep.status import STATUS_FILE, Entry, Status, only_sweep
 from dassl.utils.errors import UserError
 from tests.dassl.sweep.small import Here
@@ -90,24 +91,32 @@ def test_a_line_for_each_run_when_nobody_watches_a_bar(status, caplog):
     caplog.set_level(logging.INFO, logger="dassl.sweep")
     carry_out(status, Here(answers=[100.0, "no luck", 60.0, 60.0, 60.0]), retries=1)
     lines = [record.message for record in caplog.records]
-    assert lines[0] == "[1/4] soft on suite, 2 shots, seed 1: 50.00 % in 2 min; 0 running, about 5 min left"
+    assert lines[0] == "[1/4] soft on suite, 2 shots, seed 1: 50.00 % in 2 min; 0 running, about 4 min left"
     assert lines[1] == "soft on suite, 2 shots, seed 2: no luck; it is tried again"
     assert lines[-1] == "[4/4] soft on suite, 2 shots, seed 2: 50.00 % in 60 s; 0 running, about 0 s left"
 
 
-def test_the_time_left_counts_unknown_kinds_as_average_ones(status):
+def test_the_time_left_counts_unknown_kinds_as_average_ones(status, monkeypatch):
     assert status.seconds_left() is None
     two, one = status.entries[:2], status.entries[2:]
+    monkeypatch.setattr("dassl.sweep.plan.Run.views", lambda run: 0)  # nothing can be scaled
     two[0].state = "done"
-    status.estimates.add(two[0].run, 40.0)
+    status.estimates.add(two[0].run, {"total": 40.0})
     assert status.seconds_left() == 120.0
     status.jobs = 2
     assert status.seconds_left() == 60.0
     one[0].state = "done"
-    status.estimates.add(one[0].run, 10.0)
-    assert status.seconds_left() == 25.0
-    status.jobs = 16  # no faster than one run for each worker
-    assert status.seconds_left() == 25.0
+    status.estimates.add(one[0].run, {"total": 10.0})
+    assert status.seconds_left() == 40.0  # no faster than the longest one, with any number of workers
+
+
+def test_the_time_left_is_less_when_a_run_has_been_going_for_a_while(status, monkeypatch):
+    for entry in status.entries:
+        status.estimates.add(entry.run, {"total": 40.0})
+    monkeypatch.setattr("dassl.sweep.status.time.monotonic", lambda: 1000.0)
+    for entry, began in zip(status.entries, (970.0, 900.0), strict=False):
+        entry.state, entry.began = "running", began
+    assert status.seconds_left() == 10.0 + 0.0 + 2 * 40.0
 
 
 def test_the_status_is_written_at_most_once_a_second(status):

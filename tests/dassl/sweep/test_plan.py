@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import train
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.engine.run import config_digest
+from dassl.sweep.estimates import Estimate, Estimates, duration
 from dassl.sweep.grid import make_sweep, read_sweep, with_changes
-from dassl.sweep.plan import Estimates, describe, duration, expand
+from dassl.sweep.plan import describe, expand
 from dassl.utils.errors import UserError
 from dassl.utils.methods import Method, find_method
 from tests.dassl.data.toy import toy_cfg
@@ -186,15 +187,41 @@ def test_what_a_folder_holds(lab, small):
     assert run.result() is None
 
 
+def seconds(total: float, train: float = 0.0) -> dict[str, float]:
+    return {"total": total, "train": train, "test": 1.0}
+
+
 def test_estimates_come_from_runs_of_the_same_kind():
     runs = demo(shots=(1, 4), seeds=(1, 2, 3))
     estimates = Estimates()
+    assert estimates.average() is None
     cell = [run for run in runs if run.kind == runs[1].kind]
-    for run, seconds in zip(cell, (10.0, 30.0, 14.0), strict=True):
-        estimates.add(run, seconds)
-    assert estimates.one(cell[0]) == 14.0
+    for run, total in zip(cell, (10.0, 30.0, 14.0), strict=True):
+        estimates.add(run, seconds(total))
+    estimates.add(runs[0], {})  # a result of another program says nothing
+    assert estimates.one(cell[0]) == Estimate(14.0)
     assert estimates.one(runs[-1]) is None
     assert estimates.work([*cell, runs[0], runs[-1]]) == (42.0, 2)
+    assert estimates.average() == 18.0
+
+
+def by_shots(label: str, options: dict[str, object] | None = None):
+    runs = demo(methods=(find_method(label),), shots=(1, 4, 16, -1), seeds=(1,), options=options or {})
+    return {run.shots: run for run in runs}
+
+
+def test_without_a_run_of_the_kind_training_time_is_scaled_by_shots_and_epochs():
+    soft, other = by_shots("SoftCPT-NATA"), by_shots("CoOp-MT")
+    estimates = Estimates()
+    estimates.add(soft[1], seconds(total=13.0, train=3.0))
+    assert estimates.one(soft[16]) == Estimate(10.0 + 16 * 3.0, scaled=True)
+    estimates.add(soft[4], seconds(total=20.0, train=8.0))
+    assert estimates.one(soft[16]) == Estimate(12.0 + 4 * 8.0, scaled=True)  # the nearest one counts
+    assert estimates.one(soft[-1]) is None  # how many images these are is not known
+    assert estimates.one(other[1]) is None
+    longer = Estimates()
+    longer.add(soft[1], seconds(total=13.0, train=3.0))
+    assert longer.one(by_shots("SoftCPT-NATA", {"OPTIM.MAX_EPOCH": 60})[4]) == Estimate(10.0 + 8 * 3.0, scaled=True)
 
 
 def test_the_list_says_what_is_known_and_what_is_not(small):
@@ -202,12 +229,13 @@ def test_the_list_says_what_is_known_and_what_is_not(small):
     text = describe(runs, ["new"] * 4, jobs=2)
     assert "soft on suite  2      1     all   new    unknown" in text
     assert text.endswith(
-        "4 runs: 0 done, 0 begun, 4 new\ntime needed: unknown, because no run of these kinds is finished\n"
+        "4 runs: 0 done, 0 begun, 4 new\ntime needed: unknown, because no run of these methods is finished\n"
     )
     assert train.main(runs[0].command().split()[2:]) == 0
     text = describe(runs, ["done", "begun", "new", "new"], jobs=2)
     assert "4 runs: 1 done, 1 begun, 2 new" in text
-    assert "with 2 at a time, and 2 runs of unknown length" in text
+    assert "soft on suite  1      1     all   new    ~" in text
+    assert text.endswith(" with 2 at a time\n")
     assert describe(runs, ["done"] * 4, jobs=2).endswith("nothing to do\n")
 
 
