@@ -102,8 +102,8 @@ def suites() -> dict[str, list[list[str]]]:
 
 
 def many(tasks: int = 20, classes: int = 1050) -> list[list[str]]:
-    """A suite of some tens of thousands of classes: each name is one to three class names of the paper's suites."""
-    words = sorted({name for names in suites().values() for task in names for name in task})
+    """A suite of some tens of thousands of classes: each name is one to three words of the paper's class names."""
+    words = sorted({word for suite in suites().values() for task in suite for name in task for word in name.split()})
     draw = random.Random(0)
     names: dict[str, None] = {}
     while len(names) < tasks * classes:

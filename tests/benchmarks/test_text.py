@@ -28,6 +28,13 @@ def test_sizes_are_those_of_the_papers_suites():
     assert sizes == {"Plant-6": (6, 116), "RS-8": (8, 208), "General-10": (10, 1191), "Fashion-20": (20, 78)}
 
 
+def test_the_size_of_many_classes_has_as_many_different_names():
+    names = text.many(3, 50)
+    assert [len(task) for task in names] == [50] * 3
+    assert len({name for task in names for name in task}) == 150
+    assert names == text.many(3, 50)
+
+
 def test_large_sizes_go_in_chunks_and_are_scaled(monkeypatch):
     monkeypatch.setattr(text, "CHUNK", 30)
     device = torch.device("cpu")
