@@ -10,7 +10,7 @@ from torch import Tensor
 from clip.tree import to_device
 from dassl.data.loaders import on_host
 from dassl.metrics import task_columns
-from trainers.base import PromptTuner, Scores
+from trainers.base import PromptTuner, Scores, take_rows
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class OwnTaskTuner(PromptTuner):
         row, task, column = self.parse_batch_train(batch)
         features = self.image_features(batch)
         logits = self.own_logits(features, batch)
-        return Scores(features, None, logits[row], row, column, task_columns(task, self.task_of_class))
+        columns = task_columns(task, self.task_of_class)
+        return Scores(features, None, take_rows(logits, row), row, column, columns)
 
     def before_test(self) -> None:
         """Nothing is known before the images are."""

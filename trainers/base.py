@@ -43,6 +43,15 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
 
 
+def take_rows(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for (R, K) and (E,), with a gradient that is summed in a fixed order.
+
+    That of an indexing is summed in any order by a CPU with several threads, and the learned tensors differ from run
+    to run.
+    """
+    return functional.embedding(index, table)
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
@@ -212,7 +221,8 @@ class PromptTuner(TrainerX):
         if kept is not None:
             kept = to_device(kept, self.device)
             owner, target = owner[kept], torch.searchsorted(kept, column)
-        return Scores(image, text, self.logits(image, text)[row], row, target, task_columns(task, owner))
+        logits = take_rows(self.logits(image, text), row)
+        return Scores(image, text, logits, row, target, task_columns(task, owner))
 
     def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
         """The multi-task cross-entropy and, when the step is logged, the training metric."""

@@ -21,7 +21,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, check_phrase, context_keys, normal_parameter
-from trainers.base import PromptTuner
+from trainers.base import PromptTuner, take_rows
 
 PG_TYPES = ("lin", "linmean", "lincls")
 # The original gives left-out classes the constant feature 1e-6 and adds it to the kept ones; kept for equal losses.
@@ -106,7 +106,7 @@ class SoftContext(nn.Module):
         if classes is None:
             return self.prompt_gen(tasks), self._owner
         owner = self._owner if columns is None else self._owner[to_device(columns, self._owner.device)]
-        return self.prompt_gen(tasks[owner], classes), None
+        return self.prompt_gen(take_rows(tasks, owner), classes), None
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), or (len(columns), F) of some classes; not normalised.

@@ -392,7 +392,8 @@ class TrainerX:
                 load_optimizer_state(self.optim, module, content["optimizer"])
                 self.sched.load_state_dict(content["scheduler"])
             self.seconds_before = content.get("seconds", 0.0)
-            self.scaler.load_state_dict(content["scaler"])
+            if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
+                self.scaler.load_state_dict(content["scaler"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
             if self.best_epoch is not None and directory != self.output_dir:
                 save_checkpoint(self.output_dir / name, load_checkpoint(directory / name / BEST), best=True)

@@ -95,6 +95,25 @@ def test_a_task_that_is_not_in_the_batch_gets_no_gradient(lab, keys):
     assert second.any()
 
 
+@pytest.fixture
+def four_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_the_gradient_of_a_task_feature_is_summed_in_one_order(lab, monkeypatch):
+    model = lab.trainer(**METHODS["CATA"]).model
+    generator = torch.Generator().manual_seed(0)
+    tasks, classes = (torch.randn(size, model.prompt_gen.proj.shape[0] // 2, generator=generator) for size in (2, 5000))
+    monkeypatch.setattr(model, "name_features", lambda columns: (tasks.requires_grad_(), classes))
+    monkeypatch.setattr(model, "_owner", torch.arange(5000) // 2500)
+    gradients = [torch.autograd.grad(model.contexts()[0].square().sum(), tasks)[0] for _ in range(10)]
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
 def test_starting_values_depend_on_the_seed_and_the_name_only(lab):
     plain = lab.trainer(**METHODS["NATA"]).model.prompt_gen.proj
     assert torch.equal(plain, lab.trainer(**METHODS["NATS"]).model.prompt_gen.proj)

@@ -76,7 +76,9 @@ def test_loss_and_gradient_are_those_of_the_plain_loss_over_the_kept_classes(lab
     plain.backward()
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for name, parameter in trainer.model.named_parameters():
-        torch.testing.assert_close(mine[name], parameter.grad, rtol=1e-3, atol=1e-6)
+        # Rounding follows the size of the whole tensor, and differs from one kind of CPU to another.
+        largest = parameter.grad.abs().max().item()
+        torch.testing.assert_close(mine[name], parameter.grad, rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_all_classes_at_the_rate_of_one(lab):

@@ -180,6 +180,15 @@ def test_the_best_model_of_the_folder_that_was_gone_on_from_is_kept(lab):
     assert same_tensors(lab.learned("second"), lab.learned("whole"))
 
 
+def test_a_run_begun_without_loss_scaling_can_go_on_with_it(lab):
+    """As with amp, begun on a CPU and gone on with on a GPU."""
+    cut_off(lab, epoch=1, batch=1)
+    trainer = lab.trainer()
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    assert trainer.resume_model_if_exist(lab.folder("run")) == 1
+    assert trainer.scaler.is_enabled() and trainer.scaler.get_scale() == 8.0
+
+
 def test_a_drawn_seed_is_kept_in_the_folder_that_is_gone_on_from(lab):
     cut_off(lab, "first", epoch=1, batch=0, seed=-1)
     mine = lab.run("second", "--resume", str(lab.folder("first")), seed=-1)
