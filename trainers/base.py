@@ -154,7 +154,8 @@ class PromptTuner(TrainerX):
     @property
     def encoder_id(self) -> str:
         """Names what ``encode_images`` computes, for stored features; a method with other features says another."""
-        return f"{self.backbone.digest}-{self.backbone.precision}"
+        dtype = str(self.backbone.dtype).removeprefix("torch.")  # amp computes in bf16 on a CPU and in fp16 on a GPU
+        return f"{self.backbone.digest}-{self.backbone.precision}-{dtype}"
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""

@@ -103,6 +103,13 @@ def test_what_is_encoded_for_the_store_counts_for_no_method(lab):
         assert run.seconds["train"] + run.seconds["test"] + run.seconds["encode"] <= run.seconds["total"]
 
 
+def test_a_store_tells_apart_what_amp_computes_on_different_devices(lab):
+    trainer = lab.trainer(TRAINER__MTCOOP__PREC="amp")
+    before = trainer.encoder_id
+    trainer.backbone.dtype = torch.float16  # as on a GPU
+    assert trainer.encoder_id != before
+
+
 def test_half_precision_files_change_a_run_but_little(lab):
     full = lab.run("full", DATALOADER__FEATURES="on")
     half = lab.run("half", DATALOADER__FEATURES="on", DATALOADER__FEATURES_DTYPE="fp16")
