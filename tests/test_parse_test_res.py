@@ -194,7 +194,7 @@ def test_task_without_a_figure_shows(parse):
 def test_missing_or_empty_folder(parse, make):
     make()
     status, out, error = parse("exp")
-    assert (status, out) == (2, "") and error.startswith("exp ") and error.count("\n") == 1
+    assert (status, out) == (2, "") and error.startswith("error: exp ") and error.count("\n") == 1
 
 
 def test_folder_without_any_run(parse):
@@ -453,7 +453,7 @@ def test_paper_layout_of_logs_alone(parse):
     seeds("out/exp", (60, 70))
     status, out, error = parse("out", "--layout", "paper")
     assert (status, out) == (2, "")
-    assert error == "out has no finished run with results.json, which the paper's layout is made of\n"
+    assert error == "error: out has no finished run with results.json, which the paper's layout is made of\n"
 
 
 def test_figures_and_page(parse, sweep):
@@ -510,4 +510,4 @@ def test_as_a_program(tmp_path):
     assert done.returncode == 0 and "70.00 \\xb1 0.00" in done.stdout
     command[2] = tmp_path / "nowhere"
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr == f"{tmp_path / 'nowhere'} does not exist\n"
+    assert done.returncode == 2 and done.stderr == f"error: {tmp_path / 'nowhere'} does not exist\n"
