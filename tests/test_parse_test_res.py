@@ -319,6 +319,27 @@ def test_tree_with_a_link_to_itself(parse):
     assert status == 0 and len(re.findall("65.00", out)) == 1
 
 
+@pytest.mark.parametrize("layout", ["folders", "paper"])
+def test_folders_that_may_not_be_read_are_named(parse, monkeypatch, layout):
+    for seed in (1, 2):
+        write_results(Path(f"out/exp/seed{seed}"), make_result(seed=seed))
+    Path("out/foreign").mkdir()
+    closed, is_file, access = {"seed2", "foreign"}, Path.is_file, os.access
+
+    def refuse(path):
+        if path.parent.name in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    # Nothing is closed to root, so what asks the system is replaced.
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in closed and access(path, mode))
+    status, out, _ = parse("out", "--layout", layout)
+    assert status == 0 and "70.00" in out
+    for folder in ("exp/seed2", "foreign"):
+        assert f"left out: {folder} (you may not read this folder)\n" in out
+
+
 # ---- the tables of a paper
 
 
