@@ -12,6 +12,7 @@ from dassl.report.forms import print_form
 from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
+from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.utils.tables import FORMATS, MeanStd, Table, mean_std, task_means
@@ -51,11 +52,9 @@ _MOST_NOTICES = 40
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with the given arguments (default: those of the command line); return its exit status."""
     args = _parser().parse_args(arguments)
+    status: list[int] = []
     try:
-        return report(args)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return exit_code(lambda: status.append(report(args))) or status[0]
     except BrokenPipeError:  # "| head" has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -194,7 +194,7 @@ def test_task_without_a_figure_shows(parse):
 def test_missing_or_empty_folder(parse, make):
     make()
     status, out, error = parse("exp")
-    assert (status, out) == (2, "") and error.startswith("exp ") and error.count("\n") == 1
+    assert (status, out) == (2, "") and error.startswith("error: exp ") and error.count("\n") == 1
 
 
 def test_folder_without_any_run(parse):
@@ -317,6 +317,27 @@ def test_tree_with_a_link_to_itself(parse):
     Path("out/a/loop").symlink_to(Path("out").resolve())
     status, out, _ = parse("out")
     assert status == 0 and len(re.findall("65.00", out)) == 1
+
+
+@pytest.mark.parametrize("layout", ["folders", "paper"])
+def test_folders_that_may_not_be_read_are_named(parse, monkeypatch, layout):
+    for seed in (1, 2):
+        write_results(Path(f"out/exp/seed{seed}"), make_result(seed=seed))
+    Path("out/foreign").mkdir()
+    closed, is_file, access = {"seed2", "foreign"}, Path.is_file, os.access
+
+    def refuse(path):
+        if path.parent.name in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    # Nothing is closed to root, so what asks the system is replaced.
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in closed and access(path, mode))
+    status, out, _ = parse("out", "--layout", layout)
+    assert status == 0 and "70.00" in out
+    for folder in ("exp/seed2", "foreign"):
+        assert f"left out: {folder} (you may not read this folder)\n" in out
 
 
 # ---- the tables of a paper
@@ -453,7 +474,7 @@ def test_paper_layout_of_logs_alone(parse):
     seeds("out/exp", (60, 70))
     status, out, error = parse("out", "--layout", "paper")
     assert (status, out) == (2, "")
-    assert error == "out has no finished run with results.json, which the paper's layout is made of\n"
+    assert error == "error: out has no finished run with results.json, which the paper's layout is made of\n"
 
 
 def test_figures_and_page(parse, sweep):
@@ -510,4 +531,4 @@ def test_as_a_program(tmp_path):
     assert done.returncode == 0 and "70.00 \\xb1 0.00" in done.stdout
     command[2] = tmp_path / "nowhere"
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr == f"{tmp_path / 'nowhere'} does not exist\n"
+    assert done.returncode == 2 and done.stderr == f"error: {tmp_path / 'nowhere'} does not exist\n"

@@ -82,7 +82,9 @@ def _missing(grid: Grid) -> Iterator[tuple[str, str]]:
 def _outliers(grid: Grid) -> Iterator[tuple[str, str]]:
     for task, least in [(None, OUTLIER_POINTS), *((task, OUTLIER_TASK_POINTS) for task in grid.tasks)]:
         for shots in grid.shots:
-            cells = {row: grid.values(row, shots, task)[0] for row in grid.rows if row not in grid.flat}
+            found = {row: grid.values(row, shots, task) for row in grid.rows if row not in grid.flat}
+            # Means over different tasks lie apart by themselves.
+            cells = {row: values for row, (values, gap) in found.items() if not gap}
             for row, seed, value, middle in outliers(cells, least):
                 where = f"{row}, {shots_heading(shots)}" + (f", task {task}" if task else "")
                 yield "outlier seed", f"{where}: seed {seed} has {value:.2f}, the median is {middle:.2f}"

@@ -175,7 +175,7 @@ def ranked(column: Sequence[Figure | None]) -> list[Figure | None]:
 
 def difference(ours: Figure | None, theirs: Figure | None) -> Difference | None:
     """Ours minus theirs; None where one is missing or a mean over fewer things."""
-    if ours is None or theirs is None or ours.gap:
+    if ours is None or theirs is None or ours.gap or theirs.gap:
         return None
     error = None
     if ours.error is not None and theirs.error is not None:

@@ -13,6 +13,8 @@ _RANKS = {
     "markdown": "**bold**: best, <u>underlined</u>: second of its column",
     "latex": r"\textbf{Bold}: best, \underline{underlined}: second of its column",
 }
+# A table that is wider than the text is made smaller, others are left as they are.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def print_form(sheets: Sequence[Sheet], form: str) -> str:
@@ -37,11 +39,12 @@ def _markdown(sheets: Sequence[Sheet]) -> str:
 
 
 def _latex(sheets: Sequence[Sheet]) -> str:
-    parts = [r"% \usepackage{booktabs}" + "\n"]
+    parts = [r"% \usepackage{booktabs,graphicx}" + "\n"]
     for sheet in sheets:
         title = escape(sheet.title, "latex").replace("±", r"$\pm$")
         caption = ". ".join([title, *_notes(sheet, "latex")])
-        parts.append(f"\\begin{{table}}\n\\centering\n\\caption{{{caption}.}}\n{sheet.table.latex()}\\end{{table}}\n")
+        body = f"{_FIT}\n{sheet.table.latex().rstrip()}}}"
+        parts.append(f"\\begin{{table}}\n\\centering\n\\caption{{{caption}.}}\n{body}\n\\end{{table}}\n")
     return "\n".join(parts)
 
 

@@ -1,9 +1,11 @@
 """Curves of a suite: accuracy over shots, and over what it cost. matplotlib is imported only when one is drawn."""
 
 import io
+import logging
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -27,9 +29,10 @@ INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
 _FLAT = "#777777"
-_LONGEST_TITLE = 24
+_LONGEST_TITLE, _LONGEST_HEADING = 24, 72  # letters over a panel, over a whole figure
 _CROWD = 6  # so many methods are told apart only close up
 _WIDTH, _PANEL_HEIGHT = 7.2, 1.75  # inches: the text width of two columns
+_LEGEND_LINE, _LEGEND_LINES = 0.16, 3  # inches; so many lines have room without a larger figure
 _SETTINGS = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -94,16 +97,23 @@ def write_plots(suites: Sequence[Suite], path: Path) -> list[Path]:
     if path.suffix and path.suffix not in KINDS and not path.is_dir():
         raise UserError(f"--plot {path}: figures are {', '.join(KINDS)}; name such a file or a folder")
     written = []
-    for suite in drawn:
+    if path.suffix != ".svg":
+        _name_unknown_letters(drawn)
+    for name, suite in zip(_file_names(drawn), drawn, strict=True):
         for what, draw in (("", accuracy_figure), ("cost", cost_figure)):
-            for target in _targets(path, suite, what, several=len(drawn) > 1):
+            for target in _targets(path, name, what, several=len(drawn) > 1):
                 save(draw, suite, target)
                 written.append(target)
     return written
 
 
-def _targets(path: Path, suite: Suite, what: str, *, several: bool) -> list[Path]:
-    name = re.sub(r"[^\w.-]+", "-", suite.title).strip("-")
+def _file_names(suites: Sequence[Suite]) -> list[str]:
+    """Their titles without what file systems dislike, and with a number where they are alike then."""
+    names = [re.sub(r"[^\w.-]+", "-", suite.title).strip("-") for suite in suites]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)]
+
+
+def _targets(path: Path, name: str, what: str, *, several: bool) -> list[Path]:
     if path.suffix in KINDS and not path.is_dir():
         parts = [path.stem, *([name] if several else []), *([what] if what else [])]
         return [path.with_name("-".join(parts) + path.suffix)]
@@ -116,7 +126,7 @@ def save(draw: Draw, suite: Suite, path: Path) -> None:
     Raises:
         UserError: matplotlib is not installed, or the file cannot be written.
     """
-    with _settings(), atomic_path(path) as temporary:
+    with _drawing(), atomic_path(path) as temporary:
         kind = path.suffix.lstrip(".")
         # No dates: the same results make the same file.
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -129,20 +139,36 @@ def svg(draw: Draw, suite: Suite) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    with _settings(), warnings.catch_warnings():
-        # Letters that matplotlib's font has not are drawn by the browser, with one of its own.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with _drawing():
         out, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
         draw(suite).savefig(out, format="svg", transparent=True, metadata=nothing)
     return out.getvalue()
 
 
-def _settings() -> Any:
+@contextmanager
+def _drawing() -> Iterator[None]:
     try:
         from matplotlib import rc_context
     except ImportError as error:
         raise UserError("drawing a figure needs matplotlib; install it with: pip install matplotlib") from error
-    return rc_context(_SETTINGS)
+    with rc_context(_SETTINGS), warnings.catch_warnings():
+        # Said once by _name_unknown_letters; in an SVG the reader's own fonts draw such letters.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def _name_unknown_letters(suites: Sequence[Suite]) -> None:
+    """Say which letters of names matplotlib's font has not, so that a picture shows boxes in the place of them."""
+    with _drawing():
+        from matplotlib.font_manager import FontProperties, findfont, get_font
+
+        known = get_font(findfont(FontProperties())).get_charmap()
+    names = {name for suite in suites for name in (suite.key.dataset, *suite.plain.tasks, *suite.plain.rows)}
+    unknown = "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))
+    if unknown:
+        logging.getLogger(__name__).warning(
+            "--plot: the font has no %s and shows boxes; a file.svg and the page of --html show the letters", unknown
+        )
 
 
 # ---- accuracy over shots
@@ -160,10 +186,11 @@ def accuracy_figure(suite: Suite) -> "Figure":
     crowded = len(grid.rows) >= _CROWD
     columns = 4 if crowded else min(4, 2 + (len(tasks) + 1) // 2)
     rows = 2 + max(0, -(-(len(tasks) - (0 if crowded else 2 * (columns - 2))) // columns))
-    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.9 + _legend_growth(grid)), layout="constrained")
     cells = figure.add_gridspec(rows, columns)
     mean = figure.add_subplot(cells[:2, :2], xlabel="training images per class (shots)", ylabel="accuracy (%)")
-    _title(mean, f"{suite.key.dataset}: mean over {len(tasks)} tasks" if tasks else suite.key.dataset, weight="bold")
+    name = _shortened(suite.key.dataset, _LONGEST_TITLE)
+    _title(mean, f"{name}: mean over {len(tasks)} tasks" if tasks else name, weight="bold")
     _draw_curves(mean, grid, None, known)
     if crowded:
         close = figure.add_subplot(cells[:2, 2:], title="close-up of the mean")
@@ -174,7 +201,7 @@ def accuracy_figure(suite: Suite) -> "Figure":
     ]
     for task, (row, column) in zip(tasks, places, strict=False):
         panel = figure.add_subplot(cells[row, column])
-        _title(panel, task if len(task) <= _LONGEST_TITLE else task[: _LONGEST_TITLE - 1] + "…")
+        _title(panel, _shortened(task, _LONGEST_TITLE))
         _draw_curves(panel, grid, task, known)
     _legend(figure, grid, known)
     return figure
@@ -188,6 +215,10 @@ def _close_up(grid: Grid) -> tuple[float, float]:
     low, high = lowest[len(lowest) // 4], max(max(each) for each in means if each)
     margin = max(0.05 * (high - low), 0.5)
     return low - margin, high + margin
+
+
+def _shortened(name: str, longest: int) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _title(axes: "Axes", text: str, **look: str) -> None:
@@ -232,6 +263,17 @@ def _draw_line(axes: "Axes", points: Sequence[tuple[int, Mean | None]], style: S
         axes.errorbar(x, y, spreads, color=style.colour, linestyle="none", elinewidth=0.8, capsize=1.8, alpha=0.7)
 
 
+def _legend_columns(grid: Grid) -> int:
+    widest = max(map(len, grid.rows))
+    return max(1, min(len(grid.rows), 100 // (widest + 8)))
+
+
+def _legend_growth(grid: Grid) -> float:
+    """Inches that a figure must be higher so that a long legend takes nothing from its panels."""
+    lines = -(-len(grid.rows) // _legend_columns(grid))
+    return _LEGEND_LINE * max(0, lines - _LEGEND_LINES)
+
+
 def _legend(figure: "Figure", grid: Grid, known: Styles) -> None:
     from matplotlib.lines import Line2D
 
@@ -239,11 +281,13 @@ def _legend(figure: "Figure", grid: Grid, known: Styles) -> None:
         Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=4.5)
         for style in (known[row] for row in grid.rows)
     ]
-    widest = max(map(len, grid.rows))
-    columns = max(1, min(len(lines), 100 // (widest + 8)))
     # A label that starts with "_" would be left out, so the texts are set afterwards.
     box = figure.legend(
-        lines, ["x" * len(row) for row in grid.rows], loc="outside lower center", ncols=columns, frameon=False
+        lines,
+        ["x" * len(row) for row in grid.rows],
+        loc="outside lower center",
+        ncols=_legend_columns(grid),
+        frameon=False,
     )
     for text, row in zip(box.get_texts(), grid.rows, strict=True):
         text.set_text(row)
@@ -259,9 +303,10 @@ def cost_figure(suite: Suite) -> "Figure":
 
     grid, known = suite.plain, styles(suite.plain)
     shots = cost_shots(grid)
-    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 3.4 + _legend_growth(grid)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    title = figure.suptitle(f"{suite.key.dataset}, {shots_heading(shots)}", size=8, weight="bold")
+    name = _shortened(suite.key.dataset, _LONGEST_HEADING)
+    title = figure.suptitle(f"{name}, {shots_heading(shots)}", size=8, weight="bold")
     title.set_parse_math(False)
     _draw_cost(left, grid, {row: train_seconds(grid, row, shots) for row in grid.rows}, known)
     _draw_cost(right, grid, {row: parameter_count(grid, row) for row in grid.rows}, known)

@@ -176,8 +176,9 @@ def _members(config: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _short(backbone: str) -> str:
-    """A backbone may be given as a file."""
-    return printable(Path(backbone).stem if "/" in backbone else backbone)
+    """A backbone may be given as a file; ViT-B/16 is none."""
+    path = Path(backbone)
+    return printable(path.stem if "/" in backbone and path.suffix else backbone)
 
 
 def _suite(key: SuiteKey, records: list[Record], broken: list[Broken]) -> Suite:

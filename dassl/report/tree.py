@@ -14,7 +14,7 @@ import yaml
 from dassl.utils.errors import UserError
 from dassl.utils.methods import label_of, read_methods
 from dassl.utils.results import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
-from dassl.utils.runs import KEYWORD, find_groups, is_run, read_run
+from dassl.utils.runs import KEYWORD, find_groups, has_result, is_run, read_run
 
 # The C reader is ten times as fast; a large tree has thousands of configs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -105,7 +105,7 @@ def read_tree(top: Path, *, keyword: str = KEYWORD) -> Tree:
     records, broken, logs = [], [], []
     for folder in [top] if is_run(top) else _folders(top):
         config = read_config(folder)
-        if not (folder / RESULTS_FILE).is_file() and _has_figure(folder):
+        if not has_result(folder) and _has_figure(folder):
             logs.append(folder)
             continue
         try:
@@ -157,7 +157,7 @@ def _asked(folder: Path, keyword: str) -> RunResult:
     Raises:
         UserError: there is none; the message is the reason.
     """
-    if not (folder / RESULTS_FILE).is_file():
+    if not has_result(folder):
         read_run(folder)  # says why the log has no figure
         raise AssertionError(folder)
     result = read_results(folder)

@@ -50,7 +50,23 @@ class Group:
 
 def is_run(folder: Path) -> bool:
     """Whether ``folder`` holds the result or the log of a run."""
-    return (folder / RESULTS_FILE).is_file() or (folder / LOG_FILE).is_file()
+    return has_result(folder) or _has(folder, LOG_FILE)
+
+
+def has_result(folder: Path) -> bool:
+    """Whether ``folder`` holds the result of a run."""
+    return _has(folder, RESULTS_FILE)
+
+
+def _has(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).is_file()
+    except PermissionError:  # of the folder; from Python 3.14 on is_file() itself says False
+        return False
+
+
+def _is_closed(folder: Path) -> bool:
+    return not os.access(folder, os.R_OK | os.X_OK)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -70,8 +86,8 @@ def subfolders(folder: Path) -> list[Path]:
 def find_groups(top: Path) -> Iterator[list[Path]]:
     """Yield the run folders below ``top`` that lie side by side, one list for each parent, in order of their paths.
 
-    A folder called ``seed<k>`` counts as a run when it is still empty, so that a missing seed shows. Nothing
-    inside a run folder is looked at.
+    A folder called ``seed<k>`` counts as a run when it is still empty, so that a missing seed shows, and so does one
+    that may not be read, so that what is in it is missed. Nothing inside a run folder is looked at.
     """
     seen = set()
     for parent, names, _ in os.walk(top, followlinks=True):
@@ -79,7 +95,7 @@ def find_groups(top: Path) -> Iterator[list[Path]]:
         real = os.path.realpath(parent)
         children = [] if real in seen else [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
         seen.add(real)
-        runs = [child for child in children if is_run(child) or _SEED_FOLDER.fullmatch(child.name)]
+        runs = [each for each in children if is_run(each) or _SEED_FOLDER.fullmatch(each.name) or _is_closed(each)]
         names[:] = [child.name for child in children if child not in runs]
         if runs:
             yield runs
@@ -106,10 +122,12 @@ def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) ->
     Raises:
         UserError: the run has no usable figure; the message is the reason.
     """
-    if (folder / RESULTS_FILE).is_file():
+    if has_result(folder):
         return _read_result(folder, keyword)
-    if (folder / LOG_FILE).is_file():
+    if _has(folder, LOG_FILE):
         return _read_log(folder / LOG_FILE, keyword, test_log)
+    if _is_closed(folder):
+        raise UserError("you may not read this folder")
     raise UserError(f"it has neither {RESULTS_FILE} nor {LOG_FILE}")
 
 

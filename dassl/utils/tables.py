@@ -145,6 +145,8 @@ class Table:
         r"""A tabular environment with the rules of the booktabs package (``\usepackage{booktabs}``)."""
         columns = "".join("r" if right else "l" for right in self.right_aligned())
         lines = [" & ".join(show_cell(cell, "latex") for cell in row) + r" \\" for row in (self.header, *self.rows)]
+        # A rule or the end of a row would take a bracket or an asterisk that comes next for an option.
+        lines = [f"{{}}{line}" if line.startswith(("[", "*")) else line for line in lines]
         parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
         return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -277,4 +279,8 @@ _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # In LaTeX's first fonts other signs stand in the place of these.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }

@@ -25,6 +25,13 @@ def test_a_whole_sweep_needs_no_remark(tmp_path):
     assert found(tmp_path) == {}
 
 
+def test_means_over_different_tasks_are_no_outliers(tmp_path):
+    write_sweep(tmp_path, labels=("CoOp-CA", "SoftCPT-NATA"), shots=(4,))
+    for seed, task in enumerate(("task0", "task1", "task2"), 1):
+        shutil.rmtree(tmp_path / f"General10/CoOp/rn50_4shots/CoOp-CA/{task}/seed{seed}")
+    assert set(found(tmp_path)) == {"missing task"}
+
+
 def test_what_is_missing_is_named(tmp_path):
     write_sweep(tmp_path, labels=("CoOp-CA", "SoftCPT-NATA"), shots=(1, 4))
     shutil.rmtree(tmp_path / "General10/MTCoOp/rn50_4shots/SoftCPT-NATA/seed2")

@@ -86,6 +86,7 @@ def test_difference():
     assert difference(Figure(1.0), theirs).errors is None
     assert difference(Figure(1.0, 0.0, 0.0), Figure(2.0, 0.0, 0.0)) == Difference(-1.0, None)
     assert difference(None, theirs) is None and difference(Figure(1.0, gap="1/2 tasks"), theirs) is None
+    assert difference(theirs, Figure(1.0, gap="1/2 shots")) is None
     assert Difference(-0.001, -0.01).show("text") == "+0.00 (+0.0 se)"
 
 

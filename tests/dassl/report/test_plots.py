@@ -72,6 +72,32 @@ def test_names_are_no_formulas(tmp_path):
     assert {"a $x_{ y", "&lt;b&gt; &amp; \\frac", "_hidden", "_Trainer $1$", "x" * 23 + "…"} <= set(shown)
 
 
+def test_long_names_leave_room_for_the_panels(tmp_path):
+    for number in range(20):
+        write_run(tmp_path, f"TrainerWithAVeryLongNameThatFillsALineOfTheLegend{number}", suite="Suite" * 20)
+    (suite,) = suites(read_tree(tmp_path))
+    figures = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns where panels have no room left
+        for draw in (accuracy_figure, cost_figure):
+            svg(lambda suite, draw=draw: figures.append(draw(suite)) or figures[-1], suite)
+    for figure in figures:
+        legend, panel = (each.get_window_extent() for each in (figure.legends[0], figure.axes[0]))
+        assert panel.height > figure.dpi and legend.y1 < panel.y0  # more than an inch
+    assert figures[0].axes[0].get_title() == "SuiteSuiteSuiteSuiteSui…: mean over 3 tasks"
+
+
+def test_letters_that_the_font_has_not(tmp_path, caplog, recwarn):
+    write_run(tmp_path / "runs", "CoOp-MT", tasks=("é", "叶", "叶子"))
+    found = suites(read_tree(tmp_path / "runs"))
+    write_plots(found, tmp_path / "a.svg")
+    assert not caplog.messages
+    write_plots(found, tmp_path / "a.png")
+    (said,) = caplog.messages
+    assert "no 叶子 and" in said or "no 子叶 and" in said
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
+
+
 @pytest.mark.parametrize(
     ("target", "names"),
     [
@@ -95,6 +121,13 @@ def test_several_suites_have_their_names_in_the_files(tmp_path):
     assert {path.name for path in written} == {
         *("a-Toy3-RN50.svg", "a-Toy3-RN50-cost.svg", "a-Toy-4-RN50.svg", "a-Toy-4-RN50-cost.svg")
     }
+
+
+def test_suites_never_share_a_file(tmp_path):
+    for suite in ("Toy/3", "Toy-3", "Toy3"):
+        write_run(tmp_path / "runs", "CoOp-MT", suite=suite)
+    written = write_plots(suites(read_tree(tmp_path / "runs")), tmp_path / "a.svg")
+    assert len(set(written)) == 6 and tmp_path / "a-Toy3-RN50.svg" in written
 
 
 @pytest.mark.parametrize("kind", [".svg", ".pdf"])

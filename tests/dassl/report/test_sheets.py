@@ -199,6 +199,14 @@ def test_comparison(sweep):
     assert zero[3] == Difference(zero[1].mean - 58.29, None)
 
 
+def test_averages_over_different_shots_are_not_compared(tmp_path):
+    write_sweep(tmp_path, labels=("ZS-CLIP", "SoftCPT-NATA"), shots=(1, 32))  # the paper has no 32
+    (sheet,) = comparison_sheets(suite_of(tmp_path), Options())
+    assert sheet.table.rows[4][-1].missing == "1/2 shots"
+    (_, _, gap) = sheet.table.rows[3:]
+    assert gap[4] is not None and gap[5] is None and gap[6] is None
+
+
 def test_comparison_needs_a_suite_of_the_paper(tmp_path):
     write_run(tmp_path, "CoOp-MT")
     suite = suite_of(tmp_path)

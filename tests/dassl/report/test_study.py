@@ -5,7 +5,7 @@ import pytest
 
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
-from dassl.utils.results import SplitResult
+from dassl.utils.results import BackboneInfo, SplitResult
 from dassl.utils.tables import ANY_SHOTS
 from tests.dassl.report.trees import TASKS, write_base_to_new, write_run
 
@@ -157,6 +157,17 @@ def test_backbones_and_splits_are_different_suites(tmp_path):
     content["split"] = "val"
     (folder / "results.json").write_text(json.dumps(content))
     assert [suite.title for suite in suites(read_tree(tmp_path))] == ["Toy3, RN50", "Toy3, my_vit, val split"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("ViT-B/16", "ViT-B/16"), ("ViT-B/32", "ViT-B/32"), ("~/weights/ViT-B-16.pt", "ViT-B-16")]
+)
+def test_a_backbone_has_its_whole_name(tmp_path, name, shown):
+    config = {"MODEL.BACKBONE.NAME": name}
+    write_run(tmp_path, "CoOp-MT", config=config, backbone=BackboneInfo(name, "0" * 64, "fp16"))
+    write_run(tmp_path, "CoOp-MT", seed=2, config=config, finished=False)
+    (suite,) = suites(read_tree(tmp_path))
+    assert suite.title == f"Toy3, {shown}" and len(suite.broken) == 1
 
 
 def test_an_evaluation_does_not_replace_its_training(tmp_path):

@@ -72,9 +72,9 @@ def write_run(
         TaskResult(i, name, value, "mean_acc", 300, 10)
         for i, (name, value) in enumerate(zip(tasks, metrics, strict=True))
     )
-    backbone = BackboneInfo("RN50", "0" * 64, "fp16")
+    rest.setdefault("backbone", BackboneInfo("RN50", "0" * 64, "fp16"))
     result = RunResult(
-        trainer=trainer, dataset=suite, backbone=backbone, shots=shots, seed=seed, split="test", tasks=results,
+        trainer=trainer, dataset=suite, shots=shots, seed=seed, split="test", tasks=results,
         classes=classes, task_choice=choice, **rest,
     )  # fmt: skip
     write_results(folder, result)

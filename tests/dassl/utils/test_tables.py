@@ -72,7 +72,7 @@ def test_latex():
         r"\toprule",
         r"method & n & 4 shots \\",
         r"\midrule",
-        r"a|b\_c & 3 & 71.25 $\pm$ 0.50 \\",
+        r"a\textbar{}b\_c & 3 & 71.25 $\pm$ 0.50 \\",
         r"100\% & - & 9.00 $\pm$ 0.00 (2 of 3) \\",
         r"\bottomrule",
         r"\end{tabular}",
@@ -139,4 +139,11 @@ def test_names_cannot_break_a_row():
     table = Table(["a\nb"], [["x\ny | \\ <b>"]])
     assert table.render("text") == "a b\n---------\nx y | \\ <b>\n".replace("---------", "-" * 11)
     assert table.render("markdown").splitlines()[2] == "| x y \\| \\\\ \\<b> |"
-    assert table.render("latex").splitlines()[4] == r"x y | \textbackslash{} <b> \\"
+    assert table.render("latex").splitlines()[4] == r"x y \textbar{} \textbackslash{} \textless{}b\textgreater{} \\"
+
+
+@pytest.mark.parametrize("name", ["[x] y", "*star*"])
+def test_names_are_no_options_of_latex(name):
+    lines = Table(["a"], [["first"], [name]]).render("latex").splitlines()
+    assert lines[4:6] == [r"first \\", rf"{{}}{name} \\"]
+    assert Table(["a"], [[name]]).render("latex").splitlines()[4] == rf"{{}}{name} \\"  # behind \midrule
