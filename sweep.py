@@ -1,6 +1,7 @@
 """Carry out all runs of a sweep file: a grid of suites, methods, shots and seeds."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,9 +73,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
     """The sweep of the file with what the command line replaces."""
-    methods = tuple(map(find_method, args.methods))
+    sweep = read_sweep(args.sweep)
+    own = {method.label.casefold(): method for method in sweep.methods}  # the file may define or change a row
+    methods = tuple(own.get(name.casefold()) or find_method(name) for name in args.methods)
     changes = {"methods": methods, "shots": args.shots, "seeds": args.seeds, "output": args.output_dir}
-    return with_changes(read_sweep(args.sweep), **changes)
+    return with_changes(sweep, **changes)
 
 
 def place(args: argparse.Namespace) -> Place:
@@ -85,6 +88,11 @@ def place(args: argparse.Namespace) -> Place:
     """
     if min(args.jobs, args.gpus_per_run or 0, args.retries) < 0 or args.cpus_per_run < 1:
         raise UserError("--jobs, --gpus-per-run and --retries must be 0 or more, --cpus-per-run 1 or more")
+    share = args.gpus_per_run or 0
+    if (share > 1 and not share.is_integer()) or math.isnan(share):
+        raise UserError(
+            f"--gpus-per-run {share:g}: expected a share of one GPU, such as 0.25, or a whole number of GPUs"
+        )
     if args.ray and args.gpus:
         raise UserError("--gpus is for this machine; with --ray say --gpus-per-run")
     if not args.ray and (args.gpus_per_run is not None or args.bring_back):

@@ -14,6 +14,8 @@ import sweep
 import train
 from dassl.sweep.grid import make_sweep, read_sweep
 from dassl.sweep.plan import expand
+from dassl.sweep.session import Place
+from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here
 from tests.dassl.sweep.test_processes import until
@@ -93,6 +95,19 @@ def test_the_command_line_replaces_what_the_file_says(small, here):
     assert json.loads(path.read_text())["epochs"] == 1
 
 
+def test_a_method_on_the_command_line_is_first_looked_for_in_the_file(small):
+    changed = {"label": "SoftCPT-NATA", "like": "SoftCPT-NATA", "options": {"OPTIM.LR": 0.5}}
+    small.write(methods=[changed, {"label": "My own", "like": "CoOp-MT"}])
+    args = sweep.build_parser().parse_intermixed_args(small.command("--methods", "my OWN,softcpt-nata,ZS-CLIP"))
+    own, same_name, other = sweep.chosen_sweep(args).methods
+    assert (own.label, same_name.options["OPTIM.LR"], other.label) == ("My own", 0.5, "ZS-CLIP")
+
+
+def test_a_negative_number_of_jobs_is_refused_everywhere():
+    with pytest.raises(UserError, match=r"^--jobs -1: expected 0 or more$"):
+        Place(jobs=-1)
+
+
 def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
     assert sweep.main(small.command("--shots", "1", "--seeds", "1")) == 0
     assert sweep.main(small.command("--shots", "1", "--seeds", "1", "OPTIM.LR", "0.1")) == 1
@@ -111,6 +126,8 @@ def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
         (["demo", "--ray", "auto", "--gpus", "0"], "--gpus is for this machine; with --ray say --gpus-per-run"),
         (["demo", "--gpus-per-run", "0.5"], "--gpus-per-run and --bring-back are for a Ray cluster; add --ray auto"),
         (["demo", "--jobs", "-1"], "--jobs, --gpus-per-run and --retries must be 0 or more"),
+        (["demo", "--ray", "auto", "--gpus-per-run", "nan"], "--gpus-per-run nan: expected a share of one GPU"),
+        (["demo", "--ray", "auto", "--gpus-per-run", "1.5"], "--gpus-per-run 1.5: expected a share of one GPU"),
         (["demo", "--retries", "-1"], "--jobs, --gpus-per-run and --retries must be 0 or more"),
     ],
 )

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from dassl.sweep.plan import Run
+    from dassl.sweep.plan import Found, Run
 
 
 class Taken(NamedTuple):
@@ -35,14 +35,14 @@ class Estimates:
     _kinds: dict[tuple[object, ...], set[Path]] = field(default_factory=lambda: defaultdict(set))  # finished, by row
 
     @classmethod
-    def of(cls, runs: Iterable["Run"]) -> "Estimates":
-        """What the finished ones among ``runs`` took."""
-        found = cls()
-        for run in runs:
-            result = run.result()
+    def of(cls, runs: Iterable["Run"], found: Iterable["Found"]) -> "Estimates":
+        """What the finished ones among ``runs`` took; ``found`` is what the folder of each holds."""
+        estimates = cls()
+        for run, state in zip(runs, found, strict=True):
+            result = None if state == "other" else run.result()  # another config says nothing of this one
             if result is not None:
-                found.add(run, result.seconds)
-        return found
+                estimates.add(run, result.seconds)
+        return estimates
 
     def add(self, run: "Run", seconds: Mapping[str, float]) -> None:
         """A run is finished; ``seconds`` are those of its result."""

@@ -156,7 +156,7 @@ def _method(entry: Any, place: str) -> Method:
     """A row: the label of a known one, or an own one, which may start from a known one (``like``)."""
     if isinstance(entry, str):
         return find_method(entry)
-    label = str(entry.get("label", ""))
+    label = str(entry.get("label") or "")
     if not label:
         raise UserError(f"{place}: the method {entry!r} has no label; add the line label: ...")
     own = {key: value for key, value in entry.items() if key not in ("label", "like")}
@@ -165,7 +165,9 @@ def _method(entry: Any, place: str) -> Method:
     if "like" in entry:
         base = find_method(str(entry["like"]))
         start = {each.name: getattr(base, each.name) for each in fields(base) if each.name != "label"}
-        own["options"] = {**base.options, **(own.get("options") or {})}
+        added = own.get("options") or {}
+        if isinstance(added, dict):  # else make_method says what is wrong
+            own["options"] = {**base.options, **added}
         own = {**start, **own}
     return make_method(label, own, place=place)
 

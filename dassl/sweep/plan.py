@@ -18,6 +18,14 @@ from dassl.utils.tables import Table
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
+# Keys that a sweep sets for each run, after all others, and what chooses their value.
+_CHOSEN_BY = {
+    "SEED": "seeds: (--seeds)",
+    "DATASET.NUM_SHOTS": "shots: (--shots)",
+    "OUTPUT_DIR": "output: (--output-dir)",
+    "TRAINER.NAME": "the trainer: of a method",
+}
+
 # What a run folder holds before the sweep begins: a finished run, one of another config, a broken-off one, nothing.
 Found = Literal["done", "other", "begun", "new"]
 
@@ -147,10 +155,12 @@ def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
         pairs: KEY VALUE texts for every run.
 
     Raises:
-        UserError: a file is missing, or a key or value of the config is wrong.
+        UserError: a file is missing, a key or value of the config is wrong or has no effect in a sweep, or two runs
+            would share a folder.
     """
     from dassl.engine import TRAINER_REGISTRY
 
+    _refuse_keys_without_effect(sweep, pairs)
     runs: list[Run] = []
     for suite in sweep.suites:
         for method in sorted(sweep.methods, key=lambda method: method.learns):
@@ -158,9 +168,35 @@ def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
                 cells = _Cells(sweep, suite, method, suffix, options, tuple(pairs))
                 TRAINER_REGISTRY.get(method.trainer)
                 row = cells.runs()
-                _check(row[0], sweep.protocol)  # says what is wrong before anything is started
+                for run in {run.files: run for run in row}.values():
+                    _check(run, sweep.protocol)  # says what is wrong before anything is started
                 runs += row
+    _refuse_twins(runs)
     return runs
+
+
+def _refuse_keys_without_effect(sweep: Sweep, pairs: Sequence[str]) -> None:
+    """Say that a key has no effect, because the sweep itself sets it for each run: figures would be mislabelled."""
+    own = [options for method in sweep.methods for options in (method.options, *method.suite_options.values())]
+    given = {*pairs[::2]}.union(sweep.options, sweep.vary, *sweep.method_options.values(), *own)
+    part = dict.fromkeys((key for _, keys in PROTOCOLS.get(sweep.protocol, ()) for key in keys), "protocol:")
+    for key, chooser in {**_CHOSEN_BY, **part}.items():
+        if key in given:
+            raise UserError(
+                f"{key} has no effect among the config keys of this sweep, {chooser} chooses it; leave it out"
+            )
+
+
+def _refuse_twins(runs: Sequence[Run]) -> None:
+    """Two workers must never be given the same folder."""
+    seen: dict[Path, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.folder, run)
+        if other is not run:
+            raise UserError(
+                f"two runs would share the folder {run.folder}: {other.title}; and {run.title}; give suites, configs "
+                "and settings of methods, shots, and values of vary that differ in name"
+            )
 
 
 def _check(run: Run, protocol: str) -> None:
@@ -250,7 +286,7 @@ class _Cells:
 
 def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
     """The list of runs and how long they will take, for people."""
-    estimates = Estimates.of(runs)
+    estimates = Estimates.of(runs, found)
     rows = list(_rows(runs, found, estimates))
     table = Table(["run", "shots", "seed", "task", "state", "estimate"], rows).render("text")
     left = [run for run, state in zip(runs, found, strict=True) if state in ("begun", "new")]

@@ -27,6 +27,9 @@ class Place:
         ray: "" for processes of this machine, "auto", or the address of a Ray cluster.
         gpus_per_run, cpus_per_run: what a run takes of a Ray cluster; None: one GPU where it has some.
         bring_back: the machines of the cluster share no folder; each run's folder is sent back when it ends.
+
+    Raises:
+        UserError: a number of jobs below 0; runs would be waited for without end.
     """
 
     jobs: int = 0
@@ -35,6 +38,10 @@ class Place:
     gpus_per_run: float | None = None
     cpus_per_run: int = 1
     bring_back: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise UserError(f"--jobs {self.jobs}: expected 0 or more")
 
     def executor(self, folder: Path, *, explained: Explained = ()) -> Executor:
         """Workers there, for a sweep that writes into ``folder``."""
@@ -83,7 +90,7 @@ def start(
     folder = folder.absolute()
     with only_sweep(folder):
         executor = place.executor(folder, explained=explained)
-        status = Status(name, folder, entries, Estimates.of(runs), jobs=executor.slots)
+        status = Status(name, folder, entries, Estimates.of(runs, found), jobs=executor.slots)
         return carry_out(status, executor, retries=retries)
 
 

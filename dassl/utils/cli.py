@@ -1,6 +1,7 @@
 """What the command-line programs share: one line for a mistake, and exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -22,7 +23,10 @@ def exit_code(
     errors: tuple[type[Exception], ...] = (UserError,),
     interrupted: str = "interrupted",
 ) -> int:
-    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (one line for each problem), 130 when interrupted."""
+    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (one line for each problem), 130 when interrupted.
+
+    1 when nobody reads its output any more.
+    """
     try:
         action()
     except errors as error:
@@ -32,4 +36,12 @@ def exit_code(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        forget_stdout()
+        return 1
     return 0
+
+
+def forget_stdout() -> None:
+    """Nobody reads it any more ("| head" has read enough); whatever else is printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

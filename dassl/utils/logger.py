@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from dassl.utils.cli import forget_stdout
 from dassl.utils.files import write_error
 from dassl.utils.results import LOG_FILE
 
@@ -69,6 +70,8 @@ class _Console(logging.Handler):
             else:
                 stream.write(line + "\n")
             stream.flush()
+        except BrokenPipeError:
+            forget_stdout()  # the work goes on; the log file has the lines
         except Exception:
             self.handleError(record)
 

@@ -7,11 +7,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import sweep
-from dassl.sweep.cluster import read_files, room, write_files
+from dassl.sweep.cluster import RayCluster, read_files, room, write_files
+from dassl.sweep.session import Place
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here, Small
@@ -70,6 +72,14 @@ def test_what_a_cluster_has_room_for(has, needs, runs):
 def test_a_cluster_without_room_is_one_line():
     with pytest.raises(UserError, match=r"^the Ray cluster has 8 cores and 0 GPUs, too little for a run with .* 0\.5$"):
         room({"CPU": 8}, num_cpus=1, num_gpus=0.5)
+
+
+def test_a_cluster_without_room_is_refused_also_when_the_number_of_jobs_is_given(tmp_path, monkeypatch):
+    """Its workers would be waited for without end."""
+    ray = SimpleNamespace(init=lambda **options: None, cluster_resources=lambda: {"CPU": 2.0})
+    monkeypatch.setattr("dassl.sweep.cluster._import_ray", lambda: ray)
+    with pytest.raises(UserError, match="has 2 cores and 0 GPUs, too little for a run"):
+        RayCluster(Place(jobs=2, ray="auto", gpus_per_run=0.5), tmp_path)
 
 
 def test_ray_is_pinned_and_touches_nothing_of_the_program():

@@ -92,6 +92,11 @@ def test_own_methods_that_start_from_the_same_one_get_their_own_folders():
         ({"methods": "CoOp-MT"}, "methods is 'CoOp-MT'; expected a list of labels"),
         ({"methods": ["CoOp-M"]}, "unknown method 'CoOp-M'; did you mean"),
         ({"methods": [{"trainer": "CoOp"}]}, "has no label; add the line label: ..."),
+        ({"methods": [{"label": None, "trainer": "CoOp"}]}, "has no label; add the line label: ..."),
+        (
+            {"methods": [{"label": "x", "like": "PLOT", "options": ["A"]}]},
+            "options is ['A']; expected KEY: VALUE lines",
+        ),
         ({"methods": ["CoOp-MT", "coop-mt"]}, "'CoOp-MT' and 'CoOp-MT' would share a folder"),
         ({"shots": [1, "4"]}, "shots is [1, '4']; expected a list of whole numbers"),
         ({"shots": [True]}, "shots is [True]"),

@@ -169,6 +169,43 @@ def test_a_mistake_is_found_before_anything_runs(changes, message):
         demo(**changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shots": (0, -1)},
+        {"vary": {"OPTIM.LR": [0.1, 0.1]}},
+        {"suites": ("demo6", "configs/datasets/demo6.yaml")},
+        {"methods": (PER_TASK, replace(PER_TASK, label="twin"))},
+    ],
+)
+def test_two_runs_never_share_a_folder(changes):
+    with pytest.raises(UserError, match=r"^two runs would share the folder /.*/seed\d: .*; give suites, configs"):
+        demo(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs", "message"),
+    [
+        ({}, ["OPTIM.LR", "0.1", "SEED", "5"], r"^SEED has no effect .* of this sweep, seeds: \(--seeds\) chooses it"),
+        ({"options": {"DATASET.NUM_SHOTS": 8}}, [], "^DATASET.NUM_SHOTS has no effect"),
+        ({"vary": {"OUTPUT_DIR": ["a", "b"]}}, [], "^OUTPUT_DIR has no effect"),
+        ({"method_options": {"CoOp-MT": {"TRAINER.NAME": "CoOp"}}}, [], "^TRAINER.NAME has no effect"),
+        ({"protocol": "base2new"}, ["DATASET.SUBSAMPLE_CLASSES", "all"], "protocol: chooses it; leave it out$"),
+    ],
+)
+def test_a_key_that_the_sweep_itself_sets_is_refused_not_ignored(changes, pairs, message):
+    with pytest.raises(UserError, match=message):
+        expand(replace(DEMO, **changes), pairs=pairs)
+
+
+def test_the_config_of_every_number_of_shots_is_checked_before_anything_runs(small):
+    (small.folder / "typo.yaml").write_text("OPTIM: {MAX_EPOCHS: 2}\n")
+    sweep = read_sweep(str(small.file))
+    configs = {1: str(small.folder / "typo.yaml"), 2: str(small.folder / "method.yaml")}
+    with pytest.raises(UserError, match=r"typo\.yaml: unknown key 'OPTIM\.MAX_EPOCHS'"):
+        expand(replace(sweep, methods=(replace(sweep.methods[0], config=configs),)))
+
+
 def test_what_a_folder_holds(lab, small):
     sweep = with_changes(read_sweep(str(small.file)), shots=(1,), seeds=(1,))
     (run,) = expand(sweep)
@@ -182,6 +219,8 @@ def test_what_a_folder_holds(lab, small):
     assert other.found() == "other"
     assert other.conflicts() == ["OPTIM.MAX_EPOCH is 3 there, 4 here"]
     assert "1 other; the folders of the other ones hold finished runs" in describe([other], ["other"], jobs=1)
+    assert Estimates.of([run], ["done"]).one(run)
+    assert Estimates.of([other], ["other"]).one(other) is None
     (run.folder / "results.json").write_text("{")
     assert run.found() == "begun"
     assert run.result() is None
