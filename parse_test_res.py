@@ -1,7 +1,6 @@
 """Collect the results of finished runs: tables, curves and a page of one folder or a whole tree."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from dassl.report.forms import print_form
 from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
-from dassl.utils.cli import exit_code
+from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.utils.tables import FORMATS, MeanStd, Table, mean_std, task_means
@@ -51,13 +50,8 @@ _MOST_NOTICES = 40
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with the given arguments (default: those of the command line); return its exit status."""
-    args = _parser().parse_args(arguments)
     status: list[int] = []
-    try:
-        return exit_code(lambda: status.append(report(args))) or status[0]
-    except BrokenPipeError:  # "| head" has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return exit_code(lambda: status.append(report(_parser().parse_args(arguments)))) or status[0]
 
 
 def report(args: argparse.Namespace) -> int:
@@ -286,8 +280,11 @@ def _nothing(top: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="parse_test_res.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("directory", metavar="DIR", type=Path, help="a run, a folder of runs, or a tree of such folders")

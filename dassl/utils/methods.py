@@ -93,7 +93,8 @@ def make_method(label: str, entry: Any, *, place: str) -> Method:
 
 
 _EXPECTED = {
-    **dict.fromkeys(("trainer", "setting"), "a name"),
+    "trainer": "a name",
+    "setting": "the name of a folder",
     "config": "a name, or one for each number of shots",
     **dict.fromkeys(("options", "backbones"), "KEY: VALUE lines"),
     "suite_options": "KEY: VALUE lines below the name of a suite",
@@ -110,6 +111,8 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "config" and isinstance(value, dict):
         return bool(value) and all(type(key) is int and isinstance(each, str) for key, each in value.items())
+    if name == "setting":
+        return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
     return isinstance(value, str) and bool(value)
 
 
