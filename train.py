@@ -86,6 +86,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = build_parser().parse_args(argv)
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch say what to evaluate; add --eval-only")
+    late = [word for word in args.opts if word.startswith("--")]
+    if late:
+        raise UserError(f"{late[0]} stands behind the first KEY VALUE pair; give all flags before the pairs")
     # --transforms takes many words; config keys behind it are not transforms.
     keys = [place for place, word in enumerate(args.transforms) if word.isupper() or "." in word]
     if keys:

@@ -111,7 +111,10 @@ def _report_thin_classes(
         whole = sum((size for (task, _), size in sizes.items() if task == number), Counter())
         for part in ("train", "test"):
             if not whole[part]:
-                raise UserError(f"task {described.name!r} has no image for {part}; give it some in the split column")
+                raise UserError(
+                    f"task {described.name!r} has no image for {part}; put some into its folder or split column for "
+                    f"{part}, or, where the ratios decide, give a class more than one image"
+                )
     thin = [(pair, part) for pair, size in sizes.items() for part in ("train", "test") if not size[part]]
     if thin:
         ((number, _), part), *_ = thin

@@ -104,11 +104,16 @@ MISTAKES = {
     "task": (("run",), {"DATASET__SUBSAMPLE_TASKS": "task2"}, "task2"),
     "tasks": (("run",), {"DATASET__SUBSAMPLE_TASKS": "first"}, "first"),
     "member": (("run",), {"DATASET__MEMBERS": "1,2"}, "unknown data set '1'"),
-    "checkpoint": (("run", "--eval-only", "--model-dir", "/nowhere"), {}, "/nowhere holds no trained"),
-    "start": (("run",), {"MODEL__INIT_WEIGHTS": "/nowhere"}, "/nowhere holds no trained"),
+    "checkpoint": (("run", "--eval-only", "--model-dir", "/nowhere"), {}, "/nowhere is no folder; give the run folder"),
+    "start": (("run",), {"MODEL__INIT_WEIGHTS": "/nowhere"}, "/nowhere is no folder"),
     "flag": (("run", "--sead", "1"), {}, "unrecognized arguments: --sead"),
     "flag value": (("run", "--load-epoch", "last"), {}, "argument --load-epoch: invalid int value: 'last'"),
     "flags apart": (("run", "--model-dir", "x"), {}, "add --eval-only"),
+    "flag behind pairs": (
+        ("run",),
+        {"SEED": 3, "--eval-only": "TEST.SPLIT"},
+        "--eval-only stands behind the first KEY",
+    ),
     "config file": (
         ("run", "--config-file", "configs/trainers/MTCoOp/rn5.yaml"),
         {},
@@ -165,7 +170,10 @@ def drop_val(root: Path) -> None:
 def test_a_missing_val_split_is_said_before_training(lab, tmp_path, capsys, keys):
     bad = spoiled(lab, tmp_path, drop_val)
     assert bad.main(**keys) == 2
-    assert "data set ToyBoth has no val image; set TEST.SPLIT and TEST.FINAL_MODEL" in capsys.readouterr().err
+    assert (
+        "data set ToyBoth has no val image; set TEST.SPLIT test and TEST.FINAL_MODEL last_step"
+        in capsys.readouterr().err
+    )
     assert bad.files() == []
     assert bad.main() == 0
 

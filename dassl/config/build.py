@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from yacs.config import CfgNode
+from yaml.constructor import ConstructorError
 
 from dassl.config.defaults import KEYS
 from dassl.config.keys import Key, coerce
@@ -73,6 +74,27 @@ def flatten(node: CfgNode | dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a block, of which YAML keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ConstructorError(None, None, f"{key.value!r} stands there twice; join the two", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=True)
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        yaml.YAMLError, ValueError, RecursionError: it is none, or a key stands twice in a block of it.
+    """
+    return yaml.load(text, Loader=_Loader)  # a safe loader
+
+
 def _set(cfg: CfgNode, name: str, value: Any) -> None:
     *parents, leaf = name.split(".")
     for parent in parents:
@@ -84,6 +106,9 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
     """Set one key; returns what is wrong."""
     key = all_keys().get(name)
     if key is None:
+        below = [other for other in all_keys() if other.startswith(f"{name}.")]
+        if below:
+            return [f"{name!r} is no key but a section of keys, such as {below[0]}; set one of these"]
         close = nearest(name, all_keys())
         hint = f"did you mean {' or '.join(close)}?" if close else "see docs/config.md"
         return [f"unknown key {name!r}; {hint}"]
@@ -108,14 +133,13 @@ def _checked(key: Key, value: Any) -> tuple[Any, list[str]]:
 
 def _read_file(path: Path, settings: list[tuple[str, str, Any]]) -> list[str]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [_missing_file(path)]
     except OSError as error:
         return [f"{path}: cannot be read ({error.strerror})"]
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not a text, or an impossible date
-        mark = getattr(error, "problem_mark", None)
-        return [f"{path}: is not YAML{f' (line {mark.line + 1})' if mark else ''}"]
+        return [f"{path}: {_not_yaml(error)}"]
     if content is None:
         return []
     if not isinstance(content, dict):
@@ -124,6 +148,13 @@ def _read_file(path: Path, settings: list[tuple[str, str, Any]]) -> list[str]:
         (str(path), name, value) for name, value in flatten({str(k): v for k, v in content.items()}).items()
     )
     return []
+
+
+def _not_yaml(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "is not UTF-8; save it as UTF-8"
+    mark = getattr(error, "problem_mark", None)
+    return f"is not YAML (line {mark.line + 1}: {error.problem})" if mark else "is not YAML"
 
 
 def _missing_file(path: Path) -> str:

@@ -5,9 +5,7 @@ content, ``check`` the CRC-32 of what stands before it in the record. Parts are 
 only when they are whole, and are never changed; a record that does not pass its check counts as missing.
 """
 
-import errno
 import logging
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +17,7 @@ import numpy as np
 from dassl.data.places import NOT_WRITABLE
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_error, write_json
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system: two runs may then do the same work, with the same outcome
-    fcntl = None  # type: ignore[assignment]
+from dassl.utils.locks import lock_file, unlock
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +26,6 @@ LOCK = ".lock"
 MOST_PARTS = 8
 _CHECK_BYTES = 4
 _WRITE_ROWS = 4096
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_locks: set[int] = set()  # descriptors that this process holds
 
 
 class ReadOnlyError(Exception):
@@ -117,7 +109,7 @@ class ViewFiles:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(self.folder / LOCK)
+            lock = lock_file(self.folder / LOCK, busy=self._say_busy)
         except OSError as error:
             if error.errno in NOT_WRITABLE:
                 raise ReadOnlyError from error
@@ -126,8 +118,10 @@ class ViewFiles:
             self._tidy()
             yield
         finally:
-            _locks.discard(lock)
-            os.close(lock)
+            unlock(lock)
+
+    def _say_busy(self) -> None:
+        logger.info("Another run encodes into %s; waiting for it", self.folder)
 
     def add(self, images: np.ndarray, features: np.ndarray) -> None:
         """Write a part: ``images`` (n, 2), ``features`` (n, ...)."""
@@ -236,46 +230,3 @@ def _look_up(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
     place = np.searchsorted(own[:, 0], images[:, 0], sorter=order)
     row = order[place.clip(max=len(own) - 1)]
     return (own[row] == images).all(axis=1), row
-
-
-def _locked(path: Path) -> int:
-    """A descriptor with an exclusive lock; waits for it."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _wait_for(lock, path)
-            # Someone may have removed the folder while this process waited.
-            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-                _locks.add(lock)
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _wait_for(lock: int, path: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another run encodes into %s; waiting for it", path.parent)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def _forget_locks() -> None:
-    """A forked loader worker shares the lock and would hold it on when the run is killed."""
-    for lock in _locks:
-        with suppress(OSError):
-            os.close(lock)
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)

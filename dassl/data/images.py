@@ -72,7 +72,7 @@ def stamp(path: str, root: Path | str) -> str:
     """A line that names an image and changes with its content: identity, size in bytes, modification time."""
     try:
         stat = os.stat(path)  # noqa: PTH116  (a Path for each of a million images costs seconds)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
         return f"{identity(path, root)}\0missing\n"
     return f"{identity(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
 

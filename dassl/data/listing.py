@@ -61,13 +61,14 @@ def list_folder(folder: Path, task: str) -> list[Entry]:
         task: name of the task, for messages.
 
     Raises:
-        UserError: there is no such folder, no class folder in it, or a class folder without an image.
+        UserError: there is no such folder, no class folder in it, a class folder without an image, or a folder that
+            is no part beside those of the parts.
     """
     if not folder.is_dir():
         raise UserError(f"task {task!r}: {missing_path(folder, 'folder')}")
     skipped: list[Path] = []
     try:
-        groups = _part_folders(folder) or [(folder, "")]
+        groups = _part_folders(folder, task) or [(folder, "")]
         entries = [entry for path, part in groups for entry in _class_folders(path, part, skipped)]
         classes = {path.name for place, _ in groups for path in _folders(place)}
     except OSError as error:
@@ -76,19 +77,40 @@ def list_folder(folder: Path, task: str) -> list[Entry]:
     if empty:
         raise UserError(
             f"task {task!r}: class folder {empty[0]!r} in {folder} has no image (endings {' '.join(IMAGE_ENDINGS)}); "
-            "add images or remove the folder"
+            "add images or move the folder away"
         )
+    if not entries:
+        raise UserError(
+            f"task {task!r}: {folder} holds no class folder; put the images of each class into a folder with its name"
+        )
+    _refuse_other_encodings(entries, task)
     if skipped:
         logger.info("Task %r: skipped %d files that are no images, e.g. %s", task, len(skipped), skipped[0])
     return entries
 
 
-def _part_folders(folder: Path) -> list[tuple[Path, str]]:
+def _refuse_other_encodings(entries: Sequence[Entry], task: str) -> None:
+    for entry in entries:
+        try:
+            entry.path.encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(entry.path)
+            raise UserError(f"task {task!r}: the name {name!r} is not UTF-8; rename the file or folder") from error
+
+
+def _part_folders(folder: Path, task: str) -> list[tuple[Path, str]]:
     """The folders of the parts, in case the folders in ``folder`` are those and not the classes."""
     found = [(path, _PART_NAMES.get(path.name.lower(), "")) for path in _folders(folder)]
     parts = [part for _, part in found]
-    is_split = "train" in parts and len(parts) > 1 and "" not in parts and len(set(parts)) == len(parts)
-    return found if is_split else []
+    if "train" not in parts or len({*parts, ""}) < 3:
+        return []
+    for path, part in found:
+        if not part or parts.count(part) > 1:
+            raise UserError(
+                f"task {task!r}: {folder} is divided into train, val and test, and {path.name!r} does not belong to "
+                "that; move or rename it"
+            )
+    return found
 
 
 def _class_folders(folder: Path, part: str, skipped: list[Path]) -> list[Entry]:
@@ -134,6 +156,8 @@ def list_table(
         UserError: the table cannot be read, lacks a column, or names an image that is not there; with the line.
     """
     columns, rows = _read_rows(table, task)
+    if not columns:
+        raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
     for column in (image, label, *([split] if split else [])):
         if column not in columns:
             close = nearest(column, columns)
@@ -288,7 +312,9 @@ def _refuse_missing(entries: Sequence[Entry], table: Path, task: str) -> None:
 
 def missing_path(path: Path, kind: str) -> str:
     """Say that there is no such file or folder, up to where the path exists, and what was probably meant."""
-    parent = next(parent for parent in path.parents if parent.is_dir() or parent == parent.parent)
+    if os.path.exists(path):  # noqa: PTH110  (unlike a Path, it takes any text)
+        return f"{str(path)!r} is no {kind}; check the path"
+    parent = next(parent for parent in path.parents if os.path.isdir(parent) or parent == parent.parent)  # noqa: PTH112
     gone = path.relative_to(parent).parts[0]
     try:
         beside = [other.name for other in islice(parent.iterdir(), _LOOKED_AT)]

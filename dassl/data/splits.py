@@ -147,4 +147,6 @@ def _task(fields: dict[str, Any], classnames: Any) -> Task:
         raise ValueError("names must be texts")
     if fields["metric"] not in METRICS:
         raise ValueError(f"metric {fields['metric']!r} is none of {', '.join(METRICS)}")
+    if fields["template"].count("{}") != 1:
+        raise ValueError(f"template {fields['template']!r} needs '{{}}' exactly once, where the class name goes")
     return Task(classnames=tuple(classnames), **fields)

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
@@ -20,10 +21,12 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
+from dassl.engine.reporting import LOGGERS
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights, differences, plain_values, stored_config
 from dassl.utils.errors import UserError
-from dassl.utils.files import write_json, write_text
+from dassl.utils.files import write_error, write_json, write_text
+from dassl.utils.locks import lock_file, unlock
 from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.results import (
     CONFIG_FILE,
@@ -38,6 +41,7 @@ from dassl.utils.results import (
 )
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
+_LOCK = ".lock"  # in a run folder, while the run is at work
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 _log = logging.getLogger(__name__)
 
@@ -106,23 +110,51 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     try:
         if evaluation is not None:
             check_transfer(cfg, evaluation.model_dir)
+        for name in cfg.TRAIN.LOGGERS:
+            LOGGERS.get(name)
         trainer = build_trainer(cfg)
         trainer.check_splits(training=evaluation is None)
         if evaluation is None:
-            trainer.check_resume()
             if holds_checkpoints(resume_folder(cfg)):
                 _refuse_other_config(resume_folder(cfg), cfg)
+            trainer.check_resume()
         elif trainer.trainable:
             check_weights(trainer, evaluation.model_dir)
             trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
     finally:
         root.removeHandler(kept)
+    aside = evaluation is not None and _is_training(folder)
+    if not aside:  # beside a training that goes on, its newest epoch may be looked at
+        stack.enter_context(_only_run(folder))
     stack.enter_context(setup_logger(folder))
     _describe(cfg, trainer)
     _replay(kept)
-    name = f"config{EVALUATION}.yaml" if evaluation and _is_training(folder) else CONFIG_FILE
-    write_text(folder / name, cfg.dump())
+    write_text(folder / (f"config{EVALUATION}.yaml" if aside else CONFIG_FILE), cfg.dump())
     return trainer
+
+
+@contextlib.contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of ``folder``, whose files would then be partly theirs.
+
+    Raises:
+        UserError: another run is at work there, or the folder cannot be written.
+    """
+
+    def refuse() -> None:
+        raise UserError(f"another run is at work in {folder}; wait for it, or use another --output-dir")
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_file(folder / _LOCK, busy=refuse)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / _LOCK).unlink()
+        unlock(lock)
 
 
 def _replay(kept: MemoryHandler) -> None:

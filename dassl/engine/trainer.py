@@ -39,6 +39,11 @@ from dassl.optim import EpochSchedule
 from dassl.utils.errors import UserError
 from dassl.utils.meters import MetricMeter
 
+_WITHOUT = {
+    "train": "there is nothing to learn from",
+    "val": "set TEST.SPLIT test and TEST.FINAL_MODEL last_step",
+    "test": "set TEST.SPLIT val",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -294,8 +299,7 @@ class TrainerX:
         data = self.dm
         loader = {"train": data.train_loader_x, "val": data.val_loader, "test": data.test_loader}[split]
         if not loader:
-            remedy = "there is nothing to learn from" if split == "train" else "set TEST.SPLIT and TEST.FINAL_MODEL"
-            raise UserError(f"data set {self.cfg.DATASET.NAME} has no {split} image; {remedy}")
+            raise UserError(f"data set {self.cfg.DATASET.NAME} has no {split} image; {_WITHOUT[split]}")
         return loader
 
     def check_splits(self, *, training: bool) -> None:
@@ -339,6 +343,7 @@ class TrainerX:
                 "scheduler": {} if self.sched is None else self.sched.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.train_seconds,
+                "subset": self.dm.dataset.subset_digest,
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
             if self.bound_names:
@@ -362,9 +367,8 @@ class TrainerX:
     def _find_checkpoint(self, directory: Path, name: str, epoch: int | None) -> Path:
         folder = directory / name
         if not folder.is_dir():
-            raise UserError(
-                f"{directory} holds no trained {name}; give the run folder of a {self.cfg.TRAINER.NAME} run"
-            )
+            lack = f"holds no trained {name}" if directory.is_dir() else "is no folder"
+            raise UserError(f"{directory} {lack}; give the run folder of a {self.cfg.TRAINER.NAME} run")
         if epoch is not None:
             return folder / epoch_file(epoch)
         best = folder / BEST
@@ -401,11 +405,17 @@ class TrainerX:
         return content["epoch"]
 
     def check_resume(self) -> None:
-        """Refuse a RESUME folder in which nothing can be gone on with (raise UserError)."""
+        """Refuse a RESUME folder in which nothing can be gone on with, and other images than before (UserError)."""
         folder = resume_folder(self.cfg)
-        nothing = load_newest(folder, list(self.modules)) is None
-        if nothing and self.cfg.RESUME and folder != self.output_dir:
+        contents = load_newest(folder, list(self.modules))
+        if contents is None and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
+        mine = self.dm.dataset.subset_digest
+        for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
+            raise UserError(
+                f"the run in {folder} was begun on other training images (subset {there[:12]} there, {mine[:12]} "
+                "here); put the images back, use another --output-dir or delete the folder"
+            )
 
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen model, for results.json."""

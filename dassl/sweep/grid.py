@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from dassl.config import load_yaml
 from dassl.utils.errors import UserError
 from dassl.utils.methods import Method, find_method, make_method
 from dassl.utils.registry import nearest
@@ -87,7 +88,7 @@ def read_sweep(name: str) -> Sweep:
     """
     path = find_file(name, CONFIGS / "sweeps", "sweep")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

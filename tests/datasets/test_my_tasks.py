@@ -287,7 +287,7 @@ def test_one_image_cannot_be_in_two_parts(root):
     write_table(root, [(name, label, "test") for name, label, _ in rows], "b.csv", "image,label,split")
     message = mistake(root, {"name": "a", "table": "a.csv"}, {"name": "b", "table": "b.csv"})
     assert "is for test" in message and "for train" in message
-    assert "task 'a' has no image for test" in mistake(root, {"name": "a", "table": "a.csv"})
+    assert "task 'a' has no image for test; put some into" in mistake(root, {"name": "a", "table": "a.csv"})
 
 
 def test_changed_ratios(root):

@@ -3,7 +3,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
+from dassl.config import all_keys, flatten, get_cfg_default, load_yaml, merge_cfg
 from dassl.utils.errors import UserError
 
 
@@ -81,10 +81,20 @@ def test_all_problems_are_told_at_once(write):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: [1", "is not YAML (line 1)"),
-        ("OPTIM:\n  LR: 1\n LR: 2", "is not YAML (line 3)"),
-        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not YAML"),
-        ("!!python/object/apply:os.system [true]", "is not YAML (line 1)"),
+        ("a: [1", "is not YAML (line 1: expected ',' or ']', but got '<stream end>')"),
+        ("OPTIM:\n  LR: 1\n LR: 2", "is not YAML (line 3: expected <block end>, but found '<block mapping start>')"),
+        ("OPTIM:\n\tLR: 1", r"is not YAML (line 2: found character '\t' that cannot start any token)"),
+        (
+            "OPTIM:\n  LR: 1\nVERSION: 1\nOPTIM:\n  NAME: sgd",
+            "is not YAML (line 4: 'OPTIM' stands there twice; join the two)",
+        ),
+        ("OPTIM: &again\n  LR: *again", "is not YAML (line 1: found unconstructable recursive node)"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not UTF-8; save it as UTF-8"),
+        (
+            "!!python/object/apply:os.system [true]",
+            "is not YAML (line 1: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object/apply:os.system')",
+        ),
         ("VERSION: 2001-99-99", "is not YAML"),
         ("[" * 5000, "is not YAML"),
         ("just words", "expected KEY: VALUE lines, found a str"),
@@ -94,6 +104,17 @@ def test_all_problems_are_told_at_once(write):
 def test_a_file_that_is_no_config(write, text, problem):
     path = write(text)
     assert problems(files=[path]) == [f"{path}: {problem}"]
+
+
+def test_a_section_in_the_place_of_a_key(write):
+    path = write("OPTIM:\nDATASET: 3")
+    lines = [f"{path}: {name!r} is no key but a section of keys" for name in ("OPTIM", "DATASET")]
+    assert [line.partition(", such as")[0] for line in problems(files=[path])] == lines
+
+
+def test_merge_keys_of_yaml_are_no_repetition():
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}"
+    assert load_yaml(text)["c"] == {"x": 3, "y": 1}
 
 
 def test_an_empty_file_changes_nothing(write):

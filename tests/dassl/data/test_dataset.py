@@ -278,6 +278,15 @@ def test_coop_split(tmp_path):
         ({"train": [7], "val": [], "test": []}, "entry 0 of 'train'"),
         ({"train": [], "val": [], "test": [], "meta": {}}, "'meta' does not describe"),
         ({"train": [], "val": [], "test": [], "meta": {"taskid2cname": [["x"]], "taskid2tname": []}}, "'meta'"),
+        (
+            {
+                "train": [],
+                "val": [],
+                "test": [],
+                "meta": {"taskid2cname": [["x"]], "taskid2tname": ["t"], "taskid2template": ["a photo"]},
+            },
+            "template 'a photo' needs '{}' exactly once",
+        ),
     ],
 )
 def test_damaged_split_files(tmp_path, content, words):

@@ -20,6 +20,7 @@ from dassl.data.featurefiles import as_part, part_files
 from dassl.data.features import FeatureSource, FeatureStore, encode_fixed
 from dassl.data.loaders import BatchPlan, Entries, ImageItems, on_host
 from dassl.data.manager import DataManager
+from dassl.utils import locks
 from dassl.utils.errors import UserError
 from tests.dassl.data.toy import write_image, write_toy
 
@@ -422,7 +423,7 @@ def test_a_read_only_store(tmp_path, pictures, monkeypatch, caplog, part):
     def refuse(*arguments, **options):
         raise OSError(30, "Read-only file system")
 
-    target = (featurefiles.os, "open") if part == "lock" else (featurefiles.Path, "mkdir")
+    target = (locks.os, "open") if part == "lock" else (featurefiles.Path, "mkdir")
     monkeypatch.setattr(*target, refuse)
     store, counts = store_in(tmp_path), []
     assert np.array_equal(taken(store.get(some, 0, None)), direct(some, 0))

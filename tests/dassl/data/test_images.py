@@ -85,6 +85,7 @@ def test_unreadable_images_are_named(tmp_path):
             read_image(path)
         assert path in str(caught.value)
         assert "\n" not in str(caught.value)
+    assert check_images(["a\0.png"], tmp_path / "cache") == [("a\0.png", "embedded null byte")]
     bad = check_images(paths)
     assert [path for path, _ in bad] == paths[1:]
     reasons = dict(bad)

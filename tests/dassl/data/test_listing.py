@@ -87,7 +87,7 @@ def test_folders_of_the_parts(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("names", [("train", "bus"), ("train",), ("test", "val"), ("val", "train", "valid")])
+@pytest.mark.parametrize("names", [("train", "bus"), ("train",), ("test", "val")])
 def test_classes_may_be_called_like_parts(tmp_path, names):
     tree(tmp_path, *(f"{name}/1.png" for name in names))
     assert [entry.label for entry in list_folder(tmp_path, "tiles")] == sorted(names)
@@ -104,10 +104,33 @@ def test_mistakes_in_folders(tmp_path):
     assert "did you mean 'mugs'?" in mistake(list_folder, tmp_path / "mug", "tiles")
     assert "holds no 'zzz'; check the path" in mistake(list_folder, tmp_path / "zzz" / "deeper", "tiles")
     message = mistake(list_folder, tmp_path / "mugs", "tiles")
-    assert "class folder 'chip'" in message and ".jpg" in message and "remove the folder" in message
+    assert "class folder 'chip'" in message and ".jpg" in message and "move the folder away" in message
     tree(tmp_path, "parts/train/ok/1.png", "parts/test/ok/1.png")
     (tmp_path / "parts" / "test" / "chip").mkdir()
     assert "class folder 'chip'" in mistake(list_folder, tmp_path / "parts", "tiles")
+    assert f"'{tmp_path}/mugs/ok/1.png' is no folder" in mistake(list_folder, tmp_path / "mugs/ok/1.png", "tiles")
+
+
+@pytest.mark.parametrize("names", [("1.png",), (".hidden/1.png",), ("train/1.png", "test/2.png")])
+def test_pictures_without_a_class_folder(tmp_path, names):
+    tree(tmp_path, *names)
+    assert "holds no class folder; put the images of each class" in mistake(list_folder, tmp_path, "tiles")
+
+
+@pytest.mark.parametrize(("names", "odd"), [(("train", "Test", "bus"), "bus"), (("val", "train", "valid"), "val")])
+def test_a_folder_beside_those_of_the_parts(tmp_path, names, odd):
+    tree(tmp_path, *(f"{name}/ok/1.png" for name in names))
+    assert f"{odd!r} does not belong to that; move or rename it" in mistake(list_folder, tmp_path, "tiles")
+
+
+def test_a_name_in_another_encoding(tmp_path):
+    tree(tmp_path, "ok/1.png", "chip/1.png")
+    try:
+        (tmp_path / "ok" / os.fsdecode(b"\xfc.png")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    message = mistake(list_folder, tmp_path, "tiles")
+    assert r"\xfc.png' is not UTF-8; rename the file or folder" in message
 
 
 # -- tables ----------------------------------------------------------------------------------------------------
@@ -160,7 +183,8 @@ def test_paths_with_backslashes(root):
         ("image,label\n,x\n", {}, ["line 2", "no image path"]),
         ("image,label\na.png,x,y\n", {}, ["line 2", "3 cells", "2 columns"]),
         ("image,label\na.png,\n", {}, ["no row with a label in column 'label'"]),
-        ("", {}, ["no column 'image'"]),
+        ("", {}, ["t.csv is empty; its first line names the columns"]),
+        (f"image,label\n{'words ' * 60}/a.png,x\n", {}, ["line 2", "there is no image '"]),
         ("image,label,split\na.png,x,tset\n", {}, ["line 2", "unknown part 'tset'", "did you mean 'test'?"]),
         ("image,label,split\na.png,x,42\n", {}, ["unknown part '42'", "train, val or test"]),
         ('image,label\na.png,"x\n', {}, ["line 2"]),

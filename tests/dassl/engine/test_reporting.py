@@ -95,6 +95,7 @@ def test_every_logger_is_closed_once_also_when_the_run_fails(lab, monkeypatch):
 def test_an_unknown_logger_is_one_line(lab, capsys):
     assert lab.main(TRAIN__LOGGERS="tensorbord") == 2
     assert "unknown logger 'tensorbord'; did you mean tensorboard?" in capsys.readouterr().err
+    assert lab.files() == []
 
 
 def test_loggers_do_not_change_what_a_run_is(lab):

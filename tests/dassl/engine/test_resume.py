@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dassl.utils.files import read_json, write_json
+from tests.dassl.data.toy import write_toy
 from tests.dassl.engine.cutting import cut_off
-from tests.lab import BATCHES, figures, same_tensors
+from tests.lab import BATCHES, Lab, figures, same_tensors
 
 NATA = ["prompt_gen", "task_prompt_learner"]
 WITH_CLASSES = {"TRAINER__MTCOOP__CSC": True, "TRAINER__MTCOOP__CLASS_CSC": True}
@@ -110,6 +112,23 @@ def cut_off_with_history(lab):
     cut_off(lab, epoch=3, batch=1, **keys)
     assert list(lab.checkpoints()) == [f"{name}/model.pth.tar-{epoch}" for name in NATA for epoch in (1, 2, 3)]
     return keys
+
+
+def test_a_run_is_not_gone_on_with_on_other_images(lab, capsys, tmp_path):
+    cut_off(lab, epoch=1, batch=0)
+    other = Lab(write_toy(tmp_path / "other"), lab.backbone, lab.output)
+    (split,) = (other.root / "tools").glob("split_*.json")
+    content = read_json(split)
+    write_json(split, {**content, "train": content["train"][3:]})
+    before = lab.learned()
+    capsys.readouterr()
+    assert other.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the run in {lab.folder('run')} was begun on other training images (subset " in line
+    assert same_tensors(lab.learned(), before)
+    assert other.main("new", "--resume", str(lab.folder("run"))) == 2
+    assert not lab.folder("new").exists()
+    lab.run()
 
 
 def lose(path):

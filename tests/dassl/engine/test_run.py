@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dassl.config import get_cfg_default
-from dassl.engine.run import config_digest
+from dassl.engine.run import _only_run, config_digest
 from dassl.utils.results import RunResult
 from tests.dassl.engine.cutting import cut_off
 from tests.lab import figures, same_tensors
@@ -43,6 +43,22 @@ def test_a_finished_run_is_not_done_again(lab, capsys):
     assert "is finished; delete results.json there to run it again" in capsys.readouterr().out
     assert snapshot(lab) == before
     assert lab.log() == log
+
+
+def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
+    folder = lab.folder("run")
+    with _only_run(folder):
+        line = refusal(lab, capsys, OPTIM__LR=0.1)
+    assert line == f"another run is at work in {folder}; wait for it, or use another --output-dir"
+    assert not list(folder.iterdir())
+
+
+def test_a_run_that_goes_on_can_be_evaluated_in_its_folder(lab):
+    cut_off(lab, epoch=2, batch=0)
+    with _only_run(lab.folder("run")):
+        assert lab.main("run", "--eval-only") == 0
+    assert evaluated(lab).epochs == 0
+    assert ".lock" not in [path.name for path in lab.folder("run").iterdir()]
 
 
 def test_a_finished_run_can_be_tested_again_by_deleting_its_result(lab):
@@ -176,7 +192,8 @@ def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
     if where == "empty":
         folder.mkdir(parents=True)
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(folder))
-    assert line == f"{folder} holds no trained task_prompt_learner; give the run folder of a MTCoOp run"
+    lack = "holds no trained task_prompt_learner" if where == "empty" else "is no folder"
+    assert line == f"{folder} {lack}; give the run folder of a MTCoOp run"
 
 
 def test_no_train_builds_everything_and_stops(lab):

@@ -154,7 +154,16 @@ def test_checkpoints_hold_what_was_learned_and_nothing_else(lab):
         f"task_prompt_learner/model.pth.tar-{EPOCHS}": ["ctx"],
     }
     for content in contents.values():
-        assert sorted(content) == ["best", "epoch", "optimizer", "scaler", "scheduler", "seconds", "state_dict"]
+        assert sorted(content) == [
+            "best",
+            "epoch",
+            "optimizer",
+            "scaler",
+            "scheduler",
+            "seconds",
+            "state_dict",
+            "subset",
+        ]
         assert content["epoch"] == EPOCHS
         assert all(tensor.dtype == torch.float32 for tensor in content["state_dict"].values())
     size = sum((lab.folder("run") / name).stat().st_size for name in contents)
