@@ -92,7 +92,10 @@ class _Evaluation:
 
 def _finished(folder: Path, cfg: CfgNode) -> RunResult:
     """The result of a run that need not be done again."""
-    result = read_results(folder)
+    try:
+        result = read_results(folder)
+    except UserError as error:
+        raise UserError(f"{error}; delete the file, and the same command makes it again") from error
     if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
         raise UserError(f"{folder} holds an evaluation; use another --output-dir for the training")
     _refuse_other_config(folder, cfg)

@@ -205,7 +205,8 @@ def test_no_train_builds_everything_and_stops(lab):
 def test_a_damaged_result_is_named(lab, capsys):
     lab.run()
     (lab.folder("run") / "results.json").write_text("{}")
-    assert "results.json is not the result of a run" in refusal(lab, capsys)
+    told = refusal(lab, capsys)
+    assert "results.json is not the result of a run" in told and "; delete the file, and the same command" in told
 
 
 @pytest.mark.parametrize("content", ["", "a: [", "- 1"], ids=["empty", "not YAML", "a list"])
