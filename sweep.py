@@ -10,7 +10,7 @@ from dassl.sweep.grid import Sweep, read_sweep, with_changes
 from dassl.sweep.plan import describe, expand
 from dassl.sweep.session import Place, start
 from dassl.sweep.status import STATUS_FILE, Entry
-from dassl.utils.cli import Parser, exit_code
+from dassl.utils.cli import Parser, exit_code, names, numbers
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 from dassl.utils.methods import find_method
@@ -37,9 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="list the runs, what is done, and how long the rest may take")
     add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
     add("--output-dir", default="", metavar="DIR", help="folder of the runs, in the place of the file's")
-    add("--methods", type=_names, default=(), metavar="NAME,NAME", help="these methods, in the place of the file's")
-    add("--shots", type=_numbers, default=(), metavar="N,N", help="these shots, in the place of the file's")
-    add("--seeds", type=_numbers, default=(), metavar="N,N", help="these seeds, in the place of the file's")
+    add("--methods", type=names, default=(), metavar="NAME,NAME", help="these methods, in the place of the file's")
+    add("--shots", type=numbers, default=(), metavar="N,N", help="these shots, in the place of the file's")
+    add("--seeds", type=numbers, default=(), metavar="N,N", help="these seeds, in the place of the file's")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add_place_flags(parser)
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
@@ -50,25 +50,11 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say where runs are carried out."""
     add = parser.add_argument_group("where it runs").add_argument
     add("--jobs", type=int, default=0, metavar="N", help="runs at the same time (default: one per GPU, else per core)")
-    add("--gpus", type=_names, default=(), metavar="N,N", help="GPUs that the runs share (default: all)")
+    add("--gpus", type=names, default=(), metavar="N,N", help="GPUs that the runs share (default: all)")
     add("--ray", default="", metavar="ADDRESS", help='a Ray cluster, or "auto"; see docs/sweeps.md')
     add("--gpus-per-run", type=float, metavar="X", help="share of a GPU that a run takes on Ray (default: 1 if any)")
     add("--cpus-per-run", type=int, default=1, metavar="N", help="cores that a run takes on Ray (default: 1)")
     add("--bring-back", action="store_true", help="the cluster shares no folder with this machine: send results back")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(map(int, _names(text)))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them") from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
-    return names
 
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:

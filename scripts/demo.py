@@ -13,7 +13,7 @@ from statistics import fmean
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
 from dassl.sweep.plan import Run, expand
 from dassl.sweep.session import Place, start
-from dassl.utils.cli import Parser, exit_code
+from dassl.utils.cli import Parser, exit_code, numbers
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from dassl.utils.logger import setup_logger
@@ -32,16 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="scripts/demo.sh", description=__doc__)
     add = parser.add_argument
     add("--all", action="store_true", help="every method of the paper's table, with what it costs")
-    add("--shots", type=_numbers, default=(), metavar="N,N", help="training images per class (default: 1,4,16)")
-    add("--seeds", type=_numbers, default=(), metavar="N,N", help="seeds (default: 1,2,3)")
+    add("--shots", type=numbers, default=(), metavar="N,N", help="training images per class (default: 1,4,16)")
+    add("--seeds", type=numbers, default=(), metavar="N,N", help="seeds (default: 1,2,3)")
     add("--output-dir", type=Path, default=CHECKOUT / "output/demo6", help="where the runs go (default: output/demo6)")
     add("--jobs", type=int, default=0, help="runs at the same time (default: one per core, one with a GPU)")
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
     return parser
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:

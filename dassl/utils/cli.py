@@ -17,6 +17,22 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; all flags: {self.prog} --help")
 
 
+def names(text: str) -> tuple[str, ...]:
+    """The value of a flag that is a list, such as a,b."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The value of a flag that is a list of whole numbers, such as 1,2."""
+    try:
+        return tuple(map(int, names(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them") from error
+
+
 def exit_code(
     action: Callable[[], object],
     *,

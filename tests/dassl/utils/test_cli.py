@@ -1,11 +1,16 @@
-"""What the command-line programs do when nobody reads their output any more."""
+"""What the command-line programs share: lists in flags, and what they do when nobody reads their output any more."""
 
 import contextlib
 import logging
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 
-from dassl.utils.cli import exit_code
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dassl.utils.cli import exit_code, names, numbers
 from dassl.utils.logger import setup_logger
 
 
@@ -35,3 +40,14 @@ def test_a_program_whose_list_nobody_reads_ends_quietly(capfd):
     with unread():
         assert exit_code(lambda: print("a list", flush=True)) == 1
     assert capfd.readouterr() == ("", "")
+
+
+@given(st.lists(st.integers(), min_size=1), st.sampled_from([",", ", ", " ,", ",,"]))
+def test_a_list_of_numbers_is_read_as_it_was_written(values, comma):
+    assert numbers(comma.join(map(str, values))) == tuple(values)
+
+
+@pytest.mark.parametrize(("kind", "text"), [(numbers, "a"), (numbers, "1,2.5"), (numbers, ""), (names, " , ")])
+def test_a_list_that_is_none_is_named(kind, text):
+    with pytest.raises(ArgumentTypeError, match=repr(text)):
+        kind(text)
