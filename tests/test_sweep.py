@@ -1,11 +1,13 @@
 """sweep.py: its flags, what it prints, its exit codes; and a real one that is interrupted and goes on."""
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -151,6 +153,15 @@ def test_a_gpu_that_is_not_there_is_said(visible, gpus, message, monkeypatch, ca
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+@contextlib.contextmanager
+def paused(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small, here, lab, capsys):
     """A real sweep with a real worker; meanwhile a second one on the same folder is refused."""
     small.write(shots=[1], seeds=[1])
@@ -160,9 +171,10 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
         log = small.output / "MTCoOp" / "method_1shots" / "NATA" / "seed1" / "log.txt"
         until(lambda: log.is_file() and "epoch [3/" in log.read_text())
-        assert sweep.main(command) == 2
-        assert f"(process {process.pid} on " in capsys.readouterr().err
-        process.send_signal(signal.SIGINT)
+        with paused(int(status(small)["runs"][0]["worker"].split()[1])):  # else it might end before the signal comes
+            assert sweep.main(command) == 2
+            assert f"(process {process.pid} on " in capsys.readouterr().err
+            process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert err.endswith("interrupted; the same command goes on with the runs that are left\n")
