@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import logging
 import os
+import pickle
 import ssl
 import urllib.error
 import urllib.request
@@ -198,7 +199,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         content = _read(path)
     except Exception as error:
         # Damaged files make the readers fail in many ways; all of them mean the same to the user.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = _reason(error)
         raise BackboneError(
             f"{path} cannot be read as weights ({reason[:200]}); it must be a TorchScript archive, a state dict saved "
             "by torch.save, or a safetensors file"
@@ -207,6 +208,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not state:
         raise BackboneError(f"{path} holds no state dict (a table of named tensors), but a {type(content).__name__}")
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to read the file the unsafe way
+        return "it is damaged, or holds other things than tensors, which are not read because they can execute code"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _read(path: Path) -> Any:
