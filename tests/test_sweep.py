@@ -153,6 +153,11 @@ def test_a_gpu_that_is_not_there_is_said(visible, gpus, message, monkeypatch, ca
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+def answer_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def paused(process: int) -> Iterator[None]:
     os.kill(process, signal.SIGSTOP)
@@ -168,7 +173,8 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small
     command = small.command("--jobs", "1", "OPTIM.MAX_EPOCH", "25")
     words = [sys.executable, str(CHECKOUT / "sweep.py"), *command]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    streams = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": answer_interrupts}
+    with subprocess.Popen(words, env=environment, **streams) as process:
         log = small.output / "MTCoOp" / "method_1shots" / "NATA" / "seed1" / "log.txt"
         until(lambda: log.is_file() and "epoch [3/" in log.read_text())
         with paused(int(status(small)["runs"][0]["worker"].split()[1])):  # else it might end before the signal comes
