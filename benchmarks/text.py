@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the figures; returns 0."""
     args = parse(arguments)
     tower, device = QUICK if args.quick else FULL, torch.device(args.device)
-    rounds = args.rounds or tower.rounds
+    tower = replace(tower, rounds=args.rounds or tower.rounds)
     table, figures, others, needs = [], [], {}, {}
     for size in args.sizes:
         task = problem(size, many() if size == MANY else suites()[size], tower.width, device)
@@ -342,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             extra = {**attention_cores(task, tower, dtype), **planning(task)}
             gc.collect()
             with collector_paused():
-                others[f"{size}, {precision}"] = take_turns(ways, extra, rounds)
+                others[f"{size}, {precision}"] = take_turns(ways, extra, tower.rounds)
             table += rows(ways, needs[size])
             figures += [asdict(way.figures) for way in ways]
     print(Table(HEADERS, table).render("markdown"), end="")

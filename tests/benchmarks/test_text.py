@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,7 +7,8 @@ from benchmarks import text
 from dassl.utils.files import read_json
 
 
-def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, capsys):
+def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(text, "QUICK", replace(text.QUICK, rounds=5))
     out = tmp_path / "text.json"
     command = ["--quick", "--rounds", "2", "--sizes", "Fashion-20", "--precisions", "fp32", "--device", "cpu"]
     assert text.main([*command, "--out", str(out)]) == 0
@@ -14,6 +17,7 @@ def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, capsys):
     for way in written["ways"]:
         assert len(way["wall"]) == len(way["cpu"]) == 2 and min(way["wall"]) > 0
         assert way["way"] in printed and way["classes"] == 78
+    assert written["tower"]["rounds"] == 2
     plain, cut, tree = written["ways"]
     assert plain["tokens"] > cut["tokens"] > tree["tokens"]
     assert plain["flop"] > 2 * cut["flop"] > 4 * tree["flop"] > 4 * written["needed FLOP"]["Fashion-20"]
