@@ -28,6 +28,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import write_error, write_json, write_text
 from dassl.utils.locks import lock_file, unlock
 from dassl.utils.logger import LOG_FILE, setup_logger
+from dassl.utils.remarks import collect_warnings
 from dassl.utils.results import (
     CONFIG_FILE,
     PLACES,
@@ -64,6 +65,7 @@ def run(
     set_random_seed(cfg.SEED)
     reset_peak_memory()
     with ExitStack() as stack:
+        remarks = stack.enter_context(collect_warnings())
         trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
         if no_train and not eval_only:
             return None
@@ -75,6 +77,7 @@ def run(
         except UserError as error:
             raise _note_error(folder, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
+        result = replace(result, warnings=tuple(dict.fromkeys((*remarks, *result.warnings))))
         if eval_only and trainer.trainable:
             result = replace(result, best_epoch=load_epoch)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))

@@ -1,17 +1,32 @@
 """What a process that carries out many runs keeps between them: the frozen model, the lists of a data set.
 
 Nothing is kept unless :func:`keep_loaded` was called, so a process of one run behaves as if this were not here. What is
-kept must never be changed by a run.
+kept must never be changed by a run. Warnings that were logged while a thing was made are logged again for each run that
+takes it, because they are about the figures of that run, too.
 """
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dassl.utils.remarks import collect_warnings
 
 T = TypeVar("T")
 
-_things: dict[str, OrderedDict[Hashable, Any]] = defaultdict(OrderedDict)
+
+@dataclass(frozen=True)
+class _Kept(Generic[T]):
+    """A thing, and the warnings that were logged while it was made."""
+
+    thing: T
+    warnings: tuple[str, ...]
+
+
+_things: dict[str, OrderedDict[Hashable, _Kept]] = defaultdict(OrderedDict)
 _keeping = False
+_log = logging.getLogger(__name__)
 
 
 def keep_loaded(keep: bool = True) -> None:
@@ -34,11 +49,16 @@ def kept(
     if not _keeping:
         return make()
     things = _things[kind]
-    if key not in things or not unchanged(things[key]):
-        things.pop(key, None)
-        # Make room first: two models may not fit on a GPU side by side.
-        while len(things) >= limit:
-            things.popitem(last=False)
-        things[key] = make()
-    things.move_to_end(key)
-    return things[key]
+    if key in things and unchanged(things[key].thing):
+        things.move_to_end(key)
+        for text in things[key].warnings:
+            _log.warning("%s", text)
+        return things[key].thing
+    things.pop(key, None)
+    # Make room first: two models may not fit on a GPU side by side.
+    while len(things) >= limit:
+        things.popitem(last=False)
+    with collect_warnings() as warnings:
+        thing = make()
+    things[key] = _Kept(thing, tuple(warnings))
+    return thing

@@ -10,7 +10,7 @@ from dassl.utils.files import write_error
 from dassl.utils.results import LOG_FILE
 
 # Our own rooms and programs speak from INFO on, everybody else from WARNING on.
-_ROOMS = ("clip", "dassl", "trainers", "datasets", "scripts", "benchmarks", "train", "__main__")
+ROOMS = ("clip", "dassl", "trainers", "datasets", "scripts", "benchmarks", "train", "__main__")
 
 
 def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
@@ -29,7 +29,7 @@ def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
     Raises:
         UserError: the file cannot be written, now or at a later line (no space left).
     """
-    for room in _ROOMS:
+    for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
     logging.captureWarnings(True)
     root = logging.getLogger()

@@ -83,7 +83,7 @@ class RunResult:
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
-        warnings: what a reader of the figures should know, one sentence each.
+        warnings: what a reader of the figures should know, one sentence each: every warning of the log.
     """
 
     mode: Literal["train", "eval"]

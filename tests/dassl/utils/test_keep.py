@@ -1,10 +1,12 @@
 """What a worker keeps between runs."""
 
+import logging
 from itertools import count
 
 import pytest
 
 from dassl.utils.keep import keep_loaded, kept
+from dassl.utils.remarks import collect_warnings
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +70,18 @@ def test_a_thing_that_cannot_be_made_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         kept("number", "k", lambda: 1 // 0, limit=1)
     assert kept("number", "k", lambda: 7, limit=1) == 7
+
+
+def test_warnings_of_a_kept_thing_are_logged_for_each_run_that_takes_it():
+    keep_loaded()
+
+    def make() -> int:
+        logging.getLogger("dassl.data").warning("2 of %d classes are missing", 4)
+        return 1
+
+    said = []
+    for _ in range(3):
+        with collect_warnings() as warnings:
+            kept("list", "k", make, limit=1)
+        said.append(list(warnings))
+    assert said == [["2 of 4 classes are missing"]] * 3

@@ -1,0 +1,31 @@
+"""Warnings of a run: what the log says once is also in ``results.json`` and so in every table."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from dassl.utils.logger import ROOMS
+
+
+class _Collector(logging.Handler):
+    """Keeps the texts of the warnings of our own rooms, each once, in the order in which they came."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.WARNING)
+        self.texts: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in ROOMS:
+            self.texts[record.getMessage()] = None
+
+
+@contextlib.contextmanager
+def collect_warnings() -> Iterator[dict[str, None]]:
+    """The warnings that are logged from here on; the keys of the dictionary are their texts, and it grows."""
+    collector = _Collector()
+    root = logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield collector.texts
+    finally:
+        root.removeHandler(collector)
