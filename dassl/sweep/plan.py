@@ -307,13 +307,16 @@ def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
 
 
 def _published(runs: Sequence[Run]) -> Iterator[str]:
-    """What is set by shots or data set, as the authors of the methods did; once for runs that differ in seed only."""
-    lines = {}
+    """What is set by shots or data set, as the authors of the methods did; a line for runs that have the same."""
+    tasks: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
         keys = ", ".join(f"{key} {value}" for key, value in run.published().items())
-        where = f"{suite_name(run.suite)}{'' if run.task is None else f' task {run.task}'}"
-        lines[f"published settings of {run.method.label}, {shots_text(run.shots)}, {where}: {keys}"] = keys
-    return (line for line, keys in lines.items() if keys)
+        where = f"{run.method.label}, {shots_text(run.shots)}, {suite_name(run.suite)}"
+        if keys:
+            tasks.setdefault((where, keys), {})["" if run.task is None else str(run.task)] = None
+    for (where, keys), names in tasks.items():
+        some = f" task{'s' * (len(names) > 1)} {', '.join(names)}" if any(names) else ""
+        yield f"published settings of {where}{some}: {keys}"
 
 
 def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:
