@@ -33,6 +33,7 @@ from dassl.engine.checkpoint import (
     saved_epochs,
     whole_epochs,
 )
+from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
@@ -51,10 +52,12 @@ class TrainerX:
     """Trains registered modules on the training split, one optimiser step per batch and one schedule step per epoch.
 
     A subclass implements ``build_model`` (which calls ``register_model``), ``forward_backward`` and
-    ``model_inference``; it may declare ``config_keys`` of its own and refuse a config in ``check_cfg``.
+    ``model_inference``; it may declare ``config_keys`` of its own and settings that its authors ``published``, and
+    refuse a config in ``check_cfg``.
     """
 
     config_keys: tuple[Key, ...] = ()
+    published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
