@@ -190,6 +190,18 @@ def holds_checkpoints(run: Path) -> bool:
     return any(_EPOCH.match(path.name) for path in run.glob("*/model.pth.tar-*"))
 
 
+def checkpoint_config(run: Path) -> dict[str, Any] | None:
+    """The keys that can change a figure, as a checkpoint of the run in ``run`` has them; None where none says it."""
+    for path in sorted(run.glob("*/model*.pth.tar*")):
+        try:
+            config = load_checkpoint(path).get("config")
+        except UserError:
+            continue
+        if isinstance(config, dict):
+            return config
+    return None
+
+
 def resume_folder(cfg: CfgNode) -> Path:
     """Where a run goes on from: its own folder if it was cut off itself, else RESUME where that is given."""
     own = Path(cfg.OUTPUT_DIR)

@@ -35,6 +35,7 @@ from dassl.engine.checkpoint import (
 )
 from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
+from dassl.engine.transfer import number_values, refuse_other_config
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
 from dassl.utils.errors import UserError
@@ -347,6 +348,7 @@ class TrainerX:
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.train_seconds,
                 "subset": self.dm.dataset.subset_digest,
+                "config": number_values(self.cfg),
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
             if self.bound_names:
@@ -408,11 +410,13 @@ class TrainerX:
         return content["epoch"]
 
     def check_resume(self) -> None:
-        """Refuse a RESUME folder in which nothing can be gone on with, and other images than before (UserError)."""
+        """Refuse a RESUME folder in which nothing can be gone on with, another config and other images (UserError)."""
         folder = resume_folder(self.cfg)
         contents = load_newest(folder, list(self.modules))
         if contents is None and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
+        for content in (contents or {}).values():  # of a damaged config.yaml a part may still be readable
+            refuse_other_config(folder, content.get("config"), self.cfg)
         mine = self.dm.dataset.subset_digest
         for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
             raise UserError(

@@ -117,9 +117,9 @@ class Run:
 
     def conflicts(self) -> list[str]:
         """In what the run in its folder differs from this one."""
-        from dassl.engine.run import config_conflicts
+        from dassl.engine.transfer import config_conflicts, stored_config
 
-        own = config_conflicts(self.folder, self.config())
+        own = config_conflicts(stored_config(self.folder), self.config())
         return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
