@@ -57,7 +57,7 @@ def page(
     tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
-    shown = Options(ci95=options.ci95, per_task=True)
+    shown = Options(interval=options.interval, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
     parts.append(_runs(tree, suites))
