@@ -123,7 +123,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     if args.plot:
         from dassl.report.plots import write_plots
 
-        for path in write_plots(found, args.plot):
+        for path in write_plots(found, args.plot, interval=options.interval):
             print(f"written: {path}", file=sys.stderr)
     if args.html:
         from dassl.report.page import write_page
