@@ -79,6 +79,8 @@ class RunResult:
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
+        subset_digest, test_digest: what the few-shot images and the test images were, before that choice of tasks and
+            classes; "" where an older version did not say it.
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
@@ -103,6 +105,7 @@ class RunResult:
     classes: str = "all"
     task_choice: str = "all"
     subset_digest: str = ""
+    test_digest: str = ""
     config_digest: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
