@@ -116,4 +116,5 @@ KEYS: tuple[Key, ...] = (
         ("last_step", "best_val"),
     ),
     Key("TRAINER.NAME", "", "registered name of the method"),
+    Key("TRAINER.LABEL", "", "what tables and plots call the method; empty: its row in configs/methods.yaml"),
 )

@@ -17,7 +17,16 @@ CONFIG_FILE = "config.yaml"
 FORMAT = 1
 # Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
 PLACES = {
-    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
+    *(
+        "TRAINER.LABEL",
+        "OUTPUT_DIR",
+        "RESUME",
+        "VERBOSE",
+        "USE_CUDA",
+        "DATASET.ROOT",
+        "DATASET.CACHE_DIR",
+        "DATASET.CHECK_IMAGES",
+    ),
     *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
     *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),

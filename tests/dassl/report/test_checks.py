@@ -74,7 +74,12 @@ def test_two_seeds_cannot_tell_which_of_them_is_wrong():
 @pytest.mark.parametrize(
     ("place", "value", "kind", "words"),
     [
-        (("backbone", "digest"), "1" * 64, "other weights", "RN50 has 2 different sets of weights"),
+        (
+            ("backbone", "digest"),
+            "1" * 64,
+            "other weights",
+            "2 sets of weights, each with its own table: weights 11111111: Toy3/MTCoOp/",
+        ),
         (("device",), "cpu", "other device", "cpu (1 run)"),
         (("subset_digest",), "other", "other images", "4 shots, seed 1: CoOp-MT and SoftCPT-NATA saw different images"),
         (
