@@ -81,11 +81,11 @@ def _key(record: Record) -> SuiteKey:
 def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tuple[str, ...], str, str, str]:
     members = tuple(map(str, config.get("DATASET.MEMBERS") or ()))
     tasks = config.get("DATASET.TASKS")
-    return members, _short(backbone), split, json.dumps(tasks, sort_keys=True, default=str) if tasks else ""
+    return members, short_backbone(backbone), split, json.dumps(tasks, sort_keys=True, default=str) if tasks else ""
 
 
-def _short(backbone: str) -> str:
-    """A backbone may be given as a file; ViT-B/16 is none."""
+def short_backbone(backbone: str) -> str:
+    """The name of a backbone, which may be given as a file; ViT-B/16 is none."""
     path = Path(backbone)
     return printable(path.stem if "/" in backbone and path.suffix else backbone)
 
