@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
-from dassl.utils.methods import key_groups, nearest_method
+from dassl.utils.methods import key_groups, nearest_method, short_names
 from dassl.utils.results import PLACES
 
 # Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
@@ -163,12 +163,6 @@ def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") 
 
 def _chosen(setting: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None, ...]:
     return tuple(setting.get(key) for key in (*keys, _TOGETHER, _EPOCH))
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key; the whole key where two have the same last part."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: key if last.count(name) > 1 else name for key, name in zip(keys, last, strict=True)}
 
 
 def ways_of_training(records: Sequence[Record]) -> Iterator[tuple[Path, str]]:

@@ -1,6 +1,6 @@
 """The methods that tables, sweeps and the demo speak of, by the names of the paper's rows (configs/methods.yaml)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -172,6 +172,12 @@ def nearest_method(trainer: str, config: Mapping[str, Any]) -> Method | None:
     """The method of ``trainer`` whose options agree best with the config of a run; None if no method has it."""
     rows = [method for method in read_methods().values() if method.trainer == trainer]
     return min(rows, key=lambda method: (len(_differing(method, config)), -len(method.options)), default=None)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key; the whole key where two have the same last part."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: key if last.count(name) > 1 else name for key, name in zip(keys, last, strict=True)}
 
 
 def _differing(method: Method, config: Mapping[str, Any]) -> list[str]:

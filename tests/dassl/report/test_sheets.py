@@ -113,6 +113,20 @@ def test_base_without_new(tmp_path):
     assert cells["base"].mean == 70.0 and cells["new"] is None
 
 
+def test_a_schedule_that_follows_the_shots_is_said(tmp_path):
+    for shots, epochs in ((1, 50), (16, 200)):
+        write_run(tmp_path, "CoOp-MT", shots=shots, config={"OPTIM.MAX_EPOCH": epochs})
+    (sheet,) = main_sheets(suite_of(tmp_path), Options())
+    assert "CoOp-MT: MAX_EPOCH 50 (1 shot), 200 (16 shots)" in sheet.notes
+
+
+def test_runs_that_saw_other_images_have_a_dash(tmp_path):
+    for seed, digest in enumerate("ab"):
+        write_run(tmp_path, "CoOp-MT", shots=-1, seed=seed, subset_digest=digest)
+    (sheet,) = main_sheets(suite_of(tmp_path), Options())
+    assert rows_of(sheet)["CoOp-MT"]["all images"] is None and sheet.notes[0].startswith("no mean where runs")
+
+
 # ---- new tasks
 
 
