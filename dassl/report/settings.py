@@ -126,7 +126,13 @@ def _labels(records: Sequence[Record], settings: Mapping[Path, Setting]) -> dict
         methods.setdefault(setting, record.label)
         if record.given_label:
             given[setting][record.given_label] = None
-    return {setting: " / ".join(given[setting]) or label for setting, label in methods.items()}
+    return {setting: _one_label(list(given[setting])) or label for setting, label in methods.items()}
+
+
+def _one_label(labels: Sequence[str]) -> str:
+    """One for all; a value of ``vary`` that is in some of them only has changed nothing, and is left out."""
+    short = dict.fromkeys(label.partition(" [")[0] for label in labels)
+    return " / ".join(labels if len(labels) == 1 else short)
 
 
 def _name(label: str, setting: Setting, keys: str) -> str:
@@ -145,8 +151,7 @@ def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") 
     settings differ in nothing that has a key.
     """
     known = [each for each in settings if _UNKNOWN not in each]
-    keys = sorted({key for each in known for key in each if len({other.get(key) for other in known}) > 1})
-    keys = [key for key in keys if key not in (_TOGETHER, _EPOCH)]
+    keys = [key for key in sorted({key for each in known for key in each}) if _differs(key, known)]
     rest = [key for key in keys if key != _PRECISION]
     if len({_chosen(each, rest) for each in known}) == len({_chosen(each, keys) for each in known}):
         keys = rest
@@ -159,6 +164,12 @@ def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") 
         return [(text, text) for text in found]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(found), 1)}
     return [(f"{word} {numbers[text]}", text) for text in found]
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    # A row without a schedule has one that follows the shots.
+    values = {each.get(key) for each in settings if key in each or key not in SCHEDULE_KEYS}
+    return len(values) > 1 and key not in (_TOGETHER, _EPOCH)
 
 
 def _chosen(setting: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None, ...]:

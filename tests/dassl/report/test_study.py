@@ -208,6 +208,13 @@ def test_one_label_for_two_settings_is_not_enough(tmp_path):
     assert list(rows(tmp_path)) == ["mine [x, LR 0.1]", "mine [x, LR 0.2]"]
 
 
+def test_a_varied_key_that_changes_nothing_is_not_in_the_name(tmp_path):
+    for rate in (0.1, 0.2):
+        config = {"OPTIM.LR": rate, "TRAINER.LABEL": f"ZS-CLIP [LR {rate}]"}
+        write_run(tmp_path, "ZS-CLIP", config=config, place=str(rate))
+    assert list(rows(tmp_path)) == ["ZS-CLIP"]
+
+
 def test_keys_that_cannot_change_the_figure_split_nothing(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path, "CoOp-MT", seed=seed, config={"TRAINER.LP.STEPS": seed, "TRAINER.MTCOOP.N_CTX": seed})
