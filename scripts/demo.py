@@ -60,15 +60,18 @@ def seeds_of(runs: Sequence[Run]) -> list[tuple[str, RunResult]]:
 
 
 def joined(results: Sequence[RunResult]) -> RunResult:
-    """One result out of the runs of single tasks: mean figure, sum of parameters and seconds, highest memory."""
+    """One result out of the runs of single tasks: mean figure, sum of parameters and seconds, highest memory.
+
+    There is no figure where a task has none: a mean over other tasks could not be compared.
+    """
     tasks = tuple(task for result in results for task in result.tasks)
-    figures = [task.metric for task in tasks if task.metric is not None]
+    figures = [task.metric for task in tasks]
     seconds = {key: sum(result.seconds.get(key, 0.0) for result in results) for key in results[0].seconds}
     memory = {key: max(result.memory[key] for result in results) for key in results[0].memory}
     return replace(
         results[0],
         tasks=tasks,
-        metric=fmean(figures) if figures else None,
+        metric=None if None in figures else fmean(figures),
         parameters=sum(result.parameters for result in results),
         seconds=seconds,
         memory=memory,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import parse_test_res
-from dassl.utils.results import SplitResult, TaskResult, write_results
+from dassl.utils.results import BackboneInfo, SplitResult, TaskResult, write_results
 from tests.dassl.report.trees import write_base_to_new, write_run, write_sweep
 from tests.dassl.utils.samples import log_lines, make_result, result_lines, write_log
 
@@ -260,6 +260,79 @@ def test_any_file_is_read_or_named(parse, before, after, name):
     (folder / name).write_bytes(before + b"\nFinished training\n" + after)
     status, out, error = parse("exp")
     assert status == 1 and out.count("left out: seed1 (") == 1 and error.count("\n") == 1
+
+
+# ---- several logs, runs of different settings
+
+
+LATER = "log.txt-2021-09-30-11-22-33"
+NEWEST = "log.txt-2021-10-01-00-00-00"
+CUT = ["epoch [1/50][1/2]"]
+
+
+@pytest.mark.parametrize(
+    ("logs", "figure", "words"),
+    [
+        ({"log.txt": CUT, LATER: log_lines(70)}, 70, f"{LATER} of 2 logs counts; older and not read: log.txt"),
+        ({"log.txt": log_lines(10), LATER: log_lines(70)}, 70, f"{LATER} of 2 logs counts"),
+        ({"log.txt": log_lines(10), LATER: CUT}, 10, f"log.txt of 2 logs counts; {LATER} is newer, but no end marker"),
+        ({LATER: log_lines(70)}, 70, ""),
+        ({"log.txt": CUT, LATER: log_lines(60), NEWEST: log_lines(80)}, 80, f"{NEWEST} of 3 logs"),
+        ({"log.txt": log_lines(70), "log.txt-old": log_lines(1), "log.txt~": log_lines(2)}, 70, ""),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--layout", "folders", "--format", "text")])
+def test_the_newest_finished_log_counts(parse, logs, figure, words, options):
+    for name, lines in logs.items():
+        write_log(Path("exp/seed1"), lines)
+        Path("exp/seed1/log.txt").rename(f"exp/seed1/{name}.new")
+    for path in Path("exp/seed1").iterdir():
+        path.rename(path.with_suffix(""))
+    status, out, error = parse("exp", *options)
+    assert status == 0 and re.search(rf"\b{figure}\.00", out) and out.count("several logs: seed1") == bool(words)
+    assert words in out and not error
+
+
+def test_a_folder_with_several_logs_and_no_figure(parse):
+    for name in ("log.txt", LATER):
+        write_log(Path("exp/seed1"), CUT)
+        Path("exp/seed1/log.txt").rename(f"exp/seed1/x{name}")
+    for path in Path("exp/seed1").iterdir():
+        path.rename(path.with_name(path.name[1:]))
+    assert f"left out: seed1 ({LATER}, the newest of 2 logs: no end marker" in parse("exp")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": {"OPTIM.LR": 0.2}}, "OPTIM.LR 0.1 (seed1, seed2), 0.2 (seed3)"),
+        ({"test_digest": "f" * 64}, "test images test Toy (seed1, seed2), ffffffff (seed3)"),
+        ({"backbone": BackboneInfo("RN50", "1" * 64, "fp16")}, "weights 00000000 (seed1, seed2), 11111111 (seed3)"),
+        ({"tasks": ("animals",), "metrics": (1.0,)}, ""),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--layout", "folders", "--format", "text"), ("--layout", "folders")])
+def test_runs_of_different_settings_have_no_mean(parse, tmp_path, changes, words, options):
+    same = {"config": {"OPTIM.LR": 0.1}, "warnings": ("two images are equal",)}
+    for seed in (1, 2, 3):
+        folder = write_run(tmp_path / "out", "CoOp-MT", seed=seed, **{**same, **(changes if seed == 3 else {})})
+    status, out, _ = parse(folder.parent, *options)
+    if words:
+        assert status == 0 and not re.search(r"\d%? \+- \d", out) and "===" not in out
+        assert f"no mean: the runs are of different settings: {words}" in out
+    else:
+        assert re.search(r"\d%? \+- \d", out) and "no mean" not in out
+    assert re.search(r"^note of a run: two images are equal \([23] runs\)$", out, re.M)
+
+
+def test_experiments_without_a_mean_are_named(parse, tmp_path):
+    for label, rates in (("CoOp-MT", (0.1, 0.1)), ("SoftCPT-NATA", (0.1, 0.2))):
+        for seed, rate in enumerate(rates, 1):
+            folder = write_run(tmp_path / "out", label, seed=seed, config={"OPTIM.LR": rate})
+            shutil.copytree(folder, tmp_path / f"all/{label}/seed{seed}")
+    status, out, _ = parse("all", "--multi-exp")
+    assert status == 0 and "left out: all/SoftCPT-NATA (its runs are of different settings)" in out
+    assert out.endswith("Average performance\n* overall_metric: 70.00%\n")
 
 
 # ---- experiments, single runs and trees

@@ -129,4 +129,5 @@ KEYS: tuple[Key, ...] = (
         "run's config then says applied",
         ("", "apply", "applied"),
     ),
+    Key("TRAINER.LABEL", "", "what tables and plots call the method; empty: its row in configs/methods.yaml"),
 )

@@ -19,7 +19,7 @@ from dassl.data.completeness import OUR_SPLIT
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
-from dassl.data.splits import PARTS, read_split, split_content, subset_content
+from dassl.data.splits import PARTS, labels_digest, read_split, split_content, subset_content
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.keep import kept
@@ -74,6 +74,7 @@ class DatasetBase:
         train_x, val, test: images with absolute paths; the first two after few-shot selection.
         root: the data root; an image's path relative to it is its identity.
         subset_digest: SHA-256 that names the few-shot subset (before the choice of tasks and classes).
+        test_digest: SHA-256 that names the test images and their labels (before that choice, too).
     """
 
     dataset_dir: ClassVar[str] = ""
@@ -99,6 +100,7 @@ class DatasetBase:
             subset = self.load(cfg)
         self.root: Path = self.data_root(cfg)
         self.subset_digest = subset.digest
+        self.test_digest = labels_digest(subset.split.test, self.root)
         _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
         # Tasks first, then classes: the halves of a class list do not depend on the other tasks anyway.
         split = sampling.subsample_tasks(subset.split, cfg.DATASET.SUBSAMPLE_TASKS)

@@ -11,8 +11,9 @@ from string import Template
 from dassl.report import paper
 from dassl.report.checks import Notice
 from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
-from dassl.report.study import CELL_KEYS, Suite
+from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree, printable
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text

@@ -1,6 +1,6 @@
 """The paper's tables, made of suites."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dassl.report import paper
@@ -15,6 +15,7 @@ from dassl.report.figures import (
     harmonic,
     ranked,
 )
+from dassl.report.settings import SCHEDULE_KEYS
 from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import STD, Interval
@@ -67,7 +68,8 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
         ],
     )
     title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
-    yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=[*_legend(table), *_cost_note(grid)])
+    notes = [*_legend(table), *_mixture_note(grid), *_cost_note(grid), *_schedule_notes(grid)]
+    yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
         yield _task_sheet(suite, grid, task, options)
 
@@ -352,6 +354,25 @@ def _cost_note(grid: Grid) -> list[str]:
     if cost_shots(grid) == ANY_SHOTS:
         return []
     return [f"training time: mean over seeds at {shots_heading(cost_shots(grid))}, runs of single tasks added up"]
+
+
+def _mixture_note(grid: Grid) -> list[str]:
+    return ["no mean where runs did not see the same images: see the remarks"] if grid.mixed else []
+
+
+def _schedule_notes(grid: Grid) -> Iterator[str]:
+    """Which rows learn longer at some numbers of shots than at others; all else is the same in a row."""
+    for row in grid.rows:
+        configs = {shots: config for shots in grid.shots if (config := _config(grid, row, shots))}
+        for key in sorted(SCHEDULE_KEYS):
+            values = {shots: config.get(key) for shots, config in configs.items()}
+            if row not in grid.flat and len(set(map(str, values.values()))) > 1:
+                shown = ", ".join(f"{value} ({shots_heading(shots)})" for shots, value in values.items())
+                yield f"{row}: {key.rpartition('.')[2]} {shown}"
+
+
+def _config(grid: Grid, row: str, shots: int) -> Mapping[str, object]:
+    return next((record.config for each in grid.cell(row, shots).values() for record in each.records), {})
 
 
 def _mean_of(grid: Grid) -> str:

@@ -114,7 +114,8 @@ def test_results_say_what_was_done(lab):
     assert result.counts == {"train": 16, "val": 16, "test": 32}
     assert result.backbone.name == str(lab.backbone)
     assert result.backbone.precision == "fp32"
-    assert [len(d) for d in (result.backbone.digest, result.subset_digest, result.config_digest)] == [64] * 3
+    digests = (result.backbone.digest, result.subset_digest, result.test_digest, result.config_digest)
+    assert [len(digest) for digest in digests] == [64] * 4
     assert result.seconds["total"] >= result.seconds["train"] + result.seconds["test"] > 0
     assert result.seconds["encode"] == 0
     assert result.versions["torch"] == torch.__version__.split("+")[0]
