@@ -16,6 +16,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from dassl.data.completeness import OUR_SPLIT, left_out
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Datum, Split
 from dassl.data.images import check_images, in_threads
@@ -91,6 +92,10 @@ def check(member: type[DatasetBase], cfg: CfgNode, *, quick: bool = False, allow
     if split is None:
         return report
     _check_counts(member, split, report)
+    files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
+    if files and files[0].name.startswith(OUR_SPLIT):
+        new = left_out(member.__name__, split, member.images_on_disk(folder), files[0])
+        report.problems += [new] if new else []
     _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
     twice = _in_train_and_test(split)
     if twice:
@@ -130,10 +135,11 @@ def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:
     names = [folder / name for name in (member.image_dir, *member.other_image_dirs)]
     images = member.image_folder(folder)
     looked = f"no folder {' or '.join(map(str, names))}"
-    places = [place / name for place in (folder, stand) for name in member.split_names()]
-    there = next((place for place in places if place.is_file()), None)
+    files = member.split_files(folder, stand)
+    there = files[0] if files else None
+    unread = [f"not read: {path} (delete or rename {files[0].name} to choose it)" for path in files[1:]]
     made = f"made from the raw annotation (no file {' or '.join(member.split_names())})"
-    return [f"images in {images}" if images.is_dir() else looked, f"split {there or made}"]
+    return [f"images in {images}" if images.is_dir() else looked, f"split {there or made}", *unread]
 
 
 def _fetch_command(member: type[DatasetBase], cfg: CfgNode) -> str:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -101,10 +101,20 @@ def fetch(member: type[DatasetBase], folder: Path, *, dry: bool = False) -> list
             outcome = _fetch_source(member, folder, source, dry=dry)
         except UserError as error:
             outcome = Outcome(State.FAILED, str(error), source.optional)
+        outcome = _with_unread(member, folder, source, outcome)
         note = " (not needed, but good to have)" if source.optional and outcome.state is not State.THERE else ""
         print(f"  {source.file}: {outcome.state.value}{note}{'; ' if outcome.text else ''}{outcome.text}", flush=True)
         outcomes.append(outcome)
     return outcomes
+
+
+def _with_unread(member: type[DatasetBase], folder: Path, source: Source, outcome: Outcome) -> Outcome:
+    """A split file beside another one may be there and yet not be read."""
+    files = [path.name for path in member.split_files(folder, folder)]
+    if outcome.state is not State.THERE or source.file not in files[1:]:
+        return outcome
+    text = f"not read, because {files[0]} is there too; delete or rename {files[0]} to choose {source.file}"
+    return replace(outcome, text="; ".join(filter(None, (outcome.text, text))))
 
 
 # -- one source ------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class _Variant(_ImageNetFamily):
     """All images are training images and test images at once: a variant is for testing what ImageNet has taught."""
 
     few_shot_parts = ()
+    for_testing = True
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:

@@ -110,6 +110,11 @@ class TaskProbe:
         return self._x.size * len(self.seen)
 
     @property
+    def val_size(self) -> int:
+        """Number of validation images."""
+        return len(self._val_y)
+
+    @property
     def searches(self) -> bool:
         """Whether C makes a difference and there is something to choose it on."""
         return len(self._val_y) > 0 and len(self.seen) > 1
@@ -213,16 +218,22 @@ class LinearProbe(FittedTrainer):
 
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
         """Search C and fit, task by task."""
-        probes = [
-            TaskProbe(t, task, train=train.of_task(t), val=val.of_task(t), released=self.options.METRICS == "released")
-            for t, task in enumerate(self.scored_tasks)
-        ]
-        chosen = self._search([probe for probe in probes if probe.searches])
-        pairs = [(probe, chosen.get(probe.index, self.options.C)) for probe in probes]
+        shared = self.dm.dataset.validated_on_test()
+        parts = [(train.of_task(t), val.of_task(t)) for t in range(len(self.scored_tasks))]
+        final = [self._probe(t, *part) for t, part in enumerate(parts)]
+        search = [self._probe(t, *hold_out(parts[t][0])) if shared.get(t) else probe for t, probe in enumerate(final)]
+        for t in shared:
+            report_hold_out(search[t], len(parts[t][0][1]), shared[t])
+        chosen = self._search([probe for probe in search if probe.searches])
+        pairs = [(probe, chosen.get(probe.index, self.options.C)) for probe in final]
         fits = side_by_side(lambda pair: pair[0].fit(pair[1]), pairs, what="last fits")
         for (probe, c), fit in zip(pairs, fits, strict=True):
             self.model.put(probe.index, fit, c)
-            report(probe, c)
+            report(probe, c, chosen_by=search[probe.index])
+
+    def _probe(self, task: int, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> TaskProbe:
+        released = self.options.METRICS == "released"
+        return TaskProbe(task, self.scored_tasks[task], train=train, val=val, released=released)
 
     def _search(self, probes: list[TaskProbe]) -> dict[int, float]:
         """The best C by task."""
@@ -242,7 +253,32 @@ class LinearProbe(FittedTrainer):
         return self.model(self.image_features(batch))
 
 
-def report(probe: TaskProbe, c: float) -> None:
+def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Cut the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
+
+    Of each class with two images or more a quarter, at least one, is held out: its last ones in the order of the draw.
+    """
+    features, label = images
+    held = torch.zeros(len(label), dtype=torch.bool)
+    for each in label.unique():
+        own = (label == each).nonzero().flatten()
+        held[own[len(own) - max(len(own) // 4, int(len(own) > 1)) :]] = True
+    return (features[~held], label[~held]), (features[held], label[held])
+
+
+def report_hold_out(search: TaskProbe, images: int, shared: int) -> None:
+    """Say that the validation images of a task were no use."""
+    how = f"C is chosen on {search.val_size:,} of its {images:,} training images" if search.searches else "none is used"
+    _log.warning(
+        "task %d (%s): %s of its validation images are test images; %s instead",
+        search.index,
+        search.task.name,
+        f"{shared:,}",
+        how,
+    )
+
+
+def report(probe: TaskProbe, c: float, *, chosen_by: TaskProbe) -> None:
     """Log what was chosen for a task, and what was missing."""
     names = probe.task.classnames
     place = f"task {probe.index} ({probe.task.name})"
@@ -253,8 +289,9 @@ def report(probe: TaskProbe, c: float) -> None:
         return
     if unseen:
         _log.warning("%s has no training image of %s; never predicted", place, ", ".join(unseen))
-    if probe.searches:
-        _log.info("%s: C %.6g, %s %.2f%% on val", place, c, probe.task.metric, probe.score(c))
+    if chosen_by.searches:
+        part = "val" if chosen_by is probe else "what was held out"
+        _log.info("%s: C %.6g, %s %.2f%% on %s", place, c, probe.task.metric, chosen_by.score(c), part)
     else:
         _log.warning("%s has no validation image to choose C on; TRAINER.LP.C %g is used", place, c)
     if not probe.fit(c).converged:

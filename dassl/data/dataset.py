@@ -5,7 +5,8 @@ subsets, base/new halves and the choice of tasks happen here, once.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import ClassVar
 
 from yacs.config import CfgNode
 
-from dassl.data import sampling
+from dassl.data import completeness, sampling
+from dassl.data.completeness import OUR_SPLIT
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
@@ -59,6 +61,7 @@ class DatasetBase:
             takes it.
         renames: class names that are replaced, in split files too; other names stay as they are.
         few_shot_parts: lists from which few-shot runs draw; the others are used whole.
+        for_testing: its images are training and test images at once, to test what another data set has taught.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
         counts: published numbers of training, validation and test images; None where they are not known.
         num_classes: number of classes over all tasks; 0 where it is not known.
@@ -85,6 +88,7 @@ class DatasetBase:
     released_template: ClassVar[str] = ""
     renames: ClassVar[Mapping[str, str]] = {}
     few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
+    for_testing: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
     counts: ClassVar[tuple[int, int, int] | None] = None
     num_classes: ClassVar[int] = 0
@@ -140,7 +144,7 @@ class DatasetBase:
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
         # Runs choose from the lists of a split and never change them.
-        split = kept("split", (cls, folder, stand), lambda: cls.read(folder, stand), limit=32)
+        split = kept("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
         if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
             split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
         images = cls.image_folder(folder)
@@ -160,6 +164,43 @@ class DatasetBase:
         return [cls.__name__] * cls.count_tasks(cfg)
 
     @classmethod
+    def _read_and_compare(cls, folder: Path, stand: Path) -> Split:
+        """The whole split, with a warning for whatever makes it another one than its name says."""
+        split = cls.read(folder, stand)
+        for sentence in cls.remarks(split, folder, cls.split_files(folder, stand)):
+            if sentence:
+                logger.warning("%s", sentence)
+        return split
+
+    @classmethod
+    def remarks(cls, split: Split, folder: Path, files: Sequence[Path]) -> Iterator[str]:
+        """What a reader of its figures should know, a sentence each ("" is none).
+
+        Args:
+            files: split files that are there; the first is the one that was read.
+        """
+        source = files[0] if files else None
+        yield completeness.other_numbers(cls.__name__, split, classes=cls.num_classes, counts=cls.counts, source=source)
+        if source is None:
+            return
+        yield completeness.unread_split(cls.__name__, source, files[1:])
+        if source.name.startswith(OUR_SPLIT):
+            yield completeness.left_out(cls.__name__, split, cls.images_on_disk(folder), source)
+        if not cls.for_testing:
+            yield completeness.shared_with_training(cls.__name__, split, source)
+
+    @classmethod
+    def images_on_disk(cls, folder: Path) -> list[str]:
+        """Paths of all images in the class folders, where that can be told at once; else none."""
+        return []
+
+    @classmethod
+    def split_files(cls, folder: Path, stand: Path) -> list[Path]:
+        """The split files that are there; the first one is read."""
+        places = [place / name for place in (folder, stand) for name in cls.split_names()]
+        return [path for path in places if path.is_file()]
+
+    @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
@@ -174,9 +215,8 @@ class DatasetBase:
                 "put the data there, or name the folder of your data sets with --root FOLDER"
             )
         images = cls.image_folder(folder)
-        for path in [place / name for place in (folder, stand) for name in cls.split_names()]:
-            if path.is_file():
-                return cls._renamed(read_split(path, images, cls.task(folder)))
+        for path in cls.split_files(folder, stand)[:1]:
+            return cls._renamed(read_split(path, images, cls.task(folder)))
         split = cls._renamed(cls.read_raw(folder))
         if not keep:
             return split
@@ -211,8 +251,12 @@ class DatasetBase:
     @classmethod
     def split_names(cls) -> list[str]:
         """Names under which a split file is looked for; the first one is written."""
-        own = cls.split_file or f"split_dk_{cls.__name__}.json"
-        return list(dict.fromkeys([own, own.replace("split_dk_", "split_zhou_", 1)]))
+        own = cls.split_file or f"{OUR_SPLIT}{cls.__name__}.json"
+        return list(dict.fromkeys([own, own.replace(OUR_SPLIT, "split_zhou_", 1)]))
+
+    def validated_on_test(self) -> dict[int, int]:
+        """Number of validation images that are test images of the same task, by the number of the task."""
+        return Counter(task for _, task in completeness.shared(self.val, self.test))
 
     @classmethod
     def halve_present_classes(cls, split: Split) -> bool:

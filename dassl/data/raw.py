@@ -50,6 +50,13 @@ class FolderDataset(DatasetBase):
                 joined += items
         return Split((cls.task(folder, classes),), *lists)
 
+    @classmethod
+    def images_on_disk(cls, folder: Path) -> list[str]:
+        """Those of all class folders."""
+        place = cls.image_folder(folder)
+        found = [class_images(place / part, cls.skipped) for part in cls.parts if (place / part).is_dir()]
+        return [path for images in found for paths in images.values() for path in paths]
+
 
 class Labels(dict[str, int]):
     """Label of each class name, counted from 0; ``source`` is the file that lists them.

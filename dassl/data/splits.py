@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from dassl.data.datum import METRICS, Datum, Split, Task
 from dassl.utils.errors import UserError
@@ -32,10 +33,7 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
         UserError: the file is not a split file; the message names the entry.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or any(not isinstance(content.get(part), list) for part in PARTS):
-        raise UserError(
-            f"{path} is not a split file: it has no lists {', '.join(PARTS)}; delete it to have it made again"
-        )
+    _check_lists(content, path)
     prefix = os.path.join(image_folder, "")  # noqa: PTH118  (Path drops the separator at the end)
     if "meta" in content:
         tasks = _tasks_of_meta(content["meta"], default, path)
@@ -48,6 +46,29 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
     if missing < max(len(names), 1):
         raise UserError(f"{path}: labels must count from 0 without a gap, but label {missing} has no image")
     return Split((replace(default, classnames=tuple(names[label] for label in sorted(names))),), *lists)
+
+
+def _check_lists(content: Any, path: Path) -> None:
+    """Refuse what is no split file; one without the list "val" has no validation images."""
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a split file: it holds no lists {', '.join(PARTS)}; see docs/data.md")
+    content.setdefault("val", [])
+    lacking = [part for part in PARTS if not isinstance(content.get(part), list)]
+    if lacking:
+        there = f"; it has {', '.join(map(repr, islice(content, 8)))}" if content else ""
+        raise UserError(
+            f"{path} is not a split file: {' and '.join(map(repr, lacking))} is missing or no list{there}; see "
+            "docs/data.md for the format"
+        )
+
+
+def _place(name: str, prefix: str) -> str:
+    """The path of an image, also where another system wrote its name: with backslashes, or with composed letters."""
+    if name.isascii() and "\\" not in name:
+        return prefix + name
+    slashed = name if os.sep == "\\" else name.replace("\\", "/")
+    forms = (name, slashed, *(normalize(form, slashed) for form in ("NFC", "NFD")))
+    return next((prefix + form for form in forms if os.path.isfile(prefix + form)), prefix + slashed)  # noqa: PTH113
 
 
 def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
@@ -107,7 +128,7 @@ def _coop_item(row: Any, prefix: str, names: dict[int, str]) -> Datum:
         raise ValueError("expected [path, label, class name]")
     if names.setdefault(label, classname) != classname:
         raise ValueError(f"label {label} is called {names[label]!r} elsewhere")
-    return Datum(prefix + name, label)
+    return Datum(_place(name, prefix), label)
 
 
 def _softcpt_item(row: Any, prefix: str, sizes: Sequence[int]) -> Datum:
@@ -124,7 +145,7 @@ def _softcpt_item(row: Any, prefix: str, sizes: Sequence[int]) -> Datum:
         ):
             raise ValueError(f"label {label!r} of task {task!r} is not among the {len(sizes)} tasks and their classes")
     also = tuple(zip(tasks[1:], labels[1:], strict=True)) if several else ()
-    return Datum(prefix + name, labels[0], tasks[0], also)
+    return Datum(_place(name, prefix), labels[0], tasks[0], also)
 
 
 def _tasks_of_meta(meta: Any, default: Task, path: Path) -> tuple[Task, ...]:

@@ -335,6 +335,14 @@ class TrainerX:
         needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
         for split in (name for name, wanted in needed.items() if wanted):
             self.loader(split)
+        shared = sum(self.dm.dataset.validated_on_test().values()) if learns and needed["val"] else 0
+        if shared:
+            _log.warning(
+                "TEST.FINAL_MODEL best_val chooses the epoch on %s validation images, of which %s are test images, so "
+                "the figure is too high; set TEST.FINAL_MODEL last_step",
+                f"{len(self.dm.dataset.val):,}",
+                f"{shared:,}",
+            )
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:

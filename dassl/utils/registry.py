@@ -4,9 +4,12 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from dassl.utils.errors import UserError
+from dassl.utils.tools import CHECKOUT
 
 T = TypeVar("T")
 
@@ -17,6 +20,22 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     for choice in choices:
         folded.setdefault(choice.lower(), choice)
     return [folded[key] for key in difflib.get_close_matches(name.lower(), folded, n=count, cutoff=0.5)]
+
+
+def _own_package(name: str) -> ModuleType:
+    """A package of this checkout.
+
+    Raises:
+        UserError: Python finds another one of that name first.
+    """
+    package = importlib.import_module(name)
+    place = Path(next(iter(package.__path__), "")).resolve()
+    if place != CHECKOUT.joinpath(*name.split(".")):
+        raise UserError(
+            f"Python finds another package called {name!r} in {place} before that of this program; take it off "
+            f"PYTHONPATH, or start the program from {CHECKOUT}"
+        )
+    return package
 
 
 class Registry(Generic[T]):
@@ -74,7 +93,7 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._package is None:
             return
-        package, self._package = importlib.import_module(self._package), None
+        package, self._package = _own_package(self._package), None
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{package.__name__}.{module.name}")

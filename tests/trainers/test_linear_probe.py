@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import clip
 from dassl.data.datum import Task
+from dassl.data.loaders import BatchPlan
 from dassl.utils.errors import UserError
 from tests.lab import figures, same_tensors
 from trainers import linear_probe
@@ -246,3 +247,46 @@ def test_released_fits_stop_where_the_published_ones_stopped(lab, monkeypatch):
     assert not fitted
     lab.run("released", trainer="LinearProbe", TRAINER__LP__METRICS="released")
     assert fitted
+
+
+def test_c_is_never_chosen_on_test_images(lab, caplog):
+    trainer = lab.trainer(trainer="LinearProbe", DATASET__NUM_SHOTS=4)
+    data, seen = trainer.dm.dataset, []
+    data.val = [item for item in data.test if item.task == 0] + [item for item in data.val if item.task == 1]
+    trainer.dm.val_loader = trainer.dm._loader(data.val, BatchPlan(len(data.val), 16))
+    choose = trainer._search
+    trainer._search = lambda probes: seen.extend(probes) or choose(probes)
+    with caplog.at_level(logging.WARNING):
+        trainer.run_epoch(bar=FakeBar())
+    first, second = seen
+    classes = len(trainer.dm.tasks[0].classnames)
+    assert (first.val_size, len(first._y)) == (classes, 3 * classes)
+    assert second.val_size == sum(item.task == 1 for item in data.val)
+    shared = f"task 0 (pet_kind): {4 * classes} of its validation images are test images"
+    assert f"{shared}; C is chosen on {classes} of its {4 * classes} training images instead" in caplog.text
+    whole = trainer._probe(0, *(trainer.gather(trainer.dm.plain_loader(part)).of_task(0) for part in ("train", "val")))
+    assert torch.allclose(
+        trainer.model.weight[:classes], torch.from_numpy(whole.fit(float(trainer.model.c[0])).weight).float()
+    )
+
+
+@pytest.mark.parametrize("counts", [[1], [2], [4, 1], [9, 3, 8]])
+def test_what_is_held_out(counts):
+    label = torch.cat([torch.full((count,), number) for number, count in enumerate(counts)])
+    features = torch.arange(len(label)).float()[:, None]
+    kept, held = linear_probe.hold_out((features, label))
+    assert [int((held[1] == number).sum()) for number in range(len(counts))] == [
+        0 if count == 1 else max(1, count // 4) for count in counts
+    ]
+    assert sorted(torch.cat([kept[0], held[0]]).flatten().tolist()) == features.flatten().tolist()
+
+
+def test_an_epoch_that_is_chosen_on_test_images_is_remarked_on(lab, caplog):
+    trainer = lab.trainer(TEST__FINAL_MODEL="best_val")
+    trainer.dm.dataset.val = trainer.dm.dataset.test[:3]
+    with caplog.at_level(logging.WARNING):
+        trainer.check_splits(training=True)
+    assert "best_val chooses the epoch on 3 validation images, of which 3 are test images" in caplog.text
+    caplog.clear()
+    lab.trainer("other", TEST__FINAL_MODEL="best_val").check_splits(training=True)
+    assert "best_val" not in caplog.text
