@@ -149,7 +149,13 @@ class PromptTuner(TrainerX):
     def _backbone_options(self) -> dict[str, Any]:
         """What ``clip.load`` is told besides name, device and precision."""
         node = self.cfg.MODEL
-        return {"weights": node.BACKBONE.WEIGHTS, "text_encoding": node.TEXT_ENCODING, "text_chunk": node.TEXT_CHUNK}
+        return {
+            "weights": node.BACKBONE.WEIGHTS,
+            "activation": node.BACKBONE.ACTIVATION,
+            "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
+            "text_encoding": node.TEXT_ENCODING,
+            "text_chunk": node.TEXT_CHUNK,
+        }
 
     @property
     def encoder_id(self) -> str:

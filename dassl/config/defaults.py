@@ -69,6 +69,18 @@ KEYS: tuple[Key, ...] = (
     Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
     Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder where weights are looked for"),
+    Key(
+        "MODEL.BACKBONE.ACTIVATION",
+        "",
+        "activation of a weights file of others than OpenAI: quickgelu or gelu",
+        ("", "quickgelu", "gelu"),
+    ),
+    Key(
+        "MODEL.BACKBONE.HEAD_WIDTHS",
+        (0, 0),
+        "width of an attention head of the image tower and of the text tower of such a file; 0: as its sizes tell",
+        check=length(2),
+    ),
     Key("MODEL.TEXT_ENCODING", "auto", "compute what prompts share once, or all 77 columns of each", ("auto", "plain")),
     Key("MODEL.TEXT_CHUNK", 0, "prompts encoded at once; 0: as many as the free memory allows", check=at_least(0)),
     Key("MODEL.HEAD.NAME", "", "kept for old config files; no trainer here has a head"),
