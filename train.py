@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from clip.errors import BackboneError
 from dassl.config import get_cfg_default, merge_cfg
+from dassl.engine.published import apply_published
 from dassl.engine.run import run
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
@@ -17,7 +18,8 @@ from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 
 _EPILOG = """\
-order: defaults, --dataset-config-file, --config-file, flags, KEY VALUE pairs; later ones win.
+order: defaults, --dataset-config-file, --config-file, what the method's authors set by shots and data set (of config
+files that ask for it), flags, KEY VALUE pairs; later ones win.
 All keys with their meaning and default: docs/config.md.
 
 example: train on the embedded suite, 4 shots
@@ -105,7 +107,9 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     files = [_find(name) for name in (args.dataset_config_file, args.config_file) if name]
-    merge_cfg(cfg, files=files, pairs=[*_flag_pairs(args), *args.opts])
+    pairs = [*_flag_pairs(args), *args.opts]
+    merge_cfg(cfg, files=files, pairs=pairs)
+    apply_published(cfg, named=pairs[::2])
     cfg.freeze()
     return cfg
 

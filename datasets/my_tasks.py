@@ -68,11 +68,17 @@ class MyTasks(DatasetBase):
     @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
         """One for each description, or as many as its registered data set has."""
+        return len(cls.task_datasets(cfg))
+
+    @classmethod
+    def task_datasets(cls, cfg: CfgNode) -> list[str]:
+        """ "" for each task of one's own, and those of the registered data sets among them."""
         named = [own_task(entry).dataset for entry in cfg.DATASET.TASKS]
         # A MyTasks among its own tasks is refused when the data is read.
-        return sum(
-            DATASET_REGISTRY.get(name).count_tasks(cfg) if name not in ("", cls.__name__) else 1 for name in named
-        )
+        found = [
+            DATASET_REGISTRY.get(name).task_datasets(cfg) if name not in ("", cls.__name__) else [""] for name in named
+        ]
+        return [name for names in found for name in names]
 
 
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:

@@ -28,12 +28,13 @@ from dassl.data.images import cpu_count
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation.evaluator import score_task
 from trainers._fitted import FittedTrainer, SplitFeatures
+from trainers._logistic import GRADIENT, fit_as_released
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 MAX_ITER = 1000
-# Largest gradient at which lbfgs stops. The published fits minimised the sum of losses, scikit-learn (from 1.4 on)
-# minimises their mean; divided by the number of images the rule is the same.
-GRADIENT = 1e-4
+# scikit-learn (from 1.4 on) minimises the mean of the losses, where the published fits minimised their sum. Divided by
+# the number of images, the largest gradient at which lbfgs may stop is the published one. Its other rule, a step that
+# gains too little, is stricter now than then; trainers/_logistic.py has the old one.
 
 _log = logging.getLogger(__name__)
 _Item, _Made = TypeVar("_Item"), TypeVar("_Made")
@@ -82,10 +83,19 @@ class TaskProbe:
     Args:
         index: of the task in the suite.
         train, val: features (n, F) and labels (n,).
+        released: stop the solver where that of the published fits stopped.
     """
 
-    def __init__(self, index: int, task: Task, *, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> None:
-        self.index, self.task = index, task
+    def __init__(
+        self,
+        index: int,
+        task: Task,
+        *,
+        train: tuple[Tensor, Tensor],
+        val: tuple[Tensor, Tensor],
+        released: bool = False,
+    ) -> None:
+        self.index, self.task, self._released = index, task, released
         (self._x, self._y), (self._val_x, self._val_y) = ((x.double().numpy(), y.numpy()) for x, y in (train, val))
         self._fits: dict[float, Fit] = {}
 
@@ -124,13 +134,20 @@ class TaskProbe:
         if len(self.seen) < 2:
             bias[self.seen if len(self.seen) else slice(None)] = 0
             return Fit(weight, bias)
+        own_weight, own_bias, steps = self._solve(c)
+        # Of two classes one score is fitted; the first class then has the constant score 0.
+        zeros = len(self.seen) - len(own_weight)
+        weight[self.seen] = np.pad(own_weight, ((zeros, 0), (0, 0)))
+        bias[self.seen] = np.pad(own_bias, (zeros, 0))
+        return Fit(weight, bias, converged=steps < MAX_ITER)
+
+    def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, int]:
+        """Weights and biases of the classes that have images, and the iterations of lbfgs."""
+        if self._released:
+            return fit_as_released(self._x, np.searchsorted(self.seen, self._y), c, max_iter=MAX_ITER)
         model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITER, tol=GRADIENT / len(self._y))
         model.fit(self._x, self._y)
-        # Of two classes scikit-learn fits one score; the first class then has the constant score 0.
-        zeros = len(self.seen) - len(model.coef_)
-        weight[self.seen] = np.pad(model.coef_, ((zeros, 0), (0, 0)))
-        bias[self.seen] = np.pad(model.intercept_, (zeros, 0))
-        return Fit(weight, bias, converged=int(model.n_iter_.max()) < MAX_ITER)
+        return model.coef_, model.intercept_, int(model.n_iter_.max())
 
 
 class ProbeWeights(nn.Module):
@@ -173,7 +190,7 @@ class LinearProbe(FittedTrainer):
         Key(
             "TRAINER.LP.METRICS",
             "corrected",
-            "a task's own metric, or overall_acc and mean_acc exchanged as released",
+            "the task's metric, or as released: overall_acc and mean_acc exchanged, and the solver's old stopping rule",
             ("corrected", "released"),
         ),
     )
@@ -197,7 +214,8 @@ class LinearProbe(FittedTrainer):
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
         """Search C and fit, task by task."""
         probes = [
-            TaskProbe(t, task, train=train.of_task(t), val=val.of_task(t)) for t, task in enumerate(self.scored_tasks)
+            TaskProbe(t, task, train=train.of_task(t), val=val.of_task(t), released=self.options.METRICS == "released")
+            for t, task in enumerate(self.scored_tasks)
         ]
         chosen = self._search([probe for probe in probes if probe.searches])
         pairs = [(probe, chosen.get(probe.index, self.options.C)) for probe in probes]

@@ -20,11 +20,13 @@ from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.published import Published
 from dassl.utils.errors import UserError
 from trainers._own_task import Block, OwnTaskTuner
 from trainers._prompts import check_phrase, normal_parameter
 from trainers._transport import steps_needed, transport_cosines
 
+_PROGRAM = "plot-coop/train.py, which overrides the config file"  # 200 epochs, batches of 128 otherwise
 VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for the kernel, the plan, a product
 
 
@@ -80,6 +82,15 @@ class PLOT(OwnTaskTuner):
         Key("TRAINER.PLOT.CTX_INIT", "", "words that the contexts start from: N phrases with ; between them"),
         Key("TRAINER.PLOT.CLASS_TOKEN_POSITION", "end", "where the name stands in the prompts", POSITIONS),
         Key("TRAINER.PLOT.GLOBAL_LOGITS", False, "add the global feature's logits, as the original does on ImageNet"),
+    )
+    published = (
+        Published({"OPTIM.MAX_EPOCH": 50}, _PROGRAM, shots=(1,)),
+        Published({"OPTIM.MAX_EPOCH": 100}, _PROGRAM, shots=(2, 4)),
+        Published({"OPTIM.MAX_EPOCH": 50}, _PROGRAM, datasets=("ImageNet",)),
+        Published({"TRAINER.PLOT.GLOBAL_LOGITS": True}, "plot-coop/trainers/plot.py", datasets=("ImageNet",)),
+        Published(
+            {"DATALOADER.TRAIN_X.BATCH_SIZE": 32}, _PROGRAM, datasets=("OxfordFlowers", "FGVCAircraft", "StanfordCars")
+        ),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -18,6 +18,7 @@ from dassl.config import Key, above, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.published import Published
 from dassl.utils.errors import UserError
 from trainers._coop import COOP_KEYS, OWN_WORDS, PHRASE, ClassPrompts, CoOpTuner, prompts_with, template_phrase
 from trainers.base import Scores
@@ -75,6 +76,14 @@ class ProGrad(CoOpTuner):
         Key("LOSS.NAME", "prograd", "ProGrad: kept for its config files, the only loss", ("prograd",)),
         Key("LOSS.T", 1.0, "ProGrad: temperature in the distance from zero-shot CLIP", check=above(0)),
         Key("LOSS.LAMBDA", 1.0, "ProGrad: share of the contradicting part that is dropped", check=at_least(0)),
+    )
+    published = (
+        Published(
+            {"LOSS.LAMBDA": 0.8},
+            "README.md",
+            shots=(8, 16),
+            datasets=("OxfordFlowers", "DescribableTextures", "EuroSAT"),
+        ),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -17,6 +17,7 @@ import clip
 from dassl.config import PRECISIONS, Key, above
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.published import Published
 from trainers.base import PromptTuner
 from trainers.zsclip import template_prompts
 
@@ -55,6 +56,10 @@ class TaskRes(PromptTuner):
     config_keys = (
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "alpha, factor of the learned residual", check=above(0)),
+    )
+    published = (
+        Published({"TRAINER.TaskRes.RESIDUAL_SCALE": 1.0}, "train_regular.sh", datasets=("OxfordFlowers",)),
+        Published({"OPTIM.LR": 2e-4}, "train_regular.sh", datasets=("ImageNet",)),
     )
 
     @classmethod

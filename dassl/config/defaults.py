@@ -128,4 +128,11 @@ KEYS: tuple[Key, ...] = (
         ("last_step", "best_val"),
     ),
     Key("TRAINER.NAME", "", "registered name of the method"),
+    Key(
+        "TRAINER.PUBLISHED_SETTINGS",
+        "",
+        "apply: set what the method's authors chose by shots and data set, except keys behind the config file; the "
+        "run's config then says applied",
+        ("", "apply", "applied"),
+    ),
 )

@@ -148,6 +148,11 @@ class DatasetBase:
         return len(cls.read(folder, stand_in(cache_folder(cfg), folder), keep=False).tasks)
 
     @classmethod
+    def task_datasets(cls, cfg: CfgNode) -> list[str]:
+        """Registered name of the data set that each of the T tasks comes from; "" for a task of one's own."""
+        return [cls.__name__] * cls.count_tasks(cfg)
+
+    @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
@@ -230,7 +235,12 @@ class Suite(DatasetBase):
     @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
         """Those of all members."""
-        return sum(member.count_tasks(cfg) for member in cls.member_classes(cfg))
+        return len(cls.task_datasets(cfg))
+
+    @classmethod
+    def task_datasets(cls, cfg: CfgNode) -> list[str]:
+        """Those of all members."""
+        return [name for member in cls.member_classes(cfg) for name in member.task_datasets(cfg)]
 
     @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:

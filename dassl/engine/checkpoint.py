@@ -20,6 +20,8 @@ BEST = "model-best.pth.tar"
 _TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
 _EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
+# What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
+_NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
 _ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation", "Please ")
 _log = logging.getLogger(__name__)
 
@@ -103,11 +105,17 @@ def _is_checkpoint(content: Any) -> bool:
 def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
     """Put learned tensors into ``module``; token tables of old checkpoints are left out, since class names may differ.
 
+    What the originals of some methods save beside what they learn is left out too, and named in a warning.
+
     Raises:
         UserError: keys or shapes differ; the message names them.
     """
     state = {key: value for key, value in state.items() if key.split(".")[-1] not in _TOKEN_TABLES}
     own = module.state_dict()
+    left_out = [key for key in state if key not in own and key.split(".")[0] in _NOT_LEARNED]
+    if left_out:
+        _log.warning("%s: %s left out, which this program computes itself or never uses", source, ", ".join(left_out))
+        state = {key: value for key, value in state.items() if key not in left_out}
     wrong = [f"{key} is missing" for key in own if key not in state]
     wrong += [f"{key} is not part of the model" for key in state if key not in own]
     wrong += [
@@ -180,6 +188,18 @@ def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] 
 def holds_checkpoints(run: Path) -> bool:
     """Whether a folder is that of a training run, of whatever method, that has finished an epoch."""
     return any(_EPOCH.match(path.name) for path in run.glob("*/model.pth.tar-*"))
+
+
+def checkpoint_config(run: Path) -> dict[str, Any] | None:
+    """The keys that can change a figure, as a checkpoint of the run in ``run`` has them; None where none says it."""
+    for path in sorted(run.glob("*/model*.pth.tar*")):
+        try:
+            config = load_checkpoint(path).get("config")
+        except UserError:
+            continue
+        if isinstance(config, dict):
+            return config
+    return None
 
 
 def resume_folder(cfg: CfgNode) -> Path:

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.reporting import LOGGERS
 from dassl.engine.trainer import TrainerX
-from dassl.engine.transfer import check_transfer, check_weights, differences, plain_values, stored_config
+from dassl.engine.transfer import check_transfer, check_weights, number_values, refuse_other_config, stored_config
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_error, write_json, write_text
 from dassl.utils.locks import lock_file, unlock
@@ -31,7 +30,6 @@ from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.remarks import collect_warnings
 from dassl.utils.results import (
     CONFIG_FILE,
-    PLACES,
     RESULTS_FILE,
     BackboneInfo,
     RunResult,
@@ -101,7 +99,13 @@ def _finished(folder: Path, cfg: CfgNode) -> RunResult:
         raise UserError(f"{error}; delete the file, and the same command makes it again") from error
     if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
         raise UserError(f"{folder} holds an evaluation; use another --output-dir for the training")
-    _refuse_other_config(folder, cfg)
+    stored = stored_config(folder)
+    if stored is None and result.config_digest not in ("", config_digest(cfg)):
+        raise UserError(
+            f"{folder} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use another "
+            "--output-dir or delete the folder"
+        )
+    refuse_other_config(folder, stored, cfg)
     _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
     return result
 
@@ -122,7 +126,7 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
         trainer.check_splits(training=evaluation is None)
         if evaluation is None:
             if holds_checkpoints(resume_folder(cfg)):
-                _refuse_other_config(resume_folder(cfg), cfg)
+                refuse_other_config(resume_folder(cfg), stored_config(resume_folder(cfg)), cfg)
             trainer.check_resume()
         elif trainer.trainable:
             check_weights(trainer, evaluation.model_dir)
@@ -229,31 +233,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
 
 def config_digest(cfg: CfgNode) -> str:
     """SHA-256 over the keys that can change a figure."""
-    return hashlib.sha256(json.dumps(_numbers(cfg), sort_keys=True).encode()).hexdigest()
-
-
-def _numbers(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain_values(cfg).items() if key not in PLACES}
-
-
-def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
-    """A folder belongs to one config: going on under another one would give figures that belong to neither."""
-    wrong = config_conflicts(folder, cfg)
-    if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise UserError(
-            f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
-        )
-
-
-def config_conflicts(folder: Path, cfg: CfgNode) -> list[str]:
-    """The keys that can change a figure and differ between the run in ``folder`` and ``cfg``, with both values."""
-    stored = stored_config(folder)
-    if stored is None:
-        return []
-    # A key that is newer than the stored config had its default then.
-    mine, theirs = _numbers(cfg), {**_numbers(get_cfg_default()), **_numbers(stored)}
-    return differences(mine, theirs)
+    return hashlib.sha256(json.dumps(number_values(cfg), sort_keys=True).encode()).hexdigest()
 
 
 def _with_seed(cfg: CfgNode, stored: dict[str, Any] | None) -> CfgNode:

@@ -33,7 +33,9 @@ from dassl.engine.checkpoint import (
     saved_epochs,
     whole_epochs,
 )
+from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
+from dassl.engine.transfer import number_values, refuse_other_config
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
 from dassl.utils.errors import UserError
@@ -51,10 +53,12 @@ class TrainerX:
     """Trains registered modules on the training split, one optimiser step per batch and one schedule step per epoch.
 
     A subclass implements ``build_model`` (which calls ``register_model``), ``forward_backward`` and
-    ``model_inference``; it may declare ``config_keys`` of its own and refuse a config in ``check_cfg``.
+    ``model_inference``; it may declare ``config_keys`` of its own and settings that its authors ``published``, and
+    refuse a config in ``check_cfg``.
     """
 
     config_keys: tuple[Key, ...] = ()
+    published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -344,6 +348,7 @@ class TrainerX:
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.train_seconds,
                 "subset": self.dm.dataset.subset_digest,
+                "config": number_values(self.cfg),
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
             if self.bound_names:
@@ -405,11 +410,13 @@ class TrainerX:
         return content["epoch"]
 
     def check_resume(self) -> None:
-        """Refuse a RESUME folder in which nothing can be gone on with, and other images than before (UserError)."""
+        """Refuse a RESUME folder in which nothing can be gone on with, another config and other images (UserError)."""
         folder = resume_folder(self.cfg)
         contents = load_newest(folder, list(self.modules))
         if contents is None and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
+        for content in (contents or {}).values():  # of a damaged config.yaml a part may still be readable
+            refuse_other_config(folder, content.get("config"), self.cfg)
         mine = self.dm.dataset.subset_digest
         for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
             raise UserError(

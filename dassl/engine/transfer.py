@@ -9,27 +9,59 @@ from yacs.config import CfgNode
 
 from dassl.config import flatten, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.checkpoint import checkpoint_config
 from dassl.utils.errors import UserError
-from dassl.utils.results import CONFIG_FILE, RESULTS_FILE, read_results
+from dassl.utils.results import CONFIG_FILE, PLACES, RESULTS_FILE, read_results
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import TrainerX
 
+_LAST_KEY = "VERSION"
 _METHOD = ("TRAINER.NAME", "MODEL.BACKBONE.NAME")
 _TASKS = ("DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS")
 _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
 def stored_config(folder: Path | str) -> dict[str, Any] | None:
-    """The config of the run in ``folder`` as it was written; None where there is none that can be read."""
+    """The config of the run in ``folder`` as it was written; None where nothing can be read that says it.
+
+    Where ``config.yaml`` is gone or damaged, a checkpoint has the keys that can change a figure.
+    """
     path = Path(folder) / CONFIG_FILE
-    if not path.is_file():
-        return None
     try:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return stored if isinstance(stored, dict) else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        stored = None
+    # Keys are written in the order of their names, so that one which was cut off lacks the last of them.
+    whole = isinstance(stored, dict) and _LAST_KEY in stored
+    return stored if whole else checkpoint_config(Path(folder))
+
+
+def number_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
+    """{dotted key: value} of the keys that can change a figure."""
+    return {key: value for key, value in plain_values(cfg).items() if key not in PLACES}
+
+
+def config_conflicts(stored: dict[str, Any] | None, cfg: CfgNode) -> list[str]:
+    """The keys that can change a figure and differ between a stored config and ``cfg``, with both values."""
+    if stored is None:
+        return []
+    # A key that is newer than the stored config had its default then.
+    return differences(number_values(cfg), {**number_values(get_cfg_default()), **number_values(stored)})
+
+
+def refuse_other_config(folder: Path, stored: dict[str, Any] | None, cfg: CfgNode) -> None:
+    """A folder belongs to one config: going on under another one would give figures that belong to neither.
+
+    Raises:
+        UserError: names the keys that differ.
+    """
+    wrong = config_conflicts(stored, cfg)
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise UserError(
+            f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
+        )
 
 
 def plain_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:

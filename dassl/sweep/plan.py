@@ -79,7 +79,15 @@ class Run:
         Raises:
             UserError: one line for each unknown key or wrong value.
         """
+        return self._build()[0]
+
+    def published(self) -> dict[str, Any]:
+        """Keys that are set as the method's authors set them for these shots and this data set."""
+        return self._build()[1]
+
+    def _build(self) -> "tuple[CfgNode, dict[str, Any]]":
         from dassl.config import merge_cfg
+        from dassl.engine.published import apply_published
 
         cfg = _of_files(self.files).clone()
         merge_cfg(cfg, values=self.options, place=f"options of {self.method.label}")
@@ -87,8 +95,9 @@ class Run:
         fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed, **self.part}
         task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
+        published = apply_published(cfg, named={*self.options, *self.pairs[::2]})
         cfg.freeze()
-        return cfg
+        return cfg, published
 
     def values(self) -> dict[str, Any]:
         """The config by dotted key, as a worker gets it."""
@@ -108,9 +117,9 @@ class Run:
 
     def conflicts(self) -> list[str]:
         """In what the run in its folder differs from this one."""
-        from dassl.engine.run import config_conflicts
+        from dassl.engine.transfer import config_conflicts, stored_config
 
-        own = config_conflicts(self.folder, self.config())
+        own = config_conflicts(stored_config(self.folder), self.config())
         return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
@@ -293,7 +302,21 @@ def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
     states = {state: found.count(state) for state in ("done", "begun", "new", "other")}
     counts = f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items() if n or state != 'other')}"
     counts += "; the folders of the other ones hold finished runs of another config" * bool(states["other"])
-    return f"{table}\n{counts}\n{_time_needed(estimates, left, jobs)}\n"
+    published = "".join(f"{line}\n" for line in _published(runs))
+    return f"{table}\n{published}{counts}\n{_time_needed(estimates, left, jobs)}\n"
+
+
+def _published(runs: Sequence[Run]) -> Iterator[str]:
+    """What is set by shots or data set, as the authors of the methods did; a line for runs that have the same."""
+    tasks: dict[tuple[str, str], dict[str, None]] = {}
+    for run in runs:
+        keys = ", ".join(f"{key} {value}" for key, value in run.published().items())
+        where = f"{run.method.label}, {shots_text(run.shots)}, {suite_name(run.suite)}"
+        if keys:
+            tasks.setdefault((where, keys), {})["" if run.task is None else str(run.task)] = None
+    for (where, keys), names in tasks.items():
+        some = f" task{'s' * (len(names) > 1)} {', '.join(names)}" if any(names) else ""
+        yield f"published settings of {where}{some}: {keys}"
 
 
 def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ from dassl.data.datum import Task
 from dassl.utils.errors import UserError
 from tests.lab import figures, same_tensors
 from trainers import linear_probe
+from trainers._logistic import fit_as_released
 from trainers.linear_probe import GRID, TaskProbe, grid_peak, narrow
 
 
@@ -236,3 +237,12 @@ def test_features_that_are_not_finite_stop_the_run(lab, monkeypatch):
     monkeypatch.setattr(trainer, "encode_images", lambda images: torch.full((len(images), 4), torch.inf))
     with pytest.raises(UserError, match="a feature is not finite"):
         trainer.run_epoch(FakeBar())
+
+
+def test_released_fits_stop_where_the_published_ones_stopped(lab, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(linear_probe, "fit_as_released", lambda *a, **k: fitted.append(a) or fit_as_released(*a, **k))
+    lab.run("corrected", trainer="LinearProbe")
+    assert not fitted
+    lab.run("released", trainer="LinearProbe", TRAINER__LP__METRICS="released")
+    assert fitted

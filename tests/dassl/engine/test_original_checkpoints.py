@@ -189,6 +189,33 @@ def test_coop_runs_of_one_task_are_evaluated_by_both_trainers(lab, tmp_path, tra
     assert lab.run("evaluated", *flags, trainer=trainer, **keys, **own).tasks == trained.tasks
 
 
+UNUSED = {
+    "KgCoOp": {"bias_vectors": torch.ones(1, 512), "meta_net.linear1.weight": torch.ones(512, 512), **tables()},
+    "TaskRes": {"base_text_features": torch.ones(5, 7).half()},
+}
+
+
+@pytest.mark.parametrize("trainer", UNUSED)
+def test_what_kgcoop_and_taskres_save_beside_what_they_learn_is_named_and_left_out(lab, tmp_path, trainer):
+    options = {"DATASET__SUBSAMPLE_TASKS": "task1", "TRAINER__COOP__N_CTX": 4, "TRAINER__COOP__PREC": "fp32"}
+    trained = lab.run("mine", trainer=trainer, **options)
+    state = lab.checkpoints("mine")["prompt_learner/model.pth.tar-3"]["state_dict"]
+    folder = write_original(tmp_path / "theirs", {"prompt_learner": {**state, **UNUSED[trainer]}}, epoch=100)
+    result = lab.run("evaluated", "--eval-only", "--model-dir", str(folder), trainer=trainer, **options)
+    assert result.tasks == trained.tasks
+    (warning,) = [text for text in result.warnings if "left out" in text]
+    assert all(name in warning for name in UNUSED[trainer] if "token" not in name)
+
+
+def test_unknown_tensors_are_refused(lab, tmp_path, capsys):
+    options = {"DATASET__SUBSAMPLE_TASKS": "task1", "TRAINER__COOP__N_CTX": 4, "TRAINER__COOP__PREC": "fp32"}
+    lab.run("mine", trainer="CoOp", **options)
+    state = lab.checkpoints("mine")["prompt_learner/model.pth.tar-3"]["state_dict"]
+    folder = write_original(tmp_path / "theirs", {"prompt_learner": {**state, "adapter": torch.ones(2)}})
+    assert lab.main("evaluated", "--eval-only", "--model-dir", str(folder), trainer="CoOp", **options) == 2
+    assert "adapter is not part of the model" in capsys.readouterr().err
+
+
 @pytest.fixture
 def softcpt(lab, tmp_path):
     """A run of ours, and the same as a folder of the original (keys of the CSTA variant)."""

@@ -80,6 +80,43 @@ def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
     )
 
 
+DAMAGE = {
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_text(""),
+    "no config": lambda path: path.write_text("- 1\n"),
+    "cut": lambda path: path.write_text(path.read_text().partition("OPTIM:")[0]),
+    "not YAML": lambda path: path.write_text("{"),
+}
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_without_its_config_a_run_still_belongs_to_it(lab, capsys, damage, finished):
+    if finished:
+        lab.run()
+    else:
+        cut_off(lab, epoch=2, batch=0)
+    damage(lab.folder("run") / "config.yaml")
+    line = refusal(lab, capsys, OPTIM__LR=0.1)
+    assert "holds a run with another config (OPTIM.LR is 0.05 there, 0.1 here)" in line
+    assert figures(lab.run()) == figures(lab.run("whole"))
+
+
+def test_a_finished_run_without_config_and_checkpoints_is_known_by_its_digest(lab, capsys):
+    lab.run(trainer="ZeroshotCLIP")
+    (lab.folder("run") / "config.yaml").unlink()
+    assert lab.main(trainer="ZeroshotCLIP") == 0
+    assert "its config.yaml is gone or damaged" in refusal(lab, capsys, trainer="ZeroshotCLIP", seed=2)
+
+
+def test_the_config_of_a_run_whose_file_is_gone_decides_about_an_evaluation(lab, capsys):
+    lab.run()
+    (lab.folder("run") / "config.yaml").unlink()
+    flags = ("other", "--eval-only", "--model-dir", str(lab.folder("run")))
+    line = refusal(lab, capsys, *flags, TRAINER__MTCOOP__PG_TYPE="linmean")
+    assert "TRAINER.MTCOOP.PG_TYPE is 'lin' there, 'linmean' here" in line
+
+
 def test_another_method_in_the_folder_of_a_cut_off_run_is_refused(lab, capsys):
     cut_off(lab, epoch=1, batch=0)
     assert "TRAINER.NAME is 'MTCoOp' there, 'MTCoOpHard' here" in refusal(lab, capsys, trainer="MTCoOpHard")

@@ -263,6 +263,18 @@ def test_without_a_run_of_the_kind_training_time_is_scaled_by_shots_and_epochs()
     assert longer.one(by_shots("SoftCPT-NATA", {"OPTIM.MAX_EPOCH": 60})[4]) == Estimate(10.0 + 8 * 3.0, scaled=True)
 
 
+def test_the_list_names_the_settings_by_shots_and_data_set():
+    sweep = replace(read_sweep("paper_general10"), methods=(find_method("PLOT"),), shots=(1, 16), seeds=(1, 2))
+    runs = expand(sweep)
+    text = describe(runs, ["new"] * len(runs), jobs=1)
+    assert [line for line in text.splitlines() if line.startswith("published")] == [
+        "published settings of PLOT, 16 shots, general10 tasks 3, 5, 7: DATALOADER.TRAIN_X.BATCH_SIZE 32",
+        "published settings of PLOT, 1 shot, general10 tasks 0, 1, 2, 4, 6, 8, 9: OPTIM.MAX_EPOCH 50",
+        "published settings of PLOT, 1 shot, general10 tasks 3, 5, 7: OPTIM.MAX_EPOCH 50, "
+        "DATALOADER.TRAIN_X.BATCH_SIZE 32",
+    ]
+
+
 def test_the_list_says_what_is_known_and_what_is_not(small):
     runs = expand(with_changes(read_sweep(str(small.file)), seeds=(1, 2)))
     text = describe(runs, ["new"] * 4, jobs=2)

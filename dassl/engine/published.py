@@ -1,0 +1,71 @@
+"""Settings that a method's authors used for some numbers of shots or some data sets only.
+
+A trainer declares them as ``published``. A config file asks for them with TRAINER.PUBLISHED_SETTINGS apply; they then
+replace its values, but not those that are named behind it, by flags, KEY VALUE pairs or a sweep.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dassl.config import merge_cfg
+from dassl.data.dataset import DATASET_REGISTRY
+from dassl.data.datum import Task
+from dassl.data.sampling import choose_tasks
+from dassl.engine import TRAINER_REGISTRY
+
+SWITCH = "TRAINER.PUBLISHED_SETTINGS"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One such setting.
+
+    Attributes:
+        values: config keys with their values.
+        source: where the authors say so.
+        shots: numbers of training images a class that it is for; empty: all.
+        datasets: registered names of the data sets that it is for; empty: all. A run on tasks of several data sets
+            has it only if it is for each of them.
+    """
+
+    values: Mapping[str, Any]
+    source: str
+    shots: tuple[int, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+    def fits(self, shots: int, datasets: Collection[str]) -> bool:
+        """Whether it is for a run on ``shots`` images a class of these data sets."""
+        right_data = not self.datasets or (bool(datasets) and set(datasets) <= set(self.datasets))
+        return right_data and (not self.shots or shots in self.shots)
+
+
+def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]:
+    """Set the published settings that fit the run which ``cfg`` describes, if the config asks for them.
+
+    Args:
+        cfg: changed in place; of several settings for a key the last one counts.
+        named: keys that keep their values because the user has named them.
+
+    Returns:
+        The keys that were set, with their values.
+    """
+    if cfg.TRAINER.PUBLISHED_SETTINGS != "apply":
+        return {}
+    declared = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).published
+    datasets = task_datasets(cfg) if any(each.datasets for each in declared) else []
+    chosen: dict[str, Any] = {}
+    for each in declared:
+        if each.fits(cfg.DATASET.NUM_SHOTS, datasets):
+            chosen |= {key: value for key, value in each.values.items() if key not in named}
+    merge_cfg(cfg, values={**chosen, SWITCH: "applied"}, place=f"published settings of {cfg.TRAINER.NAME}")
+    return chosen
+
+
+def task_datasets(cfg: CfgNode) -> list[str]:
+    """Registered name of the data set that each task of the run comes from; "" for an own one. Nothing is decoded."""
+    names = DATASET_REGISTRY.get(cfg.DATASET.NAME).task_datasets(cfg)
+    numbers = choose_tasks([Task(str(number), ()) for number in range(len(names))], cfg.DATASET.SUBSAMPLE_TASKS)
+    return [names[number] for number in numbers]
