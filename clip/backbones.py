@@ -43,6 +43,8 @@ class Backbone(nn.Module):
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
         image_size: side of the input image in pixels.
+        image_mean, image_std: of the three channels, for the normalisation of images.
+        interpolation: how images are resized.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
         context_length: longest text in tokens.
@@ -50,6 +52,10 @@ class Backbone(nn.Module):
         visual: the image tower.
         text: the text tower, which also encodes learned prompts.
     """
+
+    image_mean = IMAGE_MEAN
+    image_std = IMAGE_STD
+    interpolation = "bicubic"
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class TrainerX:
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
         self.before_data()
-        self.dm = data or DataManager(cfg)
+        self.dm = data or DataManager(cfg, self.image_facts())
         self.modules: dict[str, nn.Module] = {}
         self.optim: torch.optim.Optimizer | None = None
         self.sched: EpochSchedule | None = None
@@ -98,6 +98,10 @@ class TrainerX:
 
     def before_data(self) -> None:
         """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
+
+    def image_facts(self) -> dict[str, Any]:
+        """What the model expects of images, by key below INPUT; called after ``before_data``."""
+        return {}
 
     def build_model(self) -> None:
         """Build the modules and register what is learned."""
