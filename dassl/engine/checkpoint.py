@@ -108,7 +108,7 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     What the originals of some methods save beside what they learn is left out too, and named in a warning.
 
     Raises:
-        UserError: keys or shapes differ; the message names them.
+        UserError: keys or shapes differ, or values are not finite; the message names them.
     """
     state = {key: value for key, value in state.items() if key.split(".")[-1] not in _TOKEN_TABLES}
     own = module.state_dict()
@@ -125,7 +125,26 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     ]
     if wrong:
         raise UserError(f"checkpoint {source} does not fit the config: {'; '.join(wrong)}")
+    if broken := not_finite(module, state):
+        raise UserError(
+            f"checkpoint {source} has values that are not finite in {broken}; its training has failed or the file is "
+            "damaged: use an earlier epoch, or train again"
+        )
     module.load_state_dict(state)
+
+
+def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
+    """The tensors of ``state`` with a NaN or an infinite value and how many of each; "" if there is none.
+
+    A module may name tensors in ``never`` in which -inf is meant: a class that is never predicted.
+    """
+    floats = {key: value for key, value in state.items() if value.is_floating_point()}
+    never = getattr(module, "never", ())
+    good = {k: v.isfinite() | ((v == -torch.inf) if k in never else False) for k, v in floats.items()}
+    if not good or torch.stack([each.all() for each in good.values()]).all():  # waits for the device once
+        return ""
+    counts = {key: int((~each).sum()) for key, each in good.items()}
+    return ", ".join(f"{key} ({count:,} of {floats[key].numel():,} values)" for key, count in counts.items() if count)
 
 
 def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:

@@ -25,6 +25,7 @@ from dassl.engine.checkpoint import (
     load_learned,
     load_newest,
     load_optimizer_state,
+    not_finite,
     optimizer_state,
     remove_epochs,
     remove_leftovers,
@@ -255,11 +256,26 @@ class TrainerX:
         names = [self.dm.tasks[t].name for t in sorted(set(task.tolist()))]
         return (
             f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
-            f"precision {self.precision}); lower OPTIM.LR or use PREC fp32"
+            f"precision {self.precision}); {self._remedy}"
         )
+
+    @property
+    def _remedy(self) -> str:
+        """What to do where training leaves the finite numbers."""
+        return "lower OPTIM.LR" + ("" if self.precision == "fp32" else " or use PREC fp32")
+
+    def check_learned(self) -> None:
+        """Refuse learned tensors that are not finite (raise UserError): the loss does not see the last step."""
+        for name, module in self.modules.items():
+            if broken := not_finite(module, module.state_dict()):
+                raise UserError(
+                    f"after epoch {self.epoch + 1} the learned tensors of {name} are not finite in {broken} (precision "
+                    f"{self.precision}); {self._remedy}"
+                )
 
     def after_epoch(self) -> None:
         """Step the schedule, test on val for best_val, save."""
+        self.check_learned()
         self.step_schedule()
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test("val")["metric"]
