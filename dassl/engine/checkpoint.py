@@ -19,6 +19,7 @@ from dassl.utils.files import atomic_path, write_text
 BEST = "model-best.pth.tar"
 _TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
 _EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
+_LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # what a pointer of Git LFS begins with, and more than it has
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
 # What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
 _NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
@@ -64,6 +65,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
+    if path.stat().st_size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
+        raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
     except MemoryError:

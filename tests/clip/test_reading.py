@@ -16,16 +16,9 @@ from torch import nn
 import clip
 from clip.archive import read_torchscript
 from clip.reading import read_weights
-from tests.clip.helpers import SIZES, openai_state, random_model, save_torchscript
+from tests.clip.helpers import SIZES, Hostile, openai_state, random_model, save_script, save_torchscript
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 353976522\n" % (b"ab" * 32)
-
-
-def archive(path, module, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(module).save(str(path), **options)
-    return path
 
 
 def jit_state(path):
@@ -42,7 +35,7 @@ def test_archives_give_the_tensors_that_torch_gives(how, tmp_path):
         half = {key: value.half() if value.is_floating_point() else value for key, value in openai_state(model).items()}
         save_torchscript(half, path)
     elif how == "script":
-        archive(path, model.half())
+        save_script(model.half(), path)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -63,34 +56,13 @@ def test_a_tensor_that_is_neither_parameter_nor_buffer_is_no_weight(tmp_path):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * self.own + self.loose
 
-    path = archive(tmp_path / "net.pt", Net())
+    path = save_script(Net(), tmp_path / "net.pt")
     assert list(read_torchscript(path)) == list(jit_state(path)) == ["own"]
-
-
-class Hostile(nn.Module):
-    """Its archive writes a file when torch loads it: the program in it does, and no Python is needed."""
-
-    def __init__(self, target: str) -> None:
-        super().__init__()
-        self.target = target
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, bool]:
-        return self.target, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]) -> None:
-        self.target = state[0]
-        written = torch.from_file(self.target, shared=True, size=16).fill_(42)
-        self.training = bool(written[0] > 0)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 def test_a_hostile_archive_is_not_run(tmp_path):
     mark = tmp_path / "written"
-    path = archive(tmp_path / "hostile.pt", Hostile(str(mark)))
+    path = save_script(Hostile(str(mark)), tmp_path / "hostile.pt")
     for name, options in ((str(path), {}), ("RN50", {"weights": path})):
         with pytest.raises(clip.BackboneError, match=r"hostile\.pt") as caught:
             clip.load(name, **options)
