@@ -20,7 +20,7 @@ from dassl.utils.logger import setup_logger
 from dassl.utils.methods import read_methods
 from dassl.utils.plots import plot_shots
 from dassl.utils.results import RunResult, read_results
-from dassl.utils.tables import Cell, Cells, Table, mean_std, method_table, summarise, task_table
+from dassl.utils.tables import Cell, Cells, Table, mean_spread, method_table, summarise, task_table
 from dassl.utils.tools import CHECKOUT
 
 # Rows beyond the paper's that --all shows too.
@@ -87,7 +87,7 @@ def cost_table(cells: Cells) -> Table:
         runs = cells[label, most]
         kind = "device_mib" if runs[0].memory.get("device_mib") else "host_mib"
         memory = max(run.memory.get(kind, 0.0) for run in runs)
-        seconds = mean_std(run.seconds["train"] for run in runs) if runs[0].mode == "train" else None
+        seconds = mean_spread(run.seconds["train"] for run in runs) if runs[0].mode == "train" else None
         rows.append([label, max(run.parameters for run in runs), seconds, round(memory)])
     return Table(["method", "parameters", "training s", "peak MiB"], rows)
 

@@ -81,7 +81,40 @@ def test_plain_output(parse):
 
 def test_ci95(parse):
     seeds("exp", (60, 70))
-    assert f"* overall_metric: 65.00% +- {1.96 * 5 / 2**0.5:.2f}%" in parse("exp", "--ci95")[1]
+    out = parse("exp", "--ci95")[1]
+    assert f"* overall_metric: 65.00% +- {1.96 * 5 / 2**0.5:.2f}%" in out
+    assert "Summary of directory: exp (+-: half of the 95 % interval (1.96 * std / sqrt(n), population))\n" in out
+    assert parse("exp", "--interval", "normal")[1] == out
+
+
+def test_interval_of_student(parse):
+    seeds("exp", (60, 61, 65))
+    out = parse("exp", "--interval", "t")[1]
+    assert "Student's t" in out and "* overall_metric: 62.00% +- 6.57%" in out
+    seeds("one", (60,))
+    assert "* overall_metric: 60.00%\n" in parse("one", "--interval", "t")[1]
+
+
+@pytest.mark.parametrize(("interval", "words"), [("std", "deviation"), ("normal", "1.96"), ("t", "Student")])
+@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+def test_every_table_says_what_stands_behind_its_sign(parse, sweep, interval, words, form):
+    for layout in ("paper", "folders"):
+        out = parse("out", "--layout", layout, "--interval", interval, "--format", form, "--per-task")[1]
+        tables = re.split(r"^(?=\\begin\{table\}|\#\#\# )|\n\n(?=Gen)", out, flags=re.MULTILINE)
+        assert all(words in each for each in tables if "SoftCPT" in each and "\n" in each)
+
+
+@pytest.mark.parametrize(("interval", "column"), [("std", "std"), ("normal", "ci95"), ("t", "ci95_t")])
+@pytest.mark.parametrize(("layout", "name"), [("paper", "1 shot"), ("folders", "overall_metric")])
+def test_columns_and_keys_are_called_after_the_interval(parse, sweep, interval, column, layout, name):
+    options = ("out", "--layout", layout, "--interval", interval, "--format")
+    header = parse(*options, "csv")[1].splitlines()[0].split(",")
+    assert f"{name} {column}" in header and {"std", "ci95", "ci95_t"} & {each.split()[-1] for each in header} == {
+        column
+    }
+    content = json.loads(parse(*options, "json")[1])
+    rows = content["tables"][0]["rows"] if layout == "paper" else content
+    assert column in rows[0][name]
 
 
 def test_results_file_wins_over_the_log(parse, tmp_path):
@@ -278,6 +311,8 @@ def test_tree(parse, tmp_path):
     status, out, _ = parse("out")
     assert status == 0
     assert out.splitlines() == [
+        "overall_metric in %, mean +- standard deviation (population) over the runs of a folder",
+        "",
         "folder         runs  left out  overall_metric",
         "-------------  ----  --------  --------------",
         "MTCoOp/4shots     2         1   65.00 +- 5.00",
@@ -298,7 +333,7 @@ def test_tree_per_task_as_csv(parse, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("markdown", "| folder "), ("latex", r"\begin{tabular}"), ("text", "folder ")]
+    ("form", "start"), [("markdown", "### overall_metric"), ("latex", "% overall_metric"), ("text", "overall_metric")]
 )
 def test_format_of_one_group(parse, form, start):
     seeds("exp", (60, 70))
@@ -354,7 +389,9 @@ def test_runs_in_the_layout_of_the_scripts_become_a_table_of_methods(parse, swee
     status, out, error = parse("out")
     assert (status, error) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith("General10, RN50: mean over 3 tasks in %, mean +- standard deviation over seeds 1, 2, 3")
+    assert lines[0].startswith(
+        "General10, RN50: mean over 3 tasks in %, mean +- standard deviation (population) over seeds 1, 2, 3"
+    )
     assert re.split("  +", lines[2]) == ["method", "parameters", "training time", "1 shot", "4 shots", "average"]
     assert [line.split("  ")[0] for line in lines[4:6]] == ["ZS-CLIP", "SoftCPT-NATA"]
 
@@ -372,7 +409,11 @@ def test_every_form_has_every_figure(parse, sweep, form):
 
 def test_folders_layout_stays(parse, sweep):
     status, out, _ = parse("out", "--layout", "folders")
-    assert status == 0 and out.startswith("folder ") and re.search(r"MTCoOp/rn50_4shots/SoftCPT-NATA +3 +0 ", out)
+    assert (
+        status == 0
+        and out.startswith("overall_metric in %")
+        and re.search(r"MTCoOp/rn50_4shots/SoftCPT-NATA +3 +0 ", out)
+    )
     rows = json.loads(parse("out", "--layout", "folders", "--format", "json")[1])
     assert rows[0]["runs"] == 3 and set(rows[0]["overall_metric"]) == {"mean", "std", "runs"}
 
@@ -380,7 +421,7 @@ def test_folders_layout_stays(parse, sweep):
 def test_free_names_of_folders_are_shown_unless_asked_otherwise(parse, sweep):
     sweep.rename(sweep.with_name("moved"))
     (sweep.with_name("moved") / "General10" / "MTCoOp").rename(sweep.with_name("mine"))
-    assert parse("mine")[1].startswith("folder ")
+    assert parse("mine")[1].startswith("overall_metric in %")
     assert "SoftCPT-NATA" in parse("mine", "--layout", "paper")[1].split("4 shots")[1]
 
 

@@ -55,6 +55,8 @@ class DatasetBase:
             ``split_zhou_...`` of the same name is read when only that one is there.
         task_name, task_description, metric, template: the task, where neither the split file nor ``task_name.txt``
             and ``task_desc.txt`` in the data folder say it.
+        released_template: the released code's template where ``template`` is another one; DATASET.TEMPLATES released
+            takes it.
         renames: class names that are replaced, in split files too; other names stay as they are.
         few_shot_parts: lists from which few-shot runs draw; the others are used whole.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
@@ -79,6 +81,7 @@ class DatasetBase:
     task_description: ClassVar[str] = ""
     metric: ClassVar[str] = "overall_acc"
     template: ClassVar[str] = "a photo of a {}."
+    released_template: ClassVar[str] = ""
     renames: ClassVar[Mapping[str, str]] = {}
     few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
     embedded: ClassVar[bool] = False
@@ -136,6 +139,8 @@ class DatasetBase:
         stand = stand_in(cache_folder(cfg), folder)
         # Runs choose from the lists of a split and never change them.
         split = kept("split", (cls, folder, stand), lambda: cls.read(folder, stand), limit=32)
+        if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
+            split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
         images = cls.image_folder(folder)
         return draw_subset(cfg, split, images=images, places=(folder, stand), parts=cls.few_shot_parts)
 

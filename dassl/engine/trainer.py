@@ -27,6 +27,7 @@ from dassl.engine.checkpoint import (
     load_optimizer_state,
     not_finite,
     optimizer_state,
+    point_to,
     remove_epochs,
     remove_leftovers,
     resume_folder,
@@ -38,7 +39,7 @@ from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
 from dassl.engine.transfer import number_values, refuse_other_config
 from dassl.evaluation import build_evaluator
-from dassl.optim import EpochSchedule
+from dassl.optim import EpochSchedule, learning_rate
 from dassl.utils.errors import UserError
 from dassl.utils.meters import MetricMeter
 
@@ -217,7 +218,25 @@ class TrainerX:
         if self.trainable:
             self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
             self.epoch = max(self.start_epoch - 1, 0)
+        self._check_warm_up()
         self._loggers = Loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
+
+    def _check_warm_up(self) -> None:
+        """Say so when no epoch is trained with the rate that OPTIM.LR asks for."""
+        optim = self.cfg.OPTIM
+        if not self.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
+            return
+        steps = [epoch * self.schedule_steps_per_epoch for epoch in range(optim.MAX_EPOCH)]
+        behind = sum(step >= optim.WARMUP_EPOCH for step in steps)
+        _log.warning(
+            "OPTIM.WARMUP_EPOCH is %d and OPTIM.MAX_EPOCH %d: %s, and the highest learning rate is %g, where OPTIM.LR "
+            "is %g; set OPTIM.WARMUP_EPOCH 0 or a larger OPTIM.MAX_EPOCH",
+            optim.WARMUP_EPOCH,
+            optim.MAX_EPOCH,
+            f"{behind} epochs come after the warm-up" if behind else "the schedule never leaves its warm-up",
+            max(learning_rate(optim, step) for step in steps),
+            optim.LR,
+        )
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend on the epoch only."""
@@ -262,7 +281,7 @@ class TrainerX:
     @property
     def _remedy(self) -> str:
         """What to do where training leaves the finite numbers."""
-        return "lower OPTIM.LR" + ("" if self.precision == "fp32" else " or use PREC fp32")
+        return "lower OPTIM.LR" + " or use PREC fp32" * (self.precision != "fp32")
 
     def check_learned(self) -> None:
         """Refuse learned tensors that are not finite (raise UserError): the loss does not see the last step."""
@@ -423,6 +442,8 @@ class TrainerX:
             self.seconds_before = content.get("seconds", 0.0)
             if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
                 self.scaler.load_state_dict(content["scaler"])
+            if directory == self.output_dir:  # the run may have been killed before it wrote this file
+                point_to(directory / name, content["epoch"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
             if self.best_epoch is not None and directory != self.output_dir:
                 save_checkpoint(self.output_dir / name, load_checkpoint(directory / name / BEST), best=True)

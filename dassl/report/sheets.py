@@ -17,6 +17,7 @@ from dassl.report.figures import (
 )
 from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
 from dassl.utils.errors import UserError
+from dassl.utils.intervals import STD, Interval
 from dassl.utils.tables import ANY_SHOTS, Cell, Table, shots_heading
 
 OVERALL = "mean over tasks"
@@ -43,9 +44,9 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Options:
-    """How figures are shown: ``ci95`` for half of the 95 % interval in the place of the standard deviation."""
+    """How figures are shown: what stands behind their sign, and whether each task has a table."""
 
-    ci95: bool = False
+    interval: Interval = STD
     per_task: bool = False
 
 
@@ -90,7 +91,7 @@ def figure_rows(grid: Grid, *, task: str | None = None, options: Options) -> lis
 def cell_figure(grid: Grid, row: str, shots: int, *, task: str | None = None, options: Options) -> Figure | None:
     """The figure of one cell."""
     values, gap = grid.values(row, shots, task)
-    return figure(values, grid.wanted(row), ci95=options.ci95, gap=gap)
+    return figure(values, grid.wanted(row), interval=options.interval, gap=gap)
 
 
 def averaged(grid: Grid) -> list[int]:
@@ -200,7 +201,7 @@ def _seconds(time: Duration | None) -> float | None:
 
 def _comparison_notes(suite: Suite, grid: Grid, known: Sequence[str]) -> Iterator[str]:
     yield (
-        "published: Ding et al., Neurocomputing 2024, mean and standard deviation over 3 seeds; "
+        "published: Ding et al., Neurocomputing 2024, mean and standard deviation (population) over 3 seeds; "
         "se: difference in standard errors of both means"
     )
     if paper.BACKBONE.lower() not in suite.key.backbone.lower().replace("-", ""):
@@ -311,7 +312,7 @@ def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: 
     both = {seed: harmonic(base[seed], new[seed]) for seed in base if seed in new}
     gaps = ", ".join(dict.fromkeys(filter(None, (base_gap, new_gap))))
     parts = ((base, base_gap), (new, new_gap), (both, gaps))
-    return [figure(values, wanted, ci95=options.ci95, gap=gap) for values, gap in parts]
+    return [figure(values, wanted, interval=options.interval, gap=gap) for values, gap in parts]
 
 
 def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) -> Sheet:
@@ -363,7 +364,7 @@ def _spread(grid: Grid, options: Options) -> str:
     seeds = f"seed{'s' * (len(grid.seeds) > 1)} {', '.join(map(str, grid.seeds))}"
     if len(grid.seeds) == 1:
         return seeds
-    return f"mean ± {'half of the 95 % interval' if options.ci95 else 'standard deviation'} over {seeds}"
+    return f"mean ± {options.interval.words} over {seeds}"
 
 
 def _shots_key(shots: int) -> str:

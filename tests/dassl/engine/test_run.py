@@ -1,6 +1,7 @@
 """A run folder belongs to one run: what may follow in the same folder, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -81,6 +82,28 @@ def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
     )
 
 
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
+@pytest.mark.parametrize("epochs", [2, 5], ids=["fewer", "more"])
+def test_a_run_that_is_to_have_another_number_of_epochs_says_what_to_do(lab, capsys, finished, epochs):
+    if finished:
+        lab.run()
+    else:
+        cut_off(lab, epoch=1, batch=0)
+    line = refusal(lab, capsys, OPTIM__MAX_EPOCH=epochs)
+    folder = lab.folder("run")
+    assert f"(OPTIM.MAX_EPOCH is 3 there, {epochs} here); use another --output-dir or delete the folder" in line
+    assert "it cannot go on for another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
+
+
+def test_what_is_advised_for_more_epochs_works(lab):
+    lab.run()
+    folder = lab.folder("run")
+    assert lab.run("longer", OPTIM__MAX_EPOCH=5).epochs == 5
+    assert lab.run("further", OPTIM__MAX_EPOCH=5, MODEL__INIT_WEIGHTS=folder).epochs == 5
+    shutil.rmtree(folder)
+    assert figures(lab.run(OPTIM__MAX_EPOCH=5)) == figures(lab.result("longer"))
+
+
 DAMAGE = {
     "gone": lambda path: path.unlink(),
     "empty": lambda path: path.write_text(""),
@@ -149,7 +172,7 @@ def test_an_evaluation_repeats_the_runs_own_test(lab, final):
     assert (again.mode, again.metric, again.tasks) == ("eval", result.metric, result.tasks)
     elsewhere = lab.run("elsewhere", "--eval-only", "--model-dir", str(lab.folder("run")), **keys)
     assert (elsewhere.mode, elsewhere.metric, elsewhere.tasks) == ("eval", result.metric, result.tasks)
-    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json"]
+    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json", "tasks.json"]
 
 
 def test_an_evaluation_with_other_settings_leaves_the_training_alone(lab):
@@ -260,7 +283,7 @@ def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
 
 def test_no_train_builds_everything_and_stops(lab):
     assert lab.main("run", "--no-train") == 0
-    assert lab.files() == ["config.yaml", "log.txt"]
+    assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
     lab.run()
 
 

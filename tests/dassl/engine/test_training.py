@@ -256,8 +256,47 @@ def test_a_loss_that_is_no_number_stops_the_run(lab, capsys):
         r"lower OPTIM.LR",
         line,
     )
-    assert lab.files() == ["config.yaml", "log.txt"]
+    assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
     assert lab.log().splitlines()[-1] == line
+
+
+def test_a_loss_that_is_no_number_advises_fp32_where_that_is_another_precision(lab, capsys):
+    assert lab.main(OPTIM__LR=1e38, OPTIM__WARMUP_EPOCH=-1, TRAINER__MTCOOP__PREC="bf16") == 2
+    assert capsys.readouterr().err.endswith("precision bf16); lower OPTIM.LR or use PREC fp32\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"OPTIM__MAX_EPOCH": 1}, "1 and OPTIM.MAX_EPOCH 1: the schedule never leaves its warm-up"),
+        ({"OPTIM__WARMUP_EPOCH": 3}, "3 and OPTIM.MAX_EPOCH 3: the schedule never leaves its warm-up"),
+        ({"OPTIM__WARMUP_EPOCH": 9, "OPTIM__WARMUP_TYPE": "linear"}, "9 and OPTIM.MAX_EPOCH 3: the schedule never"),
+    ],
+)
+def test_a_schedule_that_never_leaves_its_warm_up_is_said(lab, keys, words):
+    (text,) = [each for each in lab.run(trainer="MTCoOpHard", **keys).warnings if "WARMUP" in each]
+    assert words in text and "OPTIM.LR is 0.05" in text and "set OPTIM.WARMUP_EPOCH 0" in text
+
+
+def test_the_highest_rate_of_a_warm_up_is_said(lab):
+    constant, linear = (
+        lab.run(kind, trainer="MTCoOpHard", OPTIM__WARMUP_EPOCH=3, OPTIM__WARMUP_TYPE=kind).warnings
+        for kind in ("constant", "linear")
+    )
+    assert "the highest learning rate is 1e-05," in constant[0]
+    assert "the highest learning rate is 0.0333333," in linear[0]
+
+
+def test_several_schedule_steps_an_epoch_may_leave_a_long_warm_up(lab):
+    (text,) = lab.run(OPTIM__WARMUP_EPOCH=3, TRAINER__MTCOOP__RECIPE="released").warnings
+    assert "OPTIM.WARMUP_EPOCH is 3 and OPTIM.MAX_EPOCH 3: 2 epochs come after the warm-up" in text
+
+
+@pytest.mark.parametrize(
+    ("trainer", "keys"), [("MTCoOpHard", {"OPTIM__WARMUP_EPOCH": 2}), ("ProtoNet", {"OPTIM__MAX_EPOCH": 1})]
+)
+def test_a_schedule_that_leaves_its_warm_up_or_is_none_says_nothing(lab, trainer, keys):
+    assert not [each for each in lab.run(trainer=trainer, **keys).warnings if "WARMUP" in each]
 
 
 def test_a_loss_that_is_no_number_is_seen_between_log_lines(lab, capsys):
