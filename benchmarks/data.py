@@ -29,7 +29,7 @@ from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
 from dassl.data.parts import ClassImages, assign_parts
 from dassl.data.sampling import fewshot_split
 from dassl.data.splits import read_split, split_content, subset_content
-from dassl.data.transforms import build_transform
+from dassl.data.transforms import build_transform, settle_input
 from dassl.utils.files import write_json
 from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
@@ -135,6 +135,7 @@ def decode_measures(folder: Path, size: Size) -> list[Measure]:
     cfg = get_cfg_default()
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     cfg.INPUT.INTERPOLATION = "bicubic"
+    cfg = settle_input(cfg, {})
     measures = []
     for is_train, name in ((True, "training view"), (False, "test view")):
         images = ImageItems(items, build_transform(cfg, is_train), seed=1 if is_train else None)

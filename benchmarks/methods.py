@@ -171,7 +171,18 @@ def build(row: Row, work: Work) -> tuple[PromptTuner, RandomData]:
     """The trainer of a row, ready for its first step."""
     cfg, method = get_cfg_default(), TRAINER_REGISTRY.get(row.trainer)
     side = str(SIZES[work.size]["vision_cfg"]["image_size"])
-    fixed = ("MODEL.BACKBONE.NAME", work.weights, "INPUT.SIZE", f"{side},{side}", "OPTIM.NAME", "sgd", "SEED", "1")
+    style = ("MODEL.BACKBONE.ACTIVATION", "quickgelu", "MODEL.BACKBONE.HEAD_WIDTHS", "64,64")
+    fixed = (
+        "MODEL.BACKBONE.NAME",
+        work.weights,
+        *style,
+        "INPUT.SIZE",
+        f"{side},{side}",
+        "OPTIM.NAME",
+        "sgd",
+        "SEED",
+        "1",
+    )
     fixed += ("TRAINER.NAME", row.trainer, "USE_CUDA", str(not work.cpu))
     merge_cfg(cfg, pairs=(*fixed, f"TRAINER.{method.section}.PREC", work.precision, *row.options))
     data = RandomData(plant_tasks(), work, int(side))

@@ -116,6 +116,8 @@ def trainer(folder: Path, size: Size, *, text: str, features: str, precision: st
         "TRAINER.MTCOOP.N_CTX": 16,
         "TRAINER.MTCOOP.TASK_N_CTX": 4,
         "MODEL.BACKBONE.NAME": folder / "backbone.safetensors",
+        "MODEL.BACKBONE.ACTIVATION": "quickgelu",
+        "MODEL.BACKBONE.HEAD_WIDTHS": "64,64",
         "MODEL.TEXT_ENCODING": text,
         "DATASET.NAME": "StepSuite",
         "DATASET.ROOT": folder,

@@ -1,7 +1,9 @@
 """An open_clip network of the size that a state dict in OpenAI's layout has."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import open_clip
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, convert_weights_to_lp
 from torch import Tensor
@@ -9,6 +11,9 @@ from torch import Tensor
 from clip.errors import BackboneError
 
 HEAD_WIDTH = 64
+ACTIVATIONS = ("quickgelu", "gelu")
+ACTIVATION_KEY = "MODEL.BACKBONE.ACTIVATION"
+HEADS_KEY = "MODEL.BACKBONE.HEAD_WIDTHS"
 COUNTER = "num_batches_tracked"
 ALWAYS = (
     "visual.conv1.weight",
@@ -22,22 +27,152 @@ VIT = ("visual.proj", "visual.positional_embedding")
 RESNET = ("visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding")
 
 
-def build_model(state: dict[str, Tensor], *, source: str, cast_dtype: torch.dtype | None = None) -> CLIP:
+@dataclass(frozen=True)
+class Style:
+    """What the tensors of a network do not tell.
+
+    Attributes:
+        activation: of the MLPs, one of ``ACTIVATIONS``; "" is not known.
+        head_widths: width of an attention head of the image tower and of the text tower; 0 is not known.
+    """
+
+    activation: str = ""
+    head_widths: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        return f"{ACTIVATION_KEY} {self.activation} {HEADS_KEY} {self.head_widths[0]},{self.head_widths[1]}"
+
+
+# Keys of a description by open_clip that say sizes and activation, of the whole and of both towers.
+PLAIN = (
+    {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"},
+    {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
+    {"context_length", "vocab_size", "width", "heads", "layers"},
+)
+OPENAI = Style("quickgelu", (HEAD_WIDTH, HEAD_WIDTH))
+
+
+def choose_style(state: dict[str, Tensor], said: Style, *, known: Style | None, source: str) -> Style:
+    """What is said of a network, completed by what is known of it.
+
+    Args:
+        known: None if the file is one of others than OpenAI: then only the head widths of an architecture that
+            open_clip lists are known by its sizes.
+
+    Raises:
+        BackboneError: something is neither said nor known, or no such activation or width is possible.
+    """
+    if said.activation not in ("", *ACTIVATIONS):
+        raise BackboneError(f"{ACTIVATION_KEY} is {said.activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+    if len(said.head_widths) != 2 or min(said.head_widths) < 0:
+        raise BackboneError(
+            f"{HEADS_KEY} is {said.head_widths}; give the widths for the image tower and the text tower"
+        )
+    known = known or Style(head_widths=_listed_head_widths(state, source))
+    widths = tuple(mine or theirs for mine, theirs in zip(said.head_widths, known.head_widths, strict=True))
+    style = Style(said.activation or known.activation, widths)
+    lacks = {
+        f"{ACTIVATION_KEY} to quickgelu (the activation of OpenAI's models) or gelu (of LAION's, DataComp's and most "
+        "others)": not style.activation,
+        f"{HEADS_KEY} to the width of an attention head of the image tower and of the text tower (64,64 in OpenAI's "
+        "models)": 0 in style.head_widths,
+    }
+    if any(lacks.values()):
+        raise BackboneError(
+            f"{source} does not say how its network computes, and a guess would give other features without a sign; "
+            f"set {' and '.join(text for text, lack in lacks.items() if lack)}"
+        )
+    return style
+
+
+def check_sizes(state: dict[str, Tensor], name: str, *, source: str, published: dict[str, str]) -> None:
+    """Refuse a file of other sizes than those of a published backbone (raise BackboneError).
+
+    Args:
+        published: the published names with open_clip's names of their architectures.
+    """
+    sizes = {other: _sizes(listed_config(arch)) for other, arch in published.items()}
+    found = _sizes(infer_config(state, source=source, head_widths=(1, 1)))
+    if found == sizes[name]:
+        return
+    same = [other for other, theirs in sizes.items() if theirs == found]
+    differ = ", ".join(f"{what} {found[what]} in place of {n}" for what, n in sizes[name].items() if found[what] != n)
+    remedy = f"name the backbone {same[0]}" if same else "name the backbone by the path of this file"
+    raise BackboneError(f"{source} is no {name}: it has {differ}; {remedy}, or give the weights of {name}")
+
+
+def check_finite(state: dict[str, Tensor], *, source: str) -> None:
+    """Refuse weights that are not all numbers: every figure with them would be one class's share (BackboneError)."""
+    wrong = {key: int((~value.isfinite()).sum()) for key, value in state.items() if not value.isfinite().all()}
+    if wrong:
+        shown = _some([f"{key} ({count:,} of {state[key].numel():,} values)" for key, count in wrong.items()])
+        raise BackboneError(
+            f"{source} has values that are not finite (NaN or infinite) in {shown}; the file is damaged, or its "
+            "training has failed: use another copy or an earlier checkpoint"
+        )
+
+
+def listed_config(name: str) -> dict[str, Any]:
+    """open_clip's description of an architecture."""
+    return open_clip.get_model_config(name)
+
+
+def _listed_head_widths(state: dict[str, Tensor], source: str) -> tuple[int, int]:
+    """Head widths of the architectures that open_clip lists with these sizes; 0 if there are none, or they differ."""
+    found = _sizes(infer_config(state, source=source, head_widths=(1, 1)))
+    listed = [config for config in map(listed_config, open_clip.list_models()) if _is_plain(config)]
+    widths = set()
+    for config in listed:
+        theirs = _sizes(config)
+        if found | {"pixels": 0} == theirs | {"pixels": 0}:  # position embeddings are resized for other images
+            text = CLIPTextCfg(**config["text_cfg"])
+            widths.add((CLIPVisionCfg(**config["vision_cfg"]).head_width, text.width // text.heads))
+    return widths.pop() if len(widths) == 1 else (0, 0)
+
+
+def _is_plain(config: dict[str, Any]) -> bool:
+    """Whether an architecture that open_clip lists differs from OpenAI's in sizes and activation at most."""
+    parts = (config, config["vision_cfg"], config["text_cfg"])
+    return all(set(part) <= known for part, known in zip(parts, PLAIN, strict=True))
+
+
+def _sizes(config: dict[str, Any]) -> dict[str, Any]:
+    """What tells architectures apart and tensors show, of a config of open_clip or of ``infer_config``."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    vision = CLIPVisionCfg(**vision) if isinstance(vision, dict) else vision
+    text = CLIPTextCfg(**text) if isinstance(text, dict) else text
+    vit = isinstance(vision.layers, int)
+    return {
+        "image layers": vision.layers if vit else tuple(vision.layers),
+        "image width": vision.width,
+        "patches of": vision.patch_size if vit else 0,
+        "pixels": vision.image_size,
+        "text layers": text.layers,
+        "text width": text.width,
+        "text places": text.context_length,
+        "feature width": config["embed_dim"],
+    }
+
+
+def build_model(
+    state: dict[str, Tensor], *, source: str, style: Style = OPENAI, cast_dtype: torch.dtype | None = None
+) -> CLIP:
     """Build the CLIP that ``state`` belongs to and give it these weights, unrounded.
 
     Args:
         state: fp32 weights in OpenAI's key layout, a ViT or a ModifiedResNet beside the text tower.
         source: name of the file, for messages.
+        style: what the tensors do not tell.
         cast_dtype: None keeps fp32; else convolution, linear, attention and projection weights become this dtype,
             and norm layers compute in fp32 inside.
 
     Raises:
         BackboneError: keys or shapes are not those of a CLIP in OpenAI's layout.
     """
-    config = infer_config(state, source=source)
+    config = infer_config(state, source=source, head_widths=style.head_widths)
     # On "meta" nothing is allocated or drawn at random: every parameter comes from the file.
     with torch.device("meta"):
-        model = CLIP(**config, quick_gelu=True, cast_dtype=cast_dtype)
+        model = CLIP(**config, quick_gelu=style.activation == "quickgelu", cast_dtype=cast_dtype)
     expected = model.state_dict()
     counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)}
     state = counters | state
@@ -48,8 +183,13 @@ def build_model(state: dict[str, Tensor], *, source: str, cast_dtype: torch.dtyp
     return model
 
 
-def infer_config(state: dict[str, Tensor], *, source: str) -> dict[str, Any]:
+def infer_config(
+    state: dict[str, Tensor], *, source: str, head_widths: tuple[int, int] = OPENAI.head_widths
+) -> dict[str, Any]:
     """Read the arguments of ``open_clip.model.CLIP`` off the shapes, as OpenAI's own loader does.
+
+    Args:
+        head_widths: of the image tower and the text tower, which no shape tells.
 
     Raises:
         BackboneError: a tensor that tells a size is missing, or a size is impossible.
@@ -60,41 +200,42 @@ def infer_config(state: dict[str, Tensor], *, source: str) -> dict[str, Any]:
         has = f"it has {_some(sorted(state))}"
         raise BackboneError(f"{source} is not a CLIP in OpenAI's layout: {_some(missing)} missing; {has}")
     try:
-        vision = _vit_config(state) if vit else _resnet_config(state)
-        text = _text_config(state)
+        vision = (_vit_config if vit else _resnet_config)(state, head_widths[0])
+        text = _text_config(state, head_widths[1])
         embed_dim = state["text_projection"].shape[1]
     except (IndexError, ValueError) as error:
         raise BackboneError(f"{source} is not a CLIP in OpenAI's layout: a tensor has too few dimensions") from error
-    for side, width in (("text", text.width), ("vision", vision.width if vit else HEAD_WIDTH)):
-        if width < HEAD_WIDTH or width % (width // HEAD_WIDTH):
-            raise BackboneError(f"{source}: the {side} width {width} cannot be cut into heads of {HEAD_WIDTH}")
+    sides = {"vision": vision.width * (1 if vit else 32), "text": text.width}
+    for (side, width), head in zip(sides.items(), head_widths, strict=True):
+        if width % head:
+            raise BackboneError(f"{source}: the {side} width {width} cannot be cut into heads of {head}")
     return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text}
 
 
-def _text_config(state: dict[str, Tensor]) -> CLIPTextCfg:
+def _text_config(state: dict[str, Tensor], head_width: int) -> CLIPTextCfg:
     width = state["ln_final.weight"].shape[0]
     return CLIPTextCfg(
         context_length=state["positional_embedding"].shape[0],
         vocab_size=state["token_embedding.weight"].shape[0],
         width=width,
-        heads=width // HEAD_WIDTH,
+        heads=width // head_width,
         layers=_count_blocks(state, "transformer.resblocks."),
     )
 
 
-def _vit_config(state: dict[str, Tensor]) -> CLIPVisionCfg:
+def _vit_config(state: dict[str, Tensor], head_width: int) -> CLIPVisionCfg:
     width, _, _, patch = state["visual.conv1.weight"].shape
     grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     layers = _count_blocks(state, "visual.transformer.resblocks.")
-    return CLIPVisionCfg(layers=layers, width=width, head_width=HEAD_WIDTH, patch_size=patch, image_size=grid * patch)
+    return CLIPVisionCfg(layers=layers, width=width, head_width=head_width, patch_size=patch, image_size=grid * patch)
 
 
-def _resnet_config(state: dict[str, Tensor]) -> CLIPVisionCfg:
+def _resnet_config(state: dict[str, Tensor], head_width: int) -> CLIPVisionCfg:
     # Five halvings lie between the image and the grid of the attention pool.
     grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
     layers = tuple(_count_blocks(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
     width = state["visual.layer1.0.conv1.weight"].shape[0]
-    return CLIPVisionCfg(layers=layers, width=width, head_width=HEAD_WIDTH, image_size=grid * 32)
+    return CLIPVisionCfg(layers=layers, width=width, head_width=head_width, image_size=grid * 32)
 
 
 def _count_blocks(state: dict[str, Tensor], prefix: str) -> int:

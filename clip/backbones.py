@@ -1,5 +1,6 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,18 +12,21 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from clip.architecture import build_model
+from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
 from clip.errors import BackboneError
 from clip.local import local_features
 from clip.precision import Precision, choose_precision
+from clip.reading import read_weights
 from clip.text import TextEncoder
 from clip.tokenizer import vocabulary_size
-from clip.weights import available_models, digest_of, locate, read_state_dict
+from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
 
 IMAGE_MEAN: tuple[float, float, float] = OPENAI_DATASET_MEAN
 IMAGE_STD: tuple[float, float, float] = OPENAI_DATASET_STD
+
+logger = logging.getLogger(__name__)
 
 Preprocess = Callable[[Image.Image], Tensor]
 
@@ -39,6 +43,8 @@ class Backbone(nn.Module):
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
         image_size: side of the input image in pixels.
+        image_mean, image_std: of the three channels, for the normalisation of images.
+        interpolation: how images are resized.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
         context_length: longest text in tokens.
@@ -46,6 +52,10 @@ class Backbone(nn.Module):
         visual: the image tower.
         text: the text tower, which also encodes learned prompts.
     """
+
+    image_mean = IMAGE_MEAN
+    image_std = IMAGE_STD
+    interpolation = "bicubic"
 
     def __init__(
         self,
@@ -113,6 +123,8 @@ def load(
     device: str | torch.device = "cpu",
     *,
     weights: str | Path = "",
+    activation: str = "",
+    head_widths: tuple[int, int] = (0, 0),
     precision: str = "fp32",
     text_encoding: str = "auto",
     text_chunk: int = 0,
@@ -121,11 +133,13 @@ def load(
 
     Args:
         name: one of ``available_models()``, or the path of a file with weights in OpenAI's layout (TorchScript
-            archive, state dict, safetensors; any size, QuickGELU). Published weights are downloaded if no copy
-            is found.
+            archive, state dict, safetensors; any size). Published weights are downloaded if no copy is found.
         device: where the encoders run; settled here, because the precision depends on it.
         weights: for published names, a file, or a folder to look in first and to download to; "" looks in
             ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
+        activation, head_widths: what the tensors of a file do not tell: "quickgelu" or "gelu", and the width of an
+            attention head of the image tower and of the text tower. They must be said for files of others than OpenAI;
+            the head widths only for sizes that open_clip does not list.
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
         text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
         text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
@@ -134,18 +148,38 @@ def load(
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
 
     Raises:
-        BackboneError: an unknown name or option, or weights that are missing, damaged or no CLIP.
+        BackboneError: an unknown name or option; weights that are missing, damaged, not finite, no CLIP, or another
+            network than the one named; a file that does not say enough.
     """
-    device = torch.device(device)
+    name, device = str(name), torch.device(device)
     chosen = choose_precision(precision, device)
-    path = locate(str(name), weights)
-    state = read_state_dict(path)
-    model = build_model(state, source=str(path), cast_dtype=chosen.cast_dtype)
+    path = locate(name, weights)
+    content = read_weights(path)
+    state, source = content.tensors, str(path)
+    if name in PUBLISHED:
+        check_sizes(state, name, source=source, published=PUBLISHED)
+        check_published(name, path)
+    known = OPENAI if content.by_openai or name in (*PUBLISHED, DEMO) else None
+    style = choose_style(state, Style(activation, tuple(head_widths)), known=known, source=source)
+    if known and style != known:
+        _contradicted(name, source, style)
+    model = build_model(state, source=source, style=style, cast_dtype=chosen.cast_dtype)
+    check_finite(state, source=source)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
     texts = {"text_encoding": text_encoding, "text_chunk": text_chunk}
-    backbone = Backbone(model, chosen, name=str(name), digest=digest_of(state), **texts).to(device)
+    digest = digest_of(state, "" if style == OPENAI else str(style))
+    backbone = Backbone(model, chosen, name=name, digest=digest, **texts).to(device)
     return backbone, image_transform(backbone.image_size)
+
+
+def _contradicted(name: str, source: str, style: Style) -> None:
+    """What is said of a network is not what is known of it: refused of a known name, followed for a file."""
+    if name in available_models():
+        raise BackboneError(f"{style} is not true of {name}, which is computed with {OPENAI}; leave the keys out")
+    logger.warning(
+        "%s looks like a file of OpenAI's code, which computes with %s; %s is followed", source, OPENAI, style
+    )
 
 
 def image_transform(size: int) -> Preprocess:

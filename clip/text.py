@@ -186,7 +186,7 @@ class TextEncoder(nn.Module):
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
         if encoding == "auto" and (reason := not_standard(model)):
-            logger.warning("Every prompt is encoded by itself: %s", reason)
+            logger.info("Every prompt is encoded by itself: %s", reason)
             self.encoding = "plain" if not self._causal else "cut"
         if chunk and self.encoding != "auto":
             logger.warning("All prompts are encoded at once and not %d: only the prefix tree goes in chunks", chunk)

@@ -1,24 +1,18 @@
-"""Finding, downloading and reading the weights of a backbone."""
+"""Finding and downloading the weights of a backbone, and telling them from others."""
 
 import difflib
 import hashlib
 import http.client
 import logging
 import os
-import pickle
 import ssl
 import urllib.error
 import urllib.request
 import uuid
-import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
-import torch
 from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 from tqdm import tqdm
@@ -30,7 +24,6 @@ DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
 PUBLISHED = {"RN50": "RN50", "RN101": "RN101", "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16"}
 SUFFIXES = (".pt", ".safetensors", ".pth")
 SETTING = "MODEL.BACKBONE.WEIGHTS"
-IGNORED_KEYS = ("input_resolution", "context_length", "vocab_size", "num_batches_tracked")
 CHUNK = 1 << 20
 NETWORK_TIMEOUT_S = 30
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
@@ -80,9 +73,16 @@ def locate(name: str, weights: str | Path = "") -> Path:
     path = DEMO_FILE if name == DEMO else Path(name).expanduser()
     if path.is_file():
         return path
+    if path.is_dir():
+        raise BackboneError(f"the backbone {name!r} is a folder; give the path of the weights file{_in_folder(path)}")
     if path.suffix in SUFFIXES:
         raise BackboneError(f"the weights file {path} of the backbone {name!r} does not exist; check the path")
     raise BackboneError(_unknown_name(name))
+
+
+def _in_folder(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
+    return f" in it ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
 
 
 def _unknown_name(name: str) -> str:
@@ -181,78 +181,35 @@ def _chunks(url: str, title: str) -> Iterator[bytes]:
         raise ConnectionError(f"the connection ended after {received} of {total} bytes")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read weights in any of OpenAI's formats, without ever running Python code from the file.
-
-    Accepted are the TorchScript archive as published, a state dict saved by ``torch.save`` (also under the key
-    "state_dict", also with the prefix "module."), and safetensors. The content decides, not the suffix.
-
-    Returns:
-        Key -> CPU tensor. Floating tensors are fp32, whatever the file holds. Left out are the scalars
-        ``input_resolution``, ``context_length`` and ``vocab_size``, which shapes tell, and the batch counters of the
-        norm layers, which a frozen network does not use.
-
-    Raises:
-        BackboneError: the file cannot be read or holds no state dict.
-    """
-    try:
-        content = _read(path)
-    except Exception as error:
-        # Damaged files make the readers fail in many ways; all of them mean the same to the user.
-        reason = _reason(error)
-        raise BackboneError(
-            f"{path} cannot be read as weights ({reason[:200]}); it must be a TorchScript archive, a state dict saved "
-            "by torch.save, or a safetensors file"
-        ) from error
-    state = _unwrap(content)
-    if not state:
-        raise BackboneError(f"{path} holds no state dict (a table of named tensors), but a {type(content).__name__}")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+def check_published(name: str, path: Path) -> None:
+    """Warn if the file that is read for a published backbone is not byte for byte the published one."""
+    expected, found = published_source(name).sha256, _file_digest(path)
+    if found != expected:
+        logger.warning(
+            "the weights of %s are read from %s, which is not the published file (SHA-256 %s there, %s published): its "
+            "tensors have the published shapes, whether they have the published values is not known; use the "
+            "published file, or name the backbone by the path of this one",
+            name,
+            path,
+            found[:12],
+            expected[:12],
+        )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to read the file the unsafe way
-        return "it is damaged, or holds other things than tensors, which are not read because they can execute code"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _read(path: Path) -> Any:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
-        magic = file.read(2)
-    if magic == b"PK":
-        with zipfile.ZipFile(path) as archive:
-            scripted = any(entry.endswith("/constants.pkl") for entry in archive.namelist())
-        if scripted:
-            return _read_torchscript(path)
-    if magic == b"PK" or magic.startswith(b"\x80"):
-        return torch.load(path, map_location="cpu", weights_only=True)
-    return safetensors.torch.load_file(path)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    with warnings.catch_warnings():
-        # torch announces the end of TorchScript; the published files stay in that format.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.load(path, map_location="cpu").state_dict()
-
-
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    """The bare state dict inside what a file holds; empty when there is none."""
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        return {}
-    if all(key.startswith("module.") for key in content):
-        content = {key.removeprefix("module."): value for key, value in content.items()}
-    return {key: value.detach() for key, value in content.items() if key.split(".")[-1] not in IGNORED_KEYS}
-
-
-def digest_of(state: dict[str, Tensor]) -> str:
+def digest_of(state: dict[str, Tensor], remark: str = "") -> str:
     """SHA-256 over key, dtype, shape and bytes of the floating tensors in key order.
 
     The tensors are fp32 by now, so the same weights have the same digest in whatever file format they came.
+
+    Args:
+        remark: what else sets the network apart from OpenAI's with these tensors; "" for nothing.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(remark.encode())
     for key in sorted(key for key, value in state.items() if value.is_floating_point()):
         value = state[key].contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())

@@ -95,9 +95,10 @@ class FittedTrainer(PromptTuner):
         features, entries, count = [], [], 0
         for batch in batches:
             features.append(self.image_features(batch).float().cpu())
-            if not torch.isfinite(features[-1]).all():
+            if not (good := features[-1].isfinite().flatten(1).all(dim=1)).all():
+                first = batch["impath"][int((~good).nonzero()[0])]
                 remedy = "the backbone's weights are damaged" if self.precision == "fp32" else "use PREC fp32"
-                raise UserError(f"a feature is not finite (precision {self.precision}); {remedy}")
+                raise UserError(f"the feature of {first} is not finite (precision {self.precision}); {remedy}")
             entries.append(torch.stack([batch["row"] + count, batch["task"], batch["label"]]).cpu())
             count += len(features[-1])
         if not features:

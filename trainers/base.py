@@ -1,6 +1,7 @@
 """What all prompt tuners share: frozen CLIP, masked loss, evaluation with the class names encoded once."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,57 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
 
     key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
+
+
+def image_facts(backbone: clip.Backbone) -> dict[str, Any]:
+    """What a backbone expects of images, by key below INPUT."""
+    return {
+        "SIZE": (backbone.image_size, backbone.image_size),
+        "INTERPOLATION": backbone.interpolation,
+        "PIXEL_MEAN": backbone.image_mean,
+        "PIXEL_STD": backbone.image_std,
+    }
+
+
+def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
+    """Warn where images are prepared in another way than the backbone was trained with; refuse another size.
+
+    Args:
+        said: the node INPUT of the config; what is empty follows the backbone.
+    """
+    facts, name = image_facts(backbone), backbone.name
+    side = backbone.image_size
+    if said.SIZE and tuple(said.SIZE) != facts["SIZE"]:
+        raise UserError(
+            f"INPUT.SIZE is {tuple(said.SIZE)} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side} or leave "
+            "it out"
+        )
+    other = [
+        key for key in ("INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD") if said[key] and not _same(said[key], facts[key])
+    ]
+    for key in other:
+        _log.warning(
+            "INPUT.%s is %s, and %s was trained with %s: the figures are those of other pictures than it knows; leave "
+            "the key out to follow the backbone",
+            key,
+            said[key],
+            name,
+            facts[key],
+        )
+    if said.TRANSFORMS and "normalize" not in said.TRANSFORMS:
+        _log.warning(
+            "INPUT.TRANSFORMS (%s) has no normalize, and %s was trained with normalised pictures: the figures are "
+            "those of other pictures than it knows; add normalize",
+            ", ".join(said.TRANSFORMS),
+            name,
+        )
+
+
+def _same(said: Any, fact: Any) -> bool:
+    """Whether two settings are the same up to what a shorter decimal leaves out."""
+    if isinstance(fact, str):
+        return said == fact
+    return all(math.isclose(mine, theirs, abs_tol=1e-4) for mine, theirs in zip(said, fact, strict=True))
 
 
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
@@ -140,16 +192,24 @@ class PromptTuner(TrainerX):
         if not name:
             raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
         backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **self._backbone_options())
-        size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
-        if size != (side, side):
-            raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
+        check_preprocessing(self.cfg.INPUT, backbone)
         return backbone
+
+    def image_facts(self) -> dict[str, Any]:
+        """The backbone's preprocessing."""
+        return image_facts(self.backbone)
 
     def _backbone_options(self) -> dict[str, Any]:
         """What ``clip.load`` is told besides name, device and precision."""
         node = self.cfg.MODEL
-        return {"weights": node.BACKBONE.WEIGHTS, "text_encoding": node.TEXT_ENCODING, "text_chunk": node.TEXT_CHUNK}
+        return {
+            "weights": node.BACKBONE.WEIGHTS,
+            "activation": node.BACKBONE.ACTIVATION,
+            "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
+            "text_encoding": node.TEXT_ENCODING,
+            "text_chunk": node.TEXT_CHUNK,
+        }
 
     @property
     def encoder_id(self) -> str:

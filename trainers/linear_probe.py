@@ -158,6 +158,8 @@ class TaskProbe:
 class ProbeWeights(nn.Module):
     """What the probes of all tasks learned: weights (C, F), biases (C,), and the chosen C of each task (T,)."""
 
+    never = ("bias",)  # -inf for a class without a training image
+
     def __init__(self, tasks: Sequence[Task], width: int) -> None:
         super().__init__()
         self.offsets = class_offsets(tasks).tolist()

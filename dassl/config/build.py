@@ -124,7 +124,7 @@ def _checked(key: Key, value: Any) -> tuple[Any, list[str]]:
         value, problems = key.parse(value)
         return value, [f"{key.name} {problem}" for problem in problems]
     try:
-        value = coerce(value, key.default)
+        value = coerce(value, key.default if key.like is None else key.like)
         problem = key.problem(value)
     except TypeError as error:
         problem = str(error)

@@ -16,6 +16,7 @@ class Key:
         help: one line for people.
         choices: accepted values; empty means any value of the type.
         check: returns what is wrong with a value, or "".
+        like: a value of the key's type, where the default (an empty list) does not show it.
         parse: for keys that hold more than numbers and texts, in the place of the type of ``default``: a value as
             a file has it -> (the value that is kept, what is wrong with it, a line each).
     """
@@ -26,6 +27,7 @@ class Key:
     choices: Sequence[Any] = ()
     check: Callable[[Any], str] | None = None
     parse: Callable[[Any], tuple[Any, list[str]]] | None = None
+    like: Any = None
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value of the right type; "" when nothing is."""
@@ -49,9 +51,9 @@ def between(low: float, high: float) -> Callable[[Any], str]:
     return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
 
 
-def length(count: int) -> Callable[[Any], str]:
-    """A check for lists with exactly ``count`` entries."""
-    return lambda value: "" if len(value) == count else f"must have {count} entries"
+def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
+    """A check for lists with exactly ``count`` entries, or none at all with ``or_empty``."""
+    return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

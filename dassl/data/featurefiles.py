@@ -214,8 +214,9 @@ def open_part(path: Path) -> np.ndarray | None:
 
 
 def checks(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of the records pass their check: (len(rows),) bool."""
-    return part["check"][rows] == _sums(part, rows)
+    """Which of the records pass their check and hold numbers alone: (len(rows),) bool."""
+    finite = np.array([np.isfinite(part["feature"][row]).all() for row in rows], bool)
+    return finite & (part["check"][rows] == _sums(part, rows))
 
 
 def _sums(part: np.ndarray, rows: np.ndarray) -> np.ndarray:

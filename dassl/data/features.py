@@ -133,7 +133,9 @@ class FeatureStore:
             count = sum(map(len, waiting))
             if count >= _PART_ROWS or done + count == len(missing):
                 # Only now are the features fetched: the device need not wait for the host after every batch.
-                put(wanted[missing[done : done + count]], torch.cat(waiting).float().cpu().numpy())
+                part, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
+                self._check_finite(encoded, [images.items[index].impath for index in part])
+                put(wanted[part], encoded)
                 done, waiting = done + count, []
 
     def _features(self, images: ImageItems, keys: list[tuple[int, int]], encode: Encode) -> Iterator[Tensor]:
@@ -145,6 +147,19 @@ class FeatureStore:
             batches = self._source(self._missing)
             for batch in tqdm(batches, total=len(self._missing), desc=title, leave=False, disable=None):
                 yield encode_fixed(encode, batch["img"])
+
+    def _check_finite(self, features: np.ndarray, paths: list[str]) -> None:
+        """Refuse features that are no numbers in the store's format (raise UserError)."""
+        with np.errstate(over="ignore"):
+            stored = features.astype(self.dtype)
+        wrong = np.flatnonzero(~np.isfinite(stored.reshape(len(stored), -1)).all(axis=1))
+        if not len(wrong):
+            return
+        narrow = np.isfinite(features[wrong]).all()
+        remedy = "use DATALOADER.FEATURES_DTYPE fp32" if narrow else "check the backbone's weights, or use PREC fp32"
+        raise UserError(
+            f"the features of {len(wrong)} of {len(paths)} images are not finite (first {paths[wrong[0]]}); {remedy}"
+        )
 
     def _warn_read_only(self) -> None:
         if not self._warned:

@@ -1,7 +1,8 @@
 """From a config to batches."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from dassl.data.features import Encode, FeatureSource, FeatureStore
 from dassl.data.images import check_images, cpu_count
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
-from dassl.data.transforms import build_transform, is_random, transform_id
+from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ _SHOWN = 3
 
 class DataManager:
     """The data of a run.
+
+    Args:
+        reads: what the model expects of images, by key below INPUT; it holds where the config does not say otherwise.
 
     Attributes:
         dataset: the data set or suite.
@@ -39,8 +43,8 @@ class DataManager:
         UserError: the data is missing or damaged, or an image cannot be read.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: CfgNode, reads: Mapping[str, Any] | None = None) -> None:
+        self.cfg = cfg = settle_input(cfg, reads or {})
         self._encoder: tuple[Encode, str] | None = None
         self._stores: list[FeatureStore] = []
         self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())

@@ -1,8 +1,9 @@
 """From a decoded image to the normalised tensor, with randomness that is drawn by key."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
+from typing import Any
 
 import torch
 from PIL import Image
@@ -32,12 +33,36 @@ NAMES = (
 )
 
 
+# What a model without a say expects of an image: Dassl's own.
+PLAIN = {
+    "SIZE": (224, 224),
+    "INTERPOLATION": "bilinear",
+    "PIXEL_MEAN": (0.485, 0.456, 0.406),
+    "PIXEL_STD": (0.229, 0.224, 0.225),
+    "TRANSFORMS": ("normalize",),
+}
+
+
+def settle_input(cfg: CfgNode, reads: Mapping[str, Any]) -> CfgNode:
+    """A copy of ``cfg`` in which INPUT says all of ``PLAIN``: what is not set is as the model reads images.
+
+    Args:
+        reads: key below INPUT -> what the model expects; ``PLAIN`` for the rest.
+    """
+    settled = cfg.clone()
+    settled.defrost()
+    for key, value in {**PLAIN, **reads}.items():
+        if not settled.INPUT[key]:
+            settled.INPUT[key] = value
+    return settled
+
+
 def build_transform(cfg: CfgNode, is_train: bool) -> Transform:
     """The transform that INPUT describes: PIL RGB image -> (3, H, W) float32.
 
     Training: crop (or a plain resize), flip, colour operations, tensor, cutout, normalisation, noise. Testing, and
     training with INPUT.NO_TRANSFORM: shorter side to max(SIZE), centre crop, tensor, normalisation. Normalisation
-    is applied when "normalize" is listed.
+    is applied when "normalize" is listed. INPUT must be settled (``settle_input``).
 
     Raises:
         UserError: INPUT.TRANSFORMS has an unknown name, or an option of a listed transform is out of its range.

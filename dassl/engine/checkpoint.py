@@ -19,6 +19,7 @@ from dassl.utils.files import atomic_path, write_text
 BEST = "model-best.pth.tar"
 _TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
 _EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
+_LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # what a pointer of Git LFS begins with, and more than it has
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
 # What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
 _NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
@@ -69,6 +70,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
+    if path.stat().st_size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
+        raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
     except MemoryError:
@@ -113,7 +116,7 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     What the originals of some methods save beside what they learn is left out too, and named in a warning.
 
     Raises:
-        UserError: keys or shapes differ; the message names them.
+        UserError: keys or shapes differ, or values are not finite; the message names them.
     """
     state = {key: value for key, value in state.items() if key.split(".")[-1] not in _TOKEN_TABLES}
     own = module.state_dict()
@@ -130,7 +133,26 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     ]
     if wrong:
         raise UserError(f"checkpoint {source} does not fit the config: {'; '.join(wrong)}")
+    if broken := not_finite(module, state):
+        raise UserError(
+            f"checkpoint {source} has values that are not finite in {broken}; its training has failed or the file is "
+            "damaged: use an earlier epoch, or train again"
+        )
     module.load_state_dict(state)
+
+
+def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
+    """The tensors of ``state`` with a NaN or an infinite value and how many of each; "" if there is none.
+
+    A module may name tensors in ``never`` in which -inf is meant: a class that is never predicted.
+    """
+    floats = {key: value for key, value in state.items() if value.is_floating_point()}
+    never = getattr(module, "never", ())
+    good = {k: v.isfinite() | ((v == -torch.inf) if k in never else False) for k, v in floats.items()}
+    if not good or torch.stack([each.all() for each in good.values()]).all():  # waits for the device once
+        return ""
+    counts = {key: int((~each).sum()) for key, each in good.items()}
+    return ", ".join(f"{key} ({count:,} of {floats[key].numel():,} values)" for key, count in counts.items() if count)
 
 
 def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:

@@ -202,7 +202,6 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         TaskResult(s.index, s.task.name, s.metric, s.task.metric, s.total, len(s.task.classnames), s.absent)
         for s in tested
     ]
-    values = [task.metric for task in tasks if task.metric is not None]
     val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
     total = trainer.seconds_before + time.monotonic() - started
     return RunResult(
@@ -213,7 +212,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         shots=cfg.DATASET.NUM_SHOTS,
         seed=cfg.SEED,
         split=cfg.TEST.SPLIT,
-        metric=sum(values) / len(values) if values else None,
+        metric=trainer.evaluator.overall,
         tasks=tuple(tasks),
         val=val,
         epochs=trainer.max_epoch if mode == "train" else 0,

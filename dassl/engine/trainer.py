@@ -25,6 +25,7 @@ from dassl.engine.checkpoint import (
     load_learned,
     load_newest,
     load_optimizer_state,
+    not_finite,
     optimizer_state,
     point_to,
     remove_epochs,
@@ -69,7 +70,7 @@ class TrainerX:
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
         self.before_data()
-        self.dm = data or DataManager(cfg)
+        self.dm = data or DataManager(cfg, self.image_facts())
         self.modules: dict[str, nn.Module] = {}
         self.optim: torch.optim.Optimizer | None = None
         self.sched: EpochSchedule | None = None
@@ -99,6 +100,10 @@ class TrainerX:
 
     def before_data(self) -> None:
         """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
+
+    def image_facts(self) -> dict[str, Any]:
+        """What the model expects of images, by key below INPUT; called after ``before_data``."""
+        return {}
 
     def build_model(self) -> None:
         """Build the modules and register what is learned."""
@@ -268,14 +273,28 @@ class TrainerX:
 
     def _not_finite(self, index: int, value: float, task: Tensor) -> str:
         names = [self.dm.tasks[t].name for t in sorted(set(task.tolist()))]
-        remedy = "lower OPTIM.LR" + " or use PREC fp32" * (self.precision != "fp32")
         return (
             f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
-            f"precision {self.precision}); {remedy}"
+            f"precision {self.precision}); {self._remedy}"
         )
+
+    @property
+    def _remedy(self) -> str:
+        """What to do where training leaves the finite numbers."""
+        return "lower OPTIM.LR" + " or use PREC fp32" * (self.precision != "fp32")
+
+    def check_learned(self) -> None:
+        """Refuse learned tensors that are not finite (raise UserError): the loss does not see the last step."""
+        for name, module in self.modules.items():
+            if broken := not_finite(module, module.state_dict()):
+                raise UserError(
+                    f"after epoch {self.epoch + 1} the learned tensors of {name} are not finite in {broken} (precision "
+                    f"{self.precision}); {self._remedy}"
+                )
 
     def after_epoch(self) -> None:
         """Step the schedule, test on val for best_val, save."""
+        self.check_learned()
         self.step_schedule()
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test("val")["metric"]

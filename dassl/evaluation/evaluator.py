@@ -25,8 +25,9 @@ class TaskScore:
 
     Attributes:
         confusion: (C_t, C_t) counts, rows are the true classes.
-        metric: the task's metric in %, None when it has no image.
+        metric: the task's metric in %, None when it has no image or one without a prediction.
         absent: names of the classes without an image; they are left out of mean_acc.
+        lost: number of images whose logits are not finite, and so without a prediction; not in ``confusion``.
     """
 
     index: int
@@ -34,11 +35,12 @@ class TaskScore:
     confusion: np.ndarray
     metric: float | None
     absent: tuple[str, ...]
+    lost: int = 0
 
     @property
     def total(self) -> int:
         """Number of images of the task."""
-        return int(self.confusion.sum())
+        return int(self.confusion.sum()) + self.lost
 
     @property
     def recalls(self) -> dict[str, float]:
@@ -48,20 +50,24 @@ class TaskScore:
         return {n: 100.0 * h / k for n, h, k in zip(self.task.classnames, hits, per_class, strict=True) if k}
 
 
-def score_task(index: int, task: Task, confusion: np.ndarray) -> TaskScore:
+def score_task(index: int, task: Task, confusion: np.ndarray, lost: np.ndarray | None = None) -> TaskScore:
     """Compute a task's metric from its confusion matrix.
 
     overall_acc = 100 * hits / images; mean_acc = mean of the per-class accuracy over the classes that have images.
+
+    Args:
+        lost: (C_t,) images of each class without a prediction; a task with one has no metric.
     """
-    per_class = confusion.sum(axis=1)
+    lost = np.zeros(len(confusion), np.int64) if lost is None else lost
+    per_class = confusion.sum(axis=1) + lost
     absent = tuple(name for name, count in zip(task.classnames, per_class, strict=True) if count == 0)
     metric: float | None = None
-    if per_class.sum():
+    if per_class.sum() and not lost.any():
         seen = per_class > 0
         hits = confusion.diagonal()
         recall = hits[seen] / per_class[seen]
         metric = 100.0 * float(recall.mean() if task.metric == "mean_acc" else hits.sum() / per_class.sum())
-    return TaskScore(index, task, confusion, metric, absent)
+    return TaskScore(index, task, confusion, metric, absent, int(lost.sum()))
 
 
 @EVALUATOR_REGISTRY.register()
@@ -84,7 +90,7 @@ class ClassificationMT:
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._images = 0
 
     def process(self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None) -> None:
@@ -102,25 +108,34 @@ class ClassificationMT:
         task = task.to(logits.device)
         entries = logits if row is None else logits[row.to(logits.device)]
         own = task_columns(task, self._task_of_class)
-        self._seen.append((entries.masked_fill(~own, -torch.inf).argmax(dim=1), label, task))
+        masked = entries.masked_fill(~own, -torch.inf)
+        # -inf is a class that is never predicted; a NaN, which the largest value then is, or inf is no score at all.
+        self._seen.append((masked.argmax(dim=1), masked.amax(dim=1).isfinite(), label, task))
+
+    @property
+    def overall(self) -> float | None:
+        """Mean over the tasks with images in %; None when there is none, or an image without a prediction."""
+        values = [score.metric for score in self.scores if score.metric is not None]
+        return sum(values) / len(values) if values and not any(score.lost for score in self.scores) else None
 
     def evaluate(self) -> dict[str, float | None]:
-        """Log the results; returns "metric" in % (None: no image) and, with per-task lines, "pertask_metric"."""
-        self.scores = [score_task(t, self.tasks[t], matrix) for t, matrix in enumerate(self._confusions())]
-        values = [score.metric for score in self.scores if score.metric is not None]
-        overall = sum(values) / len(values) if values else None
-        self._log(overall)
-        return {"metric": overall, **({"pertask_metric": overall} if self._per_task else {})}
+        """Log the results; returns "metric" (``overall``) and, with per-task lines, "pertask_metric"."""
+        self.scores = [score_task(t, self.tasks[t], *counts) for t, counts in enumerate(self._counts())]
+        self._log(self.overall)
+        return {"metric": self.overall, **({"pertask_metric": self.overall} if self._per_task else {})}
 
-    def _confusions(self) -> list[np.ndarray]:
-        counts = [np.zeros((len(task.classnames),) * 2, dtype=np.int64) for task in self.tasks]
+    def _counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each task the confusion matrix (C_t, C_t) and the images of each class without a prediction (C_t,)."""
+        sizes = [len(task.classnames) for task in self.tasks]
+        counts = [(np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)) for size in sizes]
         if not self._seen:
             return counts
         columns = zip(*self._seen, strict=True)
-        predicted, label, task = (torch.cat([part.cpu() for part in parts]).numpy() for parts in columns)
-        for t, matrix in enumerate(counts):
-            own = task == t
+        predicted, finite, label, task = (torch.cat([part.cpu() for part in parts]).numpy() for parts in columns)
+        for t, (matrix, lost) in enumerate(counts):
+            own = (task == t) & finite
             np.add.at(matrix, (label[own], predicted[own] - self._offsets[t]), 1)
+            np.add.at(lost, label[(task == t) & ~finite], 1)
         return counts
 
     def _log(self, overall: float | None) -> None:
@@ -138,9 +153,18 @@ class ClassificationMT:
 
     def _log_classes(self, score: TaskScore) -> None:
         if score.absent:
-            what = "has no image at all" if score.metric is None else f"has no image of {', '.join(score.absent)}"
+            what = f"has no image of {', '.join(score.absent)}" if score.total else "has no image at all"
             _log.warning("task %d (%s) %s; left out of the mean", score.index, score.task.name, what)
-        if self._per_class:
+        if score.lost:
+            _log.warning(
+                "task %d (%s): %d of %d images have logits that are not finite (NaN or infinite), so there is no "
+                "figure; use PREC fp32, and check weights and learned tensors",
+                score.index,
+                score.task.name,
+                score.lost,
+                score.total,
+            )
+        elif self._per_class:
             for name, recall in score.recalls.items():
                 _log.info("* class: %s (%s)\tacc: %.2f%%", name, score.task.name, recall)
 

@@ -62,9 +62,36 @@ def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
                 module.add_module(name, nn.Module())
             module = getattr(module, name)
         module.register_buffer(leaf, value)
+    save_script(root, path)
+
+
+def save_script(module: nn.Module, path: Path) -> Path:
+    """Write a module as a TorchScript archive, with its program; returns the path."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(root).save(str(path))
+        torch.jit.script(module).save(str(path))
+    return path
+
+
+class Hostile(nn.Module):
+    """Its archive writes a file when torch loads it: the program in it does, and no Python is needed."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.target, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.target = state[0]
+        written = torch.from_file(self.target, shared=True, size=16).fill_(42)
+        self.training = bool(written[0] > 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 @lru_cache(maxsize=1)

@@ -363,6 +363,7 @@ def other_tower(**text_options):
     [({"no_causal_mask": True}, "not causal"), ({"ls_init_value": 0.5}, "not the residual blocks")],
 )
 def test_other_towers_take_the_plain_path_and_the_log_says_so_once(caplog, options, reason):
+    caplog.set_level(logging.INFO)
     model = other_tower(**options)
     encoder = TextEncoder(model, choose_precision("fp32", torch.device("cpu")))
     tokens = clip.tokenize(["a photo of a cat.", "x"])

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 import clip
-from clip import weights
+from clip import architecture, weights
+from clip.reading import read_weights
 from clip.weights import Source
-from tests.clip.helpers import openai_state, random_model, save_torchscript
+from tests.clip.helpers import SIZES, openai_state, random_model, save_torchscript
 
 
 @pytest.fixture(params=["vit", "rn"])
@@ -21,17 +22,16 @@ def state(request):
     return openai_state(random_model(request.param))
 
 
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
 def save_nested(state, path):
-    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    torch.save({"epoch": 3, "state_dict": prefixed(state, "module.")}, path)
 
 
 def save_legacy(state, path):
     torch.save(state, path, _use_new_zipfile_serialization=False)
-
-
-def save_without_scalars(state, path):
-    counters = ("input_resolution", "context_length", "vocab_size")
-    save_file({k: v for k, v in state.items() if k not in counters and "num_batches" not in k}, path)
 
 
 FORMATS = {
@@ -40,7 +40,11 @@ FORMATS = {
     "legacy.pt": save_legacy,
     "archive.pt": save_torchscript,
     "table.safetensors": save_file,
-    "bare.safetensors": save_without_scalars,
+    "model_state_dict.pt": lambda state, path: torch.save({"epoch": 3, "model_state_dict": state, "loss": 0.5}, path),
+    "model.pt": lambda state, path: torch.save({"model": state, "optimizer": {"state": {}}, "args": [1]}, path),
+    "network.pt": lambda state, path: torch.save({"network": prefixed(state, "clip_model.")}, path),
+    "deep.pt": lambda state, path: torch.save({"ckpt": {"model": prefixed(state, "module.model.")}}, path),
+    "prefix.safetensors": lambda state, path: save_file(prefixed(state, "_orig_mod."), path),
     "misnamed.safetensors": torch.save,
 }
 
@@ -82,8 +86,9 @@ def test_half_precision_files_are_read_as_full(state, tmp_path):
 
 
 def test_digest_sees_every_weight(model_files, backbones):
-    state = weights.read_state_dict(model_files["vit"])
+    state = read_weights(model_files["vit"]).tensors
     assert weights.digest_of(state) == backbones["vit"].digest
+    assert weights.digest_of(state, "gelu") != backbones["vit"].digest
     state["logit_scale"] += 1e-3
     assert weights.digest_of(state) != backbones["vit"].digest
 
@@ -177,12 +182,20 @@ def test_published_sources_carry_checksums():
         assert len(bytes.fromhex(source.sha256)) == 32
 
 
+@pytest.fixture
+def small_published(monkeypatch):
+    """RN50 and ViT-B/16 have the sizes of the small random models."""
+    small = {"RN50": SIZES["rn"], "ViT-B-16": SIZES["vit"]}
+    listed = architecture.listed_config
+    monkeypatch.setattr(architecture, "listed_config", lambda name: small.get(name) or listed(name))
+
+
 def refuse(*args, **kwargs):
     raise AssertionError("nothing may be downloaded here")
 
 
 @pytest.mark.parametrize("place", ["file", "folder", "xdg", "home"])
-def test_local_weights_are_used_without_network(place, model_files, empty_home, tmp_path, monkeypatch):
+def test_local_weights_are_used_without_network(place, model_files, empty_home, tmp_path, monkeypatch, small_published):
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     folders = {"folder": tmp_path / "mine", "xdg": empty_home, "home": tmp_path / ".cache" / "clip"}
     path = model_files["vit"]
@@ -237,7 +250,9 @@ def hash_of(payload):
 
 
 @pytest.mark.parametrize("to_folder", [True, False])
-def test_download_once_and_verify(server, to_folder, empty_home, tmp_path, backbones, monkeypatch):
+def test_download_once_and_verify(
+    server, to_folder, empty_home, tmp_path, backbones, monkeypatch, small_published, caplog
+):
     server()
     folder = tmp_path / "mine" if to_folder else empty_home
     if to_folder:
@@ -247,6 +262,30 @@ def test_download_once_and_verify(server, to_folder, empty_home, tmp_path, backb
     assert [path.name for path in folder.iterdir()] == ["RN50.pt"]
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     assert clip.load("RN50", weights=folder if to_folder else "")[0].digest == backbone.digest
+    assert caplog.messages == []
+
+
+def test_a_published_name_refuses_other_sizes(model_files):
+    for kind, layers in (("vit", "2"), ("rn", r"\(1, 2, 1, 1\)")):
+        told = (
+            rf"is no RN50: it has image layers {layers} in place of \(3, 4, 6, 3\), .*; name the backbone by the path"
+        )
+        with pytest.raises(clip.BackboneError, match=told):
+            clip.load("RN50", weights=model_files[kind])
+
+
+def test_a_published_name_says_whose_sizes_a_file_has(model_files, small_published):
+    with pytest.raises(clip.BackboneError, match=r"is no RN50: .*; name the backbone ViT-B/16, or give"):
+        clip.load("RN50", weights=model_files["vit"])
+
+
+def test_a_published_name_warns_of_other_bytes(model_files, backbones, small_published, caplog):
+    found = hash_of(model_files["rn"].read_bytes())[:12]
+    expected = weights.published_source("RN50").sha256[:12]
+    backbone, _ = clip.load("RN50", weights=model_files["rn"])
+    assert backbone.digest == backbones["rn"].digest
+    [said] = caplog.messages
+    assert f"RN50 are read from {model_files['rn']}" in said and f"SHA-256 {found} there, {expected} published" in said
 
 
 def test_checksum_mismatch_keeps_nothing(server, empty_home):

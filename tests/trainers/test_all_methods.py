@@ -153,3 +153,20 @@ def test_every_key_of_a_method_is_declared_once():
         for key in method.config_keys:
             assert keys.setdefault(key.name, key) is key, key.name
     assert keys.keys() <= all_keys().keys()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("stage", ["learned", "pictures"])
+def test_what_is_not_finite_is_no_percentage(lab, name, stage, monkeypatch):
+    trainer = lab.trainer(**options(name, TEST__NO_TEST=True))
+    trainer.train()
+    if stage == "pictures":
+        encode = trainer.encode_images
+        monkeypatch.setattr(trainer, "encode_images", lambda images: encode(images) * torch.nan)
+    else:
+        for parameter in trainer.model.parameters():
+            parameter.data.fill_(torch.nan)
+        for buffer in (each for module in trainer.modules.values() for each in module.buffers()):
+            buffer.data.fill_(torch.nan if buffer.is_floating_point() else 0)
+    assert trainer.test()["metric"] is None
+    assert all(score.metric is None and score.lost == score.total for score in trainer.evaluator.scores)

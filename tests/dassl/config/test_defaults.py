@@ -11,12 +11,8 @@ ORIGINAL = {
     "SEED": -1,
     "USE_CUDA": True,
     "VERBOSE": True,
-    "INPUT.SIZE": (224, 224),
-    "INPUT.INTERPOLATION": "bilinear",
     "INPUT.TRANSFORMS": (),
     "INPUT.NO_TRANSFORM": False,
-    "INPUT.PIXEL_MEAN": (0.485, 0.456, 0.406),
-    "INPUT.PIXEL_STD": (0.229, 0.224, 0.225),
     "INPUT.CROP_PADDING": 4,
     "INPUT.RRCROP_SCALE": (0.08, 1.0),
     "INPUT.CUTOUT_N": 1,
@@ -101,8 +97,13 @@ ORIGINAL = {
     "TRAINER.MTCOOP.TOKEN_POSITION": "end",
     "TRAINER.MTCOOP.CLS_SAMPLE_RATE": 0.0,
 }
-# The original's own type or value could not be used: a whole number where fractions are meant, a name that crashes.
+# The original's own type or value could not be used: a whole number where fractions are meant, a name that crashes, a
+# preprocessing that is no backbone's.
 CHANGED = {
+    "INPUT.SIZE": (),
+    "INPUT.INTERPOLATION": "",
+    "INPUT.PIXEL_MEAN": (),
+    "INPUT.PIXEL_STD": (),
     "OPTIM.SGD_DAMPNING": 0.0,
     "TEST.EVALUATOR": "ClassificationMT",
     "TRAINER.MTCOOP.PG_TYPE": "lin",

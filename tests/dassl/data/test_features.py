@@ -338,6 +338,32 @@ def test_a_damaged_part_is_made_again(tmp_path, pictures, damage):
     assert np.array_equal(taken(again), wanted)
 
 
+def test_stored_features_that_are_not_finite_are_made_again(tmp_path, pictures):
+    images = ImageItems(pictures, pixels)
+    wanted = taken(store_in(tmp_path).get(images, 0, flat)).copy()
+    (path,) = part_files(store_in(tmp_path).view_folder(images, 0))
+    part = np.load(path)
+    part["feature"][3, 2] = np.nan
+    np.save(path, as_part(part["image"], part["feature"]))  # the check is that of the bad values
+    assert np.array_equal(taken(store_in(tmp_path).get(images, 0, flat)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "remedy"),
+    [(np.nan, "fp32", "PREC fp32"), (np.inf, "fp16", "PREC fp32"), (1e6, "fp16", "FEATURES_DTYPE fp32")],
+)
+def test_features_that_are_not_finite_are_never_stored(tmp_path, pictures, value, dtype, remedy):
+    def encode(batch):
+        features = flat(batch)
+        features[2] = value
+        return features
+
+    store = store_in(tmp_path, dtype=dtype)
+    with pytest.raises(UserError, match=f"features of 1 of 12 images are not finite .*2.png.*; .*{remedy}"):
+        store.get(ImageItems(pictures, pixels), 0, encode)
+    assert stored_files(tmp_path) == []
+
+
 def test_a_killed_run_keeps_its_first_parts(tmp_path, monkeypatch, pictures):
     monkeypatch.setattr(room, "ENCODE_BATCH", 4)
     monkeypatch.setattr(room, "_PART_ROWS", 4)

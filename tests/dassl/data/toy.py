@@ -13,6 +13,7 @@ from dassl.config import get_cfg_default
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.splits import split_content
+from dassl.data.transforms import PLAIN
 from dassl.utils.files import write_json
 
 SIZE = 24
@@ -74,6 +75,8 @@ def toy_cfg(root: Path, output: Path, name: str = "ToyPets", **changes):
         "INPUT__SIZE": (16, 16),
         "INPUT__INTERPOLATION": "bicubic",
         "INPUT__TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+        "INPUT__PIXEL_MEAN": PLAIN["PIXEL_MEAN"],
+        "INPUT__PIXEL_STD": PLAIN["PIXEL_STD"],
         "DATALOADER__NUM_WORKERS": 0,
         "DATALOADER__TRAIN_X__BATCH_SIZE": 4,
         "DATALOADER__TEST__BATCH_SIZE": 5,

@@ -190,7 +190,7 @@ def test_another_folder_can_be_gone_on_from(lab, keys):
 
 
 def test_the_best_model_of_the_folder_that_was_gone_on_from_is_kept(lab):
-    keys = {"TEST__FINAL_MODEL": "best_val", "OPTIM__MAX_EPOCH": 4}
+    keys = {"TEST__FINAL_MODEL": "best_val", "OPTIM__MAX_EPOCH": 4, "seed": 3}
     whole = lab.run("whole", **keys)
     assert whole.best_epoch <= 2, "the test needs a run whose best epoch lies before the cut"
     cut_off(lab, "first", epoch=2, batch=0, **keys)

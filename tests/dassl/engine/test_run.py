@@ -9,6 +9,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.engine.run import _only_run, config_digest
 from dassl.utils.results import RunResult
+from tests.clip.helpers import Hostile, save_script
 from tests.dassl.engine.cutting import cut_off
 from tests.lab import figures, same_tensors
 
@@ -244,6 +245,30 @@ def test_a_bad_checkpoint_is_named(lab, capsys, spoil, problem):
     assert line.startswith(f"checkpoint {path} ")
     assert problem in line
     refusal(lab, capsys, "start", MODEL__INIT_WEIGHTS=lab.folder("trained"))
+
+
+def test_an_archive_with_a_program_is_run_by_no_door(lab, capsys, tmp_path):
+    mark = tmp_path / "written"
+    archive = save_script(Hostile(str(mark)), tmp_path / "hostile.pt")
+    lab.run("trained")
+    for path in lab.folder("trained").glob("*/model.pth.tar-3"):
+        path.write_bytes(archive.read_bytes())
+    trained = lab.folder("trained")
+    refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(trained))
+    refusal(lab, capsys, "run", MODEL__INIT_WEIGHTS=trained)
+    (trained / "results.json").unlink()
+    assert lab.main("trained") == 0  # begins anew
+    refusal(lab, capsys, "run", backbone=str(archive))
+    refusal(lab, capsys, "run", backbone="RN50", MODEL__BACKBONE__WEIGHTS=archive)
+    assert not mark.exists()
+
+
+def test_a_git_lfs_pointer_in_the_place_of_a_checkpoint_is_named(lab, capsys):
+    lab.run("trained")
+    path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n")
+    line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    assert line == f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`"
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])

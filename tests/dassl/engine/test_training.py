@@ -9,6 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import parse_test_res
 from dassl.config import get_cfg_default, merge_cfg
+from dassl.engine import TrainerX
 from dassl.optim import EpochSchedule
 from tests.lab import BATCHES, figures, same_tensors
 
@@ -302,6 +303,42 @@ def test_a_schedule_that_leaves_its_warm_up_or_is_none_says_nothing(lab, trainer
 def test_a_loss_that_is_no_number_is_seen_between_log_lines(lab, capsys):
     assert lab.main(OPTIM__LR=1e38, OPTIM__WARMUP_EPOCH=-1, TRAIN__PRINT_FREQ=3) == 2
     assert "at epoch 1, batch 2 (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_last_step_that_leaves_no_numbers_stops_the_run(lab, capsys, monkeypatch, value):
+    after = TrainerX.after_epoch
+
+    def break_and_end(trainer):
+        if trainer.epoch == 1:
+            next(trainer.model.parameters()).data.view(-1)[:2] = value
+        after(trainer)
+
+    monkeypatch.setattr(TrainerX, "after_epoch", break_and_end)
+    assert lab.main(trainer="MTCoOpHard") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    told = r"after epoch 2 the learned tensors of prompt_learner are not finite in ctx \(2 of 256 values\) "
+    assert re.search(told + r"\(precision fp32\); lower OPTIM.LR$", line)
+    assert "prompt_learner/model.pth.tar-1" in lab.files() and "results.json" not in lab.files()
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_by_every_door(lab, capsys):
+    lab.run()
+    path = min(lab.folder("run").glob("*/model.pth.tar-3"))
+    content = torch.load(path, weights_only=True)
+    name, tensor = next(iter(content["state_dict"].items()))
+    tensor.view(-1)[0] = torch.nan
+    torch.save(content, path)
+    told = f"checkpoint {path} has values that are not finite in {name} (1 of {tensor.numel():,} values)"
+    doors = {
+        "evaluated": (["--eval-only", "--model-dir", str(lab.folder("run"))], {}),
+        "started": ([], {"MODEL__INIT_WEIGHTS": lab.folder("run")}),
+        "resumed": (["--resume", str(lab.folder("run"))], {"OPTIM__MAX_EPOCH": 3}),
+    }
+    for run, (flags, keys) in doors.items():
+        assert lab.main(run, *flags, **keys) == 2, run
+        assert told in capsys.readouterr().err
+        assert "results.json" not in lab.files(run)
 
 
 def test_learned_tensors_of_another_run_can_be_the_start(lab):

@@ -166,3 +166,40 @@ def test_the_config_chooses_the_evaluator(name, kind):
     evaluator = build_evaluator(cfg, TASKS)
     assert type(evaluator) is kind
     assert list(evaluator.evaluate()) == ["metric"]
+
+
+@given(batches(), st.sampled_from([torch.nan, torch.inf]), st.data())
+def test_logits_that_are_not_finite_make_no_figure(batch, value, data):
+    logits, task, label, row = batch
+    exact = naive(*batch)
+    image, column = data.draw(st.integers(0, len(logits) - 1)), data.draw(st.integers(0, sum(SIZES) - 1))
+    logits[image, column] = value
+    owner = sum(column >= offset for offset in OFFSETS) - 1
+    lost = int(((row == image) & (task == owner)).sum())
+    evaluator = ClassificationMT(TASKS)
+    evaluator.process(logits, label, task, row=row)
+    found = evaluator.evaluate()["metric"]
+    for t, score in enumerate(evaluator.scores):
+        assert score.lost == (lost if t == owner else 0)
+        assert score.total == int((task == t).sum())
+        assert score.metric == (None if score.lost else exact[t] and pytest.approx(exact[t]))
+    assert (found is None) == (lost > 0 or not len(task))
+
+
+def test_lost_images_are_said_and_their_classes_are_not_absent(caplog):
+    evaluator = ClassificationMT(TASKS[:1], per_class=True)
+    logits = torch.tensor([[1.0, 0, 0], [torch.nan, 0, 0], [0, 0, 1.0]])
+    evaluator.process(logits, torch.tensor([0, 1, 2]), torch.zeros(3, dtype=torch.int64))
+    with caplog.at_level(logging.WARNING):
+        assert evaluator.evaluate() == {"metric": None, "pertask_metric": None}
+    (message,) = caplog.messages
+    assert message.startswith("task 0 (task 0): 1 of 3 images have logits that are not finite")
+    assert evaluator.scores[0].absent == ()
+
+
+def test_a_class_that_is_never_predicted_is_no_fault():
+    evaluator = ClassificationMT(TASKS[:1])
+    evaluator.process(torch.tensor([[1.0, -torch.inf, 0]]), torch.tensor([0]), torch.tensor([0]))
+    assert evaluator.evaluate()["metric"] == 100
+    evaluator.process(torch.full((1, 3), -torch.inf), torch.tensor([0]), torch.tensor([0]))
+    assert evaluator.evaluate()["metric"] is None
