@@ -16,7 +16,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl.data.completeness import OUR_SPLIT, left_out
+from dassl.data.completeness import left_out
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Datum, Split
 from dassl.data.images import check_images, in_threads
@@ -93,7 +93,7 @@ def check(member: type[DatasetBase], cfg: CfgNode, *, quick: bool = False, allow
         return report
     _check_counts(member, split, report)
     files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
-    if files and files[0].name.startswith(OUR_SPLIT):
+    if files and member.makes(files[0]):
         new = left_out(member.__name__, split, member.images_on_disk(folder), files[0])
         report.problems += [new] if new else []
     _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
@@ -137,7 +137,7 @@ def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:
     looked = f"no folder {' or '.join(map(str, names))}"
     files = member.split_files(folder, stand)
     there = files[0] if files else None
-    unread = [f"not read: {path} (delete or rename {files[0].name} to choose it)" for path in files[1:]]
+    unread = [f"not read: {path} (rename {files[0].name} to choose it)" for path in files[1:]]
     made = f"made from the raw annotation (no file {' or '.join(member.split_names())})"
     return [f"images in {images}" if images.is_dir() else looked, f"split {there or made}", *unread]
 
