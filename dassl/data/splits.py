@@ -6,6 +6,7 @@ Paths are relative to the image folder.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -20,6 +21,7 @@ from dassl.utils.files import read_json
 from dassl.utils.tools import collector_paused
 
 PARTS = ("train", "val", "test")
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @collector_paused()
@@ -68,8 +70,11 @@ def _place(name: str, prefix: str) -> str:
     One image has one path, whatever stands between its names, because a path is what tells images apart. A name that
     begins with a slash is a whole path, as we write it of an image outside the image folder, if there is such a file.
     """
-    if name.isascii() and "\\" not in name and "//" not in name and "./" not in name and name[:1] != "/":
+    odd = "\\" in name or "//" in name or "./" in name or name[:1] == "/" or name[1:2] == ":"
+    if name.isascii() and not odd:
         return prefix + name
+    if _WINDOWS_DRIVE.match(name):
+        raise ValueError(f"a path on a Windows drive; write it relative to {prefix}")
     if "\\" in name and not os.path.isfile(prefix + name):  # noqa: PTH113  (a Path for each image costs seconds)
         name = name.replace("\\", "/")
     if name.startswith("/") and os.path.isfile(name):  # noqa: PTH113
