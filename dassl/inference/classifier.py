@@ -15,7 +15,7 @@ from dassl.config import flatten, get_cfg_default, merge_cfg
 from dassl.data.datum import Task
 from dassl.data.images import read_image
 from dassl.data.names_only import NamesOnly
-from dassl.data.transforms import Transform, build_transform
+from dassl.data.transforms import Transform, build_transform, settle_input
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.tasks import read_tasks
 from dassl.engine.transfer import check_weights, stored_config
@@ -198,7 +198,7 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
         raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
     cfg = _config(folder, device=device, weights=weights)
     trainer = _trainer(folder, cfg, read_tasks(folder))
-    return Classifier(folder, trainer, build_transform(cfg, False))
+    return Classifier(folder, trainer, build_transform(settle_input(cfg, trainer.image_facts()), False))
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
