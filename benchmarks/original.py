@@ -1,9 +1,13 @@
-"""The text side as the released code computes it, to compare with: written anew from its formula, in its order.
+"""What the released code computes in a step, to compare with: written anew from its formula, in its order.
 
 All 77 columns of every prompt go through the tower as (77, N, D), with torch's own attention layer and one mask for
 all; the embeddings of literal tokens are looked up once, and a step puts the context vectors between them. Gradients
 come from automatic differentiation. Class names are encoded anew for each batch of an evaluation.
 """
+
+import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clip.text import PromptLayout, TextEncoder
+from trainers.base import PromptTuner
 
 
 class _Block(nn.Module):
@@ -89,3 +94,26 @@ class OriginalText(nn.Module):
             embedded = self.token_embedding(layout.tokens).to(self.dtype)  # all 77 columns
             known = self._known[id(layout)] = (layout, embedded[:, :1], embedded[:, 1 + layout.n_ctx :])
         return known[1:]
+
+
+def as_released(trainer: PromptTuner) -> PromptTuner:
+    """A SoftCPT trainer that encodes texts in the released order, and images without what was done for speed.
+
+    Its image tower has its weights laid out with channels first and takes each batch as it comes.
+    """
+    trainer.model._encoder = (OriginalText(trainer.backbone.text),)
+    trainer.image_features = _image_features(trainer)
+    return trainer
+
+
+def _image_features(trainer: PromptTuner) -> Callable[[dict[str, Any]], Tensor]:
+    # A copy: the backbone is shared by all trainers of a process.
+    visual = copy.deepcopy(trainer.backbone.visual).to(memory_format=torch.contiguous_format)
+
+    @torch.no_grad()
+    def encode(batch: dict[str, Any]) -> Tensor:
+        if "feat" in batch:
+            return batch["feat"].to(trainer.device)
+        return visual(batch["img"].to(trainer.device, visual.conv1.weight.dtype)).float()
+
+    return encode
