@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dassl.config.tasks import OwnTask, plain_name
 from dassl.data import Task
-from dassl.data.listing import Entry, forward_slashes, list_folder, list_table, shown
+from dassl.data.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -34,12 +34,13 @@ Images = dict[str, OwnImage]  # by absolute path
 def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Task:
     """Read a task's images into ``images``."""
     name = described.name
+    said = tuple(described.classes)  # of a list or a mapping: the labels
     if described.folder:
-        entries = list_folder(_below(root, described.folder), name)
+        entries = list_folder(_below(root, described.folder), name, classes=said)
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
         columns = {"image": described.image, "label": described.label, "split": described.split}
-        entries = list_table(_below(root, described.table), name, **columns, images=folder)
+        entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
     classnames, labels = _classes(described, entries)
     _enter(entries, number, labels, described, images)
     return Task(
@@ -49,7 +50,7 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
 
 def _below(root: Path, path: str) -> Path:
     """A path of the config; without ".." in it, so that an image has one path in folders and in tables."""
-    return Path(os.path.abspath(root / Path(forward_slashes(path)).expanduser()))  # noqa: PTH100
+    return Path(on_disk(os.path.abspath(root / Path(forward_slashes(path)).expanduser())))  # noqa: PTH100
 
 
 def _classes(described: OwnTask, entries: Sequence[Entry]) -> tuple[tuple[str, ...], dict[str, int]]:
