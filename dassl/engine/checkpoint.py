@@ -48,9 +48,14 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())  # torch itself hides that a disk is full behind a RuntimeError
     if not best:
-        write_text(folder / "checkpoint", path.name + "\n")
+        point_to(folder, content["epoch"])
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)
     return path
+
+
+def point_to(folder: Path, epoch: int) -> None:
+    """Write the file ``checkpoint`` of a module's folder, which names its newest epoch as Dassl does."""
+    write_text(folder / "checkpoint", epoch_file(epoch) + "\n")
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.reporting import LOGGERS
+from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights, number_values, refuse_other_config, stored_config
 from dassl.utils.errors import UserError
@@ -140,6 +141,8 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     _describe(cfg, trainer)
     _replay(kept)
     write_text(folder / (f"config{EVALUATION}.yaml" if aside else CONFIG_FILE), cfg.dump())
+    if not aside:
+        write_tasks(folder, trainer.dm.tasks)
     return trainer
 
 

@@ -26,6 +26,7 @@ from dassl.engine.checkpoint import (
     load_newest,
     load_optimizer_state,
     optimizer_state,
+    point_to,
     remove_epochs,
     remove_leftovers,
     resume_folder,
@@ -403,6 +404,8 @@ class TrainerX:
             self.seconds_before = content.get("seconds", 0.0)
             if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
                 self.scaler.load_state_dict(content["scaler"])
+            if directory == self.output_dir:  # the run may have been killed before it wrote this file
+                point_to(directory / name, content["epoch"])
             self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
             if self.best_epoch is not None and directory != self.output_dir:
                 save_checkpoint(self.output_dir / name, load_checkpoint(directory / name / BEST), best=True)

@@ -251,3 +251,14 @@ def test_a_full_disk_leaves_no_half_file(lab, capsys, monkeypatch, name):
     mine = lab.run()
     assert figures(mine) == figures(lab.run("whole"))
     assert same_tensors(lab.learned(), lab.learned("whole"))
+
+
+def test_a_run_that_was_killed_before_it_wrote_which_epoch_is_the_newest(lab, monkeypatch):
+    keys = {"TRAIN__CHECKPOINT_FREQ": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr("dassl.engine.trainer.TrainerX.test", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert lab.main(**keys) == 130
+    pointer = lab.folder("run") / "prompt_gen" / "checkpoint"
+    pointer.write_text("model.pth.tar-2\n")
+    lab.run(**keys)
+    assert pointer.read_text() == "model.pth.tar-3\n"

@@ -148,7 +148,7 @@ def test_an_evaluation_repeats_the_runs_own_test(lab, final):
     assert (again.mode, again.metric, again.tasks) == ("eval", result.metric, result.tasks)
     elsewhere = lab.run("elsewhere", "--eval-only", "--model-dir", str(lab.folder("run")), **keys)
     assert (elsewhere.mode, elsewhere.metric, elsewhere.tasks) == ("eval", result.metric, result.tasks)
-    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json"]
+    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json", "tasks.json"]
 
 
 def test_an_evaluation_with_other_settings_leaves_the_training_alone(lab):
@@ -235,7 +235,7 @@ def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
 
 def test_no_train_builds_everything_and_stops(lab):
     assert lab.main("run", "--no-train") == 0
-    assert lab.files() == ["config.yaml", "log.txt"]
+    assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
     lab.run()
 
 

@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_stops_the_run(lab, capsys):
         r"lower OPTIM.LR or use PREC fp32",
         line,
     )
-    assert lab.files() == ["config.yaml", "log.txt"]
+    assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
     assert lab.log().splitlines()[-1] == line
 
 

@@ -1,0 +1,30 @@
+"""What a trainer knows of data when there is none: the tasks and their classes."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from dassl.data.columns import class_offsets, task_of_class
+from dassl.data.datum import Task
+
+
+class NamesOnly:
+    """Takes the place of a DataManager for a trainer that is only asked for scores.
+
+    Attributes:
+        tasks, num_classes, offsets, task_of_class: as those of a DataManager.
+    """
+
+    encode_seconds = 0.0
+    val_loader = test_loader = None
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = list(tasks)
+        self.offsets = class_offsets(self.tasks)
+        self.task_of_class = task_of_class(self.tasks)
+        self.num_classes = len(self.task_of_class)
+        self.train_loader_x: list[Any] = []
+        self.dataset = SimpleNamespace(tasks=self.tasks, train_x=[], val=[], test=[], subset_digest="")
+
+    def attach_encoder(self, *_: Any, **__: Any) -> None:
+        """There is nothing to store features of."""

@@ -1,0 +1,52 @@
+"""``tasks.json`` of a run folder: the tasks with their class names, so that a run can be used without its data."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dassl.data.datum import Task
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json, write_json
+
+TASKS_FILE = "tasks.json"
+_FORMAT = 1
+
+
+def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
+    """Write the tasks of the run in ``folder``."""
+    write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": [asdict(task) for task in tasks]})
+
+
+def read_tasks(folder: Path) -> list[Task]:
+    """The tasks of the run in ``folder``.
+
+    Raises:
+        UserError: the file is missing (runs of older versions have none) or says something else.
+    """
+    path = folder / TASKS_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {TASKS_FILE}, which runs of older versions lack; delete its results.json and start the "
+            "run's command again: it only tests, and writes the file"
+        )
+    content = read_json(path)
+    try:
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}, this version reads {_FORMAT}")
+        tasks = [_task(each) for each in content["tasks"]]
+        if not tasks:
+            raise ValueError("there is no task")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not describe tasks ({error}); make it again with the run's command") from error
+    return tasks
+
+
+def _task(content: dict[str, Any]) -> Task:
+    task = Task(**content)
+    texts = (task.name, task.description, task.template, *task.classnames)
+    if not task.classnames or any(not isinstance(text, str) for text in texts):
+        raise ValueError("names must be texts, and a task has at least one class")
+    if task.template.count("{}") != 1:
+        raise ValueError(f"template {task.template!r} needs '{{}}' exactly once")
+    return task

@@ -1,0 +1,258 @@
+"""A finished run as a classifier: it needs the run folder and the frozen backbone, but none of the run's data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.config import flatten, get_cfg_default, merge_cfg
+from dassl.data.datum import Task
+from dassl.data.images import read_image
+from dassl.data.names_only import NamesOnly
+from dassl.data.transforms import Transform, build_transform
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine.tasks import read_tasks
+from dassl.engine.transfer import check_weights, stored_config
+from dassl.utils.errors import UserError
+from dassl.utils.registry import nearest
+from dassl.utils.results import RESULTS_FILE, read_results
+
+Picture: TypeAlias = str | Path | Image.Image | np.ndarray
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class and its probability among the classes of its task, from 0 to 1."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for an image and a task.
+
+    Attributes:
+        image: its path; "" for an image that came without one.
+        task: name of the task.
+        classes: the most probable classes, the best one first.
+    """
+
+    image: str
+    task: str
+    classes: tuple[ClassScore, ...]
+
+    @property
+    def best(self) -> ClassScore:
+        """The most probable class."""
+        return self.classes[0]
+
+
+class Classifier:
+    """What a run has learned, ready for new images; made by :func:`load_classifier`.
+
+    Attributes:
+        tasks: the T tasks with their class names.
+        transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as in the run's test.
+    """
+
+    def __init__(self, folder: Path, trainer: TrainerX, transform: Transform) -> None:
+        self.folder, self.transform, self._trainer = folder, transform, trainer
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            trainer.before_test()
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks in the order of their numbers."""
+        return list(self._trainer.dm.tasks)
+
+    def task_number(self, task: str | int) -> int:
+        """Number of a task that is given by its name or its number.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        names = [each.name for each in self.tasks]
+        if isinstance(task, str) and task in names:
+            return names.index(task)
+        if str(task).isdecimal() and int(task) < len(names):
+            return int(task)
+        close = nearest(str(task), names) or [f"{number} ({name})" for number, name in enumerate(names)]
+        raise UserError(f"there is no task {task!r} in {self.folder}; did you mean {' or '.join(close)}?")
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """Probabilities of transformed images: (B, 3, H, W) -> {number of the task: (B, C_t) float32 on the CPU}.
+
+        Args:
+            tasks: numbers of the tasks that are asked for; all by default.
+        """
+        dm, count = self._trainer.dm, len(images)
+        wanted = list(range(len(dm.tasks))) if tasks is None else list(tasks)
+        row, task = torch.arange(count).repeat(len(wanted)), torch.tensor(wanted).repeat_interleave(count)
+        batch: dict[str, Any] = {"row": row, "task": task, "label": torch.zeros_like(task)}
+        batch |= {"feat": self._trainer.encode_images(images), "index": torch.arange(count), "impath": [""] * count}
+        logits = self._trainer.model_inference(batch).float().cpu()
+        bounds = dm.offsets.tolist()
+        return {each: logits[:, bounds[each] : bounds[each + 1]].softmax(dim=1) for each in wanted}
+
+    def predict(
+        self, images: Picture | Sequence[Picture], task: str | int | None = None, top_k: int = 5
+    ) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: paths, PIL images, or arrays (H, W, 3) or (H, W) of 8 bits; one or several.
+            task: name or number of a task; all by default.
+            top_k: classes that are named for each image and task.
+
+        Returns:
+            One answer for each image and task: all tasks of the first image, then those of the second.
+
+        Raises:
+            UserError: an image cannot be read, or there is no such task.
+        """
+        several = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else list(images)
+        numbers = None if task is None else [self.task_number(task)]
+        found: list[Prediction] = []
+        for start in range(0, len(several), BATCH):
+            part = several[start : start + BATCH]
+            tensors = torch.stack([self.transform(_decoded(each)) for each in part])
+            found += self.answers([_name(each) for each in part], tensors, numbers, top_k=top_k)
+        return found
+
+    def answers(
+        self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
+    ) -> list[Prediction]:
+        """The answers for transformed images (B, 3, H, W) that are called ``names``; see :meth:`predict`."""
+        scores = self.probabilities(images, tasks)
+        return [
+            Prediction(name, self.tasks[task].name, tuple(self._best(values[row], task, top_k)))
+            for row, name in enumerate(names)
+            for task, values in scores.items()
+        ]
+
+    def class_features(self, task: str | int) -> Tensor:
+        """Class features (C_t, F) of a task, of length 1, float32 on the CPU.
+
+        Raises:
+            UserError: the method has no one vector for each class.
+        """
+        number = self.task_number(task)
+        features = getattr(self._trainer, "_class_features", None)
+        if features is None or features.dim() != 2:
+            raise UserError(f"{self._trainer.cfg.TRAINER.NAME} does not score images by one vector for each class")
+        start, stop = self._trainer.dm.offsets[number : number + 2].tolist()
+        return torch.nn.functional.normalize(features[start:stop].float(), dim=-1).cpu()
+
+    def with_classes(self, classes: Mapping[str | int, Sequence[str]]) -> "Classifier":
+        """The same learned context with other class names.
+
+        Args:
+            classes: new class names by name or number of their task; other tasks keep theirs.
+
+        Raises:
+            UserError: what was learned belongs to single classes, or a list is empty or has a name twice.
+        """
+        cfg = self._trainer.cfg
+        for unit, cause in type(self._trainer).learned_for(cfg).items():
+            if unit == "class":
+                raise UserError(f"{cause} learns something of its own for each class, so it has none for new ones")
+        tasks = self.tasks
+        for key, names in classes.items():
+            number = self.task_number(key)
+            tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
+        return Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.transform)
+
+    def _best(self, values: Tensor, task: int, top_k: int) -> Iterator[ClassScore]:
+        names = self.tasks[task].classnames
+        probability, order = values.sort(descending=True, stable=True)
+        for place in range(min(top_k, len(names))):
+            yield ClassScore(names[int(order[place])], float(probability[place]))
+
+
+def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> Classifier:
+    """The classifier that a finished run has learned.
+
+    Args:
+        run: its folder. No image, data folder or split file is needed.
+        device: "cpu" or "cuda"; by default a GPU if there is one.
+        weights: file or folder of the backbone's weights, where they lie elsewhere than in the run.
+
+    Raises:
+        UserError: the folder is no finished run, or the backbone is not the one it was trained on.
+        clip.errors.BackboneError: the weights of the backbone are missing or damaged.
+    """
+    folder = Path(run).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder of a finished run")
+    if not (folder / RESULTS_FILE).is_file():
+        raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
+    cfg = _config(folder, device=device, weights=weights)
+    trainer = _trainer(folder, cfg, read_tasks(folder))
+    return Classifier(folder, trainer, build_transform(cfg, False))
+
+
+def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
+    """The config of a run, for the machine at hand."""
+    stored = stored_config(folder)
+    if stored is None:
+        raise UserError(f"{folder} has no config.yaml that can be read; give the folder of a finished run")
+    cfg = get_cfg_default()
+    merge_cfg(cfg, values=flatten(stored), place=str(folder / "config.yaml"))
+    own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda': this machine has no GPU that torch can use; choose cpu")
+    if device:
+        own["USE_CUDA"] = str(device == "cuda")
+    if weights:
+        own["MODEL.BACKBONE.WEIGHTS"] = weights
+    merge_cfg(cfg, values=own)
+    cfg.freeze()
+    return cfg
+
+
+def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task]) -> TrainerX:
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, NamesOnly(tasks))
+    check_weights(trainer, folder)
+    if trainer.trainable and trainer.modules:
+        trainer.load_model(folder, epoch=_tested_epoch(folder))
+    return trainer
+
+
+def _tested_epoch(folder: Path) -> int | None:
+    """The epoch that an evaluation was told to take; None: the one that the training ended with."""
+    result = read_results(folder)
+    return result.best_epoch if result.mode == "eval" else None
+
+
+def _checked(names: Sequence[str], task: str) -> tuple[str, ...]:
+    own = tuple(name.strip() for name in names)
+    if not own or not all(own):
+        raise UserError(f"task {task!r}: the list of classes is empty or has an empty name; give names with commas")
+    for name in own:
+        if own.count(name) > 1:
+            raise UserError(f"task {task!r}: the class {name!r} stands twice in the list; give each once")
+    return own
+
+
+def _decoded(picture: Picture) -> Image.Image:
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8:
+            raise UserError(f"an array of {picture.dtype} is no picture; give 8 bits a channel, (H, W, 3) or (H, W)")
+        picture = Image.fromarray(picture)
+    return picture.convert("RGB")
+
+
+def _name(picture: Picture) -> str:
+    return str(picture) if isinstance(picture, str | Path) else ""

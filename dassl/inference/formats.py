@@ -1,0 +1,89 @@
+"""How answers are written: a table for people, CSV, or one JSON object a line."""
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import TextIO
+
+from dassl.inference.classifier import ClassScore, Prediction
+
+UNSURE = "unsure"
+
+
+class Writer:
+    """Writes answers as they come.
+
+    Args:
+        threshold: probability below which the answer is UNSURE.
+        top_k: classes that an answer may name.
+    """
+
+    def __init__(self, stream: TextIO, *, threshold: float, top_k: int) -> None:
+        self.stream, self.threshold, self.top_k = stream, threshold, top_k
+
+    def word(self, answer: Prediction) -> str:
+        """The class that is answered, or UNSURE."""
+        return answer.best.name if answer.best.probability >= self.threshold else UNSURE
+
+    def write(self, answer: Prediction) -> None:
+        """Write one answer."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All answers have come."""
+
+
+class JsonLines(Writer):
+    """An object for each image and task: "image", "task", "classes"; with a threshold also "answer"."""
+
+    def write(self, answer: Prediction) -> None:
+        """One line."""
+        classes = [{"name": each.name, "probability": each.probability} for each in answer.classes]
+        content = {"image": answer.image, "task": answer.task, "classes": classes}
+        if self.threshold:
+            content["answer"] = self.word(answer)
+        # Names of files need not be UTF-8; JSON then has the halves of characters as escapes.
+        line = json.dumps(content, ensure_ascii=True, allow_nan=False)
+        self.stream.write(line + "\n")
+
+
+class Csv(Writer):
+    """A row for each image and task: image, task, answer, then the classes with their probabilities."""
+
+    def __init__(self, stream: TextIO, *, threshold: float, top_k: int) -> None:
+        super().__init__(stream, threshold=threshold, top_k=top_k)
+        self._rows = csv.writer(stream, lineterminator="\n")
+        pairs = [(f"class_{place}", f"probability_{place}") for place in range(1, top_k + 1)]
+        self._rows.writerow(["image", "task", "answer", *(name for pair in pairs for name in pair)])
+
+    def write(self, answer: Prediction) -> None:
+        """One row; tasks with fewer classes leave cells empty."""
+        cells = [cell for each in answer.classes for cell in (each.name, f"{each.probability:.6f}")]
+        cells += [""] * (2 * (self.top_k - len(answer.classes)))
+        self._rows.writerow([_printable(answer.image), answer.task, self.word(answer), *cells])
+
+
+class Table(Writer):
+    """Columns for people: the image once, then a line for each task."""
+
+    _last: str | None = None
+
+    def write(self, answer: Prediction) -> None:
+        """One line, and the image's path above its first one."""
+        if answer.image != self._last:
+            self.stream.write(f"{_printable(answer.image)}\n")
+            self._last = answer.image
+        unsure = f"{UNSURE}: " if self.word(answer) == UNSURE and self.threshold else ""
+        self.stream.write(f"  {answer.task}: {unsure}{_shown(answer.classes)}\n")
+
+
+def _shown(classes: Sequence[ClassScore]) -> str:
+    return ", ".join(f"{each.name} {100 * each.probability:.1f} %" for each in classes)
+
+
+def _printable(text: str) -> str:
+    """A path without line breaks, terminal escapes and halves of characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+FORMATS: dict[str, type[Writer]] = {"table": Table, "csv": Csv, "jsonl": JsonLines}

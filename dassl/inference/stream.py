@@ -1,0 +1,90 @@
+"""Images from files, folders or a list, decoded in workers and handed over in batches; memory stays the same."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dassl.data.images import read_image
+from dassl.data.listing import IMAGE_ENDINGS
+from dassl.data.transforms import Transform
+from dassl.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that were read, (B, 3, H, W) and their B paths, and a line for each file that could not be read."""
+
+    paths: list[str]
+    images: Tensor
+    unread: list[str]
+
+
+def find_images(places: Iterable[str]) -> Iterator[str]:
+    """The image files at ``places``: a file is taken whatever its ending, a folder is searched below it by endings.
+
+    Raises:
+        UserError: a folder has no image.
+    """
+    for place in places:
+        if not Path(place).is_dir():
+            yield place
+            continue
+        first = next(found := _below(place), None)
+        if first is None:
+            raise UserError(f"folder {place} has no image in it or below it (endings {' '.join(IMAGE_ENDINGS)})")
+        yield first
+        yield from found
+
+
+def _below(folder: str) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith("."):
+                yield os.path.join(parent, name)  # noqa: PTH118  (paths as they were given)
+
+
+def read_batches(paths: Iterable[str], transform: Transform, *, batch_size: int, workers: int) -> Iterator[Batch]:
+    """Decode and transform images, ``batch_size`` at a time, in ``workers`` processes (0: in this one)."""
+    loader = DataLoader(
+        _Files(transform),
+        batch_sampler=_chunks(iter(paths), batch_size),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+def _chunks(paths: Iterator[str], size: int) -> Iterator[list[str]]:
+    while chunk := list(islice(paths, size)):
+        yield chunk
+
+
+class _Files(Dataset):
+    """Images by path."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __getitems__(self, paths: Sequence[str]) -> Batch:
+        read: list[str] = []
+        images: list[Tensor] = []
+        unread: list[str] = []
+        for path in paths:
+            try:
+                images.append(self.transform(read_image(path)))
+                read.append(path)
+            except UserError as error:
+                unread.append(str(error))
+        return Batch(read, torch.stack(images) if images else torch.zeros(0), unread)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

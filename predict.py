@@ -1,0 +1,159 @@
+"""Classify new images with a finished run."""
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from clip.errors import BackboneError
+from dassl.data.images import cpu_count
+from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
+from dassl.inference.formats import FORMATS, UNSURE
+from dassl.inference.stream import find_images, read_batches
+from dassl.utils.cli import Parser, exit_code, names
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path
+
+__all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
+
+_EPILOG = f"""\
+exit status: 0 all images were read, 1 some were not (each is named), 2 a mistake that one line explains.
+With --threshold an answer below it is "{UNSURE}".
+
+examples:
+  python predict.py output/demo6/first holiday.jpg
+  python predict.py output/demo6/first photos/ --format jsonl --out answers.jsonl
+  find /archive -name '*.jpg' | python predict.py output/demo6/first - --task colour --top-k 1
+
+docs/predict.md tells more, and how to do the same from Python.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = Parser(
+        prog="predict.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="folder of a finished run")
+    add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
+    add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
+    add("--classes", type=names, default=(), metavar="A,B,C", help="other class names, with what was learned")
+    add("--top-k", type=_at_least_one, default=5, metavar="K", help="classes to name for each image (default: 5)")
+    add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
+    add("--format", choices=list(FORMATS), default="table", help="form of the output (default: table)")
+    add("--out", type=Path, default=None, metavar="FILE", help="write there instead of to the screen")
+    add("--batch-size", type=_at_least_one, default=64, metavar="N", help="images encoded at once (default: 64)")
+    add("--workers", type=_whole, default=min(4, cpu_count()), metavar="N", help="processes that read images")
+    add("--device", choices=("cpu", "cuda"), default="", help="where to compute (default: a GPU if there is one)")
+    add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    unread: list[str] = []
+    with _warnings_only():
+        code = exit_code(lambda: unread.extend(_carry_out(argv)), errors=(UserError, BackboneError))
+    return code or int(bool(unread))
+
+
+@contextlib.contextmanager
+def _warnings_only() -> Iterator[None]:
+    """What loading a run has to tell would stand among the answers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _carry_out(argv: Sequence[str] | None) -> list[str]:
+    """Answer for every image; returns a line for each that could not be read."""
+    args = build_parser().parse_args(argv)
+    paths = find_images(_places(args.images))
+    first = next(paths, None)
+    if first is None:
+        raise UserError("no image was given; name files or folders, or send paths to standard input with -")
+    classifier = _classifier(args)
+    tasks = None if args.task is None else [classifier.task_number(args.task)]
+    unread: list[str] = []
+    with _output(args.out) as stream:
+        writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k)
+        batches = read_batches(
+            _all(first, paths), classifier.transform, batch_size=args.batch_size, workers=args.workers
+        )
+        with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
+            for batch in batches:
+                for line in batch.unread:
+                    tqdm.write(f"skipped: {line}", file=sys.stderr)
+                unread += batch.unread
+                if batch.paths:
+                    for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=args.top_k):
+                        writer.write(answer)
+                bar.update(len(batch.paths) + len(batch.unread))
+        writer.finish()
+    return unread
+
+
+def _classifier(args: argparse.Namespace) -> Classifier:
+    classifier = load_classifier(args.run, device=args.device, weights=args.weights)
+    if not args.classes:
+        return classifier
+    if args.task is None and len(classifier.tasks) > 1:
+        raise UserError("--classes gives the classes of one task; name it with --task")
+    return classifier.with_classes({args.task or 0: args.classes})
+
+
+def _places(images: Sequence[str]) -> Iterator[str]:
+    for image in images:
+        if image == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        else:
+            yield image
+
+
+def _all(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+@contextlib.contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number")
+    return int(text)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 on")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
