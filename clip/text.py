@@ -17,7 +17,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clip.errors import BackboneError
+from clip.errors import BackboneError, TooLongError
 from clip.memory import free_bytes
 from clip.precision import Precision, product_dtype
 from clip.tokenizer import CONTEXT_LENGTH, encode, pad, token_count, tokenize
@@ -107,9 +107,11 @@ def prompt_layout(names: Sequence[str], *, n_ctx: int, position: str = "end", ph
 def _encode_prompt(name: str, words: Sequence[str]) -> list[int]:
     row = encode(" ".join([*words, f"{name}."]))
     if len(row) > CONTEXT_LENGTH:
-        raise BackboneError(
+        raise TooLongError(
             f"the prompt of {name!r} has {len(row)} tokens with {len(words)} context words, start and end, but only "
-            f"{CONTEXT_LENGTH} fit; shorten the name or the context"
+            f"{CONTEXT_LENGTH} fit; shorten the name or the context",
+            name,
+            len(row),
         )
     return row
 

@@ -44,8 +44,26 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
     classnames, labels = _classes(described, entries)
     _enter(entries, number, labels, described, images)
     return Task(
-        name, classnames, described.metric or Task.metric, described.description, described.template or Task.template
+        name,
+        classnames,
+        described.metric or Task.metric,
+        described.description,
+        described.template or Task.template,
+        _class_places(described, entries, classnames, labels),
     )
+
+
+def _class_places(
+    described: OwnTask, entries: Sequence[Entry], classnames: Sequence[str], labels: Mapping[str, int]
+) -> dict[str, str]:
+    """Where each class name comes from: a folder, the first line of a table, or the description."""
+    places: dict[str, str] = {}
+    for entry in entries:
+        name = classnames[labels[entry.label]]
+        place = f"{described.table}, line {entry.line}" if entry.line else f"a folder in {described.folder}"
+        renamed = f"the name of label {entry.label!r}, " if name != entry.label else ""
+        places.setdefault(name, renamed + place)
+    return places
 
 
 def _below(root: Path, path: str) -> Path:

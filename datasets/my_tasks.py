@@ -42,12 +42,7 @@ class MyTasks(DatasetBase):
     def load(cls, cfg: CfgNode) -> Subset:
         """Read all tasks, split their images and draw the few-shot subsets."""
         root = cls.data_root(cfg)
-        described = [own_task(entry) for entry in cfg.DATASET.TASKS]
-        if not described:
-            raise UserError(
-                "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
-                "that file with --dataset-config-file"
-            )
+        described = _described(cfg)
         subsets: list[Subset] = []
         numbers: list[list[int]] = []  # of the tasks in each subset
         for group, split, same in _read_own(cfg, root, described):
@@ -64,6 +59,11 @@ class MyTasks(DatasetBase):
         return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
 
     @classmethod
+    def read_unsaved(cls, cfg: CfgNode) -> list[Split]:
+        """The whole splits of the own tasks, without writing anything; tasks that share images are in one."""
+        return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
+
+    @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
         """One for each description, or as many as its registered data set has."""
         return len(cls.task_datasets(cfg))
@@ -77,6 +77,16 @@ class MyTasks(DatasetBase):
             DATASET_REGISTRY.get(name).task_datasets(cfg) if name not in ("", cls.__name__) else [""] for name in named
         ]
         return [name for names in found for name in names]
+
+
+def _described(cfg: CfgNode) -> list[OwnTask]:
+    described = [own_task(entry) for entry in cfg.DATASET.TASKS]
+    if not described:
+        raise UserError(
+            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name that file "
+            "with --dataset-config-file"
+        )
+    return described
 
 
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:

@@ -28,6 +28,7 @@ _SYSTEM = {
     *("recycler", "recycled", "system volume information", "lost+found", "found.000", "thumbs.db", "desktop.ini"),
     *("__macosx", "network trash folder", "temporary items", "icon\r", "__pycache__"),
 }
+_LINK_BYTES = 1024
 _FEW = 6  # of more folders than so many none is a part: there are three kinds
 _LOOKED_AT = 10_000  # names in a folder that are compared with one that is not there
 _DELIMITERS = ",;\t|"
@@ -70,6 +71,17 @@ class _LeftOut:
 
     def report(self, task: str) -> None:
         """Say what was left out, a line for each kind."""
+        links = {path: target for path in self.files if (target := _lost_link(path))}
+        if links:
+            path, target = next(iter(links.items()))
+            logger.warning(
+                "Task %r: %d links have become texts, as some archives and Git on Windows leave them, and the images "
+                "behind them are left out, e.g. %s -> %s; make them links or folders again",
+                task,
+                len(links),
+                path,
+                target,
+            )
         if self.files:
             logger.info("Task %r: skipped %d files that are no images, e.g. %s", task, len(self.files), self.files[0])
         if self.system:
@@ -238,6 +250,17 @@ def _images(folder: Path, left: _LeftOut, *, above: Path) -> Iterator[str]:
                 yield os.path.join(place, name)  # noqa: PTH118  (a Path for each image costs time)
             else:
                 left.files.append(Path(place, name))
+
+
+def _lost_link(path: Path) -> str:
+    """The folder that a file names, as the text of a link that was not kept as one; "" for any other file."""
+    try:
+        if path.stat().st_size > _LINK_BYTES:
+            return ""
+        target = path.read_text(encoding="utf-8").strip()
+        return target if set("/\\") & set(target) and (path.parent / forward_slashes(target)).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _place(folder: str | Path) -> tuple[int, int]:
