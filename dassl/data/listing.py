@@ -88,7 +88,12 @@ class _LeftOut:
             names = shown(sorted({path.name for path in self.system}))
             logger.info("Task %r: left out %d folders and files of the system: %s", task, len(self.system), names)
         if self.again:
-            logger.info("Task %r: did not follow %d links in a circle, e.g. %s", task, len(self.again), self.again[0])
+            logger.info(
+                "Task %r: did not follow %d links to folders that are read anyway, e.g. %s",
+                task,
+                len(self.again),
+                self.again[0],
+            )
         if self.loose:
             logger.warning(
                 "Task %r: left out %d images that lie in no class folder, e.g. %s; put them into the folders of their "
