@@ -10,9 +10,9 @@ class TooLongError(BackboneError):
 
     Attributes:
         text: the text, or the name in it.
-        tokens: how many it has, with start and end.
+        fact: what is wrong, without the remedy.
     """
 
-    def __init__(self, message: str, text: str, tokens: int) -> None:
-        super().__init__(message)
-        self.text, self.tokens = text, tokens
+    def __init__(self, text: str, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact}; {remedy}")
+        self.text, self.fact = text, fact

@@ -53,12 +53,12 @@ def same_tokens(names: Sequence[str]) -> list[tuple[str, str]]:
     nothing behind an end token. Names are compared alone and, as in prompts, with a dot behind them. A name without any
     token is paired with "".
     """
-    first: dict[tuple[int, ...], str] = {}
+    first: dict[tuple[str, tuple[int, ...]], str] = {}
     pairs: dict[tuple[str, str], None] = {}
     for name in dict.fromkeys(names):
         for ending in ("", "."):
             row = encode(name.replace("_", " ") + ending)
-            other = first.setdefault(tuple(row[: row.index(row[-1]) + 1]), name)
+            other = first.setdefault((ending, tuple(row[: row.index(row[-1])])), name)
             if other != name:
                 pairs[name, other] = None
         if not token_count(name.replace("_", " ")):
@@ -94,15 +94,12 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, *
             continue
         if not truncate:
             text = texts if isinstance(texts, str) else texts[index]
-            raise TooLongError(
-                f"the text {_quote(text)} has {len(row)} tokens with start and end, but only {context_length} fit; "
-                "shorten it or allow truncation (truncate=True)",
-                text,
-                len(row),
-            )
+            fact = f"the text {quote(text)} has {len(row)} tokens with start and end, but only {context_length} fit"
+            raise TooLongError(text, fact, "shorten it or allow truncation (truncate=True)")
         rows[index] = [*row[: context_length - 1], row[-1]]
     return pad(rows, context_length)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """The text for a message of one line, cut if it is long."""
     return repr(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")

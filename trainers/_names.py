@@ -4,10 +4,9 @@ import logging
 from collections.abc import Sequence
 
 import clip
+from clip.tokenizer import quote
 from dassl.data.datum import Task
 from dassl.utils.errors import UserError
-
-_SHOWN = 60
 
 _log = logging.getLogger(__name__)
 
@@ -33,19 +32,17 @@ def check_names(tasks: Sequence[Task]) -> None:
 
 
 def explain_too_long(error: clip.TooLongError, tasks: Sequence[Task]) -> UserError:
-    """The error of a prompt that does not fit, with the name that is to blame, its place and what can be done."""
+    """The error of a prompt that does not fit, with the name in it, its place and what can be done."""
     classes = [(task, name) for task in tasks for name in task.classnames if name.replace("_", " ") in error.text]
-    named = [task for task in tasks if task.name.replace("_", " ") in error.text]
-    longest = max(classes, key=lambda pair: len(pair[1]), default=None)
-    task = max(named, key=lambda task: len(task.name), default=None)
-    fits = f"has {error.tokens} tokens in its prompt, with start, end and context, and CLIP reads 77"
-    if longest is not None and (task is None or len(longest[1]) >= len(task.name)):
-        task, name = longest
-        remedy = "classes: {LABEL: SHORTER NAME}" if task.places else "a shorter template or context (N_CTX)"
-        return UserError(f"task {task.name!r}: class {_placed(task, name)} {fits}; mend it with {remedy}")
-    if task is not None:
-        return UserError(f"task {_short(task.name)} {fits}; give it a shorter name with name:")
-    return UserError(str(error))
+    task, name = max(classes, key=lambda pair: len(pair[1]), default=(None, ""))
+    named = max((task.name for task in tasks if task.name.replace("_", " ") in error.text), key=len, default="")
+    others = "shorten the template or the context (N_CTX)"
+    if len(named) > len(name):
+        return UserError(f"task {quote(named)}: {error.fact}; give the task a shorter name with name:, or {others}")
+    if task is None:
+        return UserError(str(error))
+    shorter = "give the class a shorter name with classes: {LABEL: SHORTER NAME}, or " if task.places else ""
+    return UserError(f"task {task.name!r}: class {_placed(task, name)}: {error.fact}; {shorter}{others}")
 
 
 def _same(place: str, kind: str, name: str, other: str) -> str:
@@ -56,8 +53,4 @@ def _same(place: str, kind: str, name: str, other: str) -> str:
 
 def _placed(task: Task, name: str) -> str:
     place = task.places.get(name)
-    return _short(name) + (f" ({place})" if place else "")
-
-
-def _short(name: str) -> str:
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
+    return quote(name) + (f" ({place})" if place else "")
