@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dassl.utils.files import read_json, write_json
 
 _READ = 1 << 20
 _ONE_BYTE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes with up to 8 bits a channel
+_OPAQUE = 255
 _SIDE = 8  # of the grid on which brightness is compared
 _NEAR = 6  # of its 128 comparisons, how many may differ between pictures that look alike
 _BLOCK = 1024
@@ -127,9 +128,12 @@ def _sides(path: str) -> tuple[int, int] | None:
 def _pixel_digest(path: str) -> bytes | None:
     """A digest of the picture that a viewer shows: upright, with its transparency, whatever the format."""
     with suppress(Exception), Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        shown = upright.convert("RGBA") if upright.mode in _ONE_BYTE else upright
-        return sha256(f"{shown.mode} {shown.size}".encode() + shown.tobytes()).digest()
+        shown = ImageOps.exif_transpose(image)
+        if shown.mode in _ONE_BYTE:
+            shown = shown.convert("RGBA" if shown.has_transparency_data else "RGB")
+        if shown.mode == "RGBA" and shown.getchannel("A").getextrema()[0] == _OPAQUE:
+            shown = shown.convert("RGB")
+        return blake2b(f"{shown.mode} {shown.size}".encode() + shown.tobytes(), digest_size=32).digest()
     return None
 
 
