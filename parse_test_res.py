@@ -2,19 +2,22 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
 from dassl.report.checks import Notice, notices
-from dassl.report.forms import print_form
+from dassl.report.folders import differing_settings, notes
+from dassl.report.forms import print_form, print_table
 from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
+from dassl.utils.intervals import INTERVALS, STD
 from dassl.utils.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
-from dassl.utils.tables import FORMATS, MeanStd, Table, mean_std, task_means
+from dassl.utils.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
 
 DESCRIPTION = """\
 Collect the results of finished runs.
@@ -69,7 +72,7 @@ def report(args: argparse.Namespace) -> int:
     if args.multi_exp:
         return report_experiments(args, children)
     if args.format is None and holds_runs and not wants_paper:
-        return _nothing(top) if report_group(args, children) is None else 0
+        return 0 if report_group(args, children).runs else _nothing(top)
     tree = _paper_tree(args, wants_paper)
     return report_tree(args) if tree is None else report_paper(args, tree)
 
@@ -108,7 +111,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     found = suites(tree)
     if args.compare:
         check_comparison(found)
-    options = Options(ci95=args.ci95, per_task=args.per_task)
+    options = Options(interval=INTERVALS[args.interval], per_task=args.per_task)
     sheets = _sheets(args, found, options)
     form = args.format or "text"
     print(print_form(sheets, form), end="")
@@ -122,7 +125,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     if args.plot:
         from dassl.report.plots import write_plots
 
-        for path in write_plots(found, args.plot):
+        for path in write_plots(found, args.plot, interval=options.interval):
             print(f"written: {path}", file=sys.stderr)
     if args.html:
         from dassl.report.page import write_page
@@ -153,7 +156,7 @@ def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) ->
     """Which runs of DIR are in none of the tables that were printed, and which option shows them."""
     titles = {sheet.title for sheet in sheets}
     for kind in ("base2new", "new-tasks"):
-        others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(ci95=args.ci95))]
+        others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(interval=INTERVALS[args.interval]))]
         if others and not titles & {sheet.title for sheet in others}:
             yield f"more tables: --{kind}"
 
@@ -179,25 +182,30 @@ def report_run(args: argparse.Namespace) -> int:
     _print_run(run, args.keyword)
     for task in run.tasks:
         print(f"* {task.index} ({task.name}): {'-' if task.metric is None else f'{task.metric:.2f}%'}")
+    if run.remark:
+        print(f"several logs: {run.remark}")
+    _print_lines(notes([run]))
     return 0
 
 
-def report_group(args: argparse.Namespace, folders: list[Path]) -> MeanStd | None:
-    """Print every run of ``folders`` and their mean, in the form of the original parser; None: no usable run."""
-    group = read_group(folders, keyword=args.keyword, test_log=args.test_log)
+def report_group(args: argparse.Namespace, folders: list[Path]) -> Group:
+    """Print every run of ``folders`` and, where they are of one setting, their mean, in the original's form."""
+    group = _read(args, folders)
     print(f"Parsing files in {group.folder}")
     for run in group.runs:
         _print_run(run, args.keyword)
-    for line in _left_out(group, group.folder):
-        print(line)
-    overall = mean_std((run.metric for run in group.runs), ci95=args.ci95)
-    if overall is None:
-        return None
-    _print_summary(f"Summary of directory: {group.folder}", {args.keyword: overall})
-    tasks = task_means([{task.index: task.metric for task in run.tasks} for run in group.runs], ci95=args.ci95)
-    if tasks:
-        _print_summary("per task results:", tasks)
-    return overall
+    _print_lines(_group_remarks(group, group.folder))
+    overall = _group_mean(group, args)
+    if overall is not None:
+        interval = INTERVALS[args.interval]
+        # The original's line, which has no room for what the sign means.
+        meaning = "" if interval is STD else f" (+-: {interval.words})"
+        _print_summary(f"Summary of directory: {group.folder}{meaning}", {args.keyword: overall})
+        tasks = task_means([{task.index: task.metric for task in run.tasks} for run in group.runs], interval=interval)
+        if tasks:
+            _print_summary("per task results:", tasks)
+    _print_lines(notes(group.runs))
+    return group
 
 
 def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
@@ -205,14 +213,15 @@ def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
     means, empty = [], []
     for folder in folders:
         runs = subfolders(folder)
-        overall = report_group(args, runs) if runs else None
+        group = report_group(args, runs) if runs else Group(folder)
+        overall = _group_mean(group, args)
         if overall is None:
-            empty.append(folder)
+            reason = "its runs are of different settings" if group.mixed else "no run with a usable figure"
+            empty.append(f"left out: {folder} ({reason})")
         else:
             means.append(overall.mean)
-    for folder in empty:
-        print(f"left out: {folder} (no run with a usable figure)")
-    average = mean_std(means)
+    _print_lines(empty)
+    average = mean_spread(means)
     if average is None:
         return _nothing(args.directory)
     print("Average performance")
@@ -223,23 +232,25 @@ def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
 def report_tree(args: argparse.Namespace) -> int:
     """Print a table with one row for every folder of runs below DIR."""
     found = find_groups(args.directory)
-    groups = [read_group(runs, keyword=args.keyword, test_log=args.test_log) for runs in found]
+    groups = [_read(args, runs) for runs in found]
     if not groups:
         raise UserError(f"{args.directory} has no run in it or below it: no results.json, no log.txt, no seed folder")
     form = args.format or "text"
-    print(group_table(groups, args).render(form), end="")
+    title = f"{args.keyword} in %, mean ± {INTERVALS[args.interval].words} over the runs of a folder"
+    print(print_table(title, group_table(groups, args), form), end="")
     # Only a person reads the plain form; in the others a stray line would spoil the file that it is sent to.
     stream = sys.stdout if form == "text" else sys.stderr
     for group in groups:
-        for line in _left_out(group, args.directory):
-            print(line, file=stream)
+        _print_lines(_group_remarks(group, args.directory), stream=stream)
+    _print_lines(notes(run for group in groups for run in group.runs), stream=stream)
     return 0 if any(group.runs for group in groups) else _nothing(args.directory)
 
 
 def group_table(groups: list[Group], args: argparse.Namespace) -> Table:
     """One row per group: its path below DIR, how many runs count, the overall figure, each task if asked for."""
+    interval = INTERVALS[args.interval]
     means = [
-        task_means([{task.name: task.metric for task in run.tasks} for run in group.runs], ci95=args.ci95)
+        task_means([{task.name: task.metric for task in run.tasks} for run in group.runs], interval=interval)
         for group in groups
     ]
     tasks = list(dict.fromkeys(task for each in means for task in each)) if args.per_task else []
@@ -247,8 +258,9 @@ def group_table(groups: list[Group], args: argparse.Namespace) -> Table:
     for group, each in zip(groups, means, strict=True):
         below = group.folder.relative_to(args.directory).as_posix()
         path = group.folder.resolve().name if below == "." else below
-        overall = mean_std((run.metric for run in group.runs), ci95=args.ci95)
-        rows.append([path, len(group.runs), len(group.left_out), overall, *map(each.get, tasks)])
+        overall = _group_mean(group, args)
+        cells = [None if group.mixed else each.get(task) for task in tasks]
+        rows.append([path, len(group.runs), len(group.left_out), overall, *cells])
     return Table(["folder", "runs", "left out", args.keyword, *tasks], rows)
 
 
@@ -257,21 +269,52 @@ def _print_run(run: RunFigures, keyword: str) -> None:
     print(f"file: {run.source}. {keyword}: {run.metric:.2f}%. ")
 
 
-def _print_summary(title: str, figures: Mapping[str | int, MeanStd | None]) -> None:
+def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -> None:
     print(f"===\n{title}")
     for name, figure in figures.items():
         if figure is None:
             print(f"* {name}: -")
             continue
         gap = f" ({figure.count} of {figure.count + figure.missing} runs)" if figure.missing else ""
-        print(f"* {name}: {figure.mean:.2f}% +- {figure.std:.2f}%{gap}")
+        spread = "" if figure.spread is None else f" +- {figure.spread:.2f}%"
+        print(f"* {name}: {figure.mean:.2f}%{spread}{gap}")
     print("===")
 
 
-def _left_out(group: Group, above: Path) -> Iterator[str]:
-    """One line for each run of ``group`` that does not count, its path given from the folder ``above``."""
+def _print_lines(*lines: Iterable[str], stream: TextIO | None = None) -> None:
+    for line in chain(*lines):
+        print(line, file=stream)
+
+
+def _read(args: argparse.Namespace, folders: list[Path]) -> Group:
+    group = read_group(folders, keyword=args.keyword, test_log=args.test_log)
+    group.mixed = differing_settings(group.runs, keyword=args.keyword)
+    return group
+
+
+def _group_mean(group: Group, args: argparse.Namespace) -> MeanSpread | None:
+    """The mean over the runs of a group; None where there is none, or where they are of different settings."""
+    return None if group.mixed else mean_spread((run.metric for run in group.runs), interval=INTERVALS[args.interval])
+
+
+def _group_remarks(group: Group, above: Path) -> Iterator[str]:
+    """What to know about the runs of a group, their paths given from the folder ``above``."""
     for name, reason in group.left_out:
         yield f"left out: {(group.folder / name).relative_to(above).as_posix()} ({reason})"
+    for run in group.runs:
+        yield from _remarks(run, run.source.parent.relative_to(above).as_posix())
+    if group.mixed:
+        place = group.folder.relative_to(above).as_posix()
+        yield f"no mean: {'the' if place == '.' else f'{place}, whose'} runs are of different settings: {group.mixed}"
+
+
+def _remarks(run: RunFigures, name: str) -> Iterator[str]:
+    """Which log a figure is from, and the tasks that have none."""
+    if run.remark:
+        yield f"several logs: {name}: {run.remark}"
+    lacking = [task.name for task in run.tasks if task.metric is None]
+    if lacking:
+        yield f"no figure of a task: {name}: {', '.join(lacking)}"
 
 
 def _nothing(top: Path) -> int:
@@ -288,7 +331,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("directory", metavar="DIR", type=Path, help="a run, a folder of runs, or a tree of such folders")
-    add("--ci95", action="store_true", help="show 1.96 * std / sqrt(n) after +-, not the population standard deviation")
+    add(
+        "--interval",
+        choices=list(INTERVALS),
+        default="std",
+        help="what stands after +-: the population's standard deviation (std, the default), or half of the 95 %% "
+        "interval, as 1.96 * std / sqrt(n) (normal; for three seeds 2.7 times narrower than t) or by Student's t",
+    )
+    add("--ci95", dest="interval", action="store_const", const="normal", help="the same as --interval normal")
     add("--test-log", action="store_true", help='read logs of evaluations, which have "=> result" and no training')
     add(
         "--keyword",

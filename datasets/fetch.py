@@ -26,7 +26,8 @@ from datasets._command import build_parser, members_of, read_choice
 from datasets._sources import SOURCES, Mirror, Source
 
 _EPILOG = """\
-exit code: 0 everything is there, 1 something is left to do (it is named), 2 the command is wrong.
+exit code: 0 everything is there, 1 something is left to do (it is named; with --dry-run also what would be fetched),
+2 the command is wrong.
 
 example: what would be downloaded for RS-8
   python -m datasets.fetch rs8 --root ~/data --dry-run
@@ -65,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(suite: str, root: str, *, dry: bool) -> bool:
-    """Fetch all members; returns whether nothing is left to do."""
+    """Fetch all members, or with ``dry`` say what would be fetched; returns whether nothing is left to do."""
     cfg = read_choice(suite, root)
     members = members_of(cfg)
-    left = []
+    left, planned = [], False
     for member in members:
         # A dry run makes no folder, so the root need not exist yet.
         folder = (
@@ -78,11 +79,12 @@ def _run(suite: str, root: str, *, dry: bool) -> bool:
         outcomes = fetch(member, folder / member.dataset_dir, dry=dry)
         unfinished = [each for each in outcomes if each.state in (State.BY_HAND, State.FAILED) and not each.optional]
         left += [member.__name__] if unfinished else []
+        planned |= any(each.state is State.PLANNED and not each.optional for each in outcomes)
     print(f"\n{len(members) - len(left)} of {len(members)} data sets {'could be' if dry else 'are'} fetched", end="")
     print(f"; left to do: {', '.join(left)}" if left else "")
     if not left and not dry:
         print(f"Next: python -m datasets.check {suite} --root {root}")
-    return not left or dry
+    return not left and not planned
 
 
 def fetch(member: type[DatasetBase], folder: Path, *, dry: bool = False) -> list[Outcome]:
@@ -152,13 +154,13 @@ def _has_images(place: Path) -> bool:
 
 def _plan(folder: Path, source: Source, archive: Path | None) -> Outcome:
     if archive is not None:
-        return Outcome(State.PLANNED, f"{archive} is there and would be unpacked")
+        return Outcome(State.PLANNED, f"{archive} is there and would be unpacked", source.optional)
     usable = [mirror for mirror in source.mirrors if not _GETTERS[_kind(mirror)].missing()]
     if not usable:
         reasons = [f"{mirror.address}: {_GETTERS[_kind(mirror)].missing()}" for mirror in source.mirrors]
         return Outcome(State.BY_HAND, _instructions(folder, source, reasons), source.optional)
     size = f" ({usable[0].size / 1e6:,.0f} MB)" if usable[0].size else ""
-    return Outcome(State.PLANNED, f"from {' or '.join(mirror.address for mirror in usable)}{size}")
+    return Outcome(State.PLANNED, f"from {' or '.join(mirror.address for mirror in usable)}{size}", source.optional)
 
 
 def _instructions(folder: Path, source: Source, reasons: Sequence[str]) -> str:

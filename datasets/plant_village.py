@@ -56,8 +56,9 @@ class PlantVillage(FolderDataset):
     }
     task_name = "plant leaf disease image classification"
     task_description = "classify plant leaf disease images into 39 categories"
-    # The original's wording, "a photo of a plant leaf with {} disease.", does not fit names that are whole phrases: it
-    # would ask for "a plant leaf with healthy apple leaf disease".
+    # The released wording does not fit names that are whole phrases: it asks for "a plant leaf with healthy apple leaf
+    # disease".
     template = "a photo of a {}."
+    released_template = "a photo of a plant leaf with {} disease."
     counts = (27724, 11087, 16637)
     num_classes = 39

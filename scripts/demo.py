@@ -20,7 +20,7 @@ from dassl.utils.logger import setup_logger
 from dassl.utils.methods import read_methods
 from dassl.utils.plots import plot_shots
 from dassl.utils.results import RunResult, read_results
-from dassl.utils.tables import Cell, Cells, Table, mean_std, method_table, summarise, task_table
+from dassl.utils.tables import Cell, Cells, Table, mean_spread, method_table, summarise, task_table
 from dassl.utils.tools import CHECKOUT
 
 # Rows beyond the paper's that --all shows too.
@@ -60,15 +60,18 @@ def seeds_of(runs: Sequence[Run]) -> list[tuple[str, RunResult]]:
 
 
 def joined(results: Sequence[RunResult]) -> RunResult:
-    """One result out of the runs of single tasks: mean figure, sum of parameters and seconds, highest memory."""
+    """One result out of the runs of single tasks: mean figure, sum of parameters and seconds, highest memory.
+
+    There is no figure where a task has none: a mean over other tasks could not be compared.
+    """
     tasks = tuple(task for result in results for task in result.tasks)
-    figures = [task.metric for task in tasks if task.metric is not None]
+    figures = [task.metric for task in tasks]
     seconds = {key: sum(result.seconds.get(key, 0.0) for result in results) for key in results[0].seconds}
     memory = {key: max(result.memory[key] for result in results) for key in results[0].memory}
     return replace(
         results[0],
         tasks=tasks,
-        metric=fmean(figures) if figures else None,
+        metric=None if None in figures else fmean(figures),
         parameters=sum(result.parameters for result in results),
         seconds=seconds,
         memory=memory,
@@ -87,7 +90,7 @@ def cost_table(cells: Cells) -> Table:
         runs = cells[label, most]
         kind = "device_mib" if runs[0].memory.get("device_mib") else "host_mib"
         memory = max(run.memory.get(kind, 0.0) for run in runs)
-        seconds = mean_std(run.seconds["train"] for run in runs) if runs[0].mode == "train" else None
+        seconds = mean_spread(run.seconds["train"] for run in runs) if runs[0].mode == "train" else None
         rows.append([label, max(run.parameters for run in runs), seconds, round(memory)])
     return Table(["method", "parameters", "training s", "peak MiB"], rows)
 

@@ -112,7 +112,8 @@ class Lab:
 
 def figures(result: RunResult) -> tuple:
     """What two runs of the same config must agree in."""
-    kept = ("metric", "tasks", "val", "best_epoch", "parameters", "counts", "subset_digest", "config_digest", "seed")
+    digests = ("subset_digest", "test_digest", "config_digest")
+    kept = ("metric", "tasks", "val", "best_epoch", "parameters", "counts", *digests, "seed")
     return tuple(getattr(result, name) for name in kept)
 
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+import yaml
 from safetensors.torch import save_file
 
 import train
-from dassl.config import all_keys, get_cfg_default, merge_cfg
+from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
 from dassl.config.__main__ import reference
 from dassl.data import DATASET_REGISTRY, Task
 from dassl.data.splits import read_split
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.reporting import LOGGERS
+from dassl.utils.methods import make_method
 from dassl.utils.results import read_results
 from dassl.utils.tools import CHECKOUT
 from tests.clip.helpers import openai_state, random_model
@@ -64,10 +66,15 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Iterator[Path]:
-    """A folder with the files of docs/extending.md, whose classes are registered while a test runs."""
+    """A folder with the files of docs/extending.md, whose classes are registered while a test runs.
+
+    Somebody may have put the same files where the page says, so those of the page come in the place of them.
+    """
     folder = tmp_path / "examples"
     registries = (DATASET_REGISTRY, TRAINER_REGISTRY, LOGGERS)
-    before = [set(registry.names()) for registry in registries]
+    before = [{name: registry.get(name) for name in registry.names()} for registry in registries]
+    for registry in registries:
+        registry._entries = {}
     for text in [*blocks(DOCS / "extending.md", "python"), *blocks(DOCS / "extending.md", "yaml")]:
         path = folder / text.split("\n", 1)[0].removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +82,12 @@ def examples(tmp_path: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*.py")):
         spec = importlib.util.spec_from_file_location(f"docs_example_{path.stem}", path)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries = {**entries, **registry._entries}
     all_keys.cache_clear()
     yield folder
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry.names()) - names:
-            del registry._entries[name]
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries = entries
     all_keys.cache_clear()
 
 
@@ -135,6 +143,17 @@ def test_examples_of_extending_train(examples: Path, shop: Path, backbone: Path,
     assert result.parameters == 4 * 128
     assert "drift" in (output / "log.txt").read_text()
     assert (shop / "shop_items" / "split_dk_ShopItems.json").is_file()
+
+
+def test_the_row_of_extending_names_its_runs(examples: Path) -> None:
+    (row,) = [text for text in blocks(DOCS / "extending.md", "") if text.startswith("  CoOp-anchored:")]
+    label, fields = next(iter(yaml.safe_load(row).items()))
+    method = make_method(label, fields, place="extending.md")
+    config = examples / "configs" / "trainers" / method.trainer / f"{method.config_stem('rn50', 4)}.yaml"
+    cfg = get_cfg_default()
+    merge_cfg(cfg, files=[config])
+    values = flatten(cfg)
+    assert {key: values[key] for key in method.options} == method.options
 
 
 def test_the_logger_of_extending_gets_points_and_results(examples: Path, lab: Lab, monkeypatch, capsys) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import parse_test_res
-from dassl.utils.results import SplitResult, TaskResult, write_results
+from dassl.utils.results import BackboneInfo, SplitResult, TaskResult, write_results
 from tests.dassl.report.trees import write_base_to_new, write_run, write_sweep
 from tests.dassl.utils.samples import log_lines, make_result, result_lines, write_log
 
@@ -81,7 +81,40 @@ def test_plain_output(parse):
 
 def test_ci95(parse):
     seeds("exp", (60, 70))
-    assert f"* overall_metric: 65.00% +- {1.96 * 5 / 2**0.5:.2f}%" in parse("exp", "--ci95")[1]
+    out = parse("exp", "--ci95")[1]
+    assert f"* overall_metric: 65.00% +- {1.96 * 5 / 2**0.5:.2f}%" in out
+    assert "Summary of directory: exp (+-: half of the 95 % interval (1.96 * std / sqrt(n), population))\n" in out
+    assert parse("exp", "--interval", "normal")[1] == out
+
+
+def test_interval_of_student(parse):
+    seeds("exp", (60, 61, 65))
+    out = parse("exp", "--interval", "t")[1]
+    assert "Student's t" in out and "* overall_metric: 62.00% +- 6.57%" in out
+    seeds("one", (60,))
+    assert "* overall_metric: 60.00%\n" in parse("one", "--interval", "t")[1]
+
+
+@pytest.mark.parametrize(("interval", "words"), [("std", "deviation"), ("normal", "1.96"), ("t", "Student")])
+@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+def test_every_table_says_what_stands_behind_its_sign(parse, sweep, interval, words, form):
+    for layout in ("paper", "folders"):
+        out = parse("out", "--layout", layout, "--interval", interval, "--format", form, "--per-task")[1]
+        tables = re.split(r"^(?=\\begin\{table\}|\#\#\# )|\n\n(?=Gen)", out, flags=re.MULTILINE)
+        assert all(words in each for each in tables if "SoftCPT" in each and "\n" in each)
+
+
+@pytest.mark.parametrize(("interval", "column"), [("std", "std"), ("normal", "ci95"), ("t", "ci95_t")])
+@pytest.mark.parametrize(("layout", "name"), [("paper", "1 shot"), ("folders", "overall_metric")])
+def test_columns_and_keys_are_called_after_the_interval(parse, sweep, interval, column, layout, name):
+    options = ("out", "--layout", layout, "--interval", interval, "--format")
+    header = parse(*options, "csv")[1].splitlines()[0].split(",")
+    assert f"{name} {column}" in header and {"std", "ci95", "ci95_t"} & {each.split()[-1] for each in header} == {
+        column
+    }
+    content = json.loads(parse(*options, "json")[1])
+    rows = content["tables"][0]["rows"] if layout == "paper" else content
+    assert column in rows[0][name]
 
 
 def test_results_file_wins_over_the_log(parse, tmp_path):
@@ -229,6 +262,79 @@ def test_any_file_is_read_or_named(parse, before, after, name):
     assert status == 1 and out.count("left out: seed1 (") == 1 and error.count("\n") == 1
 
 
+# ---- several logs, runs of different settings
+
+
+LATER = "log.txt-2021-09-30-11-22-33"
+NEWEST = "log.txt-2021-10-01-00-00-00"
+CUT = ["epoch [1/50][1/2]"]
+
+
+@pytest.mark.parametrize(
+    ("logs", "figure", "words"),
+    [
+        ({"log.txt": CUT, LATER: log_lines(70)}, 70, f"{LATER} of 2 logs counts; older and not read: log.txt"),
+        ({"log.txt": log_lines(10), LATER: log_lines(70)}, 70, f"{LATER} of 2 logs counts"),
+        ({"log.txt": log_lines(10), LATER: CUT}, 10, f"log.txt of 2 logs counts; {LATER} is newer, but no end marker"),
+        ({LATER: log_lines(70)}, 70, ""),
+        ({"log.txt": CUT, LATER: log_lines(60), NEWEST: log_lines(80)}, 80, f"{NEWEST} of 3 logs"),
+        ({"log.txt": log_lines(70), "log.txt-old": log_lines(1), "log.txt~": log_lines(2)}, 70, ""),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--layout", "folders", "--format", "text")])
+def test_the_newest_finished_log_counts(parse, logs, figure, words, options):
+    for name, lines in logs.items():
+        write_log(Path("exp/seed1"), lines)
+        Path("exp/seed1/log.txt").rename(f"exp/seed1/{name}.new")
+    for path in Path("exp/seed1").iterdir():
+        path.rename(path.with_suffix(""))
+    status, out, error = parse("exp", *options)
+    assert status == 0 and re.search(rf"\b{figure}\.00", out) and out.count("several logs: seed1") == bool(words)
+    assert words in out and not error
+
+
+def test_a_folder_with_several_logs_and_no_figure(parse):
+    for name in ("log.txt", LATER):
+        write_log(Path("exp/seed1"), CUT)
+        Path("exp/seed1/log.txt").rename(f"exp/seed1/x{name}")
+    for path in Path("exp/seed1").iterdir():
+        path.rename(path.with_name(path.name[1:]))
+    assert f"left out: seed1 ({LATER}, the newest of 2 logs: no end marker" in parse("exp")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": {"OPTIM.LR": 0.2}}, "OPTIM.LR 0.1 (seed1, seed2), 0.2 (seed3)"),
+        ({"test_digest": "f" * 64}, "test images test Toy (seed1, seed2), ffffffff (seed3)"),
+        ({"backbone": BackboneInfo("RN50", "1" * 64, "fp16")}, "weights 00000000 (seed1, seed2), 11111111 (seed3)"),
+        ({"tasks": ("animals",), "metrics": (1.0,)}, ""),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--layout", "folders", "--format", "text"), ("--layout", "folders")])
+def test_runs_of_different_settings_have_no_mean(parse, tmp_path, changes, words, options):
+    same = {"config": {"OPTIM.LR": 0.1}, "warnings": ("two images are equal",)}
+    for seed in (1, 2, 3):
+        folder = write_run(tmp_path / "out", "CoOp-MT", seed=seed, **{**same, **(changes if seed == 3 else {})})
+    status, out, _ = parse(folder.parent, *options)
+    if words:
+        assert status == 0 and not re.search(r"\d%? \+- \d", out) and "===" not in out
+        assert f"no mean: the runs are of different settings: {words}" in out
+    else:
+        assert re.search(r"\d%? \+- \d", out) and "no mean" not in out
+    assert re.search(r"^note of a run: two images are equal \([23] runs\)$", out, re.M)
+
+
+def test_experiments_without_a_mean_are_named(parse, tmp_path):
+    for label, rates in (("CoOp-MT", (0.1, 0.1)), ("SoftCPT-NATA", (0.1, 0.2))):
+        for seed, rate in enumerate(rates, 1):
+            folder = write_run(tmp_path / "out", label, seed=seed, config={"OPTIM.LR": rate})
+            shutil.copytree(folder, tmp_path / f"all/{label}/seed{seed}")
+    status, out, _ = parse("all", "--multi-exp")
+    assert status == 0 and "left out: all/SoftCPT-NATA (its runs are of different settings)" in out
+    assert out.endswith("Average performance\n* overall_metric: 70.00%\n")
+
+
 # ---- experiments, single runs and trees
 
 
@@ -278,6 +384,8 @@ def test_tree(parse, tmp_path):
     status, out, _ = parse("out")
     assert status == 0
     assert out.splitlines() == [
+        "overall_metric in %, mean +- standard deviation (population) over the runs of a folder",
+        "",
         "folder         runs  left out  overall_metric",
         "-------------  ----  --------  --------------",
         "MTCoOp/4shots     2         1   65.00 +- 5.00",
@@ -298,7 +406,7 @@ def test_tree_per_task_as_csv(parse, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("markdown", "| folder "), ("latex", r"\begin{tabular}"), ("text", "folder ")]
+    ("form", "start"), [("markdown", "### overall_metric"), ("latex", "% overall_metric"), ("text", "overall_metric")]
 )
 def test_format_of_one_group(parse, form, start):
     seeds("exp", (60, 70))
@@ -354,7 +462,9 @@ def test_runs_in_the_layout_of_the_scripts_become_a_table_of_methods(parse, swee
     status, out, error = parse("out")
     assert (status, error) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith("General10, RN50: mean over 3 tasks in %, mean +- standard deviation over seeds 1, 2, 3")
+    assert lines[0].startswith(
+        "General10, RN50: mean over 3 tasks in %, mean +- standard deviation (population) over seeds 1, 2, 3"
+    )
     assert re.split("  +", lines[2]) == ["method", "parameters", "training time", "1 shot", "4 shots", "average"]
     assert [line.split("  ")[0] for line in lines[4:6]] == ["ZS-CLIP", "SoftCPT-NATA"]
 
@@ -372,7 +482,11 @@ def test_every_form_has_every_figure(parse, sweep, form):
 
 def test_folders_layout_stays(parse, sweep):
     status, out, _ = parse("out", "--layout", "folders")
-    assert status == 0 and out.startswith("folder ") and re.search(r"MTCoOp/rn50_4shots/SoftCPT-NATA +3 +0 ", out)
+    assert (
+        status == 0
+        and out.startswith("overall_metric in %")
+        and re.search(r"MTCoOp/rn50_4shots/SoftCPT-NATA +3 +0 ", out)
+    )
     rows = json.loads(parse("out", "--layout", "folders", "--format", "json")[1])
     assert rows[0]["runs"] == 3 and set(rows[0]["overall_metric"]) == {"mean", "std", "runs"}
 
@@ -380,7 +494,7 @@ def test_folders_layout_stays(parse, sweep):
 def test_free_names_of_folders_are_shown_unless_asked_otherwise(parse, sweep):
     sweep.rename(sweep.with_name("moved"))
     (sweep.with_name("moved") / "General10" / "MTCoOp").rename(sweep.with_name("mine"))
-    assert parse("mine")[1].startswith("folder ")
+    assert parse("mine")[1].startswith("overall_metric in %")
     assert "SoftCPT-NATA" in parse("mine", "--layout", "paper")[1].split("4 shots")[1]
 
 

@@ -62,7 +62,7 @@ def test_failed_runs_are_listed_the_others_are_done_and_the_exit_code_says_so(sm
     assert sweep.main(small.command("--retries", "2")) == 1
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
-    assert line.startswith("failed: soft on suite, 1 shot, seed 1: the loss is ")
+    assert line.startswith("failed: soft [LR 1e+30] on suite, 1 shot, seed 1: the loss is ")
     assert "1 of 2 runs are done" in captured.out
     assert list(small.results()) == ["MTCoOp/method_1shots/NATA-LR=0.05/seed1"]
     assert status(small)["state"] == "failed"

@@ -96,7 +96,8 @@ class FittedTrainer(PromptTuner):
         for batch in batches:
             features.append(self.image_features(batch).float().cpu())
             if not torch.isfinite(features[-1]).all():
-                raise UserError(f"a feature is not finite (precision {self.precision}); use PREC fp32")
+                remedy = "the backbone's weights are damaged" if self.precision == "fp32" else "use PREC fp32"
+                raise UserError(f"a feature is not finite (precision {self.precision}); {remedy}")
             entries.append(torch.stack([batch["row"] + count, batch["task"], batch["label"]]).cpu())
             count += len(features[-1])
         if not features:

@@ -50,6 +50,12 @@ KEYS: tuple[Key, ...] = (
         "tasks of the suite: all, taskN, base, new, a list such as task0,task3, or all others by not:task0,task3",
     ),
     Key(
+        "DATASET.TEMPLATES",
+        "own",
+        "hand-written prompts of the data sets: ours, or those of the released code where ours are others",
+        ("own", "released"),
+    ),
+    Key(
         "DATASET.CHECK_IMAGES",
         True,
         "decode every image once before the first run, so that a broken one is named early",
@@ -123,4 +129,5 @@ KEYS: tuple[Key, ...] = (
         "run's config then says applied",
         ("", "apply", "applied"),
     ),
+    Key("TRAINER.LABEL", "", "what tables and plots call the method; empty: its row in configs/methods.yaml"),
 )

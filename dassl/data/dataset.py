@@ -17,7 +17,7 @@ from dassl.data import sampling
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
-from dassl.data.splits import PARTS, read_split, split_content, subset_content
+from dassl.data.splits import PARTS, labels_digest, read_split, split_content, subset_content
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.keep import kept
@@ -55,6 +55,8 @@ class DatasetBase:
             ``split_zhou_...`` of the same name is read when only that one is there.
         task_name, task_description, metric, template: the task, where neither the split file nor ``task_name.txt``
             and ``task_desc.txt`` in the data folder say it.
+        released_template: the released code's template where ``template`` is another one; DATASET.TEMPLATES released
+            takes it.
         renames: class names that are replaced, in split files too; other names stay as they are.
         few_shot_parts: lists from which few-shot runs draw; the others are used whole.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
@@ -69,6 +71,7 @@ class DatasetBase:
         train_x, val, test: images with absolute paths; the first two after few-shot selection.
         root: the data root; an image's path relative to it is its identity.
         subset_digest: SHA-256 that names the few-shot subset (before the choice of tasks and classes).
+        test_digest: SHA-256 that names the test images and their labels (before that choice, too).
     """
 
     dataset_dir: ClassVar[str] = ""
@@ -79,6 +82,7 @@ class DatasetBase:
     task_description: ClassVar[str] = ""
     metric: ClassVar[str] = "overall_acc"
     template: ClassVar[str] = "a photo of a {}."
+    released_template: ClassVar[str] = ""
     renames: ClassVar[Mapping[str, str]] = {}
     few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
     embedded: ClassVar[bool] = False
@@ -92,6 +96,7 @@ class DatasetBase:
             subset = self.load(cfg)
         self.root: Path = self.data_root(cfg)
         self.subset_digest = subset.digest
+        self.test_digest = labels_digest(subset.split.test, self.root)
         _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
         # Tasks first, then classes: the halves of a class list do not depend on the other tasks anyway.
         split = sampling.subsample_tasks(subset.split, cfg.DATASET.SUBSAMPLE_TASKS)
@@ -136,6 +141,8 @@ class DatasetBase:
         stand = stand_in(cache_folder(cfg), folder)
         # Runs choose from the lists of a split and never change them.
         split = kept("split", (cls, folder, stand), lambda: cls.read(folder, stand), limit=32)
+        if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
+            split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
         images = cls.image_folder(folder)
         return draw_subset(cfg, split, images=images, places=(folder, stand), parts=cls.few_shot_parts)
 

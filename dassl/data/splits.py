@@ -78,6 +78,13 @@ def subset_content(train: Sequence[Datum], val: Sequence[Datum], image_folder: P
     return {"digest": whole, "train_sha256": digests["train"], "val_sha256": digests["val"], **names}
 
 
+def labels_digest(items: Iterable[Datum], root: Path) -> str:
+    """SHA-256 that names a list of labelled images, in whatever order: paths below ``root``, tasks and labels."""
+    listed = list(items)
+    lines = sorted(f"{name}\t{item.targets}" for name, item in zip(relative_names(listed, root), listed, strict=True))
+    return sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def relative_names(items: Iterable[Datum], folder: Path) -> list[str]:
     """Paths of the images relative to ``folder``, with "/"; the whole path of an image that lies elsewhere."""
     prefix = os.path.join(folder, "")  # noqa: PTH118

@@ -101,7 +101,7 @@ def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:
     config = flatten(cfg)
     data, shots = cfg.DATASET, cfg.DATASET.NUM_SHOTS
     choices = {
-        "method": label_of(cfg.TRAINER.NAME, config),
+        "method": cfg.TRAINER.LABEL or label_of(cfg.TRAINER.NAME, config),
         "trainer": cfg.TRAINER.NAME,
         "suite": data.NAME,
         "tasks": data.SUBSAMPLE_TASKS,

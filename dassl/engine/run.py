@@ -223,6 +223,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         classes=cfg.DATASET.SUBSAMPLE_CLASSES,
         task_choice=cfg.DATASET.SUBSAMPLE_TASKS,
         subset_digest=data.subset_digest,
+        test_digest=data.test_digest,
         config_digest=config_digest(cfg),
         seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": total},
         memory=peak_memory(trainer.device),

@@ -38,7 +38,7 @@ from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
 from dassl.engine.transfer import number_values, refuse_other_config
 from dassl.evaluation import build_evaluator
-from dassl.optim import EpochSchedule
+from dassl.optim import EpochSchedule, learning_rate
 from dassl.utils.errors import UserError
 from dassl.utils.meters import MetricMeter
 
@@ -213,7 +213,25 @@ class TrainerX:
         if self.trainable:
             self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
             self.epoch = max(self.start_epoch - 1, 0)
+        self._check_warm_up()
         self._loggers = Loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
+
+    def _check_warm_up(self) -> None:
+        """Say so when no epoch is trained with the rate that OPTIM.LR asks for."""
+        optim = self.cfg.OPTIM
+        if not self.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
+            return
+        steps = [epoch * self.schedule_steps_per_epoch for epoch in range(optim.MAX_EPOCH)]
+        behind = sum(step >= optim.WARMUP_EPOCH for step in steps)
+        _log.warning(
+            "OPTIM.WARMUP_EPOCH is %d and OPTIM.MAX_EPOCH %d: %s, and the highest learning rate is %g, where OPTIM.LR "
+            "is %g; set OPTIM.WARMUP_EPOCH 0 or a larger OPTIM.MAX_EPOCH",
+            optim.WARMUP_EPOCH,
+            optim.MAX_EPOCH,
+            f"{behind} epochs come after the warm-up" if behind else "the schedule never leaves its warm-up",
+            max(learning_rate(optim, step) for step in steps),
+            optim.LR,
+        )
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend on the epoch only."""
@@ -250,9 +268,10 @@ class TrainerX:
 
     def _not_finite(self, index: int, value: float, task: Tensor) -> str:
         names = [self.dm.tasks[t].name for t in sorted(set(task.tolist()))]
+        remedy = "lower OPTIM.LR" + " or use PREC fp32" * (self.precision != "fp32")
         return (
             f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
-            f"precision {self.precision}); lower OPTIM.LR or use PREC fp32"
+            f"precision {self.precision}); {remedy}"
         )
 
     def after_epoch(self) -> None:

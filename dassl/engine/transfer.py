@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _LAST_KEY = "VERSION"
 _METHOD = ("TRAINER.NAME", "MODEL.BACKBONE.NAME")
 _TASKS = ("DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS")
+_OTHER_EPOCHS = (
+    "; it cannot go on for another number of epochs, for which its learning rates were not planned (a new run may "
+    "start from what it learned, with MODEL.INIT_WEIGHTS {folder})"
+)
 _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
@@ -59,8 +63,10 @@ def refuse_other_config(folder: Path, stored: dict[str, Any] | None, cfg: CfgNod
     wrong = config_conflicts(stored, cfg)
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        epochs = any(text.startswith("OPTIM.MAX_EPOCH ") for text in wrong)
         raise UserError(
             f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
+            + _OTHER_EPOCHS.format(folder=folder) * epochs
         )
 
 

@@ -3,17 +3,21 @@
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from dassl.report.study import Grid, Protocol, Suite, lost
+from dassl.report.study import Aside, Grid, Protocol, Suite, lost
+from dassl.report.suitekeys import Parting
 from dassl.report.tree import Broken, Tree
+from dassl.utils.results import RESULTS_FILE
 from dassl.utils.tables import ANY_SHOTS, shots_heading
 
 # A seed stands out when it is this many typical deviations and this many points away from the median of its cell.
 OUTLIER_DEVIATIONS = 5.0
 OUTLIER_POINTS = 3.0
 OUTLIER_TASK_POINTS = 10.0
+_SHOWN_RUNS = 4  # so many runs are named, others counted
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,12 @@ def notices(tree: Tree, suites: Iterable[Suite]) -> list[Notice]:
 def _suite_notices(tree: Tree, suite: Suite) -> Iterator[Notice]:
     title = suite.title
     yield from (_no_figure(tree, each, title) for each in suite.broken)
-    for first, second in suite.doubles:
-        text = f"{tree.name(second.folder)} is the same run as {tree.name(first.folder)} and was left out"
-        yield Notice("same run twice", title, text)
+    yield from (_parting(tree, each) for each in suite.partings)
+    yield from (_aside(tree, each, title) for each in suite.aside)
+    for row, keys in suite.numbered.items():
+        yield Notice("setting", title, f"{row}: {keys}")
     for protocol, grid in suite.grids.items():
-        for kind, text in (*_missing(grid), *_outliers(grid)):
+        for kind, text in (*_mixtures(tree, grid), *_missing(grid), *_outliers(grid)):
             yield Notice(kind, title, f"{_protocol_name(protocol)}{text}")
     for kind, text in (*_mismatches(suite), *_own_notices(suite)):
         yield Notice(kind, title, text)
@@ -53,6 +58,34 @@ def _suite_notices(tree: Tree, suite: Suite) -> Iterator[Notice]:
 
 def _no_figure(tree: Tree, broken: Broken, suite: str) -> Notice:
     return Notice("no figure", suite, f"{tree.name(broken.folder)}: {broken.reason}")
+
+
+def _parting(tree: Tree, parting: Parting) -> Notice:
+    sides = "; ".join(f"{name}: {_folders(tree, folders)}" for name, folders in parting.runs.items())
+    kind = {"weights": "other weights", "test images": "other images"}[parting.what]
+    return Notice(kind, parting.title, f"{len(parting.runs)} sets of {parting.what}, each with its own table: {sides}")
+
+
+def _aside(tree: Tree, aside: Aside, suite: str) -> Notice:
+    mine, other = tree.name(aside.record.folder), tree.name(aside.instead.folder)
+    relation = {
+        "same run twice": f"{mine} is the same run as {other} (setting, seed and figures) and was left out",
+        "left aside": f"{mine} does not count, because {other} stands in its cell",
+    }.get(aside.kind, f"{mine} has the setting and seed of {other} and was left out")
+    return Notice(aside.kind, suite, ": ".join(filter(None, (relation, aside.text))))
+
+
+def _mixtures(tree: Tree, grid: Grid) -> Iterator[tuple[str, str]]:
+    for (row, shots), mixture in grid.mixed.items():
+        where = row if row in grid.flat else f"{row}, {shots_heading(shots)}"
+        sides = "; others: ".join(_folders(tree, side) for side in mixture.sides)
+        yield "other images", f"{where}: no mean, because {mixture.text}: {sides}"
+
+
+def _folders(tree: Tree, folders: Sequence[Path]) -> str:
+    names = list(dict.fromkeys(map(tree.name, folders)))
+    more = f" and {len(names) - _SHOWN_RUNS} more" if len(names) > _SHOWN_RUNS else ""
+    return ", ".join(names[:_SHOWN_RUNS]) + more
 
 
 def _protocol_name(protocol: Protocol) -> str:
@@ -75,8 +108,14 @@ def _missing(grid: Grid) -> Iterator[tuple[str, str]]:
             elif gone:
                 yield "missing seed", f"{where}: seed{'s' * (len(gone) > 1)} {', '.join(gone)}"
             for seed, each in cell.items():
-                if each.missing:
-                    yield "missing task", f"{where}, seed {seed}: {', '.join(each.missing)}"
+                gone = [task for task in each.missing if task not in each.null]
+                if gone:
+                    yield "missing task", f"{where}, seed {seed}: {', '.join(gone)}"
+                if each.null:
+                    yield (
+                        "no figure of a task",
+                        f"{where}, seed {seed}: {', '.join(each.null)} (null in {RESULTS_FILE})",
+                    )
 
 
 def _outliers(grid: Grid) -> Iterator[tuple[str, str]]:
@@ -112,9 +151,6 @@ def outliers(cells: Mapping[str, Mapping[int, float]], least: float) -> Iterator
 
 def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
     """Runs that should have seen the same but did not."""
-    digests = {record.result.backbone.digest for record in suite.records}
-    if len(digests) > 1:
-        yield "other weights", f"{suite.key.backbone} has {len(digests)} different sets of weights among these runs"
     devices = Counter(record.result.device for record in suite.records if record.result.device)
     if len(devices) > 1:
         names = ", ".join(f"{name} ({_runs(count)})" for name, count in devices.most_common())
@@ -129,6 +165,16 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
         if len(rows) > 1:
             names = " and ".join(sorted(rows.values()))
             yield "other images", f"{shots_heading(shots)}, seed {seed}: {names} saw different images"
+    tests: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+    for record in suite.records:
+        for task in record.result.tasks:
+            tests[record.classes, task.name].setdefault(task.total, suite.names[record.folder])
+    for (_, task), totals in tests.items():
+        if len(totals) > 1:
+            counts = ", ".join(f"{total} ({row})" for total, row in totals.items())
+            yield "other images", f"task {task} has different numbers of {suite.key.split} images: {counts}"
+    if not all(record.config for record in suite.records):
+        yield "no config", "runs without config.yaml may be of different settings"
 
 
 def _own_notices(suite: Suite) -> Iterator[tuple[str, str]]:

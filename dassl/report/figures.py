@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dassl.utils.tables import PLUS_MINUS, mean_std
+from dassl.utils.intervals import STD, Interval
+from dassl.utils.tables import PLUS_MINUS, mean_spread
 
 BEST, SECOND = 1, 2
 _TEXT_MARKS = {0: " ", BEST: "*", SECOND: "_"}
@@ -16,15 +17,14 @@ class Figure:
     """The mean of a cell.
 
     Attributes:
-        spread: what stands behind the sign: population standard deviation or half of the 95 % interval; None where
-            one run alone was made, so that nothing is known of it.
+        spread: what stands behind the sign; None where one run alone was made, so that nothing is known of it.
         error: standard error of the mean, from the sample's standard deviation; None as above.
         count, wanted: seeds that count, and seeds that there should be.
         gap: what else is missing, such as "4/6 tasks"; such a mean cannot be compared with its neighbours.
         rank: BEST, SECOND or 0.
+        interval: what kind of spread it is.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("mean", "std", "runs", "missing")
     mean: float
     spread: float | None = None
     error: float | None = None
@@ -32,6 +32,12 @@ class Figure:
     wanted: int = 1
     gap: str = ""
     rank: int = 0
+    interval: Interval = STD
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its values in csv and json."""
+        return "mean", self.interval.column, "runs", "missing"
 
     @property
     def missing(self) -> str:
@@ -120,20 +126,21 @@ def durations(seconds: Iterable[float | None]) -> list[Duration | None]:
     return [Duration(each, unit) if each else None for each in entries]
 
 
-def figure(values: Mapping[int, float], wanted: int, *, ci95: bool = False, gap: str = "") -> Figure | None:
+def figure(values: Mapping[int, float], wanted: int, *, interval: Interval = STD, gap: str = "") -> Figure | None:
     """The mean of ``values``, by seed, of which there should be ``wanted``; None if there is none.
 
     With ``wanted`` 0 the method depends on no seed, so that its spread is known to be 0.
     """
-    found = mean_std(values.values(), ci95=ci95)
+    found = mean_spread(values.values(), interval=interval)
     if found is None:
         return None
     if wanted == 0:
-        return Figure(found.mean, 0.0, 0.0, gap=gap)
+        return Figure(found.mean, 0.0, 0.0, gap=gap, interval=interval)
     if found.count == 1:
-        return Figure(found.mean, None, None, 1, wanted, gap)
-    std = mean_std(values.values()).std
-    return Figure(found.mean, found.std, std / math.sqrt(found.count - 1), found.count, max(wanted, found.count), gap)
+        return Figure(found.mean, None, None, 1, wanted, gap, interval=interval)
+    error = mean_spread(values.values()).spread / math.sqrt(found.count - 1)
+    wanted = max(wanted, found.count)
+    return Figure(found.mean, found.spread, error, found.count, wanted, gap, interval=interval)
 
 
 def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
@@ -155,6 +162,7 @@ def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
         min(each.count for each in known),
         max(each.wanted for each in known),
         ", ".join(filter(None, gaps)),
+        interval=known[0].interval,
     )
 
 

@@ -22,6 +22,16 @@ def print_form(sheets: Sequence[Sheet], form: str) -> str:
     return FORMS[form](sheets)
 
 
+def print_table(title: str, table: Table, form: str) -> str:
+    """One table with its title above; csv and json have no place for it, and name their columns instead."""
+    heads = {
+        "text": f"{title.replace('±', '+-')}\n\n",
+        "markdown": f"### {escape(title, 'markdown')}\n\n",
+        "latex": f"% {title.replace('±', '+-')}\n",
+    }
+    return heads.get(form, "") + table.render(form)
+
+
 def _text(sheets: Sequence[Sheet]) -> str:
     return "\n".join(
         f"{sheet.title.replace('±', '+-')}\n\n{sheet.table.text()}"

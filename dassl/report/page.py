@@ -11,8 +11,9 @@ from string import Template
 from dassl.report import paper
 from dassl.report.checks import Notice
 from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
-from dassl.report.study import CELL_KEYS, Suite
+from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree, printable
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
@@ -57,7 +58,7 @@ def page(
     tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
-    shown = Options(ci95=options.ci95, per_task=True)
+    shown = Options(interval=options.interval, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
     parts.append(_runs(tree, suites))
@@ -114,7 +115,7 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     html = [_sheet(each) for each in main[:1]]
     if compare and suite.key.dataset in paper.published():
         html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
-    html += _figures(suite, anchor)
+    html += _figures(suite, anchor, options)
     html += _folded("Each task", [_sheet(each) for each in main[1:]])
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
         first, *rest = [*MAKERS[kind](suite, options)] or [None]
@@ -129,7 +130,7 @@ def _folded(title: str, content: Iterable[str]) -> list[str]:
     return [f"<details><summary>{escape(title)}</summary>\n{inner}</details>\n"] if inner else []
 
 
-def _figures(suite: Suite, anchor: str) -> Iterator[str]:
+def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
     """Both figures, or one sentence where they cannot be drawn."""
     from dassl.report.plots import accuracy_figure, cost_figure, svg
 
@@ -138,7 +139,8 @@ def _figures(suite: Suite, anchor: str) -> Iterator[str]:
     for title, draw in (("Accuracy over shots", accuracy_figure), ("Accuracy over cost", cost_figure)):
         yield f"<h3>{title}</h3>\n"
         try:
-            picture = inline_svg(svg(draw, suite), f"{anchor}-{title.rpartition(' ')[2]}", f"{title}, {suite.title}")
+            drawn = svg(draw, suite, interval=options.interval)
+            picture = inline_svg(drawn, f"{anchor}-{title.rpartition(' ')[2]}", f"{title}, {suite.title}")
         except UserError as error:
             yield f"<p>{escape(str(error))}</p>\n"
         else:

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dassl.report.figures import Figure as Mean
+from dassl.report.labels import draw_labels
 from dassl.report.sheets import Options, cell_figure, cost_shots, parameter_count, train_seconds
 from dassl.report.study import Grid, Suite
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
+from dassl.utils.intervals import STD, Interval
 from dassl.utils.plots import COLOURS
 from dassl.utils.tables import shots_heading
 
@@ -29,7 +32,10 @@ INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
 _FLAT = "#777777"
-_LONGEST_TITLE, _LONGEST_HEADING = 24, 72  # letters over a panel, over a whole figure
+# Letters over a panel, over a large one, over a whole figure, and in a line of the note below that.
+_LONGEST_TITLE, _LONGEST_NAME, _LONGEST_HEADING, _LONGEST_NOTE = 24, 32, 72, 120
+_TITLE_LINES, _TITLE_LINE = 3, 0.13  # at most, and inches of each
+_MOST_NAMED = 4  # so many cells are named in a note
 _CROWD = 6  # so many methods are told apart only close up
 _WIDTH, _PANEL_HEIGHT = 7.2, 1.75  # inches: the text width of two columns
 _LEGEND_LINE, _LEGEND_LINES = 0.16, 3  # inches; so many lines have room without a larger figure
@@ -65,7 +71,7 @@ class Style:
 
 
 Styles = Mapping[str, Style]
-Draw = Callable[[Suite], "Figure"]
+Draw = Callable[[Suite, Interval], "Figure"]
 
 
 def styles(grid: Grid) -> dict[str, Style]:
@@ -81,12 +87,13 @@ def styles(grid: Grid) -> dict[str, Style]:
     return found
 
 
-def write_plots(suites: Sequence[Suite], path: Path) -> list[Path]:
+def write_plots(suites: Sequence[Suite], path: Path, *, interval: Interval = STD) -> list[Path]:
     """Draw both figures of every suite.
 
     Args:
         path: a file, whose suffix says the kind, or a folder for PNG and PDF. The figures over the cost, and those of
             several suites, have that in their names.
+        interval: what the bars show.
 
     Raises:
         UserError: there is nothing to draw, the suffix is none of KINDS, or matplotlib is missing.
@@ -102,7 +109,7 @@ def write_plots(suites: Sequence[Suite], path: Path) -> list[Path]:
     for name, suite in zip(_file_names(drawn), drawn, strict=True):
         for what, draw in (("", accuracy_figure), ("cost", cost_figure)):
             for target in _targets(path, name, what, several=len(drawn) > 1):
-                save(draw, suite, target)
+                save(draw, suite, target, interval=interval)
                 written.append(target)
     return written
 
@@ -120,7 +127,7 @@ def _targets(path: Path, name: str, what: str, *, several: bool) -> list[Path]:
     return [path / f"{name}-{what or 'accuracy'}{kind}" for kind in (".png", ".pdf")]
 
 
-def save(draw: Draw, suite: Suite, path: Path) -> None:
+def save(draw: Draw, suite: Suite, path: Path, *, interval: Interval = STD) -> None:
     """Write a figure of ``suite``; the suffix of ``path`` says the kind.
 
     Raises:
@@ -130,10 +137,10 @@ def save(draw: Draw, suite: Suite, path: Path) -> None:
         kind = path.suffix.lstrip(".")
         # No dates: the same results make the same file.
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-        draw(suite).savefig(temporary, format=kind, dpi=220, metadata=dates)
+        draw(suite, interval).savefig(temporary, format=kind, dpi=220, metadata=dates)
 
 
-def svg(draw: Draw, suite: Suite) -> str:
+def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
     """A figure of ``suite`` as an SVG document without a word about its origin.
 
     Raises:
@@ -141,7 +148,7 @@ def svg(draw: Draw, suite: Suite) -> str:
     """
     with _drawing():
         out, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        draw(suite).savefig(out, format="svg", transparent=True, metadata=nothing)
+        draw(suite, interval).savefig(out, format="svg", transparent=True, metadata=nothing)
     return out.getvalue()
 
 
@@ -174,7 +181,7 @@ def _name_unknown_letters(suites: Sequence[Suite]) -> None:
 # ---- accuracy over shots
 
 
-def accuracy_figure(suite: Suite) -> "Figure":
+def accuracy_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     """One large panel for the mean over the tasks, one for each task, and the legend below.
 
     With many methods the large panel has a close-up beside it: a single weak method presses all others together.
@@ -186,22 +193,25 @@ def accuracy_figure(suite: Suite) -> "Figure":
     crowded = len(grid.rows) >= _CROWD
     columns = 4 if crowded else min(4, 2 + (len(tasks) + 1) // 2)
     rows = 2 + max(0, -(-(len(tasks) - (0 if crowded else 2 * (columns - 2))) // columns))
-    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.9 + _legend_growth(grid)), layout="constrained")
+    titles = [_wrapped(task) for task in tasks]
+    growth = _legend_growth(grid) + _TITLE_LINE * rows * max((each.count("\n") for each in titles), default=0)
+    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 1.1 + growth), layout="constrained")
+    _note(figure, f"{_shortened(suite.title, _LONGEST_HEADING)}; {_remark(grid, grid.shots, interval)}")
     cells = figure.add_gridspec(rows, columns)
     mean = figure.add_subplot(cells[:2, :2], xlabel="training images per class (shots)", ylabel="accuracy (%)")
-    name = _shortened(suite.key.dataset, _LONGEST_TITLE)
+    name = _shortened(suite.key.dataset, _LONGEST_NAME)
     _title(mean, f"{name}: mean over {len(tasks)} tasks" if tasks else name, weight="bold")
-    _draw_curves(mean, grid, None, known)
+    _draw_curves(mean, grid, None, known, interval=interval)
     if crowded:
         close = figure.add_subplot(cells[:2, 2:], title="close-up of the mean")
-        _draw_curves(close, grid, None, known)
+        _draw_curves(close, grid, None, known, interval=interval)
         close.set_ylim(*_close_up(grid))
     places = [
         (row, column) for row in range(rows) for column in range(columns) if row > 1 or (column > 1 and not crowded)
     ]
-    for task, (row, column) in zip(tasks, places, strict=False):
+    for task, title, (row, column) in zip(tasks, titles, places, strict=False):
         panel = figure.add_subplot(cells[row, column])
-        _title(panel, _shortened(task, _LONGEST_TITLE))
+        _title(panel, title)
         _draw_curves(panel, grid, task, known)
     _legend(figure, grid, known)
     return figure
@@ -221,17 +231,65 @@ def _shortened(name: str, longest: int) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
+def _wrapped(name: str) -> str:
+    """A name in lines that fit over a panel; only what is longer than all lines is cut."""
+    lines = textwrap.wrap(name, _LONGEST_TITLE) or [name]
+    kept = lines[:_TITLE_LINES]
+    if len(lines) > _TITLE_LINES:
+        kept[-1] = kept[-1][: _LONGEST_TITLE - 1] + "…"
+    return "\n".join(kept)
+
+
+def _note(figure: "Figure", text: str) -> None:
+    """A line over the whole figure, or several."""
+    figure.suptitle("\n".join(textwrap.wrap(text, _LONGEST_NOTE)), size=7).set_parse_math(False)
+
+
+def _remark(grid: Grid, shots: Sequence[int], interval: Interval) -> str:
+    """What the bars are, which markers are hollow, and which cells are not drawn."""
+    cells = {
+        (row, each): cell_figure(grid, row, each, options=Options())
+        for row in grid.rows
+        if row not in grid.flat
+        for each in shots
+    }
+    known = {place: mean for place, mean in cells.items() if mean is not None}
+    fewer = [_cell(place, f"{m.count}/{m.wanted}") for place, m in known.items() if m.count < m.wanted and not m.gap]
+    left_out = [_cell(place, mean.gap) for place, mean in known.items() if mean.gap]
+    seeds = ", ".join(map(str, grid.seeds))
+    parts = [f"bars: {interval.words} over seeds {seeds}" if len(grid.seeds) > 1 else "one seed, so no bars"]
+    parts += [f"hollow: a mean of fewer seeds ({_some(fewer)})"] if fewer else []
+    parts += [f"not drawn: {_some(left_out)}"] if left_out else []
+    return "; ".join(parts)
+
+
+def _cell(place: tuple[str, int], what: str) -> str:
+    return f"{_shortened(place[0], _LONGEST_TITLE)} {shots_heading(place[1])} {what}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
 def _title(axes: "Axes", text: str, **look: str) -> None:
     # "$" in a name is no formula.
     axes.set_title(text, **look).set_parse_math(False)
 
 
-def _draw_curves(axes: "Axes", grid: Grid, task: str | None, known: Styles) -> None:
-    """A line for each method, on a logarithmic axis of shots; a method without shots is a horizontal line."""
+def _draw_curves(
+    axes: "Axes", grid: Grid, task: str | None, known: Styles, *, interval: Interval | None = None
+) -> None:
+    """A line for each method, on a logarithmic axis of shots; a method without shots is a horizontal line.
+
+    Args:
+        interval: what bars show; None: there are none.
+    """
+    options = Options(interval=interval or STD)
     shots = [each for each in grid.shots if each > 0]
     for row in grid.rows:
         style = known[row]
-        means = [cell_figure(grid, row, each, task=task, options=Options()) for each in grid.shots]
+        means = [cell_figure(grid, row, each, task=task, options=options) for each in grid.shots]
         if row in grid.flat:
             if means[0] is not None:
                 axes.axhline(means[0].mean, color=style.colour, linestyle=style.dashes, zorder=1)
@@ -240,7 +298,7 @@ def _draw_curves(axes: "Axes", grid: Grid, task: str | None, known: Styles) -> N
             axes,
             [(each, mean) for each, mean in zip(grid.shots, means, strict=True) if each > 0],
             style,
-            bars=task is None,
+            bars=interval is not None,
         )
     if shots:
         axes.set_xscale("log", base=2)
@@ -258,6 +316,12 @@ def _draw_line(axes: "Axes", points: Sequence[tuple[int, Mean | None]], style: S
         return
     x, y = [shots for shots, _ in known], [mean.mean for _, mean in known]
     axes.plot(x, y, color=style.colour, linestyle=style.dashes, marker=style.marker, markeredgewidth=0.5, zorder=2)
+    hollow = [(shots, mean.mean) for shots, mean in known if mean.count < mean.wanted]
+    if hollow:
+        axes.plot(
+            *zip(*hollow, strict=True), linestyle="none", marker=style.marker, markeredgecolor=style.colour,
+            markerfacecolor="white", markeredgewidth=0.8, zorder=3,
+        )  # fmt: skip
     if bars:
         spreads = [mean.spread or 0.0 for _, mean in known]
         axes.errorbar(x, y, spreads, color=style.colour, linestyle="none", elinewidth=0.8, capsize=1.8, alpha=0.7)
@@ -297,43 +361,56 @@ def _legend(figure: "Figure", grid: Grid, known: Styles) -> None:
 # ---- accuracy over cost
 
 
-def cost_figure(suite: Suite) -> "Figure":
+def cost_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     """The mean accuracy at the most shots over training time and over trainable parameters."""
     from matplotlib.figure import Figure
 
     grid, known = suite.plain, styles(suite.plain)
     shots = cost_shots(grid)
-    figure = Figure(figsize=(_WIDTH, 3.4 + _legend_growth(grid)), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 3.6 + _legend_growth(grid)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    name = _shortened(suite.key.dataset, _LONGEST_HEADING)
-    title = figure.suptitle(f"{name}, {shots_heading(shots)}", size=8, weight="bold")
-    title.set_parse_math(False)
-    _draw_cost(left, grid, {row: train_seconds(grid, row, shots) for row in grid.rows}, known)
-    _draw_cost(right, grid, {row: parameter_count(grid, row) for row in grid.rows}, known)
+    name = _shortened(suite.title, _LONGEST_HEADING)
+    _note(figure, f"{name}, {shots_heading(shots)}; {_remark(grid, [shots], interval)}")
+    costs = ({row: train_seconds(grid, row, shots) for row in grid.rows}, _parameters(grid))
+    points = [
+        _draw_cost(axes, grid, each, known, interval=interval) for axes, each in zip((left, right), costs, strict=True)
+    ]
     left.set(xlabel="training time of all tasks (s)", ylabel="mean accuracy over tasks (%)")
     right.set_xlabel("trainable parameters")
     _legend(figure, grid, known)
+    figure.draw_without_rendering()  # names find their places only when all else has its own
+    for axes, each in zip((left, right), points, strict=True):
+        draw_labels(axes, each, {row: known[row].colour for row in each})
     return figure
 
 
-def _draw_cost(axes: "Axes", grid: Grid, costs: Mapping[str, float | None], known: Styles) -> None:
-    """A point for each method over its cost; one without any is a horizontal line."""
+def _parameters(grid: Grid) -> dict[str, float | None]:
+    return {row: parameter_count(grid, row) for row in grid.rows}
+
+
+def _draw_cost(
+    axes: "Axes", grid: Grid, costs: Mapping[str, float | None], known: Styles, *, interval: Interval
+) -> dict[str, tuple[float, float]]:
+    """A point for each method over its cost, which come back; a method without any is a horizontal line."""
     shots = cost_shots(grid)
-    drawn = []
+    drawn: dict[str, tuple[float, float]] = {}
     for row, cost in costs.items():
-        mean, style = cell_figure(grid, row, shots, options=Options()), known[row]
+        mean, style = cell_figure(grid, row, shots, options=Options(interval=interval)), known[row]
         if mean is None or mean.gap:
             continue
         if row in grid.flat:
             axes.axhline(mean.mean, color=style.colour, linestyle=style.dashes, zorder=1)
         elif cost:
-            look = {"color": style.colour, "marker": style.marker, "markersize": 6.5, "capsize": 2, "elinewidth": 0.8}
-            look |= {"markeredgecolor": "white", "markeredgewidth": 0.5, "linestyle": "none"}
+            look = {"color": style.colour, "marker": style.marker, "markersize": 5.5, "capsize": 2, "elinewidth": 0.8}
+            face, edge = ("white", style.colour) if mean.count < mean.wanted else (style.colour, "white")
+            look |= {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.5, "linestyle": "none"}
             axes.errorbar([cost], [mean.mean], [mean.spread or 0.0], **look)
-            drawn.append(cost)
+            drawn[row] = (cost, mean.mean)
     if drawn:
-        _log_axis(axes, min(drawn), max(drawn))
+        _log_axis(axes, min(cost for cost, _ in drawn.values()), max(cost for cost, _ in drawn.values()))
+    axes.margins(y=0.1)
     axes.grid(alpha=0.25, linewidth=0.5)
+    return drawn
 
 
 def _log_axis(axes: "Axes", low: float, high: float) -> None:

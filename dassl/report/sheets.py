@@ -1,6 +1,6 @@
 """The paper's tables, made of suites."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dassl.report import paper
@@ -15,8 +15,10 @@ from dassl.report.figures import (
     harmonic,
     ranked,
 )
+from dassl.report.settings import SCHEDULE_KEYS
 from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
 from dassl.utils.errors import UserError
+from dassl.utils.intervals import STD, Interval
 from dassl.utils.tables import ANY_SHOTS, Cell, Table, shots_heading
 
 OVERALL = "mean over tasks"
@@ -43,9 +45,9 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Options:
-    """How figures are shown: ``ci95`` for half of the 95 % interval in the place of the standard deviation."""
+    """How figures are shown: what stands behind their sign, and whether each task has a table."""
 
-    ci95: bool = False
+    interval: Interval = STD
     per_task: bool = False
 
 
@@ -66,7 +68,8 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
         ],
     )
     title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
-    yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=[*_legend(table), *_cost_note(grid)])
+    notes = [*_legend(table), *_mixture_note(grid), *_cost_note(grid), *_schedule_notes(grid)]
+    yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
         yield _task_sheet(suite, grid, task, options)
 
@@ -90,7 +93,7 @@ def figure_rows(grid: Grid, *, task: str | None = None, options: Options) -> lis
 def cell_figure(grid: Grid, row: str, shots: int, *, task: str | None = None, options: Options) -> Figure | None:
     """The figure of one cell."""
     values, gap = grid.values(row, shots, task)
-    return figure(values, grid.wanted(row), ci95=options.ci95, gap=gap)
+    return figure(values, grid.wanted(row), interval=options.interval, gap=gap)
 
 
 def averaged(grid: Grid) -> list[int]:
@@ -200,7 +203,7 @@ def _seconds(time: Duration | None) -> float | None:
 
 def _comparison_notes(suite: Suite, grid: Grid, known: Sequence[str]) -> Iterator[str]:
     yield (
-        "published: Ding et al., Neurocomputing 2024, mean and standard deviation over 3 seeds; "
+        "published: Ding et al., Neurocomputing 2024, mean and standard deviation (population) over 3 seeds; "
         "se: difference in standard errors of both means"
     )
     if paper.BACKBONE.lower() not in suite.key.backbone.lower().replace("-", ""):
@@ -311,7 +314,7 @@ def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: 
     both = {seed: harmonic(base[seed], new[seed]) for seed in base if seed in new}
     gaps = ", ".join(dict.fromkeys(filter(None, (base_gap, new_gap))))
     parts = ((base, base_gap), (new, new_gap), (both, gaps))
-    return [figure(values, wanted, ci95=options.ci95, gap=gap) for values, gap in parts]
+    return [figure(values, wanted, interval=options.interval, gap=gap) for values, gap in parts]
 
 
 def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) -> Sheet:
@@ -353,6 +356,25 @@ def _cost_note(grid: Grid) -> list[str]:
     return [f"training time: mean over seeds at {shots_heading(cost_shots(grid))}, runs of single tasks added up"]
 
 
+def _mixture_note(grid: Grid) -> list[str]:
+    return ["no mean where runs did not see the same images: see the remarks"] if grid.mixed else []
+
+
+def _schedule_notes(grid: Grid) -> Iterator[str]:
+    """Which rows learn longer at some numbers of shots than at others; all else is the same in a row."""
+    for row in grid.rows:
+        configs = {shots: config for shots in grid.shots if (config := _config(grid, row, shots))}
+        for key in sorted(SCHEDULE_KEYS):
+            values = {shots: config.get(key) for shots, config in configs.items()}
+            if row not in grid.flat and len(set(map(str, values.values()))) > 1:
+                shown = ", ".join(f"{value} ({shots_heading(shots)})" for shots, value in values.items())
+                yield f"{row}: {key.rpartition('.')[2]} {shown}"
+
+
+def _config(grid: Grid, row: str, shots: int) -> Mapping[str, object]:
+    return next((record.config for each in grid.cell(row, shots).values() for record in each.records), {})
+
+
 def _mean_of(grid: Grid) -> str:
     return f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) != 1 else f"task {grid.tasks[0]}"
 
@@ -363,7 +385,7 @@ def _spread(grid: Grid, options: Options) -> str:
     seeds = f"seed{'s' * (len(grid.seeds) > 1)} {', '.join(map(str, grid.seeds))}"
     if len(grid.seeds) == 1:
         return seeds
-    return f"mean ± {'half of the 95 % interval' if options.ci95 else 'standard deviation'} over {seeds}"
+    return f"mean ± {options.interval.words} over {seeds}"
 
 
 def _shots_key(shots: int) -> str:

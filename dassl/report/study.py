@@ -1,28 +1,24 @@
 """Runs sorted into suites, protocols, methods and shots.
 
-A *suite* is a data set with one backbone. Its runs fall into *grids*, one for each choice of classes and tasks: the
-plain one, the base and the new classes, the seen and the new tasks. A grid has a row for each method and a column for
-each number of shots; a cell has one :class:`SeedFigure` for each seed.
+A *suite* is a data set with one backbone (:mod:`dassl.report.suitekeys`). Its runs fall into *grids*, one for each
+choice of classes and tasks: the plain one, the base and the new classes, the seen and the new tasks. A grid has a row
+for each setting (:mod:`dassl.report.settings`) and a column for each number of shots; a cell has one
+:class:`SeedFigure` for each seed.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.report.tree import Broken, Record, Tree, printable
+from dassl.report.settings import sort_into_rows, ways_of_training
+from dassl.report.suitekeys import Parting, SuiteKey, sort_into_suites, suite_of_broken
+from dassl.report.tree import ONE_TASK, Broken, Record, Tree
 from dassl.utils.methods import read_methods
-from dassl.utils.results import PLACES
 from dassl.utils.tables import ANY_SHOTS
 
 ALL_BUT = "not:"  # DATASET.SUBSAMPLE_TASKS not:task3 takes all tasks but this one
-ONE_TASK = re.compile(r"task(\d+)")
-# Keys that tell the cells of a table apart, so that they do not tell methods apart.
-CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
-_NAMED_KEYS = 3  # so many differing keys make a readable name
-
 SEEN, UNSEEN = "seen", "unseen"
 
 
@@ -41,29 +37,13 @@ PLAIN = Protocol()
 
 
 @dataclass(frozen=True)
-class SuiteKey:
-    """What makes figures comparable: the data, the backbone and the split that was evaluated."""
-
-    dataset: str
-    members: tuple[str, ...]
-    backbone: str
-    split: str
-
-    @property
-    def title(self) -> str:
-        """What a heading says."""
-        members = f" ({', '.join(self.members)})" if self.members else ""
-        return f"{self.dataset}{members}, {self.backbone}" + (f", {self.split} split" if self.split != "test" else "")
-
-
-@dataclass(frozen=True)
 class SeedFigure:
     """What one seed contributes to a cell: one run or, where tasks are trained one by one, one run for each task.
 
     Attributes:
         metric: mean over the tasks in percent; with ``missing`` ones, over those that are there.
         seconds: training time, of all runs together; None if unknown.
-        missing: tasks without a run.
+        missing: tasks without a figure; null: those of them that have a run.
     """
 
     metric: float | None
@@ -71,7 +51,24 @@ class SeedFigure:
     parameters: int
     seconds: float | None
     missing: tuple[str, ...]
+    null: tuple[str, ...]
     records: tuple[Record, ...]
+
+
+class Mixture(NamedTuple):
+    """Runs that should have seen the same images but did not: a text, and the run folders on either side."""
+
+    text: str
+    sides: tuple[tuple[Path, ...], ...]
+
+
+class Aside(NamedTuple):
+    """A run that does not count, because another one of the same setting and seed does; ``kind`` as in remarks."""
+
+    kind: str
+    record: Record
+    instead: Record
+    text: str
 
 
 @dataclass
@@ -83,6 +80,7 @@ class Grid:
         flat: rows that do not depend on shots and seeds; their cell is at ANY_SHOTS.
         seeds: all seeds that any learning method of the grid was run with, finished or not.
         tasks: names of all tasks that a run of the grid has.
+        mixed: why a cell has no figure although it has runs: they have not seen the same.
     """
 
     rows: list[str]
@@ -91,6 +89,7 @@ class Grid:
     seeds: list[int]
     tasks: list[str]
     cells: dict[tuple[str, int], dict[int, SeedFigure]] = field(default_factory=dict)
+    mixed: dict[tuple[str, int], "Mixture"] = field(default_factory=dict)
 
     def cell(self, row: str, shots: int) -> Mapping[int, SeedFigure]:
         """The seeds of a cell; a flat row has the same in every column."""
@@ -106,6 +105,8 @@ class Grid:
         Seeds that lack a task take no part, unless all of them do.
         """
         seeds = self.cell(row, shots)
+        if (row, ANY_SHOTS if row in self.flat else shots) in self.mixed:
+            return {}, ""
         if task is not None:
             return {s: v.tasks[task] for s, v in seeds.items() if v.tasks.get(task) is not None}, ""
         known = {seed: each for seed, each in seeds.items() if each.metric is not None}
@@ -118,14 +119,22 @@ class Grid:
 
 @dataclass
 class Suite:
-    """All runs of a data set with one backbone."""
+    """All runs of a data set with one backbone.
+
+    Attributes:
+        records: the runs that count; aside: those that do not, because others do.
+        names: the row of each run by its folder; numbered: what rows stand for whose name is but a number.
+        partings: which of its runs have other tables, said by the first suite of each parting.
+    """
 
     key: SuiteKey
     grids: dict[Protocol, Grid]
     records: list[Record]
     broken: list[Broken]
     names: dict[Path, str]
-    doubles: list[tuple[Record, Record]]
+    numbered: dict[str, str]
+    aside: list[Aside]
+    partings: list[Parting] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -140,13 +149,15 @@ class Suite:
 
 def suites(tree: Tree) -> list[Suite]:
     """Sort the runs of ``tree``; suites come in the order of their first run."""
-    records: dict[SuiteKey, list[Record]] = defaultdict(list)
+    records, partings = sort_into_suites(tree.records)
     broken: dict[SuiteKey, list[Broken]] = defaultdict(list)
-    for record in tree.records:
-        records[_suite_key(record)].append(record)
     for each in tree.broken:
-        broken[_key_of_config(each, list(records))].append(each)
-    return [_suite(key, found, broken.get(key, [])) for key, found in records.items()]
+        broken[suite_of_broken(each, list(records))].append(each)
+    found = [_suite(key, members, broken.get(key, [])) for key, members in records.items()]
+    for parting in partings:
+        first = {folder for folders in parting.runs.values() for folder in folders}
+        next(suite for suite in found if first & suite.names.keys()).partings.append(parting)
+    return found
 
 
 def lost(tree: Tree, found: Iterable[Suite]) -> list[Broken]:
@@ -155,46 +166,60 @@ def lost(tree: Tree, found: Iterable[Suite]) -> list[Broken]:
     return [each for each in tree.broken if each.folder not in placed]
 
 
-def _suite_key(record: Record) -> SuiteKey:
-    result = record.result
-    return SuiteKey(result.dataset, _members(record.config), _short(result.backbone.name), result.split)
-
-
-def _key_of_config(broken: Broken, known: Sequence[SuiteKey]) -> SuiteKey:
-    """The suite that a run without a figure would belong to; one whose config is unknown may be anywhere."""
-    config = broken.config
-    name, backbone = str(config.get("DATASET.NAME", "")), _short(str(config.get("MODEL.BACKBONE.NAME", "")))
-    split = str(config.get("TEST.SPLIT", "test"))
-    for key in known:
-        if (key.dataset, key.members, key.backbone) == (name, _members(config), backbone):
-            return key
-    return SuiteKey(name, _members(config), backbone, split)
-
-
-def _members(config: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(map(str, config.get("DATASET.MEMBERS") or ()))
-
-
-def _short(backbone: str) -> str:
-    """A backbone may be given as a file; ViT-B/16 is none."""
-    path = Path(backbone)
-    return printable(path.stem if "/" in backbone and path.suffix else backbone)
-
-
 def _suite(key: SuiteKey, records: list[Record], broken: list[Broken]) -> Suite:
-    names, doubles = _row_names(records)
-    dropped = {id(later) for _, later in doubles}
-    kept = [record for record in records if id(record) not in dropped]
+    choices = {(record.label, record.result.mode, record.task_choice) for record in records}
+    protocols = {record.folder: _protocols(record, choices) for record in records}
+    # Runs of some tasks are about what was seen and what was not; how many were learned at once goes without saying.
+    whole = [record for record in records if not any(each.role for each in protocols[record.folder])]
+    names, numbered = sort_into_rows(records, dict(ways_of_training(whole)))
+    aside = list(_doubles(records, names))
+    dropped = {each.record.folder for each in aside}
+    kept = [record for record in records if record.folder not in dropped]
     by_protocol: dict[Protocol, list[Record]] = defaultdict(list)
-    choices = {(record.label, record.result.mode, record.task_choice) for record in kept}
     for record in kept:
-        for protocol in _protocols(record, choices):
+        for protocol in protocols[record.folder]:
             by_protocol[protocol].append(record)
     grids = {}
     for protocol, members in by_protocol.items():
         unfinished = [each for each in broken if _broken_protocol(each) == protocol[:2]]
         grids[protocol] = _grid([*members, *_untrained(kept, members, protocol)], names, unfinished)
-    return Suite(key, grids, kept, broken, names, doubles)
+    aside += _unused(kept, names, grids.values())
+    return Suite(key, grids, kept, broken, names, numbered, aside)
+
+
+def _doubles(records: Iterable[Record], names: Mapping[Path, str]) -> Iterator[Aside]:
+    """Runs of a setting and seed that another folder has, too."""
+    seen: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        place = (names[record.folder], *_cell(record), record.classes, record.task_choice, record.result.mode)
+        first = seen.setdefault(place, record)
+        if first is not record:
+            yield _double(record, first)
+
+
+def _double(record: Record, first: Record) -> Aside:
+    mine, other = record.result, first.result
+    equal = [(task.name, task.metric) for task in mine.tasks] == [(task.name, task.metric) for task in other.tasks]
+    if equal and mine.metric == other.metric:
+        return Aside("same run twice", record, first, "")
+    subsets = {mine.subset_digest, other.subset_digest} - {""} if record.learns else set()
+    why = "they learned from other images; " if len(subsets) > 1 else ""
+    text = f"{why}{mine.metric:.2f} here, {other.metric:.2f} there; find out which is right and delete the other"
+    return Aside("OTHER FIGURES OF THE SAME RUN", record, first, text)
+
+
+def _unused(records: Iterable[Record], names: Mapping[Path, str], grids: Iterable[Grid]) -> Iterator[Aside]:
+    """Runs in whose place another one of their row stands."""
+    figures = {(place, seed): figure for grid in grids for place, c in grid.cells.items() for seed, figure in c.items()}
+    used = {record.folder for grid in grids for c in grid.cells.values() for f in c.values() for record in f.records}
+    for record in records:
+        if record.folder not in used:
+            shots, seed = _cell(record)
+            yield Aside("left aside", record, figures[(names[record.folder], shots), seed].records[0], "")
+
+
+def _cell(record: Record) -> tuple[int, int]:
+    return record.result.shots if record.learns else ANY_SHOTS, record.result.seed
 
 
 def _protocols(record: Record, choices: Set[tuple[str, str, str]]) -> list[Protocol]:
@@ -251,13 +276,39 @@ def _grid(records: list[Record], names: Mapping[Path, str], unfinished: list[Bro
     grid = Grid(rows, flat, shots, sorted(seeds), _task_names(records))
     cells: dict[tuple[str, int], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        place = (names[record.folder], record.result.shots if record.learns else ANY_SHOTS)
-        cells[place][record.result.seed].append(record)
+        shots, seed = _cell(record)
+        cells[names[record.folder], shots][seed].append(record)
     grid.cells = {
         place: {seed: _gather(found, grid.tasks) for seed, found in sorted(by_seed.items())}
         for place, by_seed in cells.items()
     }
+    grid.mixed = {place: mixture for place, cell in grid.cells.items() if (mixture := _mixture(place[1], cell))}
     return grid
+
+
+def _mixture(shots: int, cell: Mapping[int, SeedFigure]) -> Mixture | None:
+    """Why the runs of a cell make no mean; None if they do."""
+    subsets: dict[object, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    tests: dict[str, dict[tuple[int, int], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for seed, each in cell.items():
+        for record in each.records:
+            if record.learns and record.result.subset_digest:
+                # All images are the same for all seeds.
+                subsets[seed if shots > 0 else ""][record.result.subset_digest].append(record)
+            for task in record.result.tasks:
+                tests[task.name][task.total, task.classes].append(record)
+    for sides in subsets.values():
+        if len(sides) > 1:
+            return _sides("its runs learned from other images", sides.values())
+    for name, sides in tests.items():
+        if len(sides) > 1:
+            counts = ", ".join(f"{total} of {classes} classes" for total, classes in sides)
+            return _sides(f"its runs were tested on other images of task {name} ({counts})", sides.values())
+    return None
+
+
+def _sides(text: str, sides: Iterable[Sequence[Record]]) -> Mixture:
+    return Mixture(text, tuple(tuple(record.folder for record in side) for side in sides))
 
 
 def _seeds_of(unfinished: Iterable[Broken]) -> Iterator[int]:
@@ -287,85 +338,27 @@ def _gather(records: Sequence[Record], tasks: Sequence[str]) -> SeedFigure:
     """One seed of a cell out of its runs: a run of all tasks counts before runs of single ones, training before
     evaluation."""
     order = sorted(records, key=lambda record: (record.result.mode != "train", -len(record.result.tasks)))
-    single = [record for record in order if ONE_TASK.fullmatch(record.task_choice) and len(record.result.tasks) == 1]
+    single = [record for record in order if record.is_of_one_task]
     whole = [record for record in order if record not in single]
     if whole:
-        present = {task.name for task in whole[0].result.tasks}
-        return _seed_figure(whole[:1], whole[0].result.metric, tuple(task for task in tasks if task not in present))
+        return _seed_figure(whole[:1], whole[0].result.metric, tasks)
     by_task = {record.result.tasks[0].name: record for record in reversed(single)}
     parts = [by_task[task] for task in tasks if task in by_task]
     metrics = [part.result.metric for part in parts]
-    missing = tuple(task for task in tasks if task not in by_task)
-    return _seed_figure(parts, sum(metrics) / len(metrics), missing)
+    return _seed_figure(parts, sum(metrics) / len(metrics), tasks)
 
 
-def _seed_figure(parts: Sequence[Record], metric: float | None, missing: tuple[str, ...]) -> SeedFigure:
+def _seed_figure(parts: Sequence[Record], metric: float | None, tasks: Sequence[str]) -> SeedFigure:
+    present = {task.name: task.metric for part in parts for task in part.result.tasks}
+    # A run may know the mean of its validation split alone.
+    null = [task for task in present if present[task] is None] if any(v is not None for v in present.values()) else []
     times = [part.result.seconds.get("train") for part in parts]
     return SeedFigure(
         metric=metric,
-        tasks={task.name: task.metric for part in parts for task in part.result.tasks},
+        tasks=present,
         parameters=sum(part.result.parameters for part in parts),
         seconds=None if None in times else sum(times),
-        missing=missing,
+        missing=tuple(task for task in tasks if task not in present or task in null),
+        null=tuple(null),
         records=tuple(parts),
     )
-
-
-def _row_names(records: Sequence[Record]) -> tuple[dict[Path, str], list[tuple[Record, Record]]]:
-    """The row of each run, and pairs of runs that are the same run twice.
-
-    Runs of one method for the same cell must be one setting. Where their configs differ, the method becomes several
-    rows, named after the keys in which they differ, so that no figure is a mean over settings.
-    """
-    by_label: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_label[_method_name(record)].append(record)
-    names: dict[Path, str] = {}
-    doubles: list[tuple[Record, Record]] = []
-    for label, members in by_label.items():
-        keys = _differing_keys(members)
-        settings = {record.folder: _setting(record, keys) for record in members}
-        shown = _setting_names(list(settings.values()))
-        seen: dict[tuple[object, ...], Record] = {}
-        for record in members:
-            setting = settings[record.folder]
-            names[record.folder] = f"{label} [{shown[setting]}]" if keys else label
-            first = seen.setdefault((*_place(record), setting), record)
-            if first is not record:
-                doubles.append((first, record))
-    return names, doubles
-
-
-def _method_name(record: Record) -> str:
-    """The label; the evaluation of an epoch that was asked for is another method than that of the last one."""
-    epoch = record.result.best_epoch if record.result.mode == "eval" else None
-    return record.label if epoch is None else f"{record.label} [epoch {epoch}]"
-
-
-def _place(record: Record) -> tuple[object, ...]:
-    """The cell of a run, and its kind: an evaluation of a trained run stands beside it."""
-    result = record.result
-    shots = result.shots if record.learns else ANY_SHOTS
-    return shots, result.seed, record.classes, record.task_choice, result.mode
-
-
-def _differing_keys(records: Sequence[Record]) -> list[str]:
-    first: dict[tuple[object, ...], Record] = {}
-    keys: set[str] = set()
-    for record in records:
-        other = first.setdefault(_place(record), record)
-        if other is not record and other.config and record.config:
-            keys |= {k for k in {*other.config, *record.config} if other.config.get(k) != record.config.get(k)}
-    return sorted(keys - PLACES - CELL_KEYS)
-
-
-def _setting(record: Record, keys: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    return tuple((key, str(record.config.get(key))) for key in keys)
-
-
-def _setting_names(settings: Sequence[tuple[tuple[str, str], ...]]) -> dict[tuple[tuple[str, str], ...], str]:
-    """Short names that tell settings apart: their differing keys if they are few, else a number."""
-    different = list(dict.fromkeys(settings))
-    if all(len(setting) <= _NAMED_KEYS for setting in different):
-        return {each: ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in each) for each in different}
-    return {each: f"setting {number}" for number, each in enumerate(different, 1)}

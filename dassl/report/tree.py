@@ -18,6 +18,7 @@ from dassl.utils.runs import KEYWORD, find_groups, has_result, is_run, read_run
 
 # The C reader is ten times as fast; a large tree has thousands of configs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ONE_TASK = re.compile(r"task(\d+)")
 _SEED_FOLDER = re.compile(r"seed(\d+)")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 KEYWORDS = (KEYWORD, "average", "val")  # the figures that a results.json has
@@ -38,8 +39,18 @@ class Record:
 
     @cached_property
     def label(self) -> str:
-        """What tables call its method."""
+        """Its method: what tables call it unless it was given a label."""
         return _label(self.result.trainer, self.config)
+
+    @property
+    def given_label(self) -> str:
+        """What its sweep or user calls it; empty for the label of its method."""
+        return printable(str(self.config.get("TRAINER.LABEL") or ""))
+
+    @property
+    def is_of_one_task(self) -> bool:
+        """Whether it is one of the runs of a method that is trained task by task."""
+        return bool(ONE_TASK.fullmatch(self.task_choice)) and len(self.result.tasks) == 1
 
     @property
     def learns(self) -> bool:

@@ -11,7 +11,7 @@ from dassl.sweep.estimates import Estimate, Estimates, duration
 from dassl.sweep.grid import CONFIGS, PROTOCOLS, Sweep, find_file, suite_name
 from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method
+from dassl.utils.methods import Method, read_methods, short_names
 from dassl.utils.results import LOG_FILE, RunResult, read_results
 from dassl.utils.tables import Table
 
@@ -41,6 +41,7 @@ class Run:
         kind: folder that it shares with runs that take about the same time.
         task: number of the task, for a method that is trained task by task.
         part: config keys of the part of a protocol that it is about; they come after all others.
+        varied: the keys of ``vary:`` with their values.
         evaluation: what is done with its learned tensors afterwards, the second part of a protocol.
     """
 
@@ -55,12 +56,20 @@ class Run:
     kind: Path
     task: int | None = None
     part: Mapping[str, str] = field(default_factory=dict)
+    varied: Mapping[str, Any] = field(default_factory=dict)
     evaluation: "Run | None" = None
+
+    @property
+    def label(self) -> str:
+        """What tables, curves and progress call the row."""
+        names = short_names(list(self.varied))
+        keys = ", ".join(f"{names[key]} {value}" for key, value in self.varied.items())
+        return f"{self.method.label} [{keys}]" if keys else self.method.label
 
     @property
     def title(self) -> str:
         """The run in a few words."""
-        parts = [f"{self.method.label} on {suite_name(self.suite)}"]
+        parts = [f"{self.label} on {suite_name(self.suite)}"]
         parts += [f"{shots_text(self.shots)}"] * self.method.learns + [f"seed {self.seed}"]
         return ", ".join([*parts, *([] if self.task is None else [f"task {self.task}"])])
 
@@ -93,6 +102,8 @@ class Run:
         merge_cfg(cfg, values=self.options, place=f"options of {self.method.label}")
         merge_cfg(cfg, pairs=self.pairs)
         fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed, **self.part}
+        if self.label not in read_methods():
+            fixed["TRAINER.LABEL"] = self.label
         task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
         published = apply_published(cfg, named={*self.options, *self.pairs[::2]})
@@ -135,6 +146,8 @@ class Run:
         words = ["python", "train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
         words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder]
         keys = {**self.options, "DATASET.NUM_SHOTS": self.shots, **self.part}
+        if self.label not in read_methods():
+            keys["TRAINER.LABEL"] = self.label
         if self.task is not None:
             keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
         return shlex.join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
@@ -254,9 +267,9 @@ class _Cells:
         size = f"_{shots if shots > 0 else 'all'}shots" if self.method.learns else ""
         setting = Path(self.method.trainer, f"{files[1].stem}{size}", f"{self.method.setting}{self.suffix}")
         inner = Path(f"seed{seed}") if task is None else Path(f"task{task}", f"seed{seed}")
-        options = self.options
+        fixed = (self.method, self.suite, shots, seed, files, self.options, self.pairs)
         runs = [
-            Run(self.method, self.suite, shots, seed, files, options, self.pairs, kind / inner, kind, task, part)
+            Run(*fixed, kind / inner, kind, task, part, self.variation)
             for name, part in PROTOCOLS.get(self.sweep.protocol, (("", {}),))
             for kind in [top / name / setting]
         ]
@@ -324,16 +337,12 @@ def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> 
         estimate = "" if state in ("done", "other") else _estimate_text(estimates.one(run))
         shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
         task = "all" if run.task is None else str(run.task)
-        name = f"{run.method.label}{_variation(run)} on {suite_name(run.suite)}"
+        name = f"{run.label} on {suite_name(run.suite)}"
         yield [name, shots, str(run.seed), task, state, estimate]
 
 
 def _estimate_text(estimate: Estimate | None) -> str:
     return "unknown" if estimate is None else "~" * estimate.scaled + duration(estimate.seconds)
-
-
-def _variation(run: Run) -> str:
-    return run.kind.name.removeprefix(run.method.setting).replace("-", " ", 1)
 
 
 def _time_needed(estimates: Estimates, runs: Sequence[Run], jobs: int) -> str:

@@ -53,7 +53,7 @@ class Entry:
         run = self.run
         return {
             "folder": run.folder.relative_to(top).as_posix(),
-            "method": run.method.label,
+            "method": run.label,
             "trainer": run.method.trainer,
             "suite": run.suite,
             "shots": run.shots,

@@ -1,6 +1,6 @@
 """The methods that tables, sweeps and the demo speak of, by the names of the paper's rows (configs/methods.yaml)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,8 @@ class Method:
         setting: folder of its runs.
         options: config keys that make it what it is.
         suite_options: further keys on one suite, by DATASET.NAME.
-        per_task: one run per task, with DATASET.SUBSAMPLE_TASKS taskN; the suite's figure is the mean of them.
+        per_task: the paper has one run per task, with DATASET.SUBSAMPLE_TASKS taskN; the suite's figure is their mean.
+        separable: what it learns of a task knows nothing of the others, so a run for each and one of all are the same.
         learns: it sees training images; otherwise one run stands for all shots and seeds.
         paper: it is a row of the paper's tables.
     """
@@ -41,6 +42,7 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     suite_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     per_task: bool = False
+    separable: bool = False
     learns: bool = True
     paper: bool = True
 
@@ -61,14 +63,31 @@ def read_methods(path: Path = METHODS_FILE) -> dict[str, Method]:
     Raises:
         UserError: the file is missing or says something that is no method.
     """
+    entries = _content(path).get("methods")
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: expected 'methods:' with one entry for each row of a table")
+    return {str(label): make_method(str(label), entry, place=str(path)) for label, entry in entries.items()}
+
+
+@lru_cache(maxsize=4)
+def key_groups(path: Path = METHODS_FILE) -> dict[str, str]:
+    """Where the own config keys of each trainer stand: "COOP" for TRAINER.COOP.
+
+    Raises:
+        UserError: the file is missing, or does not say it.
+    """
+    groups = _content(path).get("key_groups")
+    if not isinstance(groups, dict):
+        raise UserError(f"{path}: expected 'key_groups:' with a line for each trainer")
+    return {str(trainer): str(group) for trainer, group in groups.items()}
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    entries = content.get("methods") if isinstance(content, dict) else None
-    if not isinstance(entries, dict):
-        raise UserError(f"{path}: expected 'methods:' with one entry for each row of a table")
-    return {str(label): make_method(str(label), entry, place=str(path)) for label, entry in entries.items()}
+    return content if isinstance(content, dict) else {}
 
 
 def make_method(label: str, entry: Any, *, place: str) -> Method:
@@ -98,7 +117,7 @@ _EXPECTED = {
     "config": "a name, or one for each number of shots",
     **dict.fromkeys(("options", "backbones"), "KEY: VALUE lines"),
     "suite_options": "KEY: VALUE lines below the name of a suite",
-    **dict.fromkeys(("per_task", "learns", "paper"), "true or false"),
+    **dict.fromkeys(("per_task", "separable", "learns", "paper"), "true or false"),
 }
 
 
@@ -107,7 +126,7 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())
     if name in ("options", "backbones"):
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if name in ("per_task", "learns", "paper"):
+    if name in ("per_task", "separable", "learns", "paper"):
         return isinstance(value, bool)
     if name == "config" and isinstance(value, dict):
         return bool(value) and all(type(key) is int and isinstance(each, str) for key, each in value.items())
@@ -142,12 +161,23 @@ def label_of(trainer: str, config: Mapping[str, Any]) -> str:
         does, the trainer and the options in which the run differs from its nearest method, such as
         "MTCoOp TASK_N_CTX 8"; for a trainer that is in no row, its name.
     """
-    rows = [method for method in read_methods().values() if method.trainer == trainer]
-    if not rows:
+    method = nearest_method(trainer, config)
+    if method is None:
         return trainer
-    nearest_row = min(rows, key=lambda method: (len(_differing(method, config)), -len(method.options)))
-    changed = [f"{key.split('.')[-1]} {config.get(key)}" for key in _differing(nearest_row, config)]
-    return f"{trainer} {', '.join(changed)}" if changed else nearest_row.label
+    changed = [f"{key.split('.')[-1]} {config.get(key)}" for key in _differing(method, config)]
+    return f"{trainer} {', '.join(changed)}" if changed else method.label
+
+
+def nearest_method(trainer: str, config: Mapping[str, Any]) -> Method | None:
+    """The method of ``trainer`` whose options agree best with the config of a run; None if no method has it."""
+    rows = [method for method in read_methods().values() if method.trainer == trainer]
+    return min(rows, key=lambda method: (len(_differing(method, config)), -len(method.options)), default=None)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key; the whole key where two have the same last part."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: key if last.count(name) > 1 else name for key, name in zip(keys, last, strict=True)}
 
 
 def _differing(method: Method, config: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
-from dassl.utils.tables import ANY_SHOTS, Cells, labels, mean_std, shot_columns
+from dassl.utils.tables import ANY_SHOTS, Cells, labels, mean_spread, shot_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +53,11 @@ def plot_shots(cells: Cells, path: Path | str, *, title: str = "", ylabel: str =
 
 def _draw_method(axes: "Axes", cells: Cells, label: str, shots: list[int], number: int) -> None:
     colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
-    flat = mean_std(run.metric for run in cells.get((label, ANY_SHOTS), ()))
+    flat = mean_spread(run.metric for run in cells.get((label, ANY_SHOTS), ()))
     if flat is not None:
         axes.axhline(flat.mean, color="#666666", linestyle="--", linewidth=1.4, label=label)
-    figures = {each: mean_std(run.metric for run in cells.get((label, each), ())) for each in shots}
-    points = [(each, figure.mean, figure.std) for each, figure in figures.items() if figure is not None]
+    figures = {each: mean_spread(run.metric for run in cells.get((label, each), ())) for each in shots}
+    points = [(each, figure.mean, figure.spread) for each, figure in figures.items() if figure is not None]
     if points:
         x, mean, std = zip(*points, strict=True)
         low = [m - s for m, s in zip(mean, std, strict=True)]

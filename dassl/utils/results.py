@@ -17,7 +17,16 @@ CONFIG_FILE = "config.yaml"
 FORMAT = 1
 # Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
 PLACES = {
-    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CACHE_DIR", "DATASET.CHECK_IMAGES"),
+    *(
+        "TRAINER.LABEL",
+        "OUTPUT_DIR",
+        "RESUME",
+        "VERBOSE",
+        "USE_CUDA",
+        "DATASET.ROOT",
+        "DATASET.CACHE_DIR",
+        "DATASET.CHECK_IMAGES",
+    ),
     *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
     *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
     "TRAINER.PUBLISHED_SETTINGS",  # what it sets stands in other keys
@@ -80,6 +89,8 @@ class RunResult:
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
+        subset_digest, test_digest: what the few-shot images and the test images were, before that choice of tasks and
+            classes; "" where an older version did not say it.
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
@@ -104,6 +115,7 @@ class RunResult:
     classes: str = "all"
     task_choice: str = "all"
     subset_digest: str = ""
+    test_digest: str = ""
     config_digest: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)

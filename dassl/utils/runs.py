@@ -4,11 +4,11 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dassl.utils.errors import UserError
-from dassl.utils.results import LOG_FILE, RESULTS_FILE, SplitResult, read_results
+from dassl.utils.results import LOG_FILE, RESULTS_FILE, RunResult, SplitResult, read_results
 
 KEYWORD = "overall_metric"
 
@@ -18,6 +18,7 @@ _RESULT_MARKER = "=> result"
 _EPOCH_PREFIX = "epoch ["
 _TASK_LINE = re.compile(r"\* task: (\d+) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
+_LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
 _SEED_FOLDER = re.compile(r"seed\d+")
 
 
@@ -32,30 +33,50 @@ class TaskFigure:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """What one run contributes to a table: the overall figure in percent, its tasks and the file they came from."""
+    """What one run contributes to a table: the overall figure in percent, its tasks and the file they came from.
+
+    Attributes:
+        result: all that the run left behind; None where the source is a log.
+        remark: which log of several it is.
+    """
 
     source: Path
     metric: float
     tasks: tuple[TaskFigure, ...]
+    result: RunResult | None = None
+    remark: str = ""
 
 
 @dataclass
 class Group:
-    """The runs of one folder (usually its seeds), and (name, reason) of those without a usable figure."""
+    """The runs of one folder (usually its seeds), and (name, reason) of those without a usable figure.
+
+    Attributes:
+        mixed: in what the runs differ that should be seeds of one setting; then they have no mean.
+    """
 
     folder: Path
     runs: list[RunFigures] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    mixed: str = ""
 
 
 def is_run(folder: Path) -> bool:
     """Whether ``folder`` holds the result or the log of a run."""
-    return has_result(folder) or _has(folder, LOG_FILE)
+    return has_result(folder) or bool(logs(folder))
 
 
 def has_result(folder: Path) -> bool:
     """Whether ``folder`` holds the result of a run."""
     return _has(folder, RESULTS_FILE)
+
+
+def logs(folder: Path) -> list[Path]:
+    """The logs of a run, newest first: Dassl calls the second one of a folder log.txt-2021-09-30-11-22-33."""
+    if _is_closed(folder):
+        return [folder / LOG_FILE] if _has(folder, LOG_FILE) else []
+    found = [path for path in folder.glob(f"{LOG_FILE}*") if _LOG_NAME.fullmatch(path.name) and path.is_file()]
+    return sorted(found, reverse=True)
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -113,7 +134,7 @@ def read_group(runs: list[Path], *, keyword: str = KEYWORD, test_log: bool = Fal
 
 
 def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) -> RunFigures:
-    """Read the figures of one run: ``results.json`` if it is there, else the log.
+    """Read the figures of one run: ``results.json`` if it is there, else the newest log that has one.
 
     Args:
         keyword: which figure; a log has what stands before the colon ("accuracy" in logs of the official CoOp).
@@ -124,8 +145,8 @@ def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) ->
     """
     if has_result(folder):
         return _read_result(folder, keyword)
-    if _has(folder, LOG_FILE):
-        return _read_log(folder / LOG_FILE, keyword, test_log)
+    if found := logs(folder):
+        return _read_logs(found, keyword, test_log)
     if _is_closed(folder):
         raise UserError("you may not read this folder")
     raise UserError(f"it has neither {RESULTS_FILE} nor {LOG_FILE}")
@@ -141,7 +162,28 @@ def _read_result(folder: Path, keyword: str) -> RunFigures:
     if split.metric is None:
         raise UserError(f"its {keyword} could not be computed and is null in {RESULTS_FILE}")
     tasks = tuple(TaskFigure(task.index, task.name, task.metric) for task in split.tasks)
-    return RunFigures(folder / RESULTS_FILE, split.metric, tasks)
+    return RunFigures(folder / RESULTS_FILE, split.metric, tasks, result)
+
+
+def _read_logs(paths: list[Path], keyword: str, test_log: bool) -> RunFigures:
+    """The newest of the logs ``paths`` that has a figure, with a remark where there are several.
+
+    Raises:
+        UserError: none has one; the message is the reason of the newest.
+    """
+    reasons: dict[str, str] = {}
+    for number, path in enumerate(paths):
+        try:
+            run = _read_log(path, keyword, test_log)
+        except UserError as error:
+            reasons[path.name] = str(error)
+            continue
+        parts = [f"{name} is newer, but {reason}" for name, reason in reasons.items()]
+        older = ", ".join(each.name for each in paths[number + 1 :])
+        parts += [f"older and not read: {older}"] if older else []
+        return replace(run, remark=f"{path.name} of {len(paths)} logs counts; {'; '.join(parts)}" if parts else "")
+    newest, reason = next(iter(reasons.items()))
+    raise UserError(reason if len(paths) == 1 else f"{newest}, the newest of {len(paths)} logs: {reason}")
 
 
 def _read_log(path: Path, keyword: str, test_log: bool) -> RunFigures:

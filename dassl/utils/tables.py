@@ -1,4 +1,4 @@
-"""Tables of results: means over seeds, and their printed forms."""
+"""Tables of results: means over seeds with their spread, and their printed forms."""
 
 import csv
 import io
@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
+from dassl.utils.intervals import STD, Interval
 from dassl.utils.results import RunResult
 
 # Runs of one table cell: (label of the method, shots) -> its seeds.
@@ -23,13 +24,11 @@ K = TypeVar("K")
 
 @runtime_checkable
 class Shown(Protocol):
-    """A cell that knows its printed forms.
+    """A cell that knows its printed forms."""
 
-    Attributes:
-        columns: names of the values that it makes of one column in csv and json; "" is the column itself.
-    """
-
-    columns: ClassVar[tuple[str, ...]]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values that it makes of one column in csv and json; "" is the column itself."""
 
     def show(self, form: str) -> str:
         """What stands in a table of the form "text", "markdown", "html" (to be escaped) or "latex" (as it is)."""
@@ -39,45 +38,46 @@ class Shown(Protocol):
 
 
 @dataclass(frozen=True)
-class MeanStd:
-    """Mean over ``count`` runs with its population standard deviation (or half of the 95 % interval).
+class MeanSpread:
+    """Mean over ``count`` runs with its ``spread``, of the kind ``interval``; None where one run has none.
 
     ``missing`` more runs exist but have no figure; the printed form then says so.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("mean", "std", "runs")
     mean: float
-    std: float
+    spread: float | None
     count: int
     missing: int = 0
+    interval: Interval = STD
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its values in csv and json."""
+        return "mean", self.interval.column, "runs"
 
     def show(self, form: str) -> str:
         """Both figures with two decimals."""
+        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.2f}"
         gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
-        return f"{self.mean:.2f} {PLUS_MINUS[form]} {self.std:.2f}{gap}"
+        return f"{self.mean:.2f}{spread}{gap}"
 
-    def values(self) -> tuple[float, float, int]:
+    def values(self) -> tuple[float, float | None, int]:
         """Mean, spread and number of runs."""
-        return self.mean, self.std, self.count
+        return self.mean, self.spread, self.count
 
 
 Cell = str | int | float | Shown | None
 
 
-def mean_std(values: Iterable[float | None], *, ci95: bool = False) -> MeanStd | None:
-    """Mean and spread of ``values``; None and NaN count as missing, and None comes back if all are.
-
-    Args:
-        ci95: give 1.96 * std / sqrt(n) in place of the population standard deviation.
-    """
+def mean_spread(values: Iterable[float | None], *, interval: Interval = STD) -> MeanSpread | None:
+    """Mean and spread of ``values``; None and NaN count as missing, and None comes back if all are."""
     entries = list(values)
     known = [value for value in entries if value is not None and math.isfinite(value)]
     if not known:
         return None
     mean = _add(known) / len(known)
     std = math.sqrt(_add((value - mean) ** 2 for value in known) / len(known))
-    spread = 1.96 * std / math.sqrt(len(known)) if ci95 else std
-    return MeanStd(mean, spread, len(known), len(entries) - len(known))
+    return MeanSpread(mean, interval.half(std, len(known)), len(known), len(entries) - len(known), interval)
 
 
 def _add(values: Iterable[float]) -> float:
@@ -89,15 +89,15 @@ def _add(values: Iterable[float]) -> float:
     return total
 
 
-def task_means(runs: Sequence[Mapping[K, float | None]], *, ci95: bool = False) -> dict[K, MeanStd | None]:
+def task_means(runs: Sequence[Mapping[K, float | None]], *, interval: Interval = STD) -> dict[K, MeanSpread | None]:
     """Mean and spread of each task over ``runs``, each of which maps tasks to figures; a task may be in some only."""
     tasks = dict.fromkeys(task for run in runs for task in run)
-    return {task: mean_std((run.get(task) for run in runs), ci95=ci95) for task in tasks}
+    return {task: mean_spread((run.get(task) for run in runs), interval=interval) for task in tasks}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of cells; a cell is a text, a number, a :class:`MeanStd` or None (nothing known)."""
+    """A header and rows of cells; a cell is a text, a number, a :class:`MeanSpread` or None (nothing known)."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -126,7 +126,7 @@ class Table:
         return "".join(f"| {line} |\n" for line in body.splitlines())
 
     def csv(self) -> str:
-        """Comma-separated values with full precision; a mean with its spread makes three columns: mean, std, runs."""
+        """Comma-separated values with full precision; a mean with its spread makes three columns."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         parts = self.value_columns()
@@ -198,26 +198,29 @@ def summarise(runs: Iterable[tuple[str, RunResult]]) -> dict[tuple[str, int], li
     return cells
 
 
-def method_table(cells: Cells, *, ci95: bool = False) -> Table:
+def method_table(cells: Cells, *, interval: Interval = STD) -> Table:
     """One row per method, one column per number of shots: the mean over tasks, its mean and spread over seeds."""
     columns = shot_columns(cells)
     rows = [
-        [label, *(mean_std((run.metric for run in _runs(cells, label, shots)), ci95=ci95) for shots in columns)]
+        [
+            label,
+            *(mean_spread((run.metric for run in _runs(cells, label, shots)), interval=interval) for shots in columns),
+        ]
         for label in labels(cells)
     ]
     return Table(["method", *map(shots_heading, columns)], rows)
 
 
-def task_table(cells: Cells, shots: int, *, ci95: bool = False) -> Table:
+def task_table(cells: Cells, shots: int, *, interval: Interval = STD) -> Table:
     """One row per method, one column per task and one for their average, all at the given number of ``shots``."""
     by_label = {label: _runs(cells, label, shots) for label in labels(cells)}
     means = {
-        label: task_means([{task.name: task.metric for task in run.tasks} for run in runs], ci95=ci95)
+        label: task_means([{task.name: task.metric for task in run.tasks} for run in runs], interval=interval)
         for label, runs in by_label.items()
     }
     tasks = list(dict.fromkeys(task for each in means.values() for task in each))
     rows = [
-        [label, *map(means[label].get, tasks), mean_std((run.metric for run in runs), ci95=ci95)]
+        [label, *map(means[label].get, tasks), mean_spread((run.metric for run in runs), interval=interval)]
         for label, runs in by_label.items()
     ]
     return Table(["method", *tasks, "average"], rows)

@@ -202,11 +202,20 @@ def test_a_suite_names_what_is_left_to_do_by_hand(site, tmp_path, capsys):
 
 def test_a_dry_run_does_nothing(site, tmp_path, capsys):
     code, text = run(capsys, "FetchedSuite", "--root", tmp_path / "data", "--dry-run")
-    assert code == 0
+    assert code == 1
     assert f"fruit.zip: would be fetched; from {site.address}/fruit.zip" in text
     assert "tools.zip: by hand; get it from https://example.org/tools" in text
     assert site.asked == []
     assert not (tmp_path / "data").exists()
+
+
+def test_the_exit_code_of_a_dry_run_says_whether_something_is_left_to_do(site, tmp_path, capsys, monkeypatch):
+    command = ("FetchedFruit", "--root", tmp_path)
+    assert run(capsys, *command, "--dry-run")[0] == 1  # would be fetched
+    assert run(capsys, *command)[0] == run(capsys, *command, "--dry-run")[0] == 0
+    extra = Source("list.json", (Mirror(f"{site.address}/list.json"),), into=None, optional=True)
+    monkeypatch.setitem(SOURCES, "FetchedFruit", (*SOURCES["FetchedFruit"], extra))
+    assert run(capsys, *command, "--dry-run")[0] == 0  # not needed
 
 
 def test_optional_files_do_not_count(site, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@ import pytest
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.utils.errors import UserError
 from tests.datasets.layout import load, pairs, reference, touch_classes
+from trainers.zsclip import template_prompts
 
 MEMBERS = {
     "fruit_vegetable": "FruitVegetable",
@@ -46,6 +47,19 @@ def test_class_folders_give_the_names(tmp_path, key):
     share = len(folders) * len(declared.parts)
     assert sizes(dataset) == [3 * share, share, 2 * share]
     assert (tmp_path / declared.dataset_dir / declared.split_names()[0]).is_file()
+
+
+@pytest.mark.parametrize("suite", ["plant_village", "plant6"])
+def test_the_released_template_can_be_switched_on(tmp_path, suite):
+    """Also where the split file was written with ours."""
+    for name in MEMBERS.values():
+        declared = DATASET_REGISTRY.get(name)
+        for part in declared.parts:
+            touch_classes(tmp_path / declared.dataset_dir / declared.image_dir / part, ["Apple___healthy", "b"], 6)
+    own, released = (load(suite, tmp_path, TEMPLATES=choice).tasks for choice in ("own", "released"))
+    assert own[-1].template == "a photo of a {}."
+    assert template_prompts(released[-1])[0] == "a photo of a plant leaf with healthy apple leaf disease."
+    assert own[:-1] == released[:-1] and own[-1].classnames == released[-1].classnames
 
 
 def test_the_parts_of_an_archive_are_joined(tmp_path):

@@ -35,8 +35,6 @@ OPTIM = {
     "SEED": 1,
     "USE_CUDA": False,
 }
-# Templates of the original that do not fit their class names and were replaced.
-OTHER_WORDINGS = {"PlantVillage": "a photo of a plant leaf with {} disease."}
 TOLERANCES = {"plain": (1e-6, 3e-4), "trainer_loop": (5e-6, 1e-3)}
 
 
@@ -288,7 +286,7 @@ def original_template(dataset: str, task: int | None) -> tuple[str, str]:
     if issubclass(kind, Suite):
         kind = DATASET_REGISTRY.get(kind.members[task or 0])
     ours = kind.task_template(task or 0) if hasattr(kind, "task_template") else kind.template
-    original = OTHER_WORDINGS.get(kind.__name__, ours)
+    original = kind.released_template or ours
     return original, ours if original != ours else ""
 
 

@@ -16,7 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write tiny copies of data sets in their raw layout: annotation files, a few small images a class.",
         epilog=f"Suites: {', '.join(SUITES)}, all. Data sets: {', '.join(sorted(MINIATURES))}.",
     )
-    parser.add_argument("suite", metavar="SUITE", help="a suite, a data set, or all")
+    parser.add_argument(
+        "suite",
+        metavar="SUITE",
+        help="a suite or a data set by its registered name, its yaml's name or the path of a yaml, or all",
+    )
     parser.add_argument("folder", metavar="DIR", type=Path, help="data root; each data set gets its own folder in it")
     parser.add_argument("--per-class", type=int, default=PER_CLASS, metavar="N", help="images a class (%(default)s)")
     parser.add_argument("--classes", type=int, metavar="N", help="classes that have images (all)")

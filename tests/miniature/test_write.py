@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy.io import loadmat
 
 from dassl.utils.errors import UserError
+from dassl.utils.tools import CHECKOUT
 from tests.miniature import MINIATURES, names_of, write_miniature
 from tests.miniature.__main__ import main
 from tests.miniature.box import Box, Miniature, draw, known
@@ -112,3 +114,19 @@ def test_all_means_all():
     assert names_of("all") == tuple(MINIATURES) and len(set(names_of("all"))) == 37
     assert {name for suite in SUITES for name in names_of(suite)} == set(MINIATURES) - {"Fashion20"}
     assert len({miniature.folder for miniature in MINIATURES.values()}) == len(MINIATURES)
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "configs" / "datasets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_config_files_name_what_they_name_everywhere(path):
+    name = yaml.safe_load(path.read_text())["DATASET"]["NAME"]
+    if name not in {*MINIATURES, *SUITES}:  # embedded, or somebody's own
+        with pytest.raises(UserError, match="there is no miniature"):
+            names_of(path.stem)
+        return
+    assert names_of(path.stem) == names_of(str(path)) == names_of(name)
+
+
+def test_a_config_file_of_a_suite_of_ones_own(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text("DATASET:\n  NAME: Plant6\n  MEMBERS: [UCM, EuroSAT]\n")
+    assert names_of(str(path)) == ("UCM", "EuroSAT")

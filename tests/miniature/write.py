@@ -32,10 +32,10 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 
 def names_of(suite: str) -> tuple[str, ...]:
-    """The data sets of a suite, "all" of them, or the one that is called ``suite``.
+    """The data sets of a suite, "all" of them, or the one that is called ``suite``: as registered, or as its yaml.
 
     Raises:
-        UserError: there is nothing of this name.
+        UserError: there is nothing of this name, or no miniature of it.
     """
     if suite == "all":
         return tuple(MINIATURES)
@@ -43,10 +43,23 @@ def names_of(suite: str) -> tuple[str, ...]:
         return (suite,)
     if suite in SUITES:
         return SUITES[suite]
+    members = _members(suite)
+    if members and all(name in MINIATURES for name in members):
+        return members
     choices = [*SUITES, "all", *MINIATURES]
     raise UserError(
         f"there is no miniature of {suite!r}; choose one of {', '.join(nearest(suite, choices) or choices)}"
     )
+
+
+def _members(suite: str) -> tuple[str, ...]:
+    """The data sets that a config file or another registered name stands for; none for an unknown one."""
+    from datasets._command import members_of, read_choice
+
+    try:
+        return tuple(member.__name__ for member in members_of(read_choice(suite, "")))
+    except UserError:
+        return ()
 
 
 def write_suite(suite: str, root: Path, *, per_class: int = PER_CLASS, classes: int | None = None) -> list[Path]:

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import random
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -55,6 +56,21 @@ def test_the_subset_is_stored_and_named(tmp_path, make_cfg):
     assert stored["train_sha256"] == sha256("\n".join(stored["train"]).encode()).hexdigest()
     assert stored["digest"] == dataset.subset_digest
     assert (stored["shots"], stored["seed"]) == (2, 1)
+
+
+def test_the_test_images_are_named(tmp_path, make_cfg):
+    """By paths below the root, tasks and labels: not by seed, shots, choice of tasks, place or order in the list."""
+    root = write_toy(tmp_path / "data")
+    digest = build_dataset(make_cfg("ToyBoth", root=root)).test_digest
+    shutil.copytree(root, tmp_path / "moved")
+    split = tmp_path / "moved/pets/split_dk_ToyPets.json"
+    content = read_json(split)
+    write_json(split, {**content, "test": content["test"][::-1]})
+    other = {"DATASET__NUM_SHOTS": 1, "SEED": 7, "DATASET__SUBSAMPLE_TASKS": "task1"}
+    assert build_dataset(make_cfg("ToyBoth", root=tmp_path / "moved", **other)).test_digest == digest
+    for changed in (content["test"][1:], [[content["test"][0][0], [1], [0]], *content["test"][1:]]):
+        write_json(split, {**content, "test": changed})
+        assert build_dataset(make_cfg("ToyBoth", root=tmp_path / "moved")).test_digest != digest
 
 
 def test_a_foreign_stored_subset_is_not_trusted(tmp_path, make_cfg):

@@ -1,6 +1,7 @@
 """A run folder belongs to one run: what may follow in the same folder, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -78,6 +79,28 @@ def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
         f"{lab.folder('run')} holds a run with another config (DATASET.NUM_SHOTS is 2 there, 4 here; "
         "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir or delete the folder"
     )
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
+@pytest.mark.parametrize("epochs", [2, 5], ids=["fewer", "more"])
+def test_a_run_that_is_to_have_another_number_of_epochs_says_what_to_do(lab, capsys, finished, epochs):
+    if finished:
+        lab.run()
+    else:
+        cut_off(lab, epoch=1, batch=0)
+    line = refusal(lab, capsys, OPTIM__MAX_EPOCH=epochs)
+    folder = lab.folder("run")
+    assert f"(OPTIM.MAX_EPOCH is 3 there, {epochs} here); use another --output-dir or delete the folder" in line
+    assert "it cannot go on for another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
+
+
+def test_what_is_advised_for_more_epochs_works(lab):
+    lab.run()
+    folder = lab.folder("run")
+    assert lab.run("longer", OPTIM__MAX_EPOCH=5).epochs == 5
+    assert lab.run("further", OPTIM__MAX_EPOCH=5, MODEL__INIT_WEIGHTS=folder).epochs == 5
+    shutil.rmtree(folder)
+    assert figures(lab.run(OPTIM__MAX_EPOCH=5)) == figures(lab.result("longer"))
 
 
 DAMAGE = {

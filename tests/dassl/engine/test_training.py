@@ -114,7 +114,8 @@ def test_results_say_what_was_done(lab):
     assert result.counts == {"train": 16, "val": 16, "test": 32}
     assert result.backbone.name == str(lab.backbone)
     assert result.backbone.precision == "fp32"
-    assert [len(d) for d in (result.backbone.digest, result.subset_digest, result.config_digest)] == [64] * 3
+    digests = (result.backbone.digest, result.subset_digest, result.test_digest, result.config_digest)
+    assert [len(digest) for digest in digests] == [64] * 4
     assert result.seconds["total"] >= result.seconds["train"] + result.seconds["test"] > 0
     assert result.seconds["encode"] == 0
     assert result.versions["torch"] == torch.__version__.split("+")[0]
@@ -252,11 +253,50 @@ def test_a_loss_that_is_no_number_stops_the_run(lab, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
         r"error: the loss is nan at epoch 1, batch 2 \(tasks (pet_kind, )?tool; precision fp32\); "
-        r"lower OPTIM.LR or use PREC fp32",
+        r"lower OPTIM.LR",
         line,
     )
     assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
     assert lab.log().splitlines()[-1] == line
+
+
+def test_a_loss_that_is_no_number_advises_fp32_where_that_is_another_precision(lab, capsys):
+    assert lab.main(OPTIM__LR=1e38, OPTIM__WARMUP_EPOCH=-1, TRAINER__MTCOOP__PREC="bf16") == 2
+    assert capsys.readouterr().err.endswith("precision bf16); lower OPTIM.LR or use PREC fp32\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"OPTIM__MAX_EPOCH": 1}, "1 and OPTIM.MAX_EPOCH 1: the schedule never leaves its warm-up"),
+        ({"OPTIM__WARMUP_EPOCH": 3}, "3 and OPTIM.MAX_EPOCH 3: the schedule never leaves its warm-up"),
+        ({"OPTIM__WARMUP_EPOCH": 9, "OPTIM__WARMUP_TYPE": "linear"}, "9 and OPTIM.MAX_EPOCH 3: the schedule never"),
+    ],
+)
+def test_a_schedule_that_never_leaves_its_warm_up_is_said(lab, keys, words):
+    (text,) = [each for each in lab.run(trainer="MTCoOpHard", **keys).warnings if "WARMUP" in each]
+    assert words in text and "OPTIM.LR is 0.05" in text and "set OPTIM.WARMUP_EPOCH 0" in text
+
+
+def test_the_highest_rate_of_a_warm_up_is_said(lab):
+    constant, linear = (
+        lab.run(kind, trainer="MTCoOpHard", OPTIM__WARMUP_EPOCH=3, OPTIM__WARMUP_TYPE=kind).warnings
+        for kind in ("constant", "linear")
+    )
+    assert "the highest learning rate is 1e-05," in constant[0]
+    assert "the highest learning rate is 0.0333333," in linear[0]
+
+
+def test_several_schedule_steps_an_epoch_may_leave_a_long_warm_up(lab):
+    (text,) = lab.run(OPTIM__WARMUP_EPOCH=3, TRAINER__MTCOOP__RECIPE="released").warnings
+    assert "OPTIM.WARMUP_EPOCH is 3 and OPTIM.MAX_EPOCH 3: 2 epochs come after the warm-up" in text
+
+
+@pytest.mark.parametrize(
+    ("trainer", "keys"), [("MTCoOpHard", {"OPTIM__WARMUP_EPOCH": 2}), ("ProtoNet", {"OPTIM__MAX_EPOCH": 1})]
+)
+def test_a_schedule_that_leaves_its_warm_up_or_is_none_says_nothing(lab, trainer, keys):
+    assert not [each for each in lab.run(trainer=trainer, **keys).warnings if "WARMUP" in each]
 
 
 def test_a_loss_that_is_no_number_is_seen_between_log_lines(lab, capsys):

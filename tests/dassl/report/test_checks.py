@@ -74,7 +74,12 @@ def test_two_seeds_cannot_tell_which_of_them_is_wrong():
 @pytest.mark.parametrize(
     ("place", "value", "kind", "words"),
     [
-        (("backbone", "digest"), "1" * 64, "other weights", "RN50 has 2 different sets of weights"),
+        (
+            ("backbone", "digest"),
+            "1" * 64,
+            "other weights",
+            "2 sets of weights, each with its own table: weights 11111111: Toy3/MTCoOp/",
+        ),
         (("device",), "cpu", "other device", "cpu (1 run)"),
         (("subset_digest",), "other", "other images", "4 shots, seed 1: CoOp-MT and SoftCPT-NATA saw different images"),
         (
@@ -116,3 +121,44 @@ def test_remarks_on_other_grids_say_which(tmp_path):
     write_run(tmp_path, "SoftCPT-NATA", seed=1, classes="base", choice="base", tasks=TASKS[:2], metrics=(1.0, 2.0))
     write_run(tmp_path, "SoftCPT-NATA", seed=1, classes="base")
     assert found(tmp_path) == {"missing seed": ["base classes: SoftCPT-NATA, 4 shots: seed 2"]}
+
+
+def test_the_same_run_with_other_figures_is_said_louder(tmp_path):
+    write_run(tmp_path, "CoOp-MT", metrics=(50.0, 50.0, 50.0))
+    write_run(tmp_path, "CoOp-MT", metrics=(60.0, 60.0, 60.0), place="copy")
+    (text,) = found(tmp_path)["OTHER FIGURES OF THE SAME RUN"]
+    assert "CoOp-MT/copy/seed1 has the setting and seed of Toy3/" in text and "60.00 here, 50.00 there" in text
+
+
+def test_no_run_vanishes_without_a_word(tmp_path):
+    write_run(tmp_path, "ZS-CLIP")
+    write_run(tmp_path, "ZS-CLIP", choice="task1", tasks=TASKS[1:2], metrics=(50.0,))
+    assert found(tmp_path) == {
+        "left aside": [
+            "Toy3/ZeroshotCLIP/rn50_4shots/ZS-CLIP/task1/seed1 does not count, because "
+            "Toy3/ZeroshotCLIP/rn50_4shots/ZS-CLIP/seed1 stands in its cell"
+        ]
+    }
+
+
+def test_a_task_without_a_figure_is_named(tmp_path):
+    write_run(tmp_path, "CoOp-MT", metrics=(50.0, None, 70.0))
+    assert found(tmp_path) == {"no figure of a task": ["CoOp-MT, 4 shots, seed 1: textures (null in results.json)"]}
+
+
+def test_runs_that_were_tested_on_other_images_are_named(tmp_path):
+    for place, digest in (("march", "a" * 64), ("april", "b" * 64)):
+        write_run(tmp_path, "LP-CLIP", place=place, test_digest=digest)
+    (text,) = found(tmp_path)["other images"]
+    assert text == (
+        "2 sets of test images, each with its own table: test images bbbbbbbb: "
+        "Toy3/LinearProbe/rn50_4shots/LP-CLIP/april/seed1; test images aaaaaaaa: "
+        "Toy3/LinearProbe/rn50_4shots/LP-CLIP/march/seed1"
+    )
+
+
+def test_numbers_of_settings_are_explained(tmp_path):
+    for number in (1, 2):
+        config = {f"OPTIM.{key}": number for key in ("LR", "MOMENTUM", "GAMMA", "MAX_EPOCH")}
+        write_run(tmp_path, "CoOp-MT", config=config, place=f"{number}")
+    assert found(tmp_path)["setting"][0] == "CoOp-MT [setting 1]: GAMMA 1, LR 1, MAX_EPOCH 1, MOMENTUM 1"

@@ -3,6 +3,7 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from dassl.report.figures import (
     BEST,
@@ -18,6 +19,7 @@ from dassl.report.figures import (
     harmonic,
     ranked,
 )
+from dassl.utils.intervals import NORMAL, STUDENT
 
 percents = st.floats(0, 100)
 seeds = st.dictionaries(st.integers(1, 20), percents, min_size=2, max_size=8)
@@ -30,8 +32,11 @@ def test_figure_against_statistics(values):
     assert found.spread == pytest.approx(statistics.pstdev(values.values()), abs=1e-6)
     assert found.error == pytest.approx(statistics.stdev(values.values()) / len(values) ** 0.5, abs=1e-6)
     assert found.missing == ""
-    interval = figure(values, len(values), ci95=True)
+    interval = figure(values, len(values), interval=NORMAL)
     assert interval.spread == pytest.approx(1.96 * found.spread / len(values) ** 0.5) and interval.error == found.error
+    student = figure(values, len(values), interval=STUDENT)
+    assert student.spread == pytest.approx(stats.t.ppf(0.975, len(values) - 1) * found.error)
+    assert average([student, None], wanted=2).columns == student.columns == ("mean", "ci95_t", "runs", "missing")
 
 
 def test_figure_of_few_seeds():

@@ -87,7 +87,7 @@ def test_a_method_that_lacks_shots_is_not_compared_on_average(tmp_path):
 def test_base_to_new(tmp_path):
     write_base_to_new(tmp_path)
     overall, *each = base_to_new_sheets(suite_of(tmp_path), Options())
-    cells = rows_of(overall)["CoOp-CA"]
+    cells = rows_of(overall)["CoOp-MT"]
     base, new = [(80 + 60 + s + 70) / 3 for s in (1, 2)], [(60 + 50 + 40 + s) / 3 for s in (1, 2)]
     assert cells["base"].mean == pytest.approx(sum(base) / 2) and cells["new"].mean == pytest.approx(sum(new) / 2)
     h = [2 * b * n / (b + n) for b, n in zip(base, new, strict=True)]
@@ -99,18 +99,32 @@ def test_base_to_new(tmp_path):
 
 
 def test_a_seed_without_its_other_half_has_no_harmonic_mean(tmp_path):
-    write_base_to_new(tmp_path, labels=("CoOp-CA",))
-    shutil.rmtree(tmp_path / "Toy3/CoOp/rn50_16shots/CoOp-CA/new/seed2")
+    write_base_to_new(tmp_path, labels=("CoOp-MT",))
+    shutil.rmtree(tmp_path / "Toy3/MTCoOpHard/rn50_16shots/CoOp-MT/new/seed2")
     write_run(tmp_path, "ZS-CLIP", classes="base", metrics=(40.0, 40.0, 40.0))
     rows = rows_of(next(base_to_new_sheets(suite_of(tmp_path), Options())))
-    assert [rows["CoOp-CA"][name].missing for name in ("base", "new", "H")] == ["", "1/2", "1/2"]
+    assert [rows["CoOp-MT"][name].missing for name in ("base", "new", "H")] == ["", "1/2", "1/2"]
     assert rows["ZS-CLIP"]["base"].mean == 40.0 and rows["ZS-CLIP"]["new"] is rows["ZS-CLIP"]["H"] is None
 
 
 def test_base_without_new(tmp_path):
-    write_run(tmp_path, "CoOp-CA", classes="base")
-    cells = rows_of(next(base_to_new_sheets(suite_of(tmp_path), Options())))["CoOp-CA"]
+    write_run(tmp_path, "CoOp-MT", classes="base")
+    cells = rows_of(next(base_to_new_sheets(suite_of(tmp_path), Options())))["CoOp-MT"]
     assert cells["base"].mean == 70.0 and cells["new"] is None
+
+
+def test_a_schedule_that_follows_the_shots_is_said(tmp_path):
+    for shots, epochs in ((1, 50), (16, 200)):
+        write_run(tmp_path, "CoOp-MT", shots=shots, config={"OPTIM.MAX_EPOCH": epochs})
+    (sheet,) = main_sheets(suite_of(tmp_path), Options())
+    assert "CoOp-MT: MAX_EPOCH 50 (1 shot), 200 (16 shots)" in sheet.notes
+
+
+def test_runs_that_saw_other_images_have_a_dash(tmp_path):
+    for seed, digest in enumerate("ab"):
+        write_run(tmp_path, "CoOp-MT", shots=-1, seed=seed, subset_digest=digest)
+    (sheet,) = main_sheets(suite_of(tmp_path), Options())
+    assert rows_of(sheet)["CoOp-MT"]["all images"] is None and sheet.notes[0].startswith("no mean where runs")
 
 
 # ---- new tasks

@@ -2,6 +2,8 @@ import json
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
@@ -127,6 +129,192 @@ def test_settings_are_never_averaged(tmp_path):
     assert grid.values("CoOp-MT [MAX_EPOCH 50]", 4) == ({1: 50.0, 2: 50.0}, "")
 
 
+def rows(top):
+    """The rows of the plain grid of the only suite, each with its seeds by shots."""
+    grid = study(top).plain
+    return {
+        row: {shots: list(grid.cell(row, shots)) for shots in grid.shots if grid.cell(row, shots)} for row in grid.rows
+    }
+
+
+def test_other_seeds_of_another_setting_are_another_row(tmp_path):
+    write_run(tmp_path, "SoftCPT-NATA", seed=1, config={"OPTIM.LR": 0.002}, place="a")
+    for seed in (2, 3):
+        write_run(tmp_path, "SoftCPT-NATA", seed=seed, config={"OPTIM.LR": 0.2}, place="b")
+    assert rows(tmp_path) == {"SoftCPT-NATA [LR 0.002]": {4: [1]}, "SoftCPT-NATA [LR 0.2]": {4: [2, 3]}}
+
+
+def test_one_setting_is_one_row_wherever_its_seeds_lie(tmp_path):
+    for seed, place in ((1, "a"), (2, "b"), (3, "b/c")):
+        write_run(tmp_path / place, "SoftCPT-NATA", seed=seed, place=place, config={"DATASET.ROOT": f"/data/{seed}"})
+    assert rows(tmp_path) == {"SoftCPT-NATA": {4: [1, 2, 3]}}
+
+
+def test_another_rate_at_another_number_of_shots_is_another_row(tmp_path):
+    for shots, rate in ((1, 0.002), (16, 0.2)):
+        write_run(tmp_path, "CoOp-MT", shots=shots, config={"OPTIM.LR": rate})
+    assert rows(tmp_path) == {"CoOp-MT [LR 0.002]": {1: [1]}, "CoOp-MT [LR 0.2]": {16: [1]}}
+
+
+def test_epochs_that_follow_the_shots_stay_one_row_beside_another_rate(tmp_path):
+    for rate in (0.002, 0.2):
+        for shots, epochs in ((1, 50), (4, 100), (16, 200)):
+            config = {"OPTIM.LR": rate, "OPTIM.MAX_EPOCH": epochs}
+            write_run(tmp_path, "CoOp-MT", shots=shots, config=config, place=str(rate))
+    assert list(rows(tmp_path)) == ["CoOp-MT [LR 0.002]", "CoOp-MT [LR 0.2]"]
+
+
+def test_two_schedules_at_one_number_of_shots_are_told_apart_everywhere(tmp_path):
+    for shots, epochs, seed in ((1, 50, 1), (16, 200, 1), (16, 50, 2)):
+        write_run(tmp_path, "CoOp-MT", shots=shots, seed=seed, config={"OPTIM.MAX_EPOCH": epochs}, place=str(epochs))
+    assert rows(tmp_path) == {"CoOp-MT [MAX_EPOCH 200]": {16: [1]}, "CoOp-MT [MAX_EPOCH 50]": {1: [1], 16: [2]}}
+
+
+def test_joint_and_task_by_task_are_two_rows(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path, "SoftCPT-NATA", seed=seed)
+    one_by_one(tmp_path, "SoftCPT-NATA", seed=1)
+    one_by_one(tmp_path, "SoftCPT-NATA", seed=3)
+    assert rows(tmp_path) == {"SoftCPT-NATA": {4: [1, 2]}, "SoftCPT-NATA [task by task]": {4: [1, 3]}}
+    assert not study(tmp_path).aside
+
+
+def test_a_joint_run_of_a_method_that_goes_task_by_task_says_so(tmp_path):
+    write_run(tmp_path, "CoOp-CA")
+    assert list(rows(tmp_path)) == ["CoOp-CA [all tasks in one run]"]
+    write_run(tmp_path / "single", "CoOp-CA", suite="Pets", tasks=("pets",), metrics=(50.0,))
+    (suite,) = suites(read_tree(tmp_path / "single"))
+    assert suite.plain.rows == ["CoOp-CA"]
+
+
+@pytest.mark.parametrize("label", ["LP-CLIP", "ProtoNet"])
+def test_fits_that_know_one_task_only_are_the_same_both_ways(tmp_path, label):
+    write_run(tmp_path, label, seed=1)
+    one_by_one(tmp_path, label, seed=2)
+    assert rows(tmp_path) == {label: {4: [1, 2]}}
+
+
+def test_the_label_of_a_sweep_is_that_of_the_row(tmp_path):
+    cold = {"OPTIM.WARMUP_EPOCH": 0}
+    write_run(tmp_path, "SoftCPT-NATA", config={"OPTIM.WARMUP_EPOCH": 1})
+    write_run(tmp_path, "SoftCPT-NATA", config={**cold, "TRAINER.LABEL": "cold start"}, place="a")
+    write_run(tmp_path, "SoftCPT-NATA", seed=2, config=cold, place="b")
+    assert rows(tmp_path) == {"SoftCPT-NATA": {4: [1]}, "cold start": {4: [1, 2]}}
+
+
+def test_one_label_for_two_settings_is_not_enough(tmp_path):
+    for rate in (0.1, 0.2):
+        write_run(tmp_path, "CoOp-MT", config={"OPTIM.LR": rate, "TRAINER.LABEL": "mine [x]"}, place=str(rate))
+    assert list(rows(tmp_path)) == ["mine [x, LR 0.1]", "mine [x, LR 0.2]"]
+
+
+def test_a_varied_key_that_changes_nothing_is_not_in_the_name(tmp_path):
+    for rate in (0.1, 0.2):
+        config = {"OPTIM.LR": rate, "TRAINER.LABEL": f"ZS-CLIP [LR {rate}]"}
+        write_run(tmp_path, "ZS-CLIP", config=config, place=str(rate))
+    assert list(rows(tmp_path)) == ["ZS-CLIP"]
+
+
+def test_keys_that_cannot_change_the_figure_split_nothing(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path, "CoOp-MT", seed=seed, config={"TRAINER.LP.STEPS": seed, "TRAINER.MTCOOP.N_CTX": seed})
+        start = {"MODEL.INIT_WEIGHTS": f"output/first/seed{seed}"}
+        write_run(tmp_path, "CoOp-MT", seed=seed, config={**start, "OPTIM.LR": 1.0}, place="start")
+        write_run(tmp_path, "ZS-CLIP", seed=seed, config={"OPTIM.MAX_EPOCH": seed})
+    assert list(rows(tmp_path)) == [
+        "ZS-CLIP", "CoOp-MT", "CoOp-MT [INIT_WEIGHTS output/first/seed*, LR 1.0]"
+    ]  # fmt: skip
+
+
+def test_keys_with_the_same_last_part_are_shown_whole(tmp_path):
+    for number in (1, 2):
+        config = {"TRAINER.MTCOOPH.N": number, "INPUT.N": number}
+        write_run(tmp_path, "CoOp-MT", config=config, place=str(number))
+    assert "CoOp-MT [INPUT.N 1, TRAINER.MTCOOPH.N 1]" in rows(tmp_path)
+
+
+def test_encoders_of_another_precision_are_another_row(tmp_path):
+    for seed, precision in ((1, "fp16"), (2, "fp32")):
+        write_run(tmp_path, "CoOp-MT", seed=seed, backbone=BackboneInfo("RN50", "0" * 64, precision))
+    assert list(rows(tmp_path)) == ["CoOp-MT [precision fp16]", "CoOp-MT [precision fp32]"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.1, 0.2]), st.sampled_from([10, 20]), st.integers(1, 3), st.sampled_from([1, 4])),
+        unique=True,
+    )
+)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_cell_ever_holds_two_settings(tmp_path_factory, runs):
+    top = tmp_path_factory.mktemp("tree")
+    for rate, epochs, seed, shots in runs:
+        config = {"OPTIM.LR": rate, "OPTIM.MAX_EPOCH": epochs}
+        write_run(top, "CoOp-MT", seed=seed, shots=shots, config=config, place=f"{rate}-{epochs}")
+    shown = 0
+    for suite in suites(read_tree(top)):
+        assert not suite.aside
+        for cell in suite.plain.cells.values():
+            found = [record.config for each in cell.values() for record in each.records]
+            assert len({(config["OPTIM.LR"], config["OPTIM.MAX_EPOCH"]) for config in found}) == 1
+            shown += len(found)
+    assert shown == len(runs)
+
+
+def test_pictures_that_came_later_make_another_table(tmp_path):
+    for number, place in enumerate(("march", "april", "may")):
+        changes = {"test_digest": str(number % 2) * 64, "place": place, "metrics": [50.0 + number] * 3}
+        write_run(tmp_path, "LP-CLIP", seed=number // 2 + 1, **changes)
+    first, second = suites(read_tree(tmp_path))
+    assert {suite.title for suite in (first, second)} == {
+        "Toy3, RN50, test images 00000000", "Toy3, RN50, test images 11111111"
+    }  # fmt: skip
+    assert not first.aside and not second.aside
+    ((what, title, runs),) = [(each.what, each.title, each.runs) for each in (*first.partings, *second.partings)]
+    assert (what, title, len(runs)) == ("test images", "Toy3, RN50", 2)
+
+
+def test_an_old_result_without_the_digest_stays_beside_the_only_one_that_is_known(tmp_path):
+    write_run(tmp_path, "LP-CLIP", test_digest="")
+    write_run(tmp_path, "LP-CLIP", seed=2)
+    assert rows(tmp_path) == {"LP-CLIP": {4: [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    "places", [{"choice": "task0", "tasks": TASKS[:1], "metrics": (1.0,)}, {"shots": -1, "seed": 2}]
+)
+def test_runs_on_other_training_images_make_no_mean(tmp_path, places):
+    label = "CoOp-CA" if "choice" in places else "CoOp-MT"
+    if label == "CoOp-CA":
+        one_by_one(tmp_path, label, tasks=(None, *TASKS[1:]))
+    else:
+        write_run(tmp_path, label, shots=-1)
+    write_run(tmp_path, label, **places, subset_digest="other")
+    grid = study(tmp_path).plain
+    (mixture,) = grid.mixed.values()
+    assert "learned from other images" in mixture.text and len(mixture.sides) == 2
+    assert grid.values(label, places.get("shots", 4)) == ({}, "")
+
+
+def test_two_suites_of_ones_own_have_two_tables(tmp_path):
+    for name, folder in (("colour", "a"), ("colour", "b"), ("shape", "a")):
+        tasks = [{"name": name, "folder": folder}]
+        write_run(
+            tmp_path, "LP-CLIP", suite="MyTasks", tasks=(name,), metrics=(50.0,), place=name + folder,
+            config={"DATASET.TASKS": tasks},
+        )  # fmt: skip
+    assert sorted(suite.title for suite in suites(read_tree(tmp_path))) == [
+        "MyTasks (colour), RN50, folder a", "MyTasks (colour), RN50, folder b", "MyTasks (shape), RN50"
+    ]  # fmt: skip
+
+
+def test_a_task_without_a_figure_is_no_part_of_the_mean(tmp_path):
+    write_run(tmp_path, "CoOp-MT", metrics=(50.0, None, 70.0))
+    write_run(tmp_path, "CoOp-MT", seed=2, metrics=(50.0, 60.0, 70.0))
+    grid = study(tmp_path).plain
+    assert grid.cell("CoOp-MT", 4)[1].null == ("textures",) and grid.values("CoOp-MT", 4) == ({2: 60.0}, "")
+
+
 def test_many_differing_keys_are_numbered(tmp_path):
     for number in (1, 2):
         config = {f"OPTIM.{key}": number for key in ("LR", "MOMENTUM", "GAMMA", "MAX_EPOCH")}
@@ -145,8 +333,9 @@ def test_places_make_no_setting_and_a_copy_counts_once(tmp_path):
     write_run(tmp_path, "CoOp-MT", metrics=(50.0, 50.0, 50.0), place="copy", config={"DATALOADER.NUM_WORKERS": 8})
     suite = study(tmp_path)
     assert suite.plain.rows == ["CoOp-MT"] and suite.plain.values("CoOp-MT", 4) == ({1: 50.0}, "")
-    ((first, second),) = suite.doubles
-    assert {first.folder.parent.name, second.folder.parent.name} == {"CoOp-MT", "copy"}
+    (aside,) = suite.aside
+    assert (aside.kind, aside.instead.folder.parent.name) == ("same run twice", "CoOp-MT")
+    assert aside.record.folder.parent.name == "copy"
 
 
 def test_backbones_and_splits_are_different_suites(tmp_path):
@@ -174,7 +363,8 @@ def test_an_evaluation_does_not_replace_its_training(tmp_path):
     write_run(tmp_path, "CoOp-MT", metrics=(50.0, 50.0, 50.0))
     write_run(tmp_path, "CoOp-MT", metrics=(10.0, 10.0, 10.0), mode="eval", place="again")
     suite = study(tmp_path)
-    assert suite.plain.values("CoOp-MT", 4) == ({1: 50.0}, "") and not suite.doubles
+    assert suite.plain.values("CoOp-MT", 4) == ({1: 50.0}, "")
+    assert [(each.kind, each.record.folder.parent.name) for each in suite.aside] == [("left aside", "again")]
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -241,7 +431,7 @@ def test_an_epoch_that_was_asked_for_has_a_row_of_its_own(tmp_path):
         )
     suite = study(tmp_path)
     grid = suite.grids[Protocol("new")]
-    assert grid.rows == ["SoftCPT-NATA", "SoftCPT-NATA [epoch 10]"] and not suite.doubles
+    assert grid.rows == ["SoftCPT-NATA", "SoftCPT-NATA [epoch 10]"] and not suite.aside
     assert [grid.values(row, 4)[0] for row in grid.rows] == [{1: 50.0}, {1: 40.0}]
 
 

@@ -62,7 +62,8 @@ def write_run(
         "parameters": 0 if method and not method.learns else 8192,
         "seconds": {"train": 30.0 * shots, "test": 2.0, "total": 33.0 * shots},
         "metric": sum(known) / len(known) if known else None,
-        "subset_digest": f"subset {suite} {choice} {shots} {seed}",
+        "subset_digest": f"subset {suite} {shots} {seed}",
+        "test_digest": f"test {suite}",
         "config_digest": str(sorted(options.items())),
         "device": "NVIDIA H100",
         "versions": {"python": "3.11.7", "torch": "2.12.1"},
@@ -110,7 +111,7 @@ def write_sweep(top, *, suite="General10", labels=tuple(LEVELS), tasks=TASKS, sh
                 )  # fmt: skip
 
 
-def write_base_to_new(top, *, labels=("CoOp-CA", "SoftCPT-NATA"), seeds=(1, 2), shots=16):
+def write_base_to_new(top, *, labels=("CoOp-MT", "SoftCPT-NATA"), seeds=(1, 2), shots=16):
     """Base-to-new runs: the first half of the classes in training, the other half in an evaluation."""
     for n, label in enumerate(labels):
         for seed in seeds:

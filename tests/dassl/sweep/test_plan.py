@@ -68,6 +68,18 @@ def test_a_method_that_is_trained_task_by_task_has_a_run_for_each_task():
     assert runs[7].title == "own on demo6, 4 shots, seed 2, task 1"
 
 
+def test_labels_and_variations_reach_config_title_and_command():
+    nata, own = find_method("SoftCPT-NATA"), replace(find_method("SoftCPT-NATA"), label="hot", setting="hot")
+    vary = {"OPTIM.LR": [0.1, 0.2]}
+    runs = demo(methods=(nata, own), shots=(4,), seeds=(1,), vary=vary)
+    labels = [f"{label} [LR {rate}]" for label in ("SoftCPT-NATA", "hot") for rate in (0.1, 0.2)]
+    assert [run.config().TRAINER.LABEL for run in runs] == labels
+    assert runs[3].title == "hot [LR 0.2] on demo6, 4 shots, seed 1"
+    assert "'hot [LR 0.2]'" in runs[3].command()
+    (plain,) = demo(methods=(nata,), shots=(4,), seeds=(1,))
+    assert plain.config().TRAINER.LABEL == "" and "TRAINER.LABEL" not in plain.command()
+
+
 def test_tasks_that_were_chosen_are_the_only_ones():
     options = {"DATASET.SUBSAMPLE_TASKS": "task4,task1"}
     runs = demo(methods=(PER_TASK,), shots=(4,), seeds=(1,), options=options)

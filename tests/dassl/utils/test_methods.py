@@ -10,7 +10,7 @@ import yaml
 from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method, find_method, label_of, make_method, paper_labels, read_methods
+from dassl.utils.methods import Method, find_method, key_groups, label_of, make_method, paper_labels, read_methods
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs" / "trainers"
@@ -109,3 +109,10 @@ def test_reading_methods_needs_no_torch():
 def test_the_keys_of_the_rows_are_known_keys():
     known = set(all_keys())
     assert {key for method in HERE for key in method.options} <= known
+
+
+def test_every_trainer_has_its_group_of_keys():
+    """Tables take keys of other groups for keys that cannot change a figure."""
+    for trainer in TRAINER_REGISTRY:
+        own = {key.name.split(".")[1] for key in trainer.config_keys if key.name.startswith("TRAINER.")}
+        assert own == {key_groups()[trainer.__name__]}, trainer

@@ -32,6 +32,7 @@ results = st.builds(
     parameters=counts,
     counts=st.dictionaries(texts, counts, max_size=3),
     subset_digest=texts,
+    test_digest=texts,
     config_digest=texts,
     seconds=st.dictionaries(texts, st.floats(0, 1e9), max_size=3),
     versions=st.dictionaries(texts, texts, max_size=3),

@@ -7,38 +7,71 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from dassl.utils.tables import ANY_SHOTS, MeanStd, Table, mean_std, method_table, summarise, task_means, task_table
+from dassl.utils.intervals import INTERVALS, NORMAL, STUDENT
+from dassl.utils.tables import (
+    ANY_SHOTS,
+    MeanSpread,
+    Table,
+    mean_spread,
+    method_table,
+    summarise,
+    task_means,
+    task_table,
+)
 from tests.dassl.utils.samples import make_result
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
 def test_mean_std_against_numpy_and_statistics(values):
-    figure = mean_std(values)
+    figure = mean_spread(values)
     assert figure.mean == pytest.approx(statistics.fmean(values), abs=1e-9)
-    assert figure.std == pytest.approx(np.std(values), abs=1e-6)
+    assert figure.spread == pytest.approx(np.std(values), abs=1e-6)
     assert figure.count == len(values) and figure.missing == 0
-    assert mean_std(values, ci95=True).std == pytest.approx(1.96 * np.std(values) / len(values) ** 0.5, abs=1e-6)
 
 
 @given(st.lists(st.integers(0, 10_000).map(lambda x: x / 100), min_size=1, max_size=7))
 def test_figures_are_rounded_as_numpy_rounds_them(values):
-    figure = mean_std(values)
-    assert f"{figure.mean:.2f} {figure.std:.2f}" == f"{np.mean(values):.2f} {np.std(values):.2f}"
+    figure = mean_spread(values)
+    assert f"{figure.mean:.2f} {figure.spread:.2f}" == f"{np.mean(values):.2f} {np.std(values):.2f}"
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
+def test_intervals_against_scipy(values):
+    normal, student = (mean_spread(values, interval=each).spread for each in (NORMAL, STUDENT))
+    assert normal == pytest.approx(1.96 * np.std(values) / len(values) ** 0.5, abs=1e-6)
+    assert student == pytest.approx(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values), abs=1e-6)
+    assert student >= normal
+
+
+def test_three_seeds_by_hand():
+    """Student's t for two degrees of freedom is 4.303; the sample's deviation of 60, 61, 65 is the root of 7."""
+    figure = mean_spread([60.0, 61.0, 65.0], interval=STUDENT)
+    assert figure.show("text") == "62.00 +- 6.57" == f"62.00 +- {4.302653 * 7**0.5 / 3**0.5:.2f}"
+    normal = mean_spread([60.0, 61.0, 65.0], interval=NORMAL)
+    assert figure.spread / normal.spread == pytest.approx(2.689, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["normal", "t"])
+def test_one_run_has_no_interval(name):
+    figure = mean_spread([60.0, None], interval=INTERVALS[name])
+    assert figure.spread is None and figure.show("text") == "60.00 (1 of 2)"
+    assert dict(zip(figure.columns, figure.values(), strict=True))[INTERVALS[name].column] is None
 
 
 def test_mean_std_of_missing_values():
-    assert mean_std([]) is None and mean_std([None, float("nan")]) is None
-    assert mean_std([None, 50.0, 70.0, float("nan")]) == MeanStd(60.0, 10.0, 2, 2)
+    assert mean_spread([]) is None and mean_spread([None, float("nan")]) is None
+    assert mean_spread([None, 50.0, 70.0, float("nan")]) == MeanSpread(60.0, 10.0, 2, 2)
 
 
 def test_task_means_of_runs_with_different_tasks():
     means = task_means([{"a": 10.0}, {"a": 30.0, "b": 5.0}, {"b": None}])
-    assert means == {"a": MeanStd(20.0, 10.0, 2, 1), "b": MeanStd(5.0, 0.0, 1, 2)}
+    assert means == {"a": MeanSpread(20.0, 10.0, 2, 1), "b": MeanSpread(5.0, 0.0, 1, 2)}
 
 
 TABLE = Table(
-    ["method", "n", "4 shots"], [["a|b_c", 3, MeanStd(71.254, 0.5, 3)], ["100%", None, MeanStd(9.0, 0.0, 2, 1)]]
+    ["method", "n", "4 shots"], [["a|b_c", 3, MeanSpread(71.254, 0.5, 3)], ["100%", None, MeanSpread(9.0, 0.0, 2, 1)]]
 )
 
 
@@ -106,18 +139,18 @@ def test_method_table():
     table = method_table(cells)
     assert list(table.header) == ["method", "4 shots", "16 shots"]
     assert table.rows == [
-        ["ZS-CLIP", MeanStd(50.0, 0.0, 1), MeanStd(50.0, 0.0, 1)],
-        ["SoftCPT", MeanStd(71.0, 0.5, 2), MeanStd(90.0, 0.0, 1)],
-        ["CoOp", MeanStd(65.0, 0.0, 1, 1), None],
+        ["ZS-CLIP", MeanSpread(50.0, 0.0, 1), MeanSpread(50.0, 0.0, 1)],
+        ["SoftCPT", MeanSpread(71.0, 0.5, 2), MeanSpread(90.0, 0.0, 1)],
+        ["CoOp", MeanSpread(65.0, 0.0, 1, 1), None],
     ]
-    assert method_table(cells, ci95=True).rows[1][1].std == pytest.approx(1.96 * 0.5 / 2**0.5)
+    assert method_table(cells, interval=NORMAL).rows[1][1].spread == pytest.approx(1.96 * 0.5 / 2**0.5)
 
 
 def test_task_table():
     table = task_table(summarise(RUNS), 4)
     assert list(table.header) == ["method", "animal", "texture", "average"]
-    assert table.rows[0] == ["ZS-CLIP", MeanStd(40.0, 0.0, 1), MeanStd(60.0, 0.0, 1), MeanStd(50.0, 0.0, 1)]
-    assert table.rows[1] == ["SoftCPT", MeanStd(62.0, 1.0, 2), MeanStd(80.0, 0.0, 2), MeanStd(71.0, 0.5, 2)]
+    assert table.rows[0] == ["ZS-CLIP", MeanSpread(40.0, 0.0, 1), MeanSpread(60.0, 0.0, 1), MeanSpread(50.0, 0.0, 1)]
+    assert table.rows[1] == ["SoftCPT", MeanSpread(62.0, 1.0, 2), MeanSpread(80.0, 0.0, 2), MeanSpread(71.0, 0.5, 2)]
     assert task_table(summarise(RUNS), 16).rows[2] == ["CoOp", None, None, None]
 
 

@@ -1,0 +1,192 @@
+"""Settings: which runs differ in nothing but their cell of a table, and what their row is called.
+
+The *setting* of a run is everything that can change its figure, apart from the suite, the number of shots, the seed and
+the choice of classes and tasks. Runs of one setting are a row, wherever they lie.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dassl.report.tree import Record
+from dassl.utils.methods import key_groups, nearest_method, short_names
+from dassl.utils.results import PLACES
+
+# Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
+CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
+SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
+# How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
+SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
+_OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
+_STARTS = "MODEL.INIT_WEIGHTS"
+_NAMED_KEYS = 3  # so many differing keys make a readable name
+# What else a row may differ in; these are no config keys.
+_METHOD, _TOGETHER, _EPOCH, _PRECISION, _UNKNOWN = "method", "together", "epoch", "precision", "config"
+ONE_BY_ONE, TOGETHER = "task by task", "all tasks in one run"
+
+Setting = frozenset[tuple[str, str]]
+
+
+class Rows(NamedTuple):
+    """The row of each run by its folder, and what the rows stand for that have but a number."""
+
+    names: dict[Path, str]
+    numbered: dict[str, str]
+
+
+def sort_into_rows(records: Sequence[Record], together: Mapping[Path, str]) -> Rows:
+    """The rows of all runs of a suite.
+
+    A row has the label that its runs were given (TRAINER.LABEL), else that of its method, and behind it, where several
+    settings have one label, the keys in which they differ.
+
+    Args:
+        together: ONE_BY_ONE or TOGETHER for runs of a method that is usually trained in the other way, by folder.
+    """
+    settings = _settings(records, together)
+    labels = _labels(records, settings)
+    named: dict[Setting, str] = {}
+    numbered: dict[str, str] = {}
+    for label in dict.fromkeys(labels.values()):
+        members = [setting for setting, each in labels.items() if each == label]
+        for setting, (short, whole) in zip(members, tell_apart(list(map(dict, members))), strict=True):
+            unknown = _UNKNOWN in dict(setting) and len(members) > 1
+            named[setting] = _name(label, setting, "config unknown" if unknown else short)
+            if whole != short:
+                numbered[named[setting]] = whole
+    return Rows({folder: named[setting] for folder, setting in settings.items()}, numbered)
+
+
+def _settings(records: Sequence[Record], together: Mapping[Path, str]) -> dict[Path, Setting]:
+    """The setting of each run; a schedule that depends on nothing but the number of shots is no part of it."""
+    same: dict[Setting, list[Record]] = defaultdict(list)
+    for record in records:
+        facts = {**changing_values(record), **_facts(record), _TOGETHER: together.get(record.folder, "")}
+        same[frozenset((k, v) for k, v in facts.items() if v and k not in SCHEDULE_KEYS)].append(record)
+    found: dict[Path, Setting] = {}
+    for setting, members in same.items():
+        columns: dict[tuple[object, ...], set[Setting]] = defaultdict(set)
+        for record in members:
+            columns[_column(record)].add(_schedule(record))
+        several = any(len(each) > 1 for each in columns.values())
+        one = len(set.union(*columns.values())) == 1
+        found |= {record.folder: setting | _schedule(record) if several or one else setting for record in members}
+    return {record.folder: found[record.folder] for record in records}
+
+
+def _facts(record: Record) -> dict[str, str]:
+    """What is no config key; the evaluation of an epoch that was asked for is another row than that of the last one."""
+    epoch = record.result.best_epoch if record.result.mode == "eval" else None
+    return {
+        _METHOD: record.label,
+        _EPOCH: "" if epoch is None else str(epoch),
+        _PRECISION: record.result.backbone.precision,
+        _UNKNOWN: "" if record.config else "unknown",
+    }
+
+
+def changing_values(record: Record) -> dict[str, str]:
+    """The config keys of a run that can change its figure, but for those of its cell and its suite, as texts."""
+    groups, trainer = key_groups(), record.result.trainer
+    foreign = {f"TRAINER.{each}." for each in groups.values()} - {f"TRAINER.{groups.get(trainer)}."}
+    # A trainer that nobody knows may read the keys of any other.
+    idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
+    out = PLACES | CELL_KEYS | SUITE_KEYS
+    found = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
+    return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found
+
+
+def _own_start(record: Record) -> str:
+    """The run whose learned tensors a run starts from; each seed and task may have its own."""
+    parts = Path(str(record.config[_STARTS])).parts
+    return "/".join("seed*" if p == f"seed{record.result.seed}" else p for p in parts if p != record.task_choice)
+
+
+def _text(value: Any) -> str:
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def _schedule(record: Record) -> Setting:
+    return frozenset((key, value) for key, value in changing_values(record).items() if key in SCHEDULE_KEYS)
+
+
+def _column(record: Record) -> tuple[object, ...]:
+    result = record.result
+    tasks = "one" if record.is_of_one_task else record.task_choice
+    return result.shots if record.learns else 0, record.classes, tasks, result.mode
+
+
+def _labels(records: Sequence[Record], settings: Mapping[Path, Setting]) -> dict[Setting, str]:
+    """What the runs of a setting were called, or else the label of their method."""
+    given: dict[Setting, dict[str, None]] = defaultdict(dict)
+    methods: dict[Setting, str] = {}
+    for record in records:
+        setting = settings[record.folder]
+        methods.setdefault(setting, record.label)
+        if record.given_label:
+            given[setting][record.given_label] = None
+    return {setting: _one_label(list(given[setting])) or label for setting, label in methods.items()}
+
+
+def _one_label(labels: Sequence[str]) -> str:
+    """One for all; a value of ``vary`` that is in some of them only has changed nothing, and is left out."""
+    short = dict.fromkeys(label.partition(" [")[0] for label in labels)
+    return " / ".join(labels if len(labels) == 1 else short)
+
+
+def _name(label: str, setting: Setting, keys: str) -> str:
+    facts = dict(setting)
+    parts = (facts.get(_TOGETHER), f"epoch {facts[_EPOCH]}" if _EPOCH in facts else "", keys)
+    brackets = ", ".join(filter(None, parts))
+    if not brackets:
+        return label
+    return f"{label[:-1]}, {brackets}]" if label.endswith("]") else f"{label} [{brackets}]"
+
+
+def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") -> list[tuple[str, str]]:
+    """For each setting a short text with the keys in which they differ, and one with all of these keys.
+
+    The short text is that with all keys if these are few, else ``word`` and a number; both are empty where the
+    settings differ in nothing that has a key.
+    """
+    known = [each for each in settings if _UNKNOWN not in each]
+    keys = [key for key in sorted({key for each in known for key in each}) if _differs(key, known)]
+    rest = [key for key in keys if key != _PRECISION]
+    if len({_chosen(each, rest) for each in known}) == len({_chosen(each, keys) for each in known}):
+        keys = rest
+    names = short_names(keys)
+    found = []
+    for each in settings:
+        shown = [key for key in keys if key in each] if _UNKNOWN not in each else []
+        found.append(", ".join(each[key] if key == _METHOD else f"{names[key]} {each[key]}" for key in shown))
+    if len(keys) <= _NAMED_KEYS:
+        return [(text, text) for text in found]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(found), 1)}
+    return [(f"{word} {numbers[text]}", text) for text in found]
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    # A row without a schedule has one that follows the shots.
+    values = {each.get(key) for each in settings if key in each or key not in SCHEDULE_KEYS}
+    return len(values) > 1 and key not in (_TOGETHER, _EPOCH)
+
+
+def _chosen(setting: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None, ...]:
+    return tuple(setting.get(key) for key in (*keys, _TOGETHER, _EPOCH))
+
+
+def ways_of_training(records: Sequence[Record]) -> Iterator[tuple[Path, str]]:
+    """ONE_BY_ONE or TOGETHER for each run of all tasks, or of one, of a method that is usually trained otherwise.
+
+    Where there is but one task, and for methods that learn nothing across tasks, both are the same.
+    """
+    if len({task.name for record in records for task in record.result.tasks}) < 2:
+        return
+    for record in records:
+        method = nearest_method(record.result.trainer, record.config)
+        if not record.learns or (method and method.separable):
+            continue
+        usual = method is not None and method.per_task
+        if record.is_of_one_task != usual:
+            yield record.folder, ONE_BY_ONE if record.is_of_one_task else TOGETHER

@@ -1,0 +1,140 @@
+"""What makes figures comparable, and so a suite: the data, the frozen model and the split that was evaluated."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dassl.report.settings import tell_apart
+from dassl.report.tree import Broken, Record, printable
+
+_NAMED_TASKS = 4  # so many names of tasks stand in a heading
+_SHOWN = 8  # characters of a digest
+
+
+@dataclass(frozen=True)
+class SuiteKey:
+    """What the runs of a suite have in common.
+
+    Attributes:
+        tasks: what DATASET.TASKS says, as JSON; empty where the data set has tasks of its own.
+        apart: what tells it from others that have all else in common, or the same heading.
+    """
+
+    dataset: str
+    members: tuple[str, ...]
+    backbone: str
+    split: str
+    tasks: str = ""
+    apart: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What a heading says."""
+        names = self.members or self._task_names()
+        inner = f" ({', '.join(names)})" if names else ""
+        split = [f"{self.split} split"] if self.split != "test" else []
+        return ", ".join([f"{self.dataset}{inner}", self.backbone, *split, *self.apart])
+
+    def _task_names(self) -> list[str]:
+        names = [printable(str(task.get("name", "?"))) for task in _tasks(self)]
+        more = [f"and {len(names) - _NAMED_TASKS} more"] if len(names) > _NAMED_TASKS else []
+        return [*names[:_NAMED_TASKS], *more]
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Runs that look alike but are not comparable, so that each of them has a table of its own.
+
+    Attributes:
+        what: in what they differ: "weights" or "test images".
+        title: heading that they would share.
+        runs: their folders by what the headings say instead.
+    """
+
+    what: str
+    title: str
+    runs: Mapping[str, tuple[Path, ...]]
+
+
+def sort_into_suites(records: Sequence[Record]) -> tuple[dict[SuiteKey, list[Record]], list[Parting]]:
+    """The runs of each suite, suites in the order of their first run, and what was told apart by a digest."""
+    by_key: dict[SuiteKey, list[Record]] = defaultdict(list)
+    for record in records:
+        by_key[_key(record)].append(record)
+    found: dict[SuiteKey, list[Record]] = {}
+    partings: list[Parting] = []
+    for (key, members), apart in zip(by_key.items(), _other_tasks(list(by_key)), strict=True):
+        whole = replace(key, apart=apart)
+        for middle, some in _part(whole, members, "weights", lambda r: r.result.backbone.digest, partings).items():
+            found |= _part(middle, some, "test images", _test_digest, partings)
+    return found, partings
+
+
+def _key(record: Record) -> SuiteKey:
+    result = record.result
+    return SuiteKey(result.dataset, *_of_config(record.config, result.backbone.name, result.split))
+
+
+def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tuple[str, ...], str, str, str]:
+    members = tuple(map(str, config.get("DATASET.MEMBERS") or ()))
+    tasks = config.get("DATASET.TASKS")
+    return members, short_backbone(backbone), split, json.dumps(tasks, sort_keys=True, default=str) if tasks else ""
+
+
+def short_backbone(backbone: str) -> str:
+    """The name of a backbone, which may be given as a file; ViT-B/16 is none."""
+    path = Path(backbone)
+    return printable(path.stem if "/" in backbone and path.suffix else backbone)
+
+
+def _test_digest(record: Record) -> str:
+    # The few-shot images of the validation split depend on the seed.
+    return record.result.test_digest if record.result.split == "test" else ""
+
+
+def _part(
+    key: SuiteKey, records: list[Record], what: str, digest: Callable[[Record], str], partings: list[Parting]
+) -> dict[SuiteKey, list[Record]]:
+    """One suite for each digest, of which ``partings`` is told; where one is known only, all others have it, too."""
+    if len({digest(record) for record in records} - {""}) < 2:
+        return {key: records}
+    found: dict[SuiteKey, list[Record]] = defaultdict(list)
+    for record in records:
+        found[replace(key, apart=(*key.apart, f"{what} {digest(record)[:_SHOWN] or 'unknown'}"))].append(record)
+    runs = {each.apart[-1]: tuple(record.folder for record in members) for each, members in found.items()}
+    partings.append(Parting(what, key.title, runs))
+    return found
+
+
+def _other_tasks(keys: Sequence[SuiteKey]) -> Iterator[tuple[str, ...]]:
+    """What tells suites of one's own apart whose tasks have the same names."""
+    for key in keys:
+        alike = [each for each in keys if each.title == key.title]
+        texts = tell_apart([_flat_tasks(each) for each in alike], word="tasks")
+        text = texts[alike.index(key)][0]
+        yield (text,) if text else ()
+
+
+def _flat_tasks(key: SuiteKey) -> dict[str, str]:
+    return {
+        f"{number}.{task.get('name')}.{k}": str(v) for number, task in enumerate(_tasks(key)) for k, v in task.items()
+    }
+
+
+def _tasks(key: SuiteKey) -> list[dict[str, Any]]:
+    content = json.loads(key.tasks) if key.tasks else []
+    return [task for task in content if isinstance(task, dict)] if isinstance(content, list) else []
+
+
+def suite_of_broken(broken: Broken, known: Sequence[SuiteKey]) -> SuiteKey:
+    """The suite that a run without a figure would belong to; one whose config is unknown may be anywhere."""
+    config = broken.config
+    backbone, split = str(config.get("MODEL.BACKBONE.NAME", "")), str(config.get("TEST.SPLIT", "test"))
+    own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split))
+    for key in known:
+        if replace(key, split=split, apart=()) == own:
+            return key
+    return own
