@@ -22,6 +22,7 @@ from dassl.metrics import micro_average_precision, task_columns, task_cross_entr
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
 from dassl.utils.keep import kept
+from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
@@ -168,7 +169,11 @@ class PromptTuner(TrainerX):
         self._host_offsets = class_offsets(self.dm.tasks)
         self.offsets = self._host_offsets.to(self.device)
         self._class_features: Tensor | None = None
-        self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
+        check_names(self.dm.tasks)
+        try:
+            self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
+        except clip.TooLongError as error:
+            raise explain_too_long(error, self.dm.tasks) from error
         modules = self.learned_modules()
         if not modules:
             return
