@@ -39,13 +39,7 @@ class MyTasks(DatasetBase):
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
         """Read all tasks, split their images and draw the few-shot subsets."""
-        root = cls.data_root(cfg)
-        described = [own_task(entry) for entry in cfg.DATASET.TASKS]
-        if not described:
-            raise UserError(
-                "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
-                "that file with --dataset-config-file"
-            )
+        root, described = cls.data_root(cfg), _described(cfg)
         own = {number: task for number, task in enumerate(described) if not task.dataset}
         images: Images = {}
         tasks = {number: read_task(task, number, root, images) for number, task in own.items()}
@@ -66,6 +60,16 @@ class MyTasks(DatasetBase):
         return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse tasks whose images or labels are not there or say nothing that can be read (raise UserError)."""
+        root = cls.data_root(cfg)
+        for number, task in enumerate(_described(cfg)):
+            if not task.dataset:
+                read_task(task, number, root, {})
+            elif task.dataset != cls.__name__:  # that is refused when the data is read
+                DATASET_REGISTRY.get(task.dataset).check_data(cfg)
+
+    @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
         """One for each description, or as many as its registered data set has."""
         named = [own_task(entry).dataset for entry in cfg.DATASET.TASKS]
@@ -73,6 +77,20 @@ class MyTasks(DatasetBase):
         return sum(
             DATASET_REGISTRY.get(name).count_tasks(cfg) if name not in ("", cls.__name__) else 1 for name in named
         )
+
+
+def _described(cfg: CfgNode) -> list[OwnTask]:
+    """The descriptions in DATASET.TASKS.
+
+    Raises:
+        UserError: there is none, or one means nothing.
+    """
+    if not cfg.DATASET.TASKS:
+        raise UserError(
+            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
+            "that file with --dataset-config-file"
+        )
+    return [own_task(entry) for entry in cfg.DATASET.TASKS]
 
 
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.tree import to_device
+from clip.weights import find
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features import encode_fixed
@@ -41,6 +42,19 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
 
     key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
+
+
+def _backbone_name(cfg: CfgNode) -> str:
+    name = cfg.MODEL.BACKBONE.NAME
+    if not name:
+        raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
+    return name
+
+
+def _check_size(cfg: CfgNode, backbone: clip.Backbone) -> None:
+    size, side = tuple(cfg.INPUT.SIZE), backbone.image_size
+    if size != (side, side):
+        raise UserError(f"INPUT.SIZE is {size} but {backbone.name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
 
 
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
@@ -109,6 +123,15 @@ class PromptTuner(TrainerX):
         self.backbone = self._load_backbone()
         self.precision = self.backbone.precision
 
+    @classmethod
+    def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
+        """Load the frozen backbone once and let it go."""
+        name, weights = _backbone_name(cfg), cfg.MODEL.BACKBONE.WEIGHTS
+        if not fetch and find(name, weights) is None:
+            return f"the weights of {name} are not on this machine and will be downloaded when the runs start"
+        _check_size(cfg, clip.load(name, weights=weights)[0])
+        return ""
+
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
@@ -136,13 +159,9 @@ class PromptTuner(TrainerX):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
 
     def _load_backbone(self) -> clip.Backbone:
-        name = self.cfg.MODEL.BACKBONE.NAME
-        if not name:
-            raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
+        name = _backbone_name(self.cfg)
         backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **self._backbone_options())
-        size, side = tuple(self.cfg.INPUT.SIZE), backbone.image_size
-        if size != (side, side):
-            raise UserError(f"INPUT.SIZE is {size} but {name} reads {side} x {side}; set INPUT.SIZE {side},{side}")
+        _check_size(self.cfg, backbone)
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         return backbone
 

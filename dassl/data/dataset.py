@@ -148,6 +148,20 @@ class DatasetBase:
         return len(cls.read(folder, stand_in(cache_folder(cfg), folder), keep=False).tasks)
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse data that is not where it should be (raise UserError); nothing is read or written."""
+        if not cls.embedded:
+            cls._check_folder(cls.data_root(cfg) / cls.dataset_dir)
+
+    @classmethod
+    def _check_folder(cls, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(
+                f"data set {cls.__name__}: folder {folder} does not exist; "
+                "put the data there, or name the folder of your data sets with --root FOLDER"
+            )
+
+    @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
@@ -156,11 +170,7 @@ class DatasetBase:
             keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)
-        if not folder.is_dir():
-            raise UserError(
-                f"data set {cls.__name__}: folder {folder} does not exist; "
-                "put the data there, or name the folder of your data sets with --root FOLDER"
-            )
+        cls._check_folder(folder)
         images = cls.image_folder(folder)
         for path in [place / name for place in (folder, stand) for name in cls.split_names()]:
             if path.is_file():
@@ -233,6 +243,12 @@ class Suite(DatasetBase):
         return sum(member.count_tasks(cfg) for member in cls.member_classes(cfg))
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Those of all members."""
+        for member in cls.member_classes(cfg):
+            member.check_data(cfg)
+
+    @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:
         """The data sets of the suite.
 
@@ -259,12 +275,21 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     Raises:
         UserError: the name is missing or unknown, or the data is not where it should be.
     """
+    return find_dataset(cfg)(cfg)
+
+
+def find_dataset(cfg: CfgNode) -> type[DatasetBase]:
+    """The class of the data set or suite called DATASET.NAME.
+
+    Raises:
+        UserError: the name is missing or unknown.
+    """
     if not cfg.DATASET.NAME:
         raise UserError("no data set is named; use --dataset-config-file or DATASET.NAME")
     dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.MEMBERS and not issubclass(dataset, Suite):
         raise UserError(f"DATASET.MEMBERS is for suites, and {cfg.DATASET.NAME} is a single data set; leave it out")
-    return dataset(cfg)
+    return dataset
 
 
 def draw_subset(

@@ -24,7 +24,7 @@ from dassl.engine.checkpoint import holds_checkpoints, resume_folder
 from dassl.engine.reporting import LOGGERS
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights, differences, plain_values, stored_config
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import write_error, write_json, write_text
 from dassl.utils.locks import lock_file, unlock
 from dassl.utils.logger import LOG_FILE, setup_logger
@@ -100,7 +100,7 @@ def _finished(folder: Path, cfg: CfgNode) -> RunResult:
     except UserError as error:
         raise UserError(f"{error}; delete the file, and the same command makes it again") from error
     if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
-        raise UserError(f"{folder} holds an evaluation; use another --output-dir for the training")
+        raise UserError(f"{folder} holds an evaluation; use {another_folder()} for the training")
     _refuse_other_config(folder, cfg)
     _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
     return result
@@ -148,7 +148,7 @@ def _only_run(folder: Path) -> Iterator[None]:
     """
 
     def refuse() -> None:
-        raise UserError(f"another run is at work in {folder}; wait for it, or use another --output-dir")
+        raise PassingError(f"another run is at work in {folder}; wait for it, or use {another_folder()}")
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,7 @@ def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(
-            f"{folder} holds a run with another config ({shown}); use another --output-dir or delete the folder"
+            f"{folder} holds a run with another config ({shown}); use {another_folder()} or delete the folder"
         )
 
 
@@ -277,9 +277,9 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
+def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:
     reason = str(error).split(". ")[0]
-    return UserError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
+    return PassingError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
 
 
 def _note_error(folder: Path, error: UserError) -> UserError:

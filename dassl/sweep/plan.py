@@ -60,9 +60,19 @@ class Run:
     @property
     def title(self) -> str:
         """The run in a few words."""
-        parts = [f"{self.method.label} on {suite_name(self.suite)}"]
+        parts = [f"{self.name} on {suite_name(self.suite)}"]
         parts += [f"{shots_text(self.shots)}"] * self.method.learns + [f"seed {self.seed}"]
         return ", ".join([*parts, *([] if self.task is None else [f"task {self.task}"])])
+
+    @property
+    def variation(self) -> str:
+        """What ``vary`` sets for it, as in its folder: "LR=0.02"; "" nothing."""
+        return self.kind.name.removeprefix(self.method.setting).removeprefix("-")
+
+    @property
+    def name(self) -> str:
+        """The label of its method, with what ``vary`` sets."""
+        return f"{self.method.label} {self.variation}".rstrip()
 
     @property
     def row(self) -> tuple[object, ...]:
@@ -89,6 +99,10 @@ class Run:
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
         cfg.freeze()
         return cfg
+
+    def configs(self) -> list["CfgNode"]:
+        """Its config and that of its evaluation, if there is one."""
+        return [self.config(), *([self.evaluation.config()] if self.evaluation else [])]
 
     def values(self) -> dict[str, Any]:
         """The config by dotted key, as a worker gets it."""
@@ -301,16 +315,12 @@ def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> 
         estimate = "" if state in ("done", "other") else _estimate_text(estimates.one(run))
         shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
         task = "all" if run.task is None else str(run.task)
-        name = f"{run.method.label}{_variation(run)} on {suite_name(run.suite)}"
+        name = f"{run.name} on {suite_name(run.suite)}"
         yield [name, shots, str(run.seed), task, state, estimate]
 
 
 def _estimate_text(estimate: Estimate | None) -> str:
     return "unknown" if estimate is None else "~" * estimate.scaled + duration(estimate.seconds)
-
-
-def _variation(run: Run) -> str:
-    return run.kind.name.removeprefix(run.method.setting).replace("-", " ", 1)
 
 
 def _time_needed(estimates: Estimates, runs: Sequence[Run], jobs: int) -> str:

@@ -54,6 +54,7 @@ class Entry:
         return {
             "folder": run.folder.relative_to(top).as_posix(),
             "method": run.method.label,
+            "variation": run.variation,
             "trainer": run.method.trainer,
             "suite": run.suite,
             "shots": run.shots,
