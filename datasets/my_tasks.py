@@ -41,8 +41,7 @@ class MyTasks(DatasetBase):
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
         """Read all tasks, split their images and draw the few-shot subsets."""
-        root = cls.data_root(cfg)
-        described = _described(cfg)
+        root, described = cls.data_root(cfg), _described(cfg)
         subsets: list[Subset] = []
         numbers: list[list[int]] = []  # of the tasks in each subset
         for group, split, same in _read_own(cfg, root, described):
@@ -64,6 +63,16 @@ class MyTasks(DatasetBase):
         return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse tasks whose images or labels are not there or say nothing that can be read (raise UserError)."""
+        root = cls.data_root(cfg)
+        for number, task in enumerate(_described(cfg)):
+            if not task.dataset:
+                read_task(task, number, root, {})
+            elif task.dataset != cls.__name__:  # that is refused when the data is read
+                DATASET_REGISTRY.get(task.dataset).check_data(cfg)
+
+    @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
         """One for each description, or as many as its registered data set has."""
         return len(cls.task_datasets(cfg))
@@ -80,13 +89,17 @@ class MyTasks(DatasetBase):
 
 
 def _described(cfg: CfgNode) -> list[OwnTask]:
-    described = [own_task(entry) for entry in cfg.DATASET.TASKS]
-    if not described:
+    """The descriptions in DATASET.TASKS.
+
+    Raises:
+        UserError: there is none, or one means nothing.
+    """
+    if not cfg.DATASET.TASKS:
         raise UserError(
-            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name that file "
-            "with --dataset-config-file"
+            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
+            "that file with --dataset-config-file"
         )
-    return described
+    return [own_task(entry) for entry in cfg.DATASET.TASKS]
 
 
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:

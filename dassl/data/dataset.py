@@ -159,6 +159,20 @@ class DatasetBase:
         return len(cls.read(folder, stand_in(cache_folder(cfg), folder), keep=False).tasks)
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse data that is not where it should be (raise UserError); nothing is read or written."""
+        if not cls.embedded:
+            cls._check_folder(cls.data_root(cfg) / cls.dataset_dir)
+
+    @classmethod
+    def _check_folder(cls, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(
+                f"data set {cls.__name__}: folder {folder} does not exist; "
+                "put the data there, or name the folder of your data sets with --root FOLDER"
+            )
+
+    @classmethod
     def task_datasets(cls, cfg: CfgNode) -> list[str]:
         """Registered name of the data set that each of the T tasks comes from; "" for a task of one's own."""
         return [cls.__name__] * cls.count_tasks(cfg)
@@ -209,11 +223,7 @@ class DatasetBase:
             keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)
-        if not folder.is_dir():
-            raise UserError(
-                f"data set {cls.__name__}: folder {folder} does not exist; "
-                "put the data there, or name the folder of your data sets with --root FOLDER"
-            )
+        cls._check_folder(folder)
         images = cls.image_folder(folder)
         for path in cls.split_files(folder, stand)[:1]:
             return cls._renamed(read_split(path, images, cls.task(folder)))
@@ -294,6 +304,12 @@ class Suite(DatasetBase):
         return [name for member in cls.member_classes(cfg) for name in member.task_datasets(cfg)]
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Those of all members."""
+        for member in cls.member_classes(cfg):
+            member.check_data(cfg)
+
+    @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:
         """The data sets of the suite.
 
@@ -320,12 +336,21 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     Raises:
         UserError: the name is missing or unknown, or the data is not where it should be.
     """
+    return find_dataset(cfg)(cfg)
+
+
+def find_dataset(cfg: CfgNode) -> type[DatasetBase]:
+    """The class of the data set or suite called DATASET.NAME.
+
+    Raises:
+        UserError: the name is missing or unknown.
+    """
     if not cfg.DATASET.NAME:
         raise UserError("no data set is named; use --dataset-config-file or DATASET.NAME")
     dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.MEMBERS and not issubclass(dataset, Suite):
         raise UserError(f"DATASET.MEMBERS is for suites, and {cfg.DATASET.NAME} is a single data set; leave it out")
-    return dataset(cfg)
+    return dataset
 
 
 def draw_subset(
