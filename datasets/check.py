@@ -16,11 +16,12 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from dassl.data.checking import check_images
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Datum, Split
-from dassl.data.images import check_images, in_threads
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.splits import PARTS
+from dassl.data.threads import in_threads
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from datasets._command import build_parser, members_of, read_choice

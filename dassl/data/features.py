@@ -26,6 +26,7 @@ Encode = Callable[[Tensor], Tensor]
 # depends on its image alone.
 ENCODE_BATCH = 32
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+_NAMED_BY = "content"  # what names an image; stores that named images in another way are not mixed with these
 _PART_ROWS = 1024  # a killed run loses at most so many
 _SPAN_BYTES = 2**30  # stored features that are on the device at once
 
@@ -64,7 +65,7 @@ class FeatureStore:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        self.folder = Path(folder) / f"{_short(encoder_id)}-{dtype}" / _short(transform_id)
+        self.folder = Path(folder) / f"{_short(encoder_id)}-{dtype}" / _short(f"{transform_id} {_NAMED_BY}")
         self.dtype, self.workers, self.pin_memory = DTYPES[dtype], workers, pin_memory
         self.seconds = 0.0
         self._about = {"encoder": encoder_id, "transform": transform_id}

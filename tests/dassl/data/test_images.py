@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from dassl.data import images
-from dassl.data.images import check_images, fingerprint, read_image
+from dassl.data.images import read_image
 from dassl.utils.errors import UserError
 from tests.dassl.data.toy import write_image
 
