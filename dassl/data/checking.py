@@ -139,7 +139,7 @@ def _kind(decoded: Decoded) -> str:
     if all(_levels(each) <= _FEW_LEVELS for each in (image.resize(_SAMPLE, Image.Resampling.NEAREST), image)):
         return BLANK
     deep = decoded.mode.startswith(("I", "F"))
-    return DARK if deep and max(high for _, high in image.getextrema()) < _DARK_LEVELS else READABLE
+    return DARK if deep and max(high for _, high in image.getextrema()) <= _DARK_LEVELS else READABLE
 
 
 def _levels(image: Image.Image) -> int:

@@ -1,6 +1,7 @@
 """Reading image files: as a person sees them, or as the released code reads them."""
 
 import os
+import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _one_large = Lock()
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is above our own bound is refused
+# What is above our own bound is refused, and a damaged EXIF entry says nothing about the pixels.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,9 @@ def decode(path: str | Path, reading: Reading) -> Decoded:
                 return _decoded(image, reading, _factor(image))
     except (MemoryError, UserError):
         raise
-    except Image.DecompressionBombError as error:  # a picture inside a picture
-        raise UserError(_too_large(path, None, reading)) from error
+    except Image.DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise UserError(_too_large(path, pixels, reading)) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise UserError(f"cannot read image {path}: {_reason(path, error)}") from error
 
@@ -131,11 +135,10 @@ def identity(path: str, root: Path | str) -> str:
 
 
 def _decoded(image: Image.Image, reading: Reading, factor: int = 1) -> Decoded:
-    if factor > 1:
-        image.draft(None, (image.width // factor, image.height // factor))  # formats without drafts ignore it
-    whole = image.width * image.height > _LARGE
+    if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
+        factor = 1  # a JPEG file is made smaller while it is decoded
     image.load()
-    rgb, clipped = _shrunk(image, reading, factor) if whole and factor > 1 else _to_rgb(image, reading)
+    rgb, clipped = _shrunk(image, reading, factor) if factor > 1 else _to_rgb(image, reading)
     turn = _TURNS.get(_orientation(image)) if reading.orientation != AS_RELEASED else None
     return Decoded(rgb if turn is None else rgb.transpose(turn), image.mode, clipped)
 
@@ -192,10 +195,9 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _too_large(path: str | Path, pixels: int | None, reading: Reading) -> str:
-    size = f"it has {pixels:,} pixels" if pixels else "a picture in it has"
+def _too_large(path: str | Path, pixels: int, reading: Reading) -> str:
     return (
-        f"cannot read image {path}: {size}, more than INPUT.MAX_PIXELS ({reading.max_pixels:,}) allows; "
+        f"cannot read image {path}: it has {pixels:,} pixels, and INPUT.MAX_PIXELS allows {reading.max_pixels:,}; "
         "raise that (memory: up to 4 bytes a pixel) or make the picture smaller"
     )
 

@@ -112,9 +112,8 @@ class ImageItems(Dataset):
         """What names each image and its content, as it was at first use: (n, 2) uint64."""
         paths = [item.impath for item in self.items]
         names = (identity(path, self.root).encode("utf-8", "surrogateescape") for path in paths)
-        lines = (
-            name + b"\0" + content for name, content in zip(names, content_digests(paths, self.cache), strict=True)
-        )
+        contents = content_digests(paths, self.cache)
+        lines = (name + b"\0" + content for name, content in zip(names, contents, strict=True))
         return np.frombuffer(b"".join(blake2b(line, digest_size=16).digest() for line in lines), "<u8").reshape(-1, 2)
 
     def __getitem__(self, key: Key) -> Tensor:
