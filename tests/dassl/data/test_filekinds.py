@@ -31,6 +31,7 @@ FILES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_lies_in_the_place_of_a_picture_is_named_with_the_remedy(tmp_path, kind):
     content, remedy = FILES[kind]

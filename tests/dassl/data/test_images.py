@@ -148,6 +148,7 @@ def test_pictures_are_turned_upright_as_the_camera_says(tmp_path, turn, name):
     assert (np.asarray(read_image(tmp_path / name, ORIGINAL)) == stored).all()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_damaged_orientation_is_none(tmp_path):
     for content in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0"):
         got = saved(tmp_path / "e.jpg", Image.fromarray(GREY), exif=content)
@@ -237,6 +238,7 @@ def test_a_large_photograph_is_drafted_and_turned(tmp_path, small_bounds, monkey
     assert seen == [(15, 8)] and got.size == (8, 15)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_pillows_own_bound_is_not_ours(tmp_path, monkeypatch):
     path = write_image(tmp_path / "a.png", size=(20, 15))
     for bound in (299, 150, 1):
