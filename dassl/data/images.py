@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,8 +25,9 @@ AS_RELEASED = "original"
 MAX_PIXELS = 500_000_000  # 2 GB while it is decoded
 # Above this Pillow takes a picture for an attack. Up to it pictures are decoded whole, as they always were.
 _LARGE = 2 * 89_478_485
+_HEAVY = 50_000_000  # pixels, 200 MB
 _SHORTEST_SIDE = 1024  # of a large picture that was made smaller
-_STRIP = 256  # rows
+_STRIP = 64  # rows
 _DEEP_WHITE = {"F": 1.0}  # and 65,535 for whole numbers
 _MUCH = 0.25  # share of the pixels
 _TURNS = {
@@ -38,7 +39,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_one_large = Lock()
+_one_heavy = Lock()
 # What is above our own bound is refused, and a damaged EXIF entry says nothing about the pixels.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")
@@ -116,10 +117,9 @@ def decode(path: str | Path, reading: Reading) -> Decoded:
             pixels = image.width * image.height
             if pixels > reading.max_pixels:
                 raise UserError(_too_large(path, pixels, reading))
-            if pixels <= _LARGE:
-                return _decoded(image, reading)
-            with _one_large:  # one at a time, or the threads of a check would need the memory of each
-                return _decoded(image, reading, _factor(image))
+            # One at a time, or the threads of a check would need the memory of each.
+            with _one_heavy if pixels > _HEAVY else nullcontext():
+                return _decoded(image, reading, _factor(image) if pixels > _LARGE else 1)
     except (MemoryError, UserError):
         raise
     except Image.DecompressionBombError as error:
