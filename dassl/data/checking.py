@@ -23,7 +23,7 @@ _SHOWN = 3
 _FEWEST = 4  # pictures of which most can be called equal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What was found when a picture was decoded.
 

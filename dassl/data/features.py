@@ -82,7 +82,7 @@ class FeatureStore:
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device.
 
         Raises:
-            UserError: an image cannot be read or a file cannot be written.
+            UserError: an image cannot be read or is changed meanwhile, or a file cannot be written.
         """
         files, wanted = self._view(images, view), images.digests
         rows = files.find(wanted)
@@ -133,6 +133,7 @@ class FeatureStore:
             waiting.append(features)
             count = sum(map(len, waiting))
             if count >= _PART_ROWS or done + count == len(missing):
+                images.refuse_changed(missing[done : done + count])
                 # Only now are the features fetched: the device need not wait for the host after every batch.
                 put(wanted[missing[done : done + count]], torch.cat(waiting).float().cpu().numpy())
                 done, waiting = done + count, []

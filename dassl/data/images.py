@@ -16,10 +16,13 @@ from yacs.config import CfgNode
 from dassl.data.filekinds import kind_of_file
 from dassl.utils.errors import UserError
 
-with suppress(ImportError):  # photographs of phones are read where the plugin is installed
+# Formats that Pillow reads where a plugin is installed.
+with suppress(ImportError):
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+with suppress(ImportError):
+    import pillow_jxl  # noqa: F401
 
 AS_RELEASED = "original"
 MAX_PIXELS = 500_000_000  # 2 GB while it is decoded

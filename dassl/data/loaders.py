@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dassl.data.contents import content_digests
+from dassl.data.contents import content_digests, file_state
 from dassl.data.datum import Datum
 from dassl.data.images import AS_SEEN, Reading, identity, read_image
 from dassl.data.transforms import Transform, keyed_transform
@@ -111,6 +111,18 @@ class ImageItems(Dataset):
     def digests(self) -> np.ndarray:
         """What names each image and its content, as it was at first use: (n, 2) uint64."""
         paths = [item.impath for item in self.items]
+        self._states = [file_state(path) for path in paths]
+        return self._names(paths)
+
+    def refuse_changed(self, index: Sequence[int]) -> None:
+        """Stop if one of these images is not what it was when ``digests`` named it."""
+        for number in index:
+            path = self.items[number].impath
+            # Another state, such as another owner, does not mean another content.
+            if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
+                raise UserError(f"{path} was changed while the run read it; start the same command again")
+
+    def _names(self, paths: Sequence[str]) -> np.ndarray:
         names = (identity(path, self.root).encode("utf-8", "surrogateescape") for path in paths)
         contents = content_digests(paths, self.cache)
         lines = (name + b"\0" + content for name, content in zip(names, contents, strict=True))

@@ -291,6 +291,35 @@ def test_a_picture_that_is_overwritten_with_its_times_set_back_is_encoded_anew(t
     assert not torch.equal(first[0], again[0]) and torch.equal(first[1:], again[1:])
 
 
+def test_a_picture_that_changes_while_it_is_encoded_is_told_and_not_kept(tmp_path):
+    items = [Datum(str(write_image(tmp_path / f"{number}.png", number)), 0) for number in range(3)]
+
+    def slow(batch):
+        write_image(tmp_path / "1.png", 77, (50, 40))
+        return flat(batch)
+
+    with pytest.raises(UserError, match=r"1\.png was changed while the run read it; start the same command again$"):
+        store_in(tmp_path / "store").get(ImageItems(items, pixels), 0, slow)
+    assert not stored_files(tmp_path / "store")
+    images = ImageItems(items, pixels)
+    assert np.array_equal(taken(store_in(tmp_path / "store").get(images, 0, flat)), direct(images, 0))
+
+
+def test_another_mode_or_time_of_a_picture_is_no_change(tmp_path):
+    items = [Datum(str(write_image(tmp_path / f"{number}.png", number)), 0) for number in range(3)]
+
+    def touched(batch):
+        os.utime(items[1].impath, (1, 1))
+        os.chmod(items[2].impath, 0o600)  # noqa: PTH101
+        return flat(batch)
+
+    images = ImageItems(items, pixels)
+    assert np.array_equal(taken(store_in(tmp_path / "store").get(images, 0, touched)), direct(images, 0))
+    assert np.array_equal(
+        taken(store_in(tmp_path / "store").get(ImageItems(items, pixels), 0, None)), direct(images, 0)
+    )
+
+
 def test_moved_data_is_found_again(tmp_path, pictures):
     old = Path(pictures[0].impath).parent
     store = store_in(tmp_path / "store")
