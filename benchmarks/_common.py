@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from dassl.data.images import cpu_count
+from dassl.data.threads import cpu_count
 from dassl.utils.tools import CHECKOUT, held_memory, peak_memory, versions
 
 CPU = torch.device("cpu")

@@ -34,8 +34,8 @@ from benchmarks.text import ratio, suites, synchronized
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.images import cpu_count
 from dassl.data.splits import split_content
+from dassl.data.threads import cpu_count
 from dassl.engine import build_trainer
 from dassl.utils.files import write_json
 from dassl.utils.tables import Table

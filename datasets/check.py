@@ -17,13 +17,14 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from clip.tokenizer import same_tokens
+from dassl.data.checking import check_images
 from dassl.data.completeness import OUR_SPLIT, left_out
 from dassl.data.copies import doubles, near_pairs, same_pictures
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Split
-from dassl.data.images import check_images, in_threads
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.splits import PARTS
+from dassl.data.threads import in_threads
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.remarks import collect_warnings

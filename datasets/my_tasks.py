@@ -35,8 +35,11 @@ class MyTasks(DatasetBase):
     """The tasks of DATASET.TASKS; paths are relative to the data root.
 
     Tasks that share images are one data set, and every other task is one by itself: its few-shot subset does not
-    depend on the tasks beside it.
+    depend on the tasks beside it. All pictures of a run are read in one way, those of registered data sets among the
+    tasks, too.
     """
+
+    as_seen = True
 
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:

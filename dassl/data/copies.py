@@ -5,19 +5,19 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from dassl.data.contents import list_key, read_content
 from dassl.data.datum import Datum, Split
-from dassl.data.images import fingerprint, in_threads
+from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
-_READ = 1 << 20
 _ONE_BYTE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes with up to 8 bits a channel
 _OPAQUE = 255
 _SIDE = 8  # of the grid on which brightness is compared
@@ -56,7 +56,7 @@ def same_pictures(paths: Iterable[str], limit: float = float("inf")) -> Same:
         limit: number of pixels up to which images are decoded; 0: never.
     """
     unique = list(dict.fromkeys(paths))
-    files = _divide(_divide([unique], _size, "comparing sizes"), _digest, "looking for copies")
+    files = _divide(_divide([unique], _size, "comparing sizes"), _content, "looking for copies")
     if not limit:
         return Same(files, files, False)
     copies = {path for group in files for path in group[1:]}
@@ -71,8 +71,11 @@ def same_pictures(paths: Iterable[str], limit: float = float("inf")) -> Same:
 
 
 def recorded_pictures(paths: Sequence[str], cache: Path, limit: float) -> Same:
-    """``same_pictures`` with a record in the cache folder, which serves as long as no name, size or time changes."""
-    record = cache / "copies" / f"{fingerprint(paths)}.json"
+    """``same_pictures`` with a record in the cache folder, which serves as long as no file changes."""
+    key = list_key(paths)
+    if not key:
+        return same_pictures(paths, limit)
+    record = cache / "copies" / f"{key}.json"
     with suppress(UserError, TypeError, KeyError):
         content = read_json(record)
         same = Same(content["files"], content["pictures"], content["pixels"])
@@ -109,13 +112,8 @@ def _size(path: str) -> int | None:
     return None
 
 
-def _digest(path: str) -> bytes | None:
-    digest = sha256()
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-        while chunk := file.read(_READ):
-            digest.update(chunk)
-        return digest.digest()
-    return None
+def _content(path: str) -> bytes | None:
+    return read_content(path)[1] or None
 
 
 def _sides(path: str) -> tuple[int, int] | None:

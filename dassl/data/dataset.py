@@ -62,6 +62,9 @@ class DatasetBase:
         renames: class names that are replaced, in split files too; other names stay as they are.
         few_shot_parts: lists from which few-shot runs draw; the others are used whole.
         for_testing: its images are training and test images at once, to test what another data set has taught.
+        as_seen: pictures are read as a person sees them: what is transparent laid on white, and turned upright as
+            the camera says; without it as the released code reads them. INPUT.BACKGROUND and INPUT.ORIENTATION
+            decide otherwise.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
         counts: published numbers of training, validation and test images; None where they are not known.
         num_classes: number of classes over all tasks; 0 where it is not known.
@@ -89,6 +92,7 @@ class DatasetBase:
     renames: ClassVar[Mapping[str, str]] = {}
     few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
     for_testing: ClassVar[bool] = False
+    as_seen: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
     counts: ClassVar[tuple[int, int, int] | None] = None
     num_classes: ClassVar[int] = 0

@@ -20,6 +20,7 @@ from dassl.utils.registry import nearest
 logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
 # Folders that a run writes, which may lie among the class folders.
 OWN_FOLDERS = ("split_my_tasks", "split_fewshot_mt")
 # Folders and files that systems make on their own, beside the hidden ones; without regard to case.

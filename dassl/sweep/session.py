@@ -119,6 +119,6 @@ def _visible_gpus() -> tuple[str, ...]:
 
 
 def _cores() -> int:
-    from dassl.data.images import cpu_count
+    from dassl.data.threads import cpu_count
 
     return cpu_count()

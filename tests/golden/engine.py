@@ -20,7 +20,7 @@ import clip
 import parse_test_res
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.datum import Datum, Task
-from dassl.data.images import read_image
+from dassl.data.images import ORIGINAL, read_image
 from dassl.data.loaders import describe
 from dassl.data.transforms import build_transform
 from dassl.evaluation import ClassificationMT
@@ -163,7 +163,7 @@ def _transform(
     def replay(case: Case) -> None:
         path = folder / image["file"]
         decoded = values[f"{path.name}.decoded"].numpy()
-        mine = read_image(path)
+        mine = read_image(path, ORIGINAL)
         if path.suffix == ".jpg" and not np.array_equal(np.asarray(mine), decoded):
             case.notes.append("compared from the recorded decoding: another JPEG decoder")
             mine = Image.fromarray(decoded)

@@ -82,6 +82,9 @@ def test_too_many_pixels_are_not_decoded(pictures, monkeypatch):
 def test_the_record_serves_until_a_file_changes(pictures, tmp_path, monkeypatch):
     shutil.copy(pictures[0], tmp_path / "copy.png")
     paths = [*pictures, str(tmp_path / "copy.png")]
+    recorded_pictures(paths, tmp_path / "cache", 1e9)
+    assert not (tmp_path / "cache").exists(), "what was written a moment ago may be changed again"
+    monkeypatch.setattr(contents, "_UNSETTLED_NS", 0)
     first = recorded_pictures(paths, tmp_path / "cache", 1e9)
     (record,) = (tmp_path / "cache" / "copies").iterdir()
     monkeypatch.setattr(copies, "same_pictures", lambda paths, limit: Same([], [], True))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dassl.data.images import read_image
+from dassl.data.images import AS_SEEN, ORIGINAL, Reading, read_image
 from dassl.data.transforms import build_transform, is_random, keyed_transform, transform_id
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
@@ -38,7 +38,7 @@ def test_recorded_test_transform(make_cfg):
     for entry in facts["images"]:
         path = folder / entry["file"]
         decoded = tensors[f"{path.name}.decoded"].numpy()
-        image = read_image(path)
+        image = read_image(path, ORIGINAL)
         if path.suffix == ".png":
             assert (np.asarray(image) == decoded).all()
         for size in (64, 224):
@@ -133,22 +133,25 @@ def test_mistakes_get_one_line(make_cfg):
 
 
 def test_transform_id_sees_every_option(make_cfg):
-    base = transform_id(make_cfg(), True)
-    assert transform_id(make_cfg(), True) == base
+    base = transform_id(make_cfg(), True, ORIGINAL)
+    assert transform_id(make_cfg(), True, ORIGINAL) == base
     changed = [
         make_cfg(INPUT__SIZE=(17, 16)),
         make_cfg(INPUT__RRCROP_SCALE=(0.5, 1.0)),
         make_cfg(INPUT__PIXEL_STD=(1.0, 1.0, 1.0)),
         make_cfg(INPUT__INTERPOLATION="nearest"),
     ]
-    assert len({transform_id(cfg, True) for cfg in changed} | {base, transform_id(make_cfg(), False)}) == 6
+    assert (
+        len({transform_id(cfg, True, ORIGINAL) for cfg in changed} | {base, transform_id(make_cfg(), False, ORIGINAL)})
+        == 6
+    )
 
 
 def test_the_id_of_testing_sees_what_testing_does_and_nothing_else(make_cfg):
-    base = transform_id(make_cfg(), False)
+    base = transform_id(make_cfg(), False, ORIGINAL)
     same = [{"INPUT__TRANSFORMS": ("normalize",)}, {"INPUT__RRCROP_SCALE": (0.5, 1.0)}, {"INPUT__NO_TRANSFORM": True}]
-    assert {transform_id(make_cfg(**change), False) for change in same} == {base}
-    assert transform_id(make_cfg(INPUT__NO_TRANSFORM=True), True) == base
+    assert {transform_id(make_cfg(**change), False, ORIGINAL) for change in same} == {base}
+    assert transform_id(make_cfg(INPUT__NO_TRANSFORM=True), True, ORIGINAL) == base
     other = [
         make_cfg(INPUT__SIZE=(17, 16)),
         make_cfg(INPUT__PIXEL_MEAN=(0.0, 0.0, 0.0)),
@@ -156,4 +159,14 @@ def test_the_id_of_testing_sees_what_testing_does_and_nothing_else(make_cfg):
         make_cfg(INPUT__INTERPOLATION="nearest"),
         make_cfg(INPUT__TRANSFORMS=("random_flip",)),
     ]
-    assert len({transform_id(cfg, False) for cfg in other} | {base}) == 6
+    assert len({transform_id(cfg, False, ORIGINAL) for cfg in other} | {base}) == 6
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_the_id_sees_how_files_are_read(make_cfg, is_train):
+    readings = [ORIGINAL, AS_SEEN, Reading("black"), Reading("white", "original"), Reading("original", "upright")]
+    assert len({transform_id(make_cfg(), is_train, reading) for reading in readings}) == 5
+    white = transform_id(make_cfg(), is_train, AS_SEEN)
+    # However the colour is written, and whether a key or the data set says it.
+    for cfg in (make_cfg(), make_cfg(INPUT__BACKGROUND="#FFF", INPUT__ORIENTATION="upright", INPUT__MAX_PIXELS=7)):
+        assert transform_id(cfg, is_train, Reading("#FFF", "upright", 7)) == white
