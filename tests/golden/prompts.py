@@ -350,7 +350,7 @@ def _compare_training(folder: Path, record: dict[str, Any], values: dict[str, Te
             case.equal(f"{track}.{key}", mine, recorded[key])
     after_tolerance, logits_tolerance = TOLERANCES[track]
     batch = trainer.dm.train_loader_x[0]
-    found = _train(trainer, batch, choices, track)
+    found = train_steps(trainer, batch, choices, track)
     tolerances = {"loss": logits_tolerance if track == "plain" else 1e-3, "map": MAP_TOLERANCE}
     for key in ("loss", "map"):
         if key in recorded:
@@ -363,14 +363,14 @@ def _compare_training(folder: Path, record: dict[str, Any], values: dict[str, Te
     trainer.before_test()
     logits = f"{track}.logits_after"
     case.close(logits, lambda: trainer.model_inference(batch), values[logits], logits_tolerance)
-    for key, mine in _after(trainer, batch, choices, track, recorded["loss_after"]).items():
+    for key, mine in after_steps(trainer, batch, choices, track, recorded["loss_after"]).items():
         if f"{track}.{key}" in case.expected:
             case.close(
                 f"{track}.{key}", mine, recorded[key], logits_tolerance if key == "loss_after" else MAP_TOLERANCE
             )
 
 
-def _train(trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track: str) -> dict[str, list[float]]:
+def train_steps(trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track: str) -> dict[str, list[float]]:
     """Five steps on one batch: rate, loss and average precision of each."""
     found: dict[str, list[float]] = {"lr": [], "loss": [], "map": []}
     trainer.printing = True
@@ -387,7 +387,7 @@ def _train(trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track:
     return found
 
 
-def _after(
+def after_steps(
     trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track: str, recorded: float
 ) -> dict[str, float]:
     """Loss (and average precision) behind the last step.

@@ -26,6 +26,15 @@ FACTS = json.loads((FOLDER / "methods.json").read_text())
 TENSORS = load_file(FOLDER / "methods.safetensors")
 # Rounding: 3e-6 was seen before the steps; a step multiplies it.
 START, AFTER, LOSS = 1e-4, 2e-5, 2e-4
+OPTIM = {
+    "OPTIM.NAME": "sgd",
+    "OPTIM.LR": 0.05,
+    "OPTIM.MAX_EPOCH": 10,
+    "OPTIM.LR_SCHEDULER": "cosine",
+    "OPTIM.WARMUP_EPOCH": 1,
+    "OPTIM.WARMUP_TYPE": "constant",
+    "OPTIM.WARMUP_CONS_LR": 1e-3,
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,7 @@ class Method:
         own = {f"TRAINER.{self.section}.{key}": value for key, value in (self.keys or {}).items() if "." not in key}
         return {
             f"TRAINER.{self.section}.PREC": "fp32",
-            **{"OPTIM.NAME": "sgd", "OPTIM.LR": 0.05, "OPTIM.MAX_EPOCH": 10, "OPTIM.LR_SCHEDULER": "cosine"},
-            **{"OPTIM.WARMUP_EPOCH": 1, "OPTIM.WARMUP_TYPE": "constant", "OPTIM.WARMUP_CONS_LR": 1e-3},
+            **OPTIM,
             **own,
             **{key: value for key, value in (self.keys or {}).items() if "." in key},
         }
