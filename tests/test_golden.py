@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.folders import golden_folder
 from tests.golden.__main__ import main
 from tests.golden.choices import Choices
+from tests.golden.layout import PARTS
 from tests.golden.prompts import STATISTICS, Start, after_steps, build, set_start, train_steps
 from tests.golden.report import Case
 
@@ -39,16 +40,30 @@ def test_a_folder_without_cases_is_no_success(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "lost", ["labels", "sampling/splits.json", "sampling/coop.json", "softcpt/NATA.json", "zeroshot/zeroshot.json"]
+    ("lost", "named"),
+    [
+        ("labels/", "labels/"),
+        ("sampling/splits.json", "sampling/splits.json"),
+        ("sampling/coop.json", "sampling/coop.json"),
+        ("softcpt/NATA.json", "softcpt/NATA.safetensors"),
+        ("zeroshot/zeroshot.json", "zeroshot/zeroshot.json"),
+    ],
 )
-def test_what_is_missing_is_named(tmp_path, capsys, lost):
-    folder = shutil.copytree(golden_folder(), tmp_path / "golden")
+def test_what_is_missing_is_named(golden_copy, capsys, lost, named):
+    part = lost.split("/")[0]
+    folder = golden_copy(SOFT if part == "softcpt" else f"{part}/")
     path = folder / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert main([str(folder)]) == 1
-    name = {"labels": "labels/: ", "softcpt/NATA.json": "softcpt/NATA.safetensors: "}.get(lost, f"{lost}: ")
+    assert main([str(folder), "--only", "common", part]) == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
-    assert any(line.startswith(f"FAIL {name}") for line in failed)
+    assert any(line.startswith(f"FAIL {named}: ") for line in failed)
+
+
+def test_every_part_is_expected(golden_copy, capsys):
+    assert main([str(golden_copy("labels/"))]) == 1
+    printed = capsys.readouterr().out
+    assert all(f"FAIL {part}/: " in printed for part in PARTS if part not in ("common", "labels"))
+    assert "recorded but" not in printed and printed.splitlines()[-2].endswith("expected comparisons made")
 
 
 def test_a_file_that_nothing_reads_is_named(golden_copy, capsys):
@@ -221,7 +236,7 @@ def write_sampled(folder, record, values):
     own = {f"sub.selected_step{step}": choices.drawn[step] for step in range(5)}
     start = Start(trainer, trainer.dm.train_loader_x[0], "MTCoOp", choices.drawn[0])
     choices.use(trainer, "sub", 0)
-    record.update(loss=float(start.value("loss")), map=start.value("map"))
+    record.update(loss=start.value("loss").item(), map=start.value("map"))
     gradients = {key: start.value(key) for key in values if key.startswith("grad.")}
     own |= {"sub.logits": start.value("logits"), "probs": start.value("probs"), **gradients}
     for track, recipe in (("plain", "corrected"), ("trainer_loop", "released")):

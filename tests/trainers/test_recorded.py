@@ -17,7 +17,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation.evaluator import score_task
 from tests.clip.helpers import openai_state, random_model
 from tests.golden.prompts import FixedData
-from tests.trainers.recorded import problem
+from tests.lab import Lab
+from tests.trainers.recorded import problem, runs
 from trainers.base import PromptTuner
 from trainers.linear_probe import GRID, TaskProbe, grid_peak, narrow
 
@@ -178,3 +179,20 @@ def test_every_recorded_number_is_compared():
     assert set(FACTS) == {*METHODS, "LinearProbe"}
     names = {key.split(".")[0] for key in TENSORS}
     assert names == {*METHODS, *ZERO_SHOT}
+
+
+WHOLE_RUNS = json.loads((FOLDER / "runs.json").read_text())
+
+
+@pytest.mark.parametrize("name", runs.RUNS)
+def test_a_whole_run_prints_the_figures_of_its_original(networks, toy_root, tmp_path, name):
+    lab = Lab(toy_root, networks / "vit.safetensors", tmp_path)
+    lab.run(**runs.RUNS[name])
+    mine, theirs = runs.printed(lab.log()), WHOLE_RUNS[name]
+    assert mine["result"] == theirs["result"]
+    assert len(mine["steps"]) == len(theirs["steps"]) == runs.EPOCHS
+    for found, recorded in zip(mine["steps"], theirs["steps"], strict=True):
+        assert found[:-1] == pytest.approx(recorded[:-1], rel=1e-4)
+    # At the last batch of an epoch the original prints the rate of the next one.
+    rates = [[step[-1] for step in each["steps"]] for each in (mine, theirs)]
+    assert rates[0][1:] == pytest.approx(rates[1][:-1], rel=1e-6)
