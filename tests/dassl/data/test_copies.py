@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from dassl.data import Datum, Split, Task, copies
+from dassl.data import Datum, Split, Task, contents, copies
 from dassl.data.copies import Same, doubles, near_pairs, recorded_pictures, same_pictures
 from tests.dassl.data.toy import write_image
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.transforms import RandomResizedCrop
 
 from dassl.data.images import AS_SEEN, ORIGINAL, Reading, read_image
 from dassl.data.transforms import build_transform, is_random, keyed_transform, transform_id
@@ -24,6 +25,11 @@ EVERYTHING = (
     "random_flip",
     "random_resized_crop",
 )
+
+EDGE = {  # by PIL 13.0
+    "bicubic": [50, 50, 50, 50, 50, 46, 39, 80, 170, 211, 204, 200, 200, 200, 200, 200],
+    "bilinear": [50, 50, 50, 50, 50, 50, 50, 88, 163, 200, 200, 200, 200, 200, 200, 200],
+}
 
 
 @pytest.fixture
@@ -71,6 +77,61 @@ def test_interpolations(make_cfg, picture, mode):
     resized = picture.resize((16, 16), getattr(Image.Resampling, mode.upper()))
     got = build_transform(cfg, True)(picture)
     assert (got.mul(255).round().byte().permute(1, 2, 0).numpy() == np.asarray(resized)).all()
+
+
+def crop_by_hand(picture, box, mode):
+    """A box (top, left, height, width) of a picture, cut out and resized to 16 x 16 by PIL, as values of 0 to 1."""
+    top, left, height, width = box
+    cut = picture.crop((left, top, left + width, top + height))
+    small = cut.resize((16, 16), getattr(Image.Resampling, mode.upper()))
+    return torch.tensor(np.asarray(small) / 255).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.3, 0.4)])
+def test_the_training_crop_is_cut_and_resized_as_configured(make_cfg, picture, mode, scale):
+    names = ("random_resized_crop",)
+    cfg = make_cfg(INPUT__INTERPOLATION=mode, INPUT__TRANSFORMS=names, INPUT__RRCROP_SCALE=scale)
+    transform = build_transform(cfg, True)
+    for view in range(20):
+        got = keyed_transform(transform, picture, (1, view, "a.png"))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derived_seed(1, view, "a.png"))
+            box = RandomResizedCrop.get_params(picture, scale, (3 / 4, 4 / 3))
+        torch.testing.assert_close(got, crop_by_hand(picture, box, mode), rtol=0, atol=1e-6)
+
+
+def test_a_bicubic_crop_has_recorded_pixels(make_cfg):
+    """Of an edge between 50 and 200 in a crop of the whole picture: only bicubic resizing goes beyond the two."""
+    edge = Image.fromarray(np.repeat(np.repeat([[50] * 4 + [200] * 4], 8, 0)[..., None], 3, 2).astype(np.uint8))
+    options = {"INPUT__TRANSFORMS": ("random_resized_crop",), "INPUT__RRCROP_SCALE": (1.0, 1.0)}
+    for mode, row in EDGE.items():
+        transform = build_transform(make_cfg(INPUT__INTERPOLATION=mode, **options), True)
+        view = keyed_transform(transform, edge, (1, 0, "edge"))
+        assert (view[0, 0] * 255).round().int().tolist() == row
+
+
+def test_a_crop_of_a_fixed_size_and_a_flip(make_cfg, picture):
+    """A crop without padding is a part of the picture; half of the views are mirrored."""
+    cfg = make_cfg(INPUT__TRANSFORMS=("random_crop",), INPUT__CROP_PADDING=0)
+    whole = torch.tensor(np.asarray(picture) / 255).permute(2, 0, 1).float()
+    parts = whole.unfold(1, 16, 1).unfold(2, 16, 1)
+    got = keyed_transform(build_transform(cfg, True), picture, (1, 0, "a"))
+    assert (parts.permute(1, 2, 0, 3, 4) == got).flatten(2).all(2).any()
+    flip = build_transform(make_cfg(INPUT__TRANSFORMS=("random_flip",)), True)
+    plain = build_transform(make_cfg(INPUT__TRANSFORMS=()), True)(picture)
+    views = [keyed_transform(flip, picture, (1, view, "a")) for view in range(200)]
+    mirrored = [torch.equal(view, plain.flip(2)) for view in views]
+    assert all(torch.equal(view, plain) for view, other in zip(views, mirrored, strict=True) if not other)
+    assert 70 < sum(mirrored) < 130
+
+
+def test_a_padded_crop_shows_the_border(make_cfg):
+    """Four pixels of black around a white picture: a crop of its own size shows at most four of them at a side."""
+    white = Image.new("RGB", (16, 16), "white")
+    transform = build_transform(make_cfg(INPUT__TRANSFORMS=("random_crop",)), True)
+    black = [int((keyed_transform(transform, white, (0, view, ""))[0] == 0).all(1).sum()) for view in range(60)]
+    assert min(black) == 0 and max(black) == 4
 
 
 def test_the_order_is_fixed(make_cfg):
