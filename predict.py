@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from clip.errors import BackboneError
-from dassl.data.images import cpu_count
+from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE
 from dassl.inference.stream import find_images, read_batches
@@ -86,9 +86,8 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
     unread: list[str] = []
     with _output(args.out) as stream:
         writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k)
-        batches = read_batches(
-            _all(first, paths), classifier.transform, batch_size=args.batch_size, workers=args.workers
-        )
+        size = {"batch_size": args.batch_size, "workers": args.workers}
+        batches = read_batches(_all(first, paths), classifier.reading, classifier.transform, **size)
         with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
             for batch in batches:
                 for line in batch.unread:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
+from dassl.sweep.look import look
 from dassl.sweep.plan import describe, expand
 from dassl.sweep.session import Place, start
 from dassl.sweep.status import STATUS_FILE, Entry
@@ -54,6 +55,7 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     add("--ray", default="", metavar="ADDRESS", help='a Ray cluster, or "auto"; see docs/sweeps.md')
     add("--gpus-per-run", type=float, metavar="X", help="share of a GPU that a run takes on Ray (default: 1 if any)")
     add("--cpus-per-run", type=int, default=1, metavar="N", help="cores that a run takes on Ray (default: 1)")
+    add("--open-cluster", action="store_true", help="join a Ray cluster although it asks for no token")
     add("--bring-back", action="store_true", help="the cluster shares no folder with this machine: send results back")
 
 
@@ -81,13 +83,14 @@ def place(args: argparse.Namespace) -> Place:
         )
     if args.ray and args.gpus:
         raise UserError("--gpus is for this machine; with --ray say --gpus-per-run")
-    if not args.ray and (args.gpus_per_run is not None or args.bring_back):
-        raise UserError("--gpus-per-run and --bring-back are for a Ray cluster; add --ray auto")
-    return Place(args.jobs, args.gpus, args.ray, args.gpus_per_run, args.cpus_per_run, args.bring_back)
+    if not args.ray and (args.gpus_per_run is not None or args.bring_back or args.open_cluster):
+        raise UserError("--gpus-per-run, --bring-back and --open-cluster are for a Ray cluster; add --ray auto")
+    share, cores = args.gpus_per_run, args.cpus_per_run
+    return Place(args.jobs, args.gpus, args.ray, share, cores, args.bring_back, args.open_cluster)
 
 
 def _carry_out(args: argparse.Namespace) -> list[Entry]:
-    from clip.errors import BackboneError
+    from clip.errors import BackboneError  # with it comes torch, which a worker must not load too early
 
     setup_logger(None)
     where, sweep = place(args), chosen_sweep(args)
@@ -96,6 +99,12 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]
+    left = [run for run, state in zip(runs, found, strict=True) if state in ("new", "begun")]
+    try:
+        remarks = look(left, here=not where.ray, fetch=not args.dry_run)
+    except BackboneError as error:
+        raise UserError(str(error)) from error
+    print(*remarks, sep="\n", end="\n" * bool(remarks))
     if args.dry_run:
         print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="")
         return []

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from dassl.data.images import cpu_count
+from dassl.data.threads import cpu_count
 from dassl.utils.tools import CHECKOUT, held_memory, peak_memory, versions
 
 CPU = torch.device("cpu")
@@ -32,16 +32,25 @@ class Measure:
     base: str = ""
 
 
-def take_turns(measures: Sequence[Measure], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every measure in every round; an unmeasured round warms up."""
-    seconds: dict[str, list[float]] = {measure.name: [] for measure in measures}
+@dataclass
+class Seconds:
+    """What a measure took in each round: of a clock, and of the processor (of this process, without its children)."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def take_turns(measures: Sequence[Measure], rounds: int) -> dict[str, Seconds]:
+    """What every measure took in every round; an unmeasured round warms up."""
+    seconds = {measure.name: Seconds() for measure in measures}
     for number in range(rounds + 1):
         for measure in measures:
             gc.collect()
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             measure.action()
             if number:
-                seconds[measure.name].append(time.perf_counter() - started)
+                seconds[measure.name].wall.append(time.perf_counter() - wall)
+                seconds[measure.name].cpu.append(time.process_time() - cpu)
         print(f"round {number} of {rounds}", file=sys.stderr)
     return seconds
 

@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measures = [*list_measures(folder, size), *file_measures(folder, size), *decode_measures(folder, size)]
-        seconds = take_turns(measures, size.rounds)
+        seconds = {name: each.wall for name, each in take_turns(measures, size.rounds).items()}
         grown = memory(folder)
     print(table(measures, seconds).render("markdown"), end="")
     for what, amount in grown.items():

@@ -20,6 +20,7 @@ from pathlib import Path
 import train
 from benchmarks._common import commit, machine, quiet, result_file
 from dassl.data import loaders
+from dassl.data.images import Reading
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
 from dassl.utils.results import read_results
@@ -104,9 +105,9 @@ def decoded() -> Iterator[list[str]]:
     """Paths of the images that are decoded, in this process."""
     read, seen = loaders.read_image, []
 
-    def counted(path: str) -> object:
+    def counted(path: str, reading: Reading) -> object:
         seen.append(path)
-        return read(path)
+        return read(path, reading)
 
     loaders.read_image = counted
     try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks._common import commit, machine, result_file
-from dassl.data.images import cpu_count
+from dassl.data.threads import cpu_count
 from dassl.sweep.grid import Sweep, read_sweep
 from dassl.sweep.plan import Run, expand
 from dassl.sweep.session import Place, start

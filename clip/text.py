@@ -17,10 +17,10 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clip.errors import BackboneError
+from clip.errors import BackboneError, TooLongError
 from clip.memory import free_bytes
 from clip.precision import Precision, product_dtype
-from clip.tokenizer import CONTEXT_LENGTH, encode, pad, token_count, tokenize
+from clip.tokenizer import CONTEXT_LENGTH, encode, pad, quote, token_count, tokenize
 from clip.tower import TreeTower, leaf_states, not_standard
 from clip.tree import Forest, Trie
 
@@ -107,9 +107,11 @@ def prompt_layout(names: Sequence[str], *, n_ctx: int, position: str = "end", ph
 def _encode_prompt(name: str, words: Sequence[str]) -> list[int]:
     row = encode(" ".join([*words, f"{name}."]))
     if len(row) > CONTEXT_LENGTH:
-        raise BackboneError(
-            f"the prompt of {name!r} has {len(row)} tokens with {len(words)} context words, start and end, but only "
-            f"{CONTEXT_LENGTH} fit; shorten the name or the context"
+        raise TooLongError(
+            name,
+            f"the prompt of {quote(name)} has {len(row)} tokens with {len(words)} context words, start and end, but "
+            f"only {CONTEXT_LENGTH} fit",
+            "shorten the name or the context",
         )
     return row
 

@@ -8,7 +8,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from clip.errors import BackboneError
+from clip.errors import TooLongError
 
 CONTEXT_LENGTH = 77
 LONGEST_QUOTE = 60
@@ -46,6 +46,26 @@ def encode(text: str) -> list[int]:
     return [tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id]
 
 
+def same_tokens(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, earlier name) of different names that are one to the model ("_" is a space).
+
+    The tokenizer folds case, blanks, normal forms and widths of letters, curly quotes and HTML entities, and reads
+    nothing behind an end token. Names are compared alone and, as in prompts, with a dot behind them. A name without any
+    token is paired with "".
+    """
+    first: dict[tuple[str, tuple[int, ...]], str] = {}
+    pairs: dict[tuple[str, str], None] = {}
+    for name in dict.fromkeys(names):
+        for ending in ("", "."):
+            row = encode(name.replace("_", " ") + ending)
+            other = first.setdefault((ending, tuple(row[: row.index(row[-1])])), name)
+            if other != name:
+                pairs[name, other] = None
+        if not token_count(name.replace("_", " ")):
+            pairs[name, ""] = None
+    return list(pairs)
+
+
 def pad(rows: Sequence[list[int]], length: int) -> Tensor:
     """Stack rows of ids into one (N, ``length``) int64 tensor, zeros after each row's end."""
     padded = torch.zeros(len(rows), length, dtype=torch.int64)
@@ -66,7 +86,7 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, *
         (N, context_length) int64: start token, the text, end token, zeros.
 
     Raises:
-        BackboneError: a text does not fit and ``truncate`` is off.
+        TooLongError: a text does not fit and ``truncate`` is off.
     """
     rows = [encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
     for index, row in enumerate(rows):
@@ -74,13 +94,12 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, *
             continue
         if not truncate:
             text = texts if isinstance(texts, str) else texts[index]
-            raise BackboneError(
-                f"the text {_quote(text)} has {len(row)} tokens with start and end, but only {context_length} fit; "
-                "shorten it or allow truncation (truncate=True)"
-            )
+            fact = f"the text {quote(text)} has {len(row)} tokens with start and end, but only {context_length} fit"
+            raise TooLongError(text, fact, "shorten it or allow truncation (truncate=True)")
         rows[index] = [*row[: context_length - 1], row[-1]]
     return pad(rows, context_length)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """The text for a message of one line, cut if it is long."""
     return repr(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")

@@ -63,9 +63,14 @@ def locate(name: str, weights: str | Path = "") -> Path:
     Raises:
         BackboneError: unknown name, missing file, or a download that failed.
     """
-    chosen = Path(weights).expanduser() if str(weights) else None
+    return find(name, weights) or _fetch(name, _folders(_chosen(weights)))
+
+
+def find(name: str, weights: str | Path = "") -> Path | None:
+    """Like :func:`locate`, but nothing is downloaded: None for published weights that are nowhere to be found."""
+    chosen = _chosen(weights)
     if name in PUBLISHED:
-        return _locate_published(name, chosen)
+        return _find_published(name, chosen)
     if chosen is not None and chosen.is_file():
         raise BackboneError(
             f"{SETTING} {chosen} has no meaning for the backbone {name!r}; use that file's path as the backbone's name"
@@ -78,6 +83,10 @@ def locate(name: str, weights: str | Path = "") -> Path:
     if path.suffix in SUFFIXES:
         raise BackboneError(f"the weights file {path} of the backbone {name!r} does not exist; check the path")
     raise BackboneError(_unknown_name(name))
+
+
+def _chosen(weights: str | Path) -> Path | None:
+    return Path(weights).expanduser() if str(weights) else None
 
 
 def _in_folder(folder: Path) -> str:
@@ -95,20 +104,23 @@ def _unknown_name(name: str) -> str:
     )
 
 
-def _locate_published(name: str, chosen: Path | None) -> Path:
+def _find_published(name: str, chosen: Path | None) -> Path | None:
     if chosen is not None and chosen.is_file():
         return chosen
     if chosen is not None and not chosen.is_dir():
         raise BackboneError(
             f"{SETTING} {chosen} is neither a file nor a folder; correct it, or make that folder to download {name} to"
         )
-    folders = ([chosen] if chosen is not None else []) + _cache_folders()
-    for folder in folders:
+    for folder in _folders(chosen):
         for suffix in SUFFIXES:
             candidate = folder / f"{PUBLISHED[name]}{suffix}"
             if candidate.is_file():
                 return candidate
-    return _fetch(name, folders)
+    return None
+
+
+def _folders(chosen: Path | None) -> list[Path]:
+    return ([chosen] if chosen is not None else []) + _cache_folders()
 
 
 def _cache_folders() -> list[Path]:

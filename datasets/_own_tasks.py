@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dassl.config.tasks import OwnTask, plain_name
 from dassl.data import Task
-from dassl.data.listing import Entry, forward_slashes, list_folder, list_table, shown
+from dassl.data.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -34,22 +34,41 @@ Images = dict[str, OwnImage]  # by absolute path
 def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Task:
     """Read a task's images into ``images``."""
     name = described.name
+    said = tuple(described.classes)  # of a list or a mapping: the labels
     if described.folder:
-        entries = list_folder(_below(root, described.folder), name)
+        entries = list_folder(_below(root, described.folder), name, classes=said)
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
         columns = {"image": described.image, "label": described.label, "split": described.split}
-        entries = list_table(_below(root, described.table), name, **columns, images=folder)
+        entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
     classnames, labels = _classes(described, entries)
     _enter(entries, number, labels, described, images)
     return Task(
-        name, classnames, described.metric or Task.metric, described.description, described.template or Task.template
+        name,
+        classnames,
+        described.metric or Task.metric,
+        described.description,
+        described.template or Task.template,
+        _class_places(described, entries, classnames, labels),
     )
+
+
+def _class_places(
+    described: OwnTask, entries: Sequence[Entry], classnames: Sequence[str], labels: Mapping[str, int]
+) -> dict[str, str]:
+    """Where each class name comes from: a folder, the first line of a table, or the description."""
+    places: dict[str, str] = {}
+    for entry in entries:
+        name = classnames[labels[entry.label]]
+        place = f"{described.table}, line {entry.line}" if entry.line else f"a folder in {described.folder}"
+        renamed = f"the name of label {entry.label!r}, " if name != entry.label else ""
+        places.setdefault(name, renamed + place)
+    return places
 
 
 def _below(root: Path, path: str) -> Path:
     """A path of the config; without ".." in it, so that an image has one path in folders and in tables."""
-    return Path(os.path.abspath(root / Path(forward_slashes(path)).expanduser()))  # noqa: PTH100
+    return Path(on_disk(os.path.abspath(root / Path(forward_slashes(path)).expanduser())))  # noqa: PTH100
 
 
 def _classes(described: OwnTask, entries: Sequence[Entry]) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -1,30 +1,35 @@
 """Say whether data sets are complete: python -m datasets.check SUITE --root DATA.
 
 For every member: where it was looked for, images of each part and class against the published numbers, missing and
-unreadable files, images that stand in training and in test. The data folders are left as they are.
+unreadable files, pictures that stand in training and in test or under two labels, and class names that are one to CLIP.
+The data folders are left as they are.
 """
 
 import os
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 from yacs.config import CfgNode
 
+from clip.tokenizer import same_tokens
+from dassl.data.checking import check_images
 from dassl.data.completeness import left_out
+from dassl.data.copies import Doubles, doubles, near_pairs, same_pictures
 from dassl.data.dataset import DatasetBase
-from dassl.data.datum import Datum, Split
-from dassl.data.images import check_images, in_threads
+from dassl.data.datum import Split
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.splits import PARTS
+from dassl.data.threads import in_threads
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
+from dassl.utils.remarks import collect_warnings
 from datasets._command import build_parser, members_of, read_choice
+from datasets.my_tasks import MyTasks
 
 _EPILOG = """\
 exit code: 0 everything is in order, 1 something is not (it is named), 2 the command is wrong.
@@ -32,7 +37,6 @@ exit code: 0 everything is in order, 1 something is not (it is named), 2 the com
 example: the plant data sets, without decoding each image
   python -m datasets.check plant6 --root ~/data --quick"""
 SHOWN = 3  # examples of each kind of problem
-_READ = 1 << 20
 
 Pair = tuple[int, int]
 
@@ -63,71 +67,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--allow-duplicates", action="store_true", help="name images that are in training and in test, but accept them"
     )
+    parser.add_argument(
+        "--near", action="store_true", help="name test images that look like a training image, such as scaled copies"
+    )
     options = parser.parse_args(arguments)
     reports: list[Report] = []
 
     def run() -> None:
         cfg = read_choice(options.suite, options.root)
+        allowed, quick, near = options.allow_duplicates, options.quick, options.near
         for member in members_of(cfg):
-            reports.append(check(member, cfg, quick=options.quick, allow_duplicates=options.allow_duplicates))
+            reports.append(check(member, cfg, quick=quick, near=near, allow_duplicates=allowed))
             _show(reports[-1], classes=options.classes)
         _show_sum(reports)
 
     return exit_code(run) or int(any(report.problems for report in reports))
 
 
-def check(member: type[DatasetBase], cfg: CfgNode, *, quick: bool = False, allow_duplicates: bool = False) -> Report:
+def check(
+    member: type[DatasetBase], cfg: CfgNode, *, quick: bool = False, near: bool = False, allow_duplicates: bool = False
+) -> Report:
     """Check one data set.
 
     Args:
         quick: do not decode images.
-        allow_duplicates: images in training and test are a fact and no problem.
+        near: name test images that look like a training image.
+        allow_duplicates: the same picture in training and test or under two labels is a fact and no problem.
 
     Raises:
         UserError: the data root is not named or does not exist.
     """
     report = Report(member.__name__)
     folder = member.data_root(cfg) / member.dataset_dir
-    split = _read(member, cfg, folder, report)
-    if split is None:
-        return report
-    _check_counts(member, split, report)
-    files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
-    if files and member.makes(files[0]):
-        new = left_out(member.__name__, split, member.images_on_disk(folder), files[0])
-        report.problems += [new] if new else []
-    _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
-    twice = _in_train_and_test(split)
-    if twice:
-        text = _some("images of the test list that are in the training list too", twice)
-        remedy = "delete one of each two, or accept them with --allow-duplicates"
-        (report.facts if allow_duplicates else report.problems).append(f"{text}; {remedy}")
+    splits = _read(member, cfg, folder, report)
+    for split in splits:
+        if len(splits) > 1:
+            report.facts.append(", ".join(f"task {task.name!r}" for task in split.tasks))
+        _check_counts(member, split, report)
+        _check_left_out(member, split, cfg, report)
+        _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
+        doubled = _doubles(split, quick=quick, for_testing=member.for_testing)
+        _check_doubles(split, doubled, report, near=near, allowed=allow_duplicates)
+        _check_names(split, report)
     return report
 
 
 # -- finding it ------------------------------------------------------------------------------------------------
 
 
-def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report) -> Split | None:
-    """The whole split, without writing anything; None when there is none to be had."""
-    own_reader = member.load.__func__ is not DatasetBase.load.__func__  # type: ignore[attr-defined]
+def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report) -> list[Split]:
+    """The whole splits, without writing anything; none when there is nothing to be had."""
     try:
-        if own_reader:
-            return member.load(cfg).split
+        if member is MyTasks:
+            return _read_own(cfg, report)
+        if member.load.__func__ is not DatasetBase.load.__func__:  # type: ignore[attr-defined]
+            return [member.load(cfg).split]
         stand = stand_in(cache_folder(cfg), folder)
         if not folder.is_dir() and not member.embedded:
             report.found = False
             report.problems.append(f"not found; looked for the folder {folder}; {_fetch_command(member, cfg)}")
-            return None
+            return []
         report.facts += _where(member, folder, stand)
         split = member.read(folder, stand, keep=False)
     except UserError as error:
         report.problems.append(str(error))
-        return None
+        return []
     if not any(split.lists):
         report.problems.append(f"no image in {folder}; {_fetch_command(member, cfg)}")
-        return None
-    return split
+        return []
+    return [split]
+
+
+def _read_own(cfg: CfgNode, report: Report) -> list[Split]:
+    """The own tasks, as a run would read them; what a run would warn of is a problem."""
+    with collect_warnings() as warnings:
+        splits = MyTasks.read_unsaved(cfg)
+    report.problems += warnings
+    others = sorted({name for name in MyTasks.task_datasets(cfg) if name})
+    report.facts += [f"{name}: python -m datasets.check {name}" for name in others]
+    return splits
 
 
 def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:
@@ -158,14 +176,15 @@ def _check_counts(member: type[DatasetBase], split: Split, report: Report) -> No
     report.facts.append(f"{', '.join(numbers)} images; {len(pairs)} of {member.num_classes or len(pairs)} classes")
     spread = [f"{part} {_spread(size[pair] for pair in pairs)}" for part, size in zip(PARTS, sizes, strict=True)]
     report.facts.append(f"images a class: {', '.join(spread)}")
-    report.classes = [_class_line(member, split, pair, sizes, position) for position, pair in enumerate(pairs)]
+    report.classes += [_class_line(member, split, pair, sizes, position) for position, pair in enumerate(pairs)]
     if member.counts and [len(items) for items in split.lists] != list(member.counts):
         report.problems.append(
             f"{', '.join(numbers)} images: files are missing, or it is another edition or split; see docs/datasets.md"
         )
     if member.num_classes and len(pairs) != member.num_classes:
         report.problems.append(f"{len(pairs)} classes instead of {member.num_classes}; see docs/datasets.md")
-    _check_classes(member, split, pairs, sizes, report)
+    if member is not MyTasks:  # of own tasks, reading them has told it
+        _check_classes(member, split, pairs, sizes, report)
 
 
 def _check_classes(
@@ -178,7 +197,9 @@ def _check_classes(
         empty = [name(pair) for pair in pairs if not size[pair]]
         if empty and items and part != "val":
             text = _some(f"classes without an image for {part}", empty)
-            report.problems.append(f"{text}; put images into their folders, or delete the split file")
+            report.problems.append(
+                f"{text}; put images into their folders, or rename the split file to have it made anew"
+            )
     totals = [sum(size[pair] for size in sizes) for pair in pairs]
     wanted = [_published(member, position) for position in range(len(pairs))]
     odd = [
@@ -213,6 +234,15 @@ def _spread(numbers: Iterable[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def _check_left_out(member: type[DatasetBase], split: Split, cfg: CfgNode, report: Report) -> None:
+    """Name images that came after the split file was made."""
+    folder = member.data_root(cfg) / member.dataset_dir
+    files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
+    if files and member.makes(files[0]):
+        new = left_out(member.__name__, split, member.images_on_disk(folder), files[0])
+        report.problems += [new] if new else []
+
+
 # -- files -----------------------------------------------------------------------------------------------------
 
 
@@ -231,47 +261,43 @@ def _check_files(split: Split, report: Report, *, quick: bool, again: str) -> No
         report.problems.append(f"{text}; replace them, or train with DATASET.SKIP_UNREADABLE True")
 
 
-def _in_train_and_test(split: Split) -> list[str]:
-    """Test images with the content of a training image of the same task.
-
-    Only files of equal size are read. Sets that are made for testing have one list as both; that is no mistake.
-    """
-    if split.train == split.test:
-        return []
-    parts = [split.train, split.test]
-    paths = [list(dict.fromkeys(item.impath for item in items)) for items in parts]
-    sizes = [dict(zip(names, in_threads(_size, names, "comparing sizes"), strict=True)) for names in paths]
-    shared = set(sizes[0].values()) & set(sizes[1].values()) - {None, 0}
-    alike = [path for size in sizes for path, number in size.items() if number in shared]
-    alike = list(dict.fromkeys(alike))
-    digests = dict(zip(alike, in_threads(_digest, alike, "looking for duplicates"), strict=True))
-    first: defaultdict[tuple[int, bytes], str] = defaultdict(str)
-    for key, item in _by_content(split.train, digests):
-        first.setdefault(key, item.impath)
-    twice = {item.impath: first[key] for key, item in _by_content(split.test, digests) if key in first}
-    return [path if path == other else f"{path} = {other}" for path, other in twice.items()]
+def _doubles(split: Split, *, quick: bool, for_testing: bool) -> Doubles:
+    """Equal pictures in training and test or under two labels: equal files, and unless ``quick`` equal pixels."""
+    paths = [item.impath for items in split.lists for item in items]
+    same = same_pictures(paths, 0 if quick else float("inf"))
+    return doubles(split, same.pictures, for_testing=for_testing)
 
 
-def _by_content(items: Iterable[Datum], digests: dict[str, bytes]) -> Iterator[tuple[tuple[int, bytes], Datum]]:
-    for item in items:
-        digest = digests.get(item.impath)
-        if digest:
-            yield from (((task, digest), item) for task, _ in item.targets)
+def _check_doubles(split: Split, found: Doubles, report: Report, *, near: bool, allowed: bool) -> None:
+    """Name them; with ``near`` also test images that only look like a training image."""
+    place = report.facts if allowed else report.problems
+    if found.leaked:
+        text = _some("images of the test list that are in the training list too", _equal(found.leaked))
+        place.append(f"{text}; delete one of each two, or accept them with --allow-duplicates")
+    if found.labels:
+        text = _some("images that are the same picture as one with another label", _equal(found.labels))
+        place.append(f"{text}; keep the right label, or accept them with --allow-duplicates")
+    if near:
+        alike = [pair for pair in near_pairs(split) if pair not in found.leaked]
+        report.facts.append(f"{_some('test images that look like a training image', _equal(alike))}")
+
+
+def _equal(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    return [path if path == other else f"{path} = {other}" for path, other in pairs]
+
+
+def _check_names(split: Split, report: Report) -> None:
+    """Names of classes that are one to CLIP."""
+    pairs = [(name, other) for task in split.tasks for name, other in same_tokens(task.classnames)]
+    if pairs:
+        names = [f"{other!r} = {name!r}" for name, other in pairs]
+        report.problems.append(f"{_some('class names that CLIP cannot tell apart', names)}; rename one of each two")
 
 
 def _size(path: str) -> int | None:
     with suppress(OSError):
         return os.stat(path).st_size  # noqa: PTH116  (a Path for each of a million images costs seconds)
     return None
-
-
-def _digest(path: str) -> bytes:
-    digest = sha256()
-    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-        while chunk := file.read(_READ):
-            digest.update(chunk)
-        return digest.digest()
-    return b""
 
 
 # -- printing --------------------------------------------------------------------------------------------------

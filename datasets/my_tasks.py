@@ -12,20 +12,22 @@ from yacs.config import CfgNode
 
 from dassl.config.tasks import OwnTask, own_task, plain_name
 from dassl.data import DATASET_REGISTRY, DatasetBase, Datum, Split, Task
+from dassl.data.copies import Same, recorded_pictures, same_pictures
 from dassl.data.dataset import Subset, draw_subset, join_subsets
-from dassl.data.images import identity
 from dassl.data.listing import OWN_FOLDERS
-from dassl.data.parts import ClassImages, PartsFile
+from dassl.data.parts import PartsFile
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.sampling import relabel
 from dassl.data.splits import PARTS
 from dassl.utils.errors import UserError
+from datasets._own_parts import complete_parts, report_doubles, report_thin_classes
 from datasets._own_tasks import Images, read_task, refuse_alike, refuse_unknown
 
 logger = logging.getLogger(__name__)
 
 FOLDER = OWN_FOLDERS[0]
 PARTS_FILE = "parts.json"
+PIXELS_COMPARED = 2_000_000_000  # in looking for equal pictures when a run begins: half a minute on one core
 
 
 @DATASET_REGISTRY.register()
@@ -33,27 +35,20 @@ class MyTasks(DatasetBase):
     """The tasks of DATASET.TASKS; paths are relative to the data root.
 
     Tasks that share images are one data set, and every other task is one by itself: its few-shot subset does not
-    depend on the tasks beside it.
+    depend on the tasks beside it. All pictures of a run are read in one way, those of registered data sets among the
+    tasks, too.
     """
+
+    as_seen = True
 
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
         """Read all tasks, split their images and draw the few-shot subsets."""
-        root = cls.data_root(cfg)
-        described = [own_task(entry) for entry in cfg.DATASET.TASKS]
-        if not described:
-            raise UserError(
-                "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
-                "that file with --dataset-config-file"
-            )
-        own = {number: task for number, task in enumerate(described) if not task.dataset}
-        images: Images = {}
-        tasks = {number: read_task(task, number, root, images) for number, task in own.items()}
-        parts = _complete_parts(cfg, root, own, images)
+        root, described = cls.data_root(cfg), _described(cfg)
         subsets: list[Subset] = []
         numbers: list[list[int]] = []  # of the tasks in each subset
-        for group, members in _groups(tasks, images).items():
-            split = _split({number: tasks[number] for number in group}, members, parts)
+        for group, split, same in _read_own(cfg, root, described):
+            report_doubles(split, same, root)
             places = tuple(place / FOLDER / _folder_name(split.tasks) for place in _places(cfg, root))
             subsets.append(draw_subset(cfg, split, images=root, places=places))
             numbers.append(list(group))
@@ -64,6 +59,21 @@ class MyTasks(DatasetBase):
         whole = _in_order(join_subsets(subsets), [number for group in numbers for number in group])
         _refuse_same_names(whole.split.tasks)
         return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
+
+    @classmethod
+    def read_unsaved(cls, cfg: CfgNode) -> list[Split]:
+        """The whole splits of the own tasks, without writing anything; tasks that share images are in one."""
+        return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse tasks whose images or labels are not there or say nothing that can be read (raise UserError)."""
+        root = cls.data_root(cfg)
+        for number, task in enumerate(_described(cfg)):
+            if not task.dataset:
+                read_task(task, number, root, {})
+            elif task.dataset != cls.__name__:  # that is refused when the data is read
+                DATASET_REGISTRY.get(task.dataset).check_data(cfg)
 
     @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
@@ -81,56 +91,47 @@ class MyTasks(DatasetBase):
         return [name for names in found for name in names]
 
 
+def _described(cfg: CfgNode) -> list[OwnTask]:
+    """The descriptions in DATASET.TASKS.
+
+    Raises:
+        UserError: there is none, or one means nothing.
+    """
+    if not cfg.DATASET.TASKS:
+        raise UserError(
+            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
+            "that file with --dataset-config-file"
+        )
+    return [own_task(entry) for entry in cfg.DATASET.TASKS]
+
+
 def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:
     return root, stand_in(cache_folder(cfg), root)
 
 
-# -- parts -----------------------------------------------------------------------------------------------------
+def _read_own(
+    cfg: CfgNode, root: Path, described: Sequence[OwnTask], *, keep: bool = True
+) -> list[tuple[tuple[int, ...], Split, Same]]:
+    """The tasks that share images, their whole split, and which of their images are the same picture.
 
-
-def _complete_parts(cfg: CfgNode, root: Path, own: Mapping[int, OwnTask], images: Images) -> dict[str, str]:
-    """The part of every image, by its path."""
-    names = {path: identity(path, root) for path in images}
-    groups: dict[tuple[int, int], list[str]] = {}
-    for path, image in images.items():
-        for pair in image.targets.items():
-            groups.setdefault(pair, []).append(path)
-    open_tasks = {number for image in images.values() if not image.part for number in image.targets}
-    classes = [
-        ClassImages([names[path] for path in paths], own[number].ratios)
-        for (number, _), paths in sorted(groups.items())
-    ]
-    fixed = {names[path]: image.part for path, image in images.items() if image.part}
-    ratios = {own[number].source: own[number].ratios for number in sorted(open_tasks)}
+    Args:
+        keep: write which part each image is in, and in the cache which are the same.
+    """
+    own = {number: task for number, task in enumerate(described) if not task.dataset}
+    images: Images = {}
+    tasks = {number: read_task(task, number, root, images) for number, task in own.items()}
+    groups = _groups(tasks, images)
+    limit = PIXELS_COMPARED if cfg.DATASET.CHECK_IMAGES else 0
+    lists = [sorted(members) for members in groups.values()]
+    cache = cache_folder(cfg)
+    same = [recorded_pictures(paths, cache, limit) if keep else same_pictures(paths, 0) for paths in lists]
     places = tuple(place / FOLDER / PARTS_FILE for place in _places(cfg, root))
-    parts = PartsFile(places, root).complete(classes, fixed, ratios)
-    _report_thin_classes(own, groups, {path: parts[name] for path, name in names.items()})
-    return {path: parts[name] for path, name in names.items()}
-
-
-def _report_thin_classes(
-    own: Mapping[int, OwnTask], groups: Mapping[tuple[int, int], Sequence[str]], parts: Mapping[str, str]
-) -> None:
-    """Say once how many classes have no image in a part, and refuse tasks without training or test images."""
-    sizes = {pair: Counter(parts[path] for path in paths) for pair, paths in groups.items()}
-    for number, described in own.items():
-        whole = sum((size for (task, _), size in sizes.items() if task == number), Counter())
-        for part in ("train", "test"):
-            if not whole[part]:
-                raise UserError(
-                    f"task {described.name!r} has no image for {part}; put some into its folder or split column for "
-                    f"{part}, or, where the ratios decide, give a class more than one image"
-                )
-    thin = [(pair, part) for pair, size in sizes.items() for part in ("train", "test") if not size[part]]
-    if thin:
-        ((number, _), part), *_ = thin
-        logger.warning(
-            "%d classes have no image for training or none for testing, e.g. one of task %r has none for %s; "
-            "add images or merge classes",
-            len({pair for pair, _ in thin}),
-            own[number].name,
-            part,
-        )
+    parts = complete_parts(PartsFile(places, root), own, images, same, keep=keep)
+    report_thin_classes(tasks, images, parts)
+    return [
+        (group, _split({number: tasks[number] for number in group}, members, parts), copies)
+        for (group, members), copies in zip(groups.items(), same, strict=True)
+    ]
 
 
 # -- from tasks to data sets -----------------------------------------------------------------------------------

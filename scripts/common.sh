@@ -13,8 +13,11 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 checkout=${here%/*}
 # shellcheck source=set_env.sh
 . "$here/set_env.sh"
+export RUN_FOLDER_BY='TAG or OUTPUT' # what a message of train.py advises in the place of --output-dir
 
 protocol='' # part of the folder: base2new/base, base2new/new, newtasks/<tasks>/seen, newtasks/<tasks>/unseen
+task_argument='' # what says the numbers of the tasks
+asked_tasks='' # the numbers that are said, and may not be there
 trained='' # protocol of the runs that an evaluation reads
 each_task='' # numbers of the tasks, where a method runs task by task
 keys=''
@@ -221,13 +224,26 @@ up_to() { # up_to LAST: 0 1 ... LAST
 }
 
 find_tasks() { # find_tasks [OPTION...]: sets each_task to TASKS, or to all tasks; TASKS=all: all of them in one run
-    if [ -z "${TASKS:-}" ] || [ -n "$protocol" ]; then
-        count=$(count_tasks "$@") || exit
-        : "${TASKS:=$(up_to $((count - 1)))}"
+    if [ -n "${TASKS:-}" ] && [ "$TASKS" != all ]; then
+        numbers TASKS "$TASKS"
+        asks_for TASKS "$TASKS"
     fi
-    [ "$TASKS" != all ] || return 0
-    numbers TASKS "$TASKS"
-    each_task=$TASKS
+    [ "${TASKS:-}$protocol" = all ] || check_tasks "$@"
+    [ "${TASKS:-}" != all ] || return 0
+    each_task=${TASKS:-$(up_to $((count - 1)))}
+}
+
+asks_for() { # asks_for NAME "NUMBER NUMBER ...": tasks that an argument or variable NAME says
+    task_argument=$1 asked_tasks=$2
+}
+
+check_tasks() { # check_tasks [OPTION...]: the tasks that are asked for are there; sets count to the number of tasks
+    count=$(count_tasks "$@") || exit
+    for task in $asked_tasks; do
+        [ "$task" -lt "$count" ] ||
+            fail "$task_argument: there is no task$task; the data set has $count tasks, task0 to task$((count - 1))"
+    done
+    asked_tasks=''
 }
 
 count_tasks() { # count_tasks [OPTION...]: also refuses what cannot be tested on new classes
@@ -249,6 +265,7 @@ zeroshot() { # zeroshot DATASET CFG TASK; METHOD chooses among the two trainers
     if [ "$3" != all ]; then
         whole "TASK (or all)" "$3"
         each_task=$3
+        asks_for TASK "$3"
     fi
     keys="DATASET.NUM_SHOTS 1" # fewer images to check; none is learned from
 }
@@ -280,6 +297,8 @@ some_tasks() { # some_tasks TASKS: train on these
             fail "TASKS must be base, new, or numbers such as 0,3, not '$1'"
         fi
         part=$(printf '%s\n' "$part" | sed 's/^0*\([0-9]\)/\1/' | sort -nu)
+        numbers TASKS "$(printf '%s' "$part" | tr '\n' ' ')"
+        asks_for TASKS "$part"
         tasks=$(printf '%s\n' "$part" | sed 's/^/task/' | tr '\n' ',')
         tasks=${tasks%,} part=$(printf 'tasks%s' "$part" | tr '\n' '_')
         ;;
@@ -303,6 +322,7 @@ other_tasks() { # other_tasks TASKS: test what some_tasks trained on all other t
 
 runs() { # runs [OPTION...]: one run for each seed or, with each_task, for each of these tasks and each seed
     check_options "$@"
+    [ -z "$asked_tasks" ] || check_tasks "$@"
     for place in $(places); do
         [ -z "$trained" ] || whole_result "$(folder "$trained")/$place/results.json" || stop "no finished run is in" \
             "$(folder "$trained")/$place; train it by ${script%test.sh}train.sh with the same arguments"

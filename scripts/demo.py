@@ -98,7 +98,7 @@ def cost_table(cells: Cells) -> Table:
 def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Cells:
     """Print the tables; write them as Markdown, and the figure."""
     cells = summarise(seeds_of(runs))
-    tables = {"mean over the six tasks in %, mean +- std over seeds": method_table(cells)}
+    tables = {"mean over the six tasks in %, mean +- std (population) over seeds": method_table(cells)}
     if costs:
         tables["all tasks together: training without encoding images, memory of the process"] = cost_table(cells)
     for shots in sorted({run.shots for run in runs if run.method.learns}):

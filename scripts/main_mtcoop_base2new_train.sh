@@ -6,6 +6,7 @@
 #
 # usage: sh main_mtcoop_base2new_train.sh DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO [OPTION ...]
 
+[ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
 . "$(dirname -- "$0")/common.sh"
 
 arguments "$softcpt_arguments" "$@"

@@ -7,6 +7,7 @@
 #
 # usage: sh main_mtcoop_hard.sh DATASET CFG SHOTS N_CTX CSC TSC [OPTION ...]
 
+[ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
 . "$(dirname -- "$0")/common.sh"
 
 arguments "$hard_arguments" "$@"

@@ -6,6 +6,7 @@
 #
 # usage: sh main_single_base2new_train.sh TRAINER DATASET CFG SHOTS [OPTION ...]
 
+[ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
 . "$(dirname -- "$0")/common.sh"
 
 arguments "TRAINER DATASET CFG SHOTS" "$@"

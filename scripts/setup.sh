@@ -9,6 +9,7 @@
 # Exit codes: 0 ready, 2 something that the user can put right (said in one line).
 set -euo pipefail
 
+[ ! -h "$0" ] || exec bash "$(readlink -f -- "$0")" "$@" # called by a link
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$root/.venv"
 requirements="$root/requirements.txt"

@@ -5,6 +5,7 @@
 #   bash scripts/test.sh tests/clip -k tokenize
 set -uo pipefail
 
+[ ! -h "$0" ] || exec bash "$(readlink -f -- "$0")" "$@" # called by a link
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/scripts/setup.sh" || exit
 cd "$root" || exit

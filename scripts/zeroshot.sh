@@ -7,6 +7,7 @@
 #
 # usage: sh zeroshot.sh DATASET CFG TASK [OPTION ...]
 
+[ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
 . "$(dirname -- "$0")/common.sh"
 
 arguments "DATASET CFG TASK" "$@"

@@ -6,6 +6,7 @@
 #
 # usage: sh zeroshot_base2new.sh DATASET CFG TASK base|new [OPTION ...]
 
+[ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
 . "$(dirname -- "$0")/common.sh"
 
 arguments "DATASET CFG TASK base|new" "$@"

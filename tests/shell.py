@@ -25,6 +25,7 @@ cat "${0%/*}/errors" >&2
 exit "$code"
 """
 
+TASKS = {"general10": 10, "plant6": 6, "rs8": 8, "fashion20": 20}
 Answer = Callable[[str, list[str]], int]
 
 
@@ -52,9 +53,9 @@ def carry_out(program: str, words: list[str]) -> int:
 
 
 def pretend(program: str, words: list[str]) -> int:
-    """Leave a result without a run; every data set has three tasks."""
+    """Leave a result without a run; what is no suite has three tasks."""
     if program == "count_tasks.py":
-        print(3)
+        print(TASKS.get(Path(words[words.index("--dataset-config-file") + 1]).stem, 3))
     else:
         write_text(Path(words[words.index("--output-dir") + 1]) / "results.json", "{\n}\n")
     return 0
@@ -81,6 +82,11 @@ class Shell:
     def output(self) -> Path:
         """The folder of all runs."""
         return self.folder / "output"
+
+    @property
+    def trained(self) -> list[Call]:
+        """The calls of train.py."""
+        return [call for call in self.calls if call.program == "train.py"]
 
     def start(self, line: str, *, cwd: Path = SCRIPTS, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command line, with the variables at its beginning; the script is found in ``cwd`` or by its path."""

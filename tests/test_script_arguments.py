@@ -146,21 +146,21 @@ def test_a_command_asks_for_the_right_runs(shell, line):
     assert shell.run(line, SEEDS="1 2 3").returncode == 0
     seeds = ["1"] if "zeroshot" in line else ["1", "2", "3"]
     assert shell.runs() == [f"{folder}/seed{seed}" for seed in seeds]
-    assert [call.flag("--seed") for call in shell.calls] == seeds
-    for call in shell.calls:
+    assert [call.flag("--seed") for call in shell.trained] == seeds
+    for call in shell.trained:
         assert keys.items() <= call.keys.items()
         cfg = train.setup_cfg(train.parse(call.words))
         assert call.flag("--trainer") == cfg.TRAINER.NAME and Path(cfg.OUTPUT_DIR).is_absolute()
-    assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.calls)
+    assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.trained)
 
 
 def test_linear_probe_runs_its_grid(shell):
     shell.run("sh linearprob.sh general10 rn50 9", SEEDS="1 2 3")
     kinds = {
         (call.keys["DATASET.NUM_SHOTS"], call.keys["DATASET.SUBSAMPLE_TASKS"], call.flag("--seed"))
-        for call in shell.calls
+        for call in shell.trained
     }
-    assert len(shell.calls) == len(kinds) == len(shell.runs()) == 5 * 10 * 3
+    assert len(shell.trained) == len(kinds) == len(shell.runs()) == 5 * 10 * 3
     assert "general10/LinearProbe/rn50_16shots/probe/task9/seed3" in shell.runs()
 
 
@@ -169,7 +169,7 @@ def test_single_counts_the_tasks_itself(shell):
     counted, *calls = shell.calls
     assert counted.program == "count_tasks.py" and counted.flag("--root") == "/some where"
     assert [(c.keys["DATASET.SUBSAMPLE_TASKS"], c.flag("--seed")) for c in calls] == [
-        (f"task{task}", seed) for task in range(3) for seed in ("2", "5")
+        (f"task{task}", seed) for task in range(6) for seed in ("2", "5")
     ]
 
 
@@ -396,7 +396,7 @@ def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
     sweep = Sweep("rows", (suite,), (find_method(label),), tuple(CFG_OF_SHOTS), (1,), output=str(shell.output / suite))
     runs = expand(sweep)
     cells = {str(run.folder): (run.kind, config_digest(run.config())) for run in runs}
-    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.calls}
+    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.trained}
     assert all(cells[folder][1] == config_digest(cfg) for folder, cfg in configs.items())
     assert {cells[folder][0] for folder in configs} == {run.kind for run in runs}
     assert {label_of(cfg.TRAINER.NAME, flatten(cfg)) for cfg in configs.values()} == {label}

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.tree import to_device
+from clip.weights import find
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features import encode_fixed
@@ -22,6 +23,7 @@ from dassl.metrics import micro_average_precision, task_columns, task_cross_entr
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.errors import UserError
 from dassl.utils.keep import kept
+from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
@@ -42,6 +44,25 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
 
     key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
+
+
+def _backbone_name(cfg: CfgNode) -> str:
+    name = cfg.MODEL.BACKBONE.NAME
+    if not name:
+        raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
+    return name
+
+
+def _backbone_options(cfg: CfgNode) -> dict[str, Any]:
+    """What ``clip.load`` is told besides name, device and precision."""
+    node = cfg.MODEL
+    return {
+        "weights": node.BACKBONE.WEIGHTS,
+        "activation": node.BACKBONE.ACTIVATION,
+        "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
+        "text_encoding": node.TEXT_ENCODING,
+        "text_chunk": node.TEXT_CHUNK,
+    }
 
 
 def image_facts(backbone: clip.Backbone) -> dict[str, Any]:
@@ -161,6 +182,15 @@ class PromptTuner(TrainerX):
         self.backbone = self._load_backbone()
         self.precision = self.backbone.precision
 
+    @classmethod
+    def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
+        """Load the frozen backbone once and let it go."""
+        name = _backbone_name(cfg)
+        if not fetch and find(name, cfg.MODEL.BACKBONE.WEIGHTS) is None:
+            return f"the weights of {name} are not on this machine and will be downloaded when the runs start"
+        check_preprocessing(cfg.INPUT, clip.load(name, **_backbone_options(cfg))[0])
+        return ""
+
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
@@ -168,7 +198,11 @@ class PromptTuner(TrainerX):
         self._host_offsets = class_offsets(self.dm.tasks)
         self.offsets = self._host_offsets.to(self.device)
         self._class_features: Tensor | None = None
-        self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
+        check_names(self.dm.tasks)
+        try:
+            self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
+        except clip.TooLongError as error:
+            raise explain_too_long(error, self.dm.tasks) from error
         modules = self.learned_modules()
         if not modules:
             return
@@ -188,10 +222,8 @@ class PromptTuner(TrainerX):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
 
     def _load_backbone(self) -> clip.Backbone:
-        name = self.cfg.MODEL.BACKBONE.NAME
-        if not name:
-            raise UserError(f"no backbone is named; set --backbone to one of {', '.join(clip.available_models())}")
-        backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **self._backbone_options())
+        name = _backbone_name(self.cfg)
+        backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **_backbone_options(self.cfg))
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         check_preprocessing(self.cfg.INPUT, backbone)
         return backbone
@@ -199,17 +231,6 @@ class PromptTuner(TrainerX):
     def image_facts(self) -> dict[str, Any]:
         """The backbone's preprocessing."""
         return image_facts(self.backbone)
-
-    def _backbone_options(self) -> dict[str, Any]:
-        """What ``clip.load`` is told besides name, device and precision."""
-        node = self.cfg.MODEL
-        return {
-            "weights": node.BACKBONE.WEIGHTS,
-            "activation": node.BACKBONE.ACTIVATION,
-            "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
-            "text_encoding": node.TEXT_ENCODING,
-            "text_chunk": node.TEXT_CHUNK,
-        }
 
     @property
     def encoder_id(self) -> str:
@@ -257,7 +278,7 @@ class PromptTuner(TrainerX):
         """
 
         def encode() -> Tensor:
-            backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **self._backbone_options())
+            backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **_backbone_options(self.cfg))
             return backbone.encode_text(tokens)
 
         tokens = clip.tokenize(prompts)

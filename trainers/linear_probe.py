@@ -24,7 +24,7 @@ import clip
 from dassl.config import PRECISIONS, Key, above, at_least
 from dassl.data.columns import class_offsets
 from dassl.data.datum import METRICS, Task
-from dassl.data.images import cpu_count
+from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation.evaluator import score_task
 from trainers._fitted import FittedTrainer, SplitFeatures

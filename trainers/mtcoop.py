@@ -53,7 +53,8 @@ class MetaNetwork(nn.Module):
             feature = (class_features + task_features) / 2
         elif self.kind == "lincls":
             assert class_features is not None
-            feature = class_features
+            # A zero gradient, not none: weight decay then moves the task context, as in the original.
+            feature = class_features + 0 * task_features
         return (feature.float() @ self.proj).view(-1, *self.shape)
 
 

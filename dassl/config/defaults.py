@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, at_least, between, length
+from dassl.config.keys import Key, above, at_least, between, colour, length
 from dassl.config.tasks import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -45,6 +45,21 @@ KEYS: tuple[Key, ...] = (
         check=length(3, or_empty=True),
         like=(0.229, 0.224, 0.225),
     ),
+    Key(
+        "INPUT.BACKGROUND",
+        "",
+        "colour that transparent pictures are laid on, such as white or #808080; original: drop transparency as the "
+        "released code does; empty: white for your own tasks, original for registered data sets",
+        check=colour,
+    ),
+    Key(
+        "INPUT.ORIENTATION",
+        "",
+        "turn pictures upright as EXIF says, or original: leave them as stored; empty: upright for your own tasks, "
+        "original for registered data sets",
+        ("", "upright", "original"),
+    ),
+    Key("INPUT.MAX_PIXELS", 500_000_000, "larger pictures are refused; 4 bytes of memory a pixel", check=at_least(1)),
     Key("INPUT.CROP_PADDING", 4, "padding of random_crop in pixels", check=at_least(0)),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=length(2)),
     Key("INPUT.CUTOUT_N", 1, "number of squares cut out", check=at_least(0)),

@@ -56,6 +56,17 @@ def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
     return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"
 
 
+def colour(value: str) -> str:
+    """A check for a colour, "original" or nothing."""
+    from PIL import ImageColor  # only runs need it
+
+    try:
+        opaque = value in ("", "original") or len(ImageColor.getrgb(value)) == 3
+    except ValueError:
+        opaque = False
+    return "" if opaque else "must be a colour such as white or #808080, or original"
+
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FALSE, _TRUE = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
 

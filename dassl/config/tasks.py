@@ -1,6 +1,7 @@
 """How a user's own tasks are described in a config: the entries of DATASET.TASKS."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -137,7 +138,7 @@ def _text(value: Any) -> str:
         raise ValueError('YAML reads this word as true or false; put it in quotes, such as "yes"')
     if not isinstance(value, str | int | float):
         raise ValueError("expected a text")
-    text = str(value).strip()
+    text = unicodedata.normalize("NFC", str(value).strip())
     if not text:
         raise ValueError("is empty")
     if any(not character.isprintable() for character in text):

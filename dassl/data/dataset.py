@@ -64,6 +64,9 @@ class DatasetBase:
         renames: class names that are replaced, in split files too; other names stay as they are.
         few_shot_parts: lists from which few-shot runs draw; the others are used whole.
         for_testing: its images are training and test images at once, to test what another data set has taught.
+        as_seen: pictures are read as a person sees them: what is transparent laid on white, and turned upright as
+            the camera says; without it as the released code reads them. INPUT.BACKGROUND and INPUT.ORIENTATION
+            decide otherwise.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
         counts: published numbers of training, validation and test images; None where they are not known.
         num_classes: number of classes over all tasks; 0 where it is not known.
@@ -91,6 +94,7 @@ class DatasetBase:
     renames: ClassVar[Mapping[str, str]] = {}
     few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
     for_testing: ClassVar[bool] = False
+    as_seen: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
     counts: ClassVar[tuple[int, int, int] | None] = None
     num_classes: ClassVar[int] = 0
@@ -161,6 +165,20 @@ class DatasetBase:
         return len(cls.read(folder, stand_in(cache_folder(cfg), folder), keep=False).tasks)
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse data that is not where it should be (raise UserError); nothing is read or written."""
+        if not cls.embedded:
+            cls._check_folder(cls.data_root(cfg) / cls.dataset_dir)
+
+    @classmethod
+    def _check_folder(cls, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(
+                f"data set {cls.__name__}: folder {folder} does not exist; "
+                "put the data there, or name the folder of your data sets with --root FOLDER"
+            )
+
+    @classmethod
     def task_datasets(cls, cfg: CfgNode) -> list[str]:
         """Registered name of the data set that each of the T tasks comes from; "" for a task of one's own."""
         return [cls.__name__] * cls.count_tasks(cfg)
@@ -224,11 +242,7 @@ class DatasetBase:
             keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)
-        if not folder.is_dir():
-            raise UserError(
-                f"data set {cls.__name__}: folder {folder} does not exist; "
-                "put the data there, or name the folder of your data sets with --root FOLDER"
-            )
+        cls._check_folder(folder)
         images = cls.image_folder(folder)
         for path in cls.split_files(folder, stand)[:1]:
             return cls._renamed(read_split(path, images, cls.task(folder)))
@@ -314,6 +328,12 @@ class Suite(DatasetBase):
         return [name for member in cls.member_classes(cfg) for name in member.only_for_testing(cfg)]
 
     @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Those of all members."""
+        for member in cls.member_classes(cfg):
+            member.check_data(cfg)
+
+    @classmethod
     def member_classes(cls, cfg: CfgNode) -> list[type[DatasetBase]]:
         """The data sets of the suite.
 
@@ -340,12 +360,21 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     Raises:
         UserError: the name is missing or unknown, or the data is not where it should be.
     """
+    return find_dataset(cfg)(cfg)
+
+
+def find_dataset(cfg: CfgNode) -> type[DatasetBase]:
+    """The class of the data set or suite called DATASET.NAME.
+
+    Raises:
+        UserError: the name is missing or unknown.
+    """
     if not cfg.DATASET.NAME:
         raise UserError("no data set is named; use --dataset-config-file or DATASET.NAME")
     dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.DATASET.MEMBERS and not issubclass(dataset, Suite):
         raise UserError(f"DATASET.MEMBERS is for suites, and {cfg.DATASET.NAME} is a single data set; leave it out")
-    return dataset(cfg)
+    return dataset
 
 
 def draw_subset(

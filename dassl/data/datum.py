@@ -1,5 +1,6 @@
 """What a data set is made of: tasks and labelled images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 METRICS = ("overall_acc", "mean_acc")
@@ -15,6 +16,7 @@ class Task:
         metric: "overall_acc" (hits / images) or "mean_acc" (mean over classes of their recall).
         description: free text for people.
         template: hand-written prompt of zero-shot CLIP with one "{}" for the class name.
+        places: where each class name of one's own task comes from, for messages; empty for other tasks.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Task:
     metric: str = "overall_acc"
     description: str = ""
     template: str = "a photo of a {}."
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classnames", tuple(self.classnames))

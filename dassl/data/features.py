@@ -26,6 +26,7 @@ Encode = Callable[[Tensor], Tensor]
 # depends on its image alone.
 ENCODE_BATCH = 32
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+_NAMED_BY = "content"  # what names an image; stores that named images in another way are not mixed with these
 _PART_ROWS = 1024  # a killed run loses at most so many
 _SPAN_BYTES = 2**30  # stored features that are on the device at once
 
@@ -64,7 +65,7 @@ class FeatureStore:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        self.folder = Path(folder) / f"{_short(encoder_id)}-{dtype}" / _short(transform_id)
+        self.folder = Path(folder) / f"{_short(encoder_id)}-{dtype}" / _short(f"{transform_id} {_NAMED_BY}")
         self.dtype, self.workers, self.pin_memory = DTYPES[dtype], workers, pin_memory
         self.seconds = 0.0
         self._about = {"encoder": encoder_id, "transform": transform_id}
@@ -81,7 +82,7 @@ class FeatureStore:
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device.
 
         Raises:
-            UserError: an image cannot be read or a file cannot be written.
+            UserError: an image cannot be read or is changed meanwhile, or a file cannot be written.
         """
         files, wanted = self._view(images, view), images.digests
         rows = files.find(wanted)
@@ -132,6 +133,7 @@ class FeatureStore:
             waiting.append(features)
             count = sum(map(len, waiting))
             if count >= _PART_ROWS or done + count == len(missing):
+                images.refuse_changed(missing[done : done + count])
                 # Only now are the features fetched: the device need not wait for the host after every batch.
                 part, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
                 self._check_finite(encoded, [images.items[index].impath for index in part])

@@ -1,80 +1,140 @@
-"""Reading image files, and finding the broken ones before a run starts."""
+"""Reading image files: as a person sees them, or as the released code reads them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
+import re
+import warnings
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
+from PIL import ExifTags, Image, ImageColor
+from yacs.config import CfgNode
 
+from dassl.data.filekinds import kind_of_file
 from dassl.utils.errors import UserError
-from dassl.utils.files import read_json, write_json
 
-_CHUNK = 2048
-_MAX_THREADS = 16
+# Formats that Pillow reads where a plugin is installed.
+with suppress(ImportError):
+    import pillow_heif
 
-T = TypeVar("T")
+    pillow_heif.register_heif_opener()
+with suppress(ImportError):
+    import pillow_jxl  # noqa: F401
+
+AS_RELEASED = "original"
+MAX_PIXELS = 500_000_000  # 2 GB while it is decoded
+# Above this Pillow takes a picture for an attack. Up to it pictures are decoded whole, as they always were.
+_LARGE = 2 * 89_478_485
+_HEAVY = 50_000_000  # pixels, 200 MB
+_SHORTEST_SIDE = 1024  # of a large picture that was made smaller
+_STRIP = 64  # rows
+_DEEP_WHITE = {"F": 1.0}  # and 65,535 for whole numbers
+_MUCH = 0.25  # share of the pixels
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_one_heavy = Lock()
+# What is above our own bound is refused, and a damaged EXIF entry says nothing about the pixels.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode an image file to RGB, 8 bits a channel.
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read.
 
-    Transparency is dropped and the EXIF orientation ignored; of 16-bit grey values the upper 8 bits count.
+    Attributes:
+        background: colour that transparent pictures are laid on; "original": transparency is dropped, which shows
+            whatever colour the file holds under it, usually black.
+        orientation: "upright": turned as the camera's EXIF entry says; "original": as the pixels are stored.
+        max_pixels: a larger picture is refused.
+    """
+
+    background: str = "white"
+    orientation: str = "upright"
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def ground(self) -> tuple[int, ...] | None:
+        """The background's red, green and blue; None: transparency is dropped."""
+        return None if self.background == AS_RELEASED else ImageColor.getrgb(self.background)[:3]
+
+    @property
+    def name(self) -> str:
+        """Names what the pixels of a picture depend on, however the colour is written."""
+        return f"{self.ground or AS_RELEASED} {self.orientation}"
+
+
+AS_SEEN = Reading()
+ORIGINAL = Reading(AS_RELEASED, AS_RELEASED)
+
+
+class Decoded(NamedTuple):
+    """A picture, and what its file was: a mode of Pillow, and whether much of it was outside black to white."""
+
+    image: Image.Image
+    mode: str
+    clipped: bool
+
+
+def reading_of(cfg: CfgNode, *, as_seen: bool) -> Reading:
+    """How a run reads its pictures.
+
+    Args:
+        as_seen: what the data set says, for the keys INPUT.BACKGROUND and INPUT.ORIENTATION that are left empty.
+    """
+    usual, options = AS_SEEN if as_seen else ORIGINAL, cfg.INPUT
+    return Reading(options.BACKGROUND or usual.background, options.ORIENTATION or usual.orientation, options.MAX_PIXELS)
+
+
+def read_image(path: str | Path, reading: Reading = AS_SEEN) -> Image.Image:
+    """Decode an image file to RGB, 8 bits a channel; of an animation its first picture.
+
+    Deep greys have one scale for all pictures of a mode: 0 to 65,535 (16 and 32 bits) or 0 to 1 (floating point)
+    become 0 to 255. A picture of more pixels than Pillow accepts is made smaller while it is decoded.
 
     Raises:
-        UserError: the file is missing, truncated or no image; the message names it.
+        UserError: the file is missing, truncated, larger than ``reading.max_pixels`` or no image; the message says
+            what it is and what to do.
     """
+    return decode(path, reading).image
+
+
+def decode(path: str | Path, reading: Reading) -> Decoded:
+    """:func:`read_image`, with what is worth knowing about the file."""
+    # Pillow's own bound is one for the process; a run has one bound, so threads write the same number.
+    Image.MAX_IMAGE_PIXELS = reading.max_pixels
     try:
         with Image.open(path) as image:
-            image.load()
-            return _to_rgb(image)
-    except MemoryError:
+            if image.format == "EPS":  # Pillow would start an interpreter of programs
+                raise ValueError("a PostScript file; save it as PNG")
+            pixels = image.width * image.height
+            if pixels > reading.max_pixels:
+                raise UserError(_too_large(path, pixels, reading))
+            # One at a time, or the threads of a check would need the memory of each.
+            with _one_heavy if pixels > _HEAVY else nullcontext():
+                return _decoded(image, reading, _factor(image) if pixels > _LARGE else 1)
+    except (MemoryError, UserError):
         raise
+    except Image.DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise UserError(_too_large(path, pixels, reading)) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise UserError(f"cannot read image {path}: {_reason(error)}; replace or remove it") from error
+        raise UserError(f"cannot read image {path}: {_reason(path, error)}") from error
 
 
-def check_images(paths: Sequence[str], cache: Path | None = None) -> list[tuple[str, str]]:
-    """Decode every image once, in threads, and list the unreadable ones.
-
-    Args:
-        cache: folder that remembers outcomes. Of a list whose names, sizes and times are unchanged only the
-            images that were unreadable are decoded again.
-
-    Returns:
-        (path, reason) of each unreadable image, in the order of ``paths``.
-    """
-    record = cache / "checked" / f"{fingerprint(paths)}.json" if cache else None
-    known = _recorded(record)
-    bad = _decode_all(known if known is not None else list(dict.fromkeys(paths)))
-    if record and known != [path for path, _ in bad]:
-        write_json(record, {"images": len(paths), "unreadable": [path for path, _ in bad]})
-    return bad
-
-
-def fingerprint(paths: Iterable[str], root: Path | str = "") -> str:
-    """SHA-256 of the images' identities, sizes in bytes and modification times, in order.
-
-    Args:
-        root: folder that the identities are relative to; none: the paths as they are.
-    """
-    digest = sha256()
-    for path in paths:
-        digest.update(stamp(path, root).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def stamp(path: str, root: Path | str) -> str:
-    """A line that names an image and changes with its content: identity, size in bytes, modification time."""
-    try:
-        stat = os.stat(path)  # noqa: PTH116  (a Path for each of a million images costs seconds)
-    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
-        return f"{identity(path, root)}\0missing\n"
-    return f"{identity(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+def as_read(image: Image.Image, reading: Reading) -> Image.Image:
+    """A picture that is open already, as :func:`read_image` gives it."""
+    return _decoded(image, reading).image
 
 
 def identity(path: str, root: Path | str) -> str:
@@ -82,57 +142,80 @@ def identity(path: str, root: Path | str) -> str:
     return path.removeprefix(os.path.join(root, "")).replace(os.sep, "/")  # noqa: PTH118
 
 
-def in_threads(action: Callable[[str], T], paths: Sequence[str], title: str) -> Iterator[T]:
-    """Do ``action`` with every path in threads, with a progress bar; results come in the order of ``paths``."""
-    progress = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=None)
-    with ThreadPoolExecutor(min(_MAX_THREADS, cpu_count())) as pool, progress:
-        # In chunks, because map() queues its whole input at once.
-        for start in range(0, len(paths), _CHUNK):
-            for result in pool.map(action, paths[start : start + _CHUNK]):
-                progress.update()
-                yield result
+def _decoded(image: Image.Image, reading: Reading, factor: int = 1) -> Decoded:
+    if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
+        factor = 1  # a JPEG file is made smaller while it is decoded
+    image.load()
+    rgb, clipped = _shrunk(image, reading, factor) if factor > 1 else _to_rgb(image, reading)
+    turn = _TURNS.get(_orientation(image)) if reading.orientation != AS_RELEASED else None
+    return Decoded(rgb if turn is None else rgb.transpose(turn), image.mode, clipped)
 
 
-def cpu_count() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _factor(image: Image.Image) -> int:
+    """By how much a large picture is made smaller; 1 where too little would be left of its shorter side."""
+    return next((factor for factor in (8, 4, 2) if min(image.size) >= factor * _SHORTEST_SIDE), 1)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _shrunk(image: Image.Image, reading: Reading, factor: int) -> tuple[Image.Image, bool]:
+    """A loaded picture as a smaller RGB one; strip by strip, because RGB may need four times the memory."""
+    small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    clipped = False
+    for top in range(0, small.height, _STRIP):
+        rows = (top * factor, min((top + _STRIP) * factor, image.height))
+        strip, outside = _to_rgb(image.crop((0, rows[0], image.width, rows[1])), reading)
+        small.paste(strip.reduce(factor), (0, top))
+        clipped |= outside
+    return small, clipped
+
+
+def _to_rgb(image: Image.Image, reading: Reading) -> tuple[Image.Image, bool]:
+    """A loaded picture as RGB, and whether much of it was outside black to white."""
+    ground, clipped = reading.ground, False
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        # Pillow would clip 16-bit values at 255, which turns the picture white.
-        values = np.floor(values / 256) if image.mode != "F" and values.max(initial=0) > 255 else values
-        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+        image, clipped = _from_deep(image, transparent=ground is not None)
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # without this step Pillow warns for each such image
-    return image.convert("RGB")
+    if ground is None or not image.has_transparency_data:
+        return image.convert("RGB"), clipped
+    seen = image.convert("RGBA")
+    laid = Image.new("RGB", image.size, ground)
+    laid.paste(seen, mask=seen.getchannel("A"))
+    return laid, clipped
 
 
-def _decode_all(paths: Sequence[str]) -> list[tuple[str, str]]:
-    reasons = in_threads(_why_unreadable, paths, "checking images")
-    return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
+def _from_deep(image: Image.Image, *, transparent: bool) -> tuple[Image.Image, bool]:
+    """A grey picture of more than 8 bits as one of 8 bits, on a scale that does not depend on its content."""
+    values, white = np.asarray(image), _DEEP_WHITE.get(image.mode, 65535.0)
+    grey, outside = np.empty(values.shape, np.uint8), 0
+    for top in range(0, len(values), _STRIP):  # the numbers in between need much more memory than the picture
+        strip = np.nan_to_num(values[top : top + _STRIP].astype(np.float64), posinf=np.inf, neginf=-np.inf)
+        grey[top : top + _STRIP] = (strip.clip(0, white) * (255 / white)).round()
+        outside += int(((strip < 0) | (strip > white)).sum())
+    shallow, clear = Image.fromarray(grey), image.info.get("transparency")
+    if transparent and isinstance(clear, int):
+        shallow.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return shallow, outside > _MUCH * values.size
 
 
-def _why_unreadable(path: str) -> str:
-    try:
-        read_image(path)
-    except UserError as error:
-        return _reason(error.__cause__)
-    return ""
+def _orientation(image: Image.Image) -> int:
+    with suppress(Exception):  # a damaged entry does not make a picture unreadable
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
-def _reason(error: BaseException | None) -> str:
+def _too_large(path: str | Path, pixels: int, reading: Reading) -> str:
+    return (
+        f"cannot read image {path}: it has {pixels:,} pixels, and INPUT.MAX_PIXELS allows {reading.max_pixels:,}; "
+        "raise that (memory: up to 4 bytes a pixel) or make the picture smaller"
+    )
+
+
+def _reason(path: str | Path, error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and Path(path).is_symlink():
+        return "a link to a file that is not there; restore that file or remove the link"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return f"{error.strerror}; replace or remove it"
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return "not an image" if first.startswith("cannot identify image file") else first
-
-
-def _recorded(record: Path | None) -> list[str] | None:
-    """The unreadable images of an earlier check of the same list, or None when there was none."""
-    try:
-        unreadable = read_json(record)["unreadable"] if record else None
-    except (UserError, TypeError, KeyError):
-        return None
-    return unreadable if isinstance(unreadable, list) and all(isinstance(path, str) for path in unreadable) else None
+    if first.startswith("cannot identify image file"):
+        return kind_of_file(path)
+    return f"{first}; replace or remove it"

@@ -6,27 +6,36 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
+from dassl.data.partnames import near_part, part_of
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
 logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
 # Folders that a run writes, which may lie among the class folders.
 OWN_FOLDERS = ("split_my_tasks", "split_fewshot_mt")
-_PART_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+# Folders and files that systems make on their own, beside the hidden ones; without regard to case.
+_SYSTEM = {
+    *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin", "#recycle", "#snapshot"),
+    *("recycler", "recycled", "system volume information", "lost+found", "found.000", "thumbs.db", "desktop.ini"),
+    *("__macosx", "network trash folder", "temporary items", "icon\r", "__pycache__"),
 }
+_LINK_BYTES = 1024
+_FEW = 6  # of more folders than so many none is a part: there are three kinds
 _LOOKED_AT = 10_000  # names in a folder that are compared with one that is not there
 _DELIMITERS = ",;\t|"
+_DELIMITER_LINE = re.compile(r"""\s*"?sep\s*=([^\w\s"]|\t)""", re.IGNORECASE)
+# What programs write for a value that is not there; "none" is a class in many tables of defects.
+_MISSING = {"nan", "na", "n/a", "n.a.", "null", "nat", "<na>", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?"}
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")
 
 Row = tuple[int, dict[str, str]]  # line number in the file, cells by column
@@ -52,27 +61,89 @@ class Entry:
 # -- trees of folders ------------------------------------------------------------------------------------------
 
 
-def list_folder(folder: Path, task: str) -> list[Entry]:
+@dataclass
+class _LeftOut:
+    """What lies in a tree and belongs to no class."""
+
+    files: list[Path] = field(default_factory=list)  # that are no images
+    loose: list[Path] = field(default_factory=list)  # images in no class folder
+    system: list[Path] = field(default_factory=list)  # folders of NAS and operating systems, and what is hidden
+    again: list[Path] = field(default_factory=list)  # links to folders that are read anyway
+
+    def report(self, task: str) -> None:
+        """Say what was left out, a line for each kind."""
+        links = {path: target for path in self.files if (target := _lost_link(path))}
+        if links:
+            path, target = next(iter(links.items()))
+            logger.warning(
+                "Task %r: %d links have become texts, as some archives and Git on Windows leave them, and the images "
+                "behind them are left out, e.g. %s -> %s; make them links or folders again",
+                task,
+                len(links),
+                path,
+                target,
+            )
+        if self.files:
+            logger.info("Task %r: skipped %d files that are no images, e.g. %s", task, len(self.files), self.files[0])
+        if self.system:
+            names = shown(sorted({path.name for path in self.system}))
+            logger.info("Task %r: left out %d folders and files of the system: %s", task, len(self.system), names)
+        if self.again:
+            logger.info(
+                "Task %r: did not follow %d links to folders that are read anyway, e.g. %s",
+                task,
+                len(self.again),
+                self.again[0],
+            )
+        if self.loose:
+            logger.warning(
+                "Task %r: left out %d images that lie in no class folder, e.g. %s; put them into the folders of their "
+                "classes, or elsewhere",
+                task,
+                len(self.loose),
+                self.loose[0],
+            )
+
+
+def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> list[Entry]:
     """Images of a tree ``folder/CLASS/...``, or ``folder/PART/CLASS/...`` with parts train, val, test.
 
-    Files that are no images are skipped and counted in the log; names that start with "." do not count at all.
+    Parts are known by many names (``dassl.data.partnames``). Links to folders are followed. Files that are no images,
+    folders of the system and names that start with "." are left out and counted in the log.
 
     Args:
         task: name of the task, for messages.
+        classes: labels that are those of classes, even where they look like names of parts.
 
     Raises:
-        UserError: there is no such folder, no class folder in it, a class folder without an image, or a folder that
-            is no part beside those of the parts.
+        UserError: there is no such folder, no class folder in it, a class folder or a part without an image in a class
+            folder, a folder that is no part beside those of the parts, or parts that seem to be called otherwise.
     """
     if not folder.is_dir():
         raise UserError(f"task {task!r}: {missing_path(folder, 'folder')}")
-    skipped: list[Path] = []
+    left = _LeftOut()
     try:
-        groups = _part_folders(folder, task) or [(folder, "")]
-        entries = [entry for path, part in groups for entry in _class_folders(path, part, skipped)]
-        classes = {path.name for place, _ in groups for path in _folders(place)}
+        groups = _part_folders(folder, task, classes) or [(folder, "")]
+        entries = [entry for path, part in groups for entry in _class_folders(path, part, left)]
+        _refuse_empty(groups, entries, left, folder, task)
     except OSError as error:
         raise UserError(f"task {task!r}: {error.filename} cannot be read ({error.strerror})") from error
+    _refuse_other_encodings(entries, task)
+    left.report(task)
+    return entries
+
+
+def _refuse_empty(
+    groups: Sequence[tuple[Path, str]], entries: Sequence[Entry], left: _LeftOut, folder: Path, task: str
+) -> None:
+    for place, part in groups:
+        loose = [path for path in left.loose if path.parent == place]
+        if part and loose and not _folders(place) and entries:
+            raise UserError(
+                f"task {task!r}: the {len(loose)} images in {place} lie in no class folder; put them into folders with "
+                f"the names of their classes, or move {place.name!r} away"
+            )
+    classes = {text_form(path.name) for place, _ in groups for path in _folders(place)}
     empty = sorted(classes - {entry.label for entry in entries})
     if empty:
         raise UserError(
@@ -83,10 +154,6 @@ def list_folder(folder: Path, task: str) -> list[Entry]:
         raise UserError(
             f"task {task!r}: {folder} holds no class folder; put the images of each class into a folder with its name"
         )
-    _refuse_other_encodings(entries, task)
-    if skipped:
-        logger.info("Task %r: skipped %d files that are no images, e.g. %s", task, len(skipped), skipped[0])
-    return entries
 
 
 def _refuse_other_encodings(entries: Sequence[Entry], task: str) -> None:
@@ -98,64 +165,156 @@ def _refuse_other_encodings(entries: Sequence[Entry], task: str) -> None:
             raise UserError(f"task {task!r}: the name {name!r} is not UTF-8; rename the file or folder") from error
 
 
-def _part_folders(folder: Path, task: str) -> list[tuple[Path, str]]:
+def _part_folders(folder: Path, task: str, classes: Collection[str]) -> list[tuple[Path, str]]:
     """The folders of the parts, in case the folders in ``folder`` are those and not the classes."""
-    found = [(path, _PART_NAMES.get(path.name.lower(), "")) for path in _folders(folder)]
+    places = _folders(folder)
+    found = [(path, "" if text_form(path.name) in classes else part_of(path.name)) for path in places]
     parts = [part for _, part in found]
     if "train" not in parts or len({*parts, ""}) < 3:
+        _refuse_hidden_parts([path for path in places if text_form(path.name) not in classes], folder, task)
         return []
     for path, part in found:
         if not part or parts.count(part) > 1:
+            others = [other.name for other, its in found if part and its == part and other != path]
+            both = f" ({path.name!r} and {others[0]!r} would both be {part})" if others else ""
             raise UserError(
                 f"task {task!r}: {folder} is divided into train, val and test, and {path.name!r} does not belong to "
-                "that; move or rename it"
+                f"that{both}; move or rename it"
             )
     return found
 
 
-def _class_folders(folder: Path, part: str, skipped: list[Path]) -> list[Entry]:
-    skipped += sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+def _refuse_hidden_parts(places: Sequence[Path], folder: Path, task: str) -> None:
+    """Refuse folders that seem to be parts under names that are not understood, and would be taken for classes.
+
+    Names alone prove little ("train" and "van" are vehicles), so folders are parts only if they hold folders.
+    """
+    if len(places) > _FEW:
+        return
+    inside = {path: _class_names(path) for path in places}
+    for first, second in combinations(places, 2):
+        meant = {path: part_of(path.name) or near_part(path.name) for path in (first, second)}
+        same = sorted(inside[first] & inside[second])
+        alike = len(same) > 1 and 2 * len(same) >= len(inside[first] | inside[second])
+        both_named = all(meant.values()) and max(len(inside[first]), len(inside[second])) > 1
+        what = f"task {task!r}: {first.name!r} and {second.name!r} in {folder}"
+        what += f", which both hold the folders {shown(same)}," if same else ""
+        remedy = f"name them with classes: {{{first.name}: NAME, {second.name}: NAME}}"
+        if both_named or (alike and any(meant.values())):
+            slip = next((path.name for path, part in meant.items() if part and not part_of(path.name)), "")
+            hint = f" (is {slip!r} meant to be {near_part(slip)!r}?)" if slip else ""
+            raise UserError(
+                f"{what} look like parts of the data and not like classes; call parts train, val and test{hint}, or, "
+                f"if these are classes, {remedy}"
+            )
+        if alike:
+            logger.warning("%s are taken for classes; call them train and test if they are parts, or %s", what, remedy)
+            return
+
+
+def _class_names(folder: Path) -> set[str]:
+    """Names of the folders in a folder without images of its own."""
+    names = [path.name for path in folder.iterdir() if not of_the_system(path.name)]
+    if any(name.lower().endswith(IMAGE_ENDINGS) for name in names):
+        return set()
+    return {text_form(path.name) for path in _folders(folder)}
+
+
+def _class_folders(folder: Path, part: str, left: _LeftOut) -> list[Entry]:
+    for path in sorted(folder.iterdir()):
+        if of_the_system(path.name):
+            left.system.append(path)
+        elif path.is_file():
+            (left.loose if path.name.lower().endswith(IMAGE_ENDINGS) else left.files).append(path)
     entries = []
     for path in _folders(folder):
-        entries += [Entry(str(image), path.name, part) for image in _images(path, skipped)]
+        images = _images(path, left, above=folder)
+        entries += [Entry(image, text_form(path.name), part) for image in images]
     return entries
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in OWN_FOLDERS
-    )
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not of_the_system(p.name) and p.name not in OWN_FOLDERS)
 
 
-def _images(folder: Path, skipped: list[Path]) -> Iterator[str]:
-    """Images below a class folder, sorted by their paths."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith("."):
+def _images(folder: Path, left: _LeftOut, *, above: Path) -> Iterator[str]:
+    """Images below a class folder, sorted by their paths.
+
+    Links to folders are followed, but into each folder once and not back into the one ``above`` the class folders.
+    """
+    seen = {_place(above)}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if _place(place) in seen:
+            folders.clear()
+            left.again.append(Path(place))
+            continue
+        seen.add(_place(place))
+        left.system += [Path(place, name) for name in (*folders, *files) if of_the_system(name)]
+        folders[:] = sorted(name for name in folders if not of_the_system(name))
+        for name in sorted(name for name in files if not of_the_system(name)):
+            if name.lower().endswith(IMAGE_ENDINGS):
                 yield os.path.join(place, name)  # noqa: PTH118  (a Path for each image costs time)
-            elif not name.startswith("."):
-                skipped.append(Path(place, name))
+            else:
+                left.files.append(Path(place, name))
+
+
+def _lost_link(path: Path) -> str:
+    """The folder that a file names, as the text of a link that was not kept as one; "" for any other file."""
+    try:
+        if path.stat().st_size > _LINK_BYTES:
+            return ""
+        target = path.read_text(encoding="utf-8").strip()
+        return target if set("/\\") & set(target) and (path.parent / forward_slashes(target)).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _place(folder: str | Path) -> tuple[int, int]:
+    """What tells whether two paths lead to one folder."""
+    stat = os.stat(folder)  # noqa: PTH116
+    return stat.st_dev, stat.st_ino
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a file or folder is not the user's: hidden, a NAS's, a bin, or what an archive of a Mac brings along."""
+    return name.startswith((".", "$")) or name.casefold() in _SYSTEM
+
+
+def text_form(name: str) -> str:
+    """A text in composed letters (NFC): a Mac's file names are decomposed, and read the same."""
+    return unicodedata.normalize("NFC", name)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------
 
 
 def list_table(
-    table: Path, task: str, *, image: str, label: str, split: str | None = None, images: Path | None = None
+    table: Path,
+    task: str,
+    *,
+    image: str,
+    label: str,
+    split: str | None = None,
+    images: Path | None = None,
+    classes: Collection[str] = (),
 ) -> list[Entry]:
     """Images of a table; rows whose label is empty do not belong to the task.
+
+    A path is also found where the names on the disk are spelt in another normal form of Unicode.
 
     Args:
         task: name of the task, for messages.
         image, label, split: names of the columns; ``split`` None: column "split" if there is one. An empty cell
             in it leaves the part open.
         images: folder that the paths are relative to; default: the folder of the table.
+        classes: labels that are those of classes, even where they look like missing values, such as "nan".
 
     Raises:
-        UserError: the table cannot be read, lacks a column, or names an image that is not there; with the line.
+        UserError: the table cannot be read, lacks a column, names an image that is not there, or has a label that
+            looks like a missing value; with the line.
     """
     columns, rows = _read_rows(table, task)
+    image, label, split = (text_form(name) if name else name for name in (image, label, split))
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
     for column in (image, label, *([split] if split else [])):
@@ -166,11 +325,19 @@ def list_table(
     split = split or ("split" if "split" in columns else None)
     folder = str(images or table.parent)
     entries = []
+    listed: dict[str, dict[str, str]] = {}
     for line, row in rows:
         place = f"task {task!r}: {table}, line {line}"
         if row[label]:
             part = _part(row[split], place) if split else ""
-            entries.append(Entry(_image_path(row[image], folder, place), row[label], part, line))
+            name = text_form(row[label])
+            if name.casefold() in _MISSING and name not in classes:
+                raise UserError(
+                    f"{place}: label {name!r} looks like a missing value; empty the cell, or, if it is a class, name it"
+                    f" with classes: {{{name}: NAME}}"
+                )
+            path = on_disk(_image_path(row[image], folder, place), listed)
+            entries.append(Entry(path, name, part, line))
     if not entries:
         raise UserError(f"task {task!r}: {table} has no row with a label in column {label!r}")
     _refuse_missing(entries, table, task)
@@ -216,18 +383,20 @@ def _decode(table: Path, task: str) -> str:
 
 
 def _csv_rows(text: str) -> tuple[list[str], list[Row]]:
-    header = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
+    lines = re.split(r"\r\n|\r|\n", text)
+    first, header = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (1, ""))
+    said = _DELIMITER_LINE.match(header)  # a line for Excel
+    delimiter = said[1] if said else max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
     rows: list[Row] = []
     try:
         for cells in reader:
             cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            if not any(cells) or (said and not columns and reader.line_num == first):
                 continue
             if not columns:
-                columns = _columns(cells)
+                columns = _columns(list(map(text_form, cells)))
             elif any(cells[len(columns) :]):
                 raise ValueError(f"has {len(cells)} cells, but there are {len(columns)} columns; quote the cells")
             else:
@@ -255,7 +424,7 @@ def _jsonl_rows(text: str) -> tuple[list[str], list[Row]]:
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError('expected an object such as {"image": "a.jpg", "label": "cat"}')
-            cells = {name.strip(): _cell(value, name) for name, value in row.items()}
+            cells = {text_form(name.strip()): _cell(value, name) for name, value in row.items()}
         except (ValueError, RecursionError) as error:
             reason = f"is not JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else error
             raise ValueError(f"line {number}: {reason}") from error
@@ -277,10 +446,10 @@ def _cell(value: Any, name: str) -> str:
 def _part(cell: str, place: str) -> str:
     if not cell:
         return ""
-    part = _PART_NAMES.get(cell.lower())
-    if part is None:
-        close = nearest(cell, _PART_NAMES)
-        hint = f"did you mean {close[0]!r}?" if close else "use train, val or test, or leave the cell empty"
+    part = part_of(cell)
+    if not part:
+        close = near_part(cell)
+        hint = f"did you mean {close!r}?" if close else "use train, val or test, or leave the cell empty"
         raise UserError(f"{place}: unknown part {cell!r}; {hint}")
     return part
 
@@ -298,6 +467,27 @@ def _image_path(cell: str, folder: str, place: str) -> str:
 def forward_slashes(path: str) -> str:
     """A path as every system understands it: Windows writes "\\" between the parts."""
     return path.replace("\\", "/")
+
+
+def on_disk(path: str, listed: dict[str, dict[str, str]] | None = None) -> str:
+    """The path under which a file or folder is there, in whatever normal form of Unicode; else the path as it is.
+
+    Args:
+        listed: names in folders by their composed form; remembers what was looked up.
+    """
+    if path.isascii() or os.path.exists(path):  # noqa: PTH110
+        return path
+    listed = {} if listed is None else listed
+    parent, name = os.path.split(path)
+    if parent == path:
+        return path
+    parent = on_disk(parent, listed)
+    if parent not in listed:
+        try:
+            listed[parent] = {text_form(other): other for other in os.listdir(parent)}  # noqa: PTH208
+        except (OSError, ValueError):
+            listed[parent] = {}
+    return os.path.join(parent, listed[parent].get(text_form(name), name))  # noqa: PTH118
 
 
 def _refuse_missing(entries: Sequence[Entry], table: Path, task: str) -> None:

@@ -6,7 +6,7 @@ number of workers.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from hashlib import sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dassl.data.contents import content_digests, file_state
 from dassl.data.datum import Datum
-from dassl.data.images import identity, read_image, stamp
+from dassl.data.images import AS_SEEN, Reading, identity, read_image
 from dassl.data.transforms import Transform, keyed_transform
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
@@ -81,12 +82,27 @@ class KeyList(Sampler[list[Key]]):
 
 
 class ImageItems(Dataset):
-    """Images by (view, index), transformed; with ``seed`` None the transform is taken to draw nothing."""
+    """Images by (view, index), transformed.
+
+    Args:
+        root: folder that the images' identities are relative to.
+        seed: of the views; None: the transform is taken to draw nothing.
+        reading: how files become pictures.
+        cache: folder that remembers what is in files.
+    """
 
     def __init__(
-        self, items: Sequence[Datum], transform: Transform, *, root: Path | str = "", seed: int | None = None
+        self,
+        items: Sequence[Datum],
+        transform: Transform,
+        *,
+        root: Path | str = "",
+        seed: int | None = None,
+        reading: Reading = AS_SEEN,
+        cache: Path | None = None,
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
+        self.reading, self.cache = reading, cache
 
     def __len__(self) -> int:
         return len(self.items)
@@ -94,14 +110,29 @@ class ImageItems(Dataset):
     @cached_property
     def digests(self) -> np.ndarray:
         """What names each image and its content, as it was at first use: (n, 2) uint64."""
-        lines = (stamp(item.impath, self.root).encode("utf-8", "surrogateescape") for item in self.items)
-        return np.frombuffer(b"".join(sha256(line).digest()[:16] for line in lines), "<u8").reshape(-1, 2)
+        paths = [item.impath for item in self.items]
+        self._states = [file_state(path) for path in paths]
+        return self._names(paths)
+
+    def refuse_changed(self, index: Sequence[int]) -> None:
+        """Stop if one of these images is not what it was when ``digests`` named it."""
+        for number in index:
+            path = self.items[number].impath
+            # Another state, such as another owner, does not mean another content.
+            if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
+                raise UserError(f"{path} was changed while the run read it; start the same command again")
+
+    def _names(self, paths: Sequence[str]) -> np.ndarray:
+        names = (identity(path, self.root).encode("utf-8", "surrogateescape") for path in paths)
+        contents = content_digests(paths, self.cache)
+        lines = (name + b"\0" + content for name, content in zip(names, contents, strict=True))
+        return np.frombuffer(b"".join(blake2b(line, digest_size=16).digest() for line in lines), "<u8").reshape(-1, 2)
 
     def __getitem__(self, key: Key) -> Tensor:
         """(3, H, W) float32."""
         view, index = key
         path = self.items[index].impath
-        image = read_image(path)
+        image = read_image(path, self.reading)
         if self.seed is None:
             return self.transform(image)
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.data.checking import UNREADABLE, look_at, remarks
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
 from dassl.data.features import Encode, FeatureSource, FeatureStore
-from dassl.data.images import check_images, cpu_count
+from dassl.data.images import Reading, reading_of
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
+from dassl.data.splits import PARTS
+from dassl.data.threads import cpu_count
 from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
 from dassl.utils.errors import UserError
 
@@ -35,6 +38,7 @@ class DataManager:
         num_classes: C, the classes of all tasks.
         offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
         task_of_class: (C,) int64.
+        reading: how pictures are read.
         train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses the
             order and the views of an epoch.
         val_loader: None when the data set has no validation images.
@@ -50,6 +54,7 @@ class DataManager:
         self._workers = min(cfg.DATALOADER.NUM_WORKERS, cpu_count())
         self._device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.dataset = build_dataset(cfg)
+        self.reading: Reading = reading_of(cfg, as_seen=self.dataset.as_seen)
         if cfg.DATASET.CHECK_IMAGES:
             self._check_images()
         self.tasks: list[Task] = self.dataset.tasks
@@ -108,7 +113,7 @@ class DataManager:
         store = FeatureStore(
             features_folder(self.cfg),
             encoder_id=encoder_id,
-            transform_id=transform_id(self.cfg, is_train),
+            transform_id=transform_id(self.cfg, is_train, self.reading),
             dtype=self.cfg.DATALOADER.FEATURES_DTYPE,
             workers=self._workers,
             pin_memory=self._device.type == "cuda",
@@ -119,21 +124,35 @@ class DataManager:
     def _loader(self, items: Sequence[Datum], plan: BatchPlan, *, is_train: bool = False) -> BatchLoader:
         cfg = self.cfg
         seed = cfg.SEED if is_random(cfg, is_train) else None
-        images = ImageItems(items, build_transform(cfg, is_train), root=self.dataset.root, seed=seed)
+        images = ImageItems(
+            items,
+            build_transform(cfg, is_train),
+            root=self.dataset.root,
+            seed=seed,
+            reading=self.reading,
+            cache=cache_folder(cfg),
+        )
         return BatchLoader(plan, ImageSource(images, self._workers, pin_memory=self._device.type == "cuda"))
 
     def _check_images(self) -> None:
-        """Decode every image once; stop at unreadable ones, or leave them out with DATASET.SKIP_UNREADABLE."""
+        """Look at every image once: stop at unreadable ones, or leave them out; warn of those that show nothing."""
         dataset = self.dataset
-        lists = (dataset.train_x, dataset.val, dataset.test)
-        # List by list, because the test list is the same for all shots and seeds and is then checked only once.
-        cache = cache_folder(self.cfg)
-        bad = dict(pair for items in lists for pair in check_images([item.impath for item in items], cache))
-        if not bad:
-            return
+        parts = dict(zip(PARTS, (dataset.train_x, dataset.val, dataset.test), strict=True))
+        paths = [item.impath for items in parts.values() for item in items]
+        looks = look_at(paths, cache_folder(self.cfg), self.reading)
+        bad = {path: look.reason for path, look in looks.items() if look.kind == UNREADABLE}
+        if bad:
+            self._refuse(bad)
+            parts = {part: [item for item in items if item.impath not in bad] for part, items in parts.items()}
+            dataset.train_x, dataset.val, dataset.test = parts.values()
+        good = {part: [item.impath for item in items] for part, items in parts.items()}
+        for text in remarks(good, looks, self.reading):
+            logger.warning("%s", text)
+
+    def _refuse(self, bad: Mapping[str, str]) -> None:
+        """Stop at unreadable images, or say with DATASET.SKIP_UNREADABLE that they are left out."""
         shown = "; ".join(f"{path} ({reason})" for path, reason in list(bad.items())[:_SHOWN])
         message = f"{len(bad)} unreadable image{'s' * (len(bad) > 1)}: {shown}{'; ...' * (len(bad) > _SHOWN)}"
         if not self.cfg.DATASET.SKIP_UNREADABLE:
             raise UserError(f"{message}; replace the files, or leave them out with DATASET.SKIP_UNREADABLE True")
         logger.warning("%s; left out", message)
-        dataset.train_x, dataset.val, dataset.test = ([i for i in items if i.impath not in bad] for items in lists)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 from yacs.config import CfgNode
 
+from dassl.data.images import Reading
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 from dassl.utils.tools import derived_seed
@@ -31,6 +32,7 @@ NAMES = (
     "gaussian_noise",
     "center_crop",
 )
+_OF_READING = ("BACKGROUND", "ORIENTATION", "MAX_PIXELS")
 
 
 # What a model without a say expects of an image: Dassl's own.
@@ -83,13 +85,14 @@ def is_random(cfg: CfgNode, is_train: bool) -> bool:
     return is_train and not cfg.INPUT.NO_TRANSFORM and not set(cfg.INPUT.TRANSFORMS) <= {"normalize", "center_crop"}
 
 
-def transform_id(cfg: CfgNode, is_train: bool) -> str:
-    """A digest of everything in the config that the transform depends on."""
-    facts = {**cfg.INPUT, "train": True}
+def transform_id(cfg: CfgNode, is_train: bool, reading: Reading) -> str:
+    """A digest of everything that the tensor of an image depends on: keys of the config, and how files are read."""
+    facts = {**{key: cfg.INPUT[key] for key in cfg.INPUT if key not in _OF_READING}, "train": True}
     if not is_train or cfg.INPUT.NO_TRANSFORM:
         # Methods that train on other views share what they test on.
         facts = {key: cfg.INPUT[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")}
         facts["normalize"] = "normalize" in cfg.INPUT.TRANSFORMS
+    facts["reading"] = reading.name
     return sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
 

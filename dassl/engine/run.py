@@ -24,7 +24,7 @@ from dassl.engine.reporting import LOGGERS
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights, number_values, refuse_other_config, stored_config
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import write_error, write_json, write_text
 from dassl.utils.locks import lock_file, unlock
 from dassl.utils.logger import LOG_FILE, setup_logger
@@ -99,12 +99,12 @@ def _finished(folder: Path, cfg: CfgNode) -> RunResult:
     except UserError as error:
         raise UserError(f"{error}; delete the file, and the same command makes it again") from error
     if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
-        raise UserError(f"{folder} holds an evaluation; use another --output-dir for the training")
+        raise UserError(f"{folder} holds an evaluation; use {another_folder()} for the training")
     stored = stored_config(folder)
     if stored is None and result.config_digest not in ("", config_digest(cfg)):
         raise UserError(
-            f"{folder} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use another "
-            "--output-dir or delete the folder"
+            f"{folder} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use "
+            f"{another_folder()} or delete the folder"
         )
     refuse_other_config(folder, stored, cfg)
     _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
@@ -155,7 +155,7 @@ def _only_run(folder: Path) -> Iterator[None]:
     """
 
     def refuse() -> None:
-        raise UserError(f"another run is at work in {folder}; wait for it, or use another --output-dir")
+        raise PassingError(f"another run is at work in {folder}; wait for it, or use {another_folder()}")
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,9 +260,9 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _out_of_memory(error: torch.OutOfMemoryError) -> UserError:
+def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:
     reason = str(error).split(". ")[0]
-    return UserError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
+    return PassingError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
 
 
 def _note_error(folder: Path, error: UserError) -> UserError:

@@ -15,7 +15,9 @@ _FORMAT = 1
 
 def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the tasks of the run in ``folder``."""
-    write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": [asdict(task) for task in tasks]})
+    # Where the data lay is of no use without it.
+    content = [{name: value for name, value in asdict(task).items() if name != "places"} for task in tasks]
+    write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content})
 
 
 def read_tasks(folder: Path) -> list[Task]:

@@ -40,7 +40,7 @@ from dassl.engine.reporting import Clock, Loggers
 from dassl.engine.transfer import number_values, refuse_other_config
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule, learning_rate
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, another_folder
 from dassl.utils.meters import MetricMeter
 
 _WITHOUT = {
@@ -89,6 +89,25 @@ class TrainerX:
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
+
+    @classmethod
+    def check_unbuilt(cls, cfg: CfgNode) -> None:
+        """``check_cfg`` before there is a trainer, of whom it asks nothing but the config."""
+        unbuilt = cls.__new__(cls)
+        unbuilt.cfg = cfg
+        unbuilt.check_cfg(cfg)
+
+    @classmethod
+    def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
+        """Refuse a frozen model that is not there or does not fit (raise UserError), before there is a trainer.
+
+        Args:
+            fetch: download what is missing.
+
+        Returns:
+            What will be downloaded, in a sentence; "" nothing.
+        """
+        return ""
 
     @classmethod
     def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
@@ -489,7 +508,7 @@ class TrainerX:
         for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
             raise UserError(
                 f"the run in {folder} was begun on other training images (subset {there[:12]} there, {mine[:12]} "
-                "here); put the images back, use another --output-dir or delete the folder"
+                f"here); put the images back, use {another_folder()} or delete the folder"
             )
 
     def backbone_identity(self) -> tuple[str, str, str]:

@@ -91,7 +91,6 @@ class ClassificationMT:
     def reset(self) -> None:
         """Forget all predictions."""
         self._seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        self._images = 0
 
     def process(self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None) -> None:
         """Take the logits of a batch.
@@ -103,7 +102,6 @@ class ClassificationMT:
             row: (E,) image of each entry; None when entry i is image i.
         """
         logits = logits.mean(dim=0) if logits.dim() == 3 else logits
-        self._images += len(logits)
         self._task_of_class = self._task_of_class.to(logits.device)
         task = task.to(logits.device)
         entries = logits if row is None else logits[row.to(logits.device)]
@@ -140,7 +138,7 @@ class ClassificationMT:
 
     def _log(self, overall: float | None) -> None:
         _log.info("=> result")
-        _log.info("* total: %s", f"{self._images:,}")
+        _log.info("* total: %s", f"{sum(score.total for score in self.scores):,}")
         _log.info("* overall_metric: %s", _percent(overall))
         for score in self.scores:
             if self._per_task:

@@ -12,10 +12,11 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.config import flatten, get_cfg_default, merge_cfg
+from dassl.data.dataset import DATASET_REGISTRY
 from dassl.data.datum import Task
-from dassl.data.images import read_image
+from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
-from dassl.data.transforms import Transform, build_transform
+from dassl.data.transforms import Transform, build_transform, settle_input
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.tasks import read_tasks
 from dassl.engine.transfer import check_weights, stored_config
@@ -60,11 +61,12 @@ class Classifier:
 
     Attributes:
         tasks: the T tasks with their class names.
-        transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as in the run's test.
+        reading: how files become pictures, as in the run's test.
+        transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as there.
     """
 
-    def __init__(self, folder: Path, trainer: TrainerX, transform: Transform) -> None:
-        self.folder, self.transform, self._trainer = folder, transform, trainer
+    def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
+        self.folder, self.reading, self.transform, self._trainer = folder, reading, transform, trainer
         trainer.set_model_mode("eval")
         with torch.no_grad():
             trainer.before_test()
@@ -125,7 +127,7 @@ class Classifier:
         found: list[Prediction] = []
         for start in range(0, len(several), BATCH):
             part = several[start : start + BATCH]
-            tensors = torch.stack([self.transform(_decoded(each)) for each in part])
+            tensors = torch.stack([self.transform(_decoded(each, self.reading)) for each in part])
             found += self.answers([_name(each) for each in part], tensors, numbers, top_k=top_k)
         return found
 
@@ -170,7 +172,7 @@ class Classifier:
         for key, names in classes.items():
             number = self.task_number(key)
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
-        return Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.transform)
+        return Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
 
     def _best(self, values: Tensor, task: int, top_k: int) -> Iterator[ClassScore]:
         names = self.tasks[task].classnames
@@ -198,7 +200,8 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
         raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
     cfg = _config(folder, device=device, weights=weights)
     trainer = _trainer(folder, cfg, read_tasks(folder))
-    return Classifier(folder, trainer, build_transform(cfg, False))
+    reading = reading_of(cfg, as_seen=DATASET_REGISTRY.get(cfg.DATASET.NAME).as_seen)
+    return Classifier(folder, trainer, reading, build_transform(settle_input(cfg, trainer.image_facts()), False))
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
@@ -244,14 +247,14 @@ def _checked(names: Sequence[str], task: str) -> tuple[str, ...]:
     return own
 
 
-def _decoded(picture: Picture) -> Image.Image:
+def _decoded(picture: Picture, reading: Reading) -> Image.Image:
     if isinstance(picture, str | Path):
-        return read_image(picture)
+        return read_image(picture, reading)
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8:
             raise UserError(f"an array of {picture.dtype} is no picture; give 8 bits a channel, (H, W, 3) or (H, W)")
         picture = Image.fromarray(picture)
-    return picture.convert("RGB")
+    return as_read(picture, reading)
 
 
 def _name(picture: Picture) -> str:

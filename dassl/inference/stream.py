@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dassl.data.images import read_image
+from dassl.data.images import Reading, read_image
 from dassl.data.listing import IMAGE_ENDINGS
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
@@ -50,10 +50,12 @@ def _below(folder: str) -> Iterator[str]:
                 yield os.path.join(parent, name)  # noqa: PTH118  (paths as they were given)
 
 
-def read_batches(paths: Iterable[str], transform: Transform, *, batch_size: int, workers: int) -> Iterator[Batch]:
+def read_batches(
+    paths: Iterable[str], reading: Reading, transform: Transform, *, batch_size: int, workers: int
+) -> Iterator[Batch]:
     """Decode and transform images, ``batch_size`` at a time, in ``workers`` processes (0: in this one)."""
     loader = DataLoader(
-        _Files(transform),
+        _Files(reading, transform),
         batch_sampler=_chunks(iter(paths), batch_size),
         num_workers=workers,
         collate_fn=_as_it_is,
@@ -70,8 +72,8 @@ def _chunks(paths: Iterator[str], size: int) -> Iterator[list[str]]:
 class _Files(Dataset):
     """Images by path."""
 
-    def __init__(self, transform: Transform) -> None:
-        self.transform = transform
+    def __init__(self, reading: Reading, transform: Transform) -> None:
+        self.reading, self.transform = reading, transform
 
     def __getitems__(self, paths: Sequence[str]) -> Batch:
         read: list[str] = []
@@ -79,7 +81,7 @@ class _Files(Dataset):
         unread: list[str] = []
         for path in paths:
             try:
-                images.append(self.transform(read_image(path)))
+                images.append(self.transform(read_image(path, self.reading)))
                 read.append(path)
             except UserError as error:
                 unread.append(str(error))

@@ -5,32 +5,29 @@ machines with the job; the config of a run is sent as a whole, so no file of it 
 """
 
 import contextlib
-import logging
 import math
 import os
 import platform
 import shutil
-import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dassl.sweep.worker import Explained, Job, Outcome, Worker, one_line
+from dassl.sweep.joining import join, reason, within
+from dassl.sweep.worker import Explained, Job, Outcome, Worker
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 from dassl.utils.results import RESULTS_FILE
-from dassl.utils.tools import CHECKOUT
 
 if TYPE_CHECKING:
     from dassl.sweep.session import Place
 
-_log = logging.getLogger(__name__)
-_TOKEN = ".sweep-token"
-# Patterns as in .gitignore, from the checkout's root.
-_NOT_SENT = ["/.git", "/.venv", "/output", "/data", "/tests", "/benchmarks", "/docs", "__pycache__"]
-_LOOPBACK = "127.0.0.1"
+_MARK = ".sweep-mark"
+_SECONDS_TO_ANSWER = 60.0
+_SECONDS_TO_START = 300.0  # of the first worker, from the moment when it is asked for
 
 # Files of a run folder by their path in it.
 Files = Mapping[str, bytes]
@@ -40,16 +37,16 @@ class RemoteWorker:
     """The actor: a :class:`Worker` on some machine of the cluster.
 
     Args:
-        token: a file in the sweep's folder, which a machine that shares the folder sees; "": none is shared.
+        mark: a file in the sweep's folder, which a machine that shares the folder sees; "": none is shared.
     """
 
-    def __init__(self, threads: int, explained: Explained, token: str) -> None:
+    def __init__(self, threads: int, explained: Explained, mark: str) -> None:
         self._worker = Worker(threads=threads, explained=explained)
-        self._token = token
+        self._mark = mark
 
     def hello(self) -> tuple[str, bool]:
         """(name of this worker, whether it sees the sweep's folder)."""
-        return f"process {os.getpid()} on {platform.node()}", not self._token or Path(self._token).is_file()
+        return f"process {os.getpid()} on {platform.node()}", not self._mark or Path(self._mark).is_file()
 
     def carry_out(self, job: Job, files: Files | None) -> tuple[Outcome, Files]:
         """Do a run; with ``files`` in a folder of this machine, which starts with them and whose files come back."""
@@ -103,25 +100,25 @@ class RayCluster:
     """An executor on a Ray cluster.
 
     Raises:
-        UserError: Ray is not installed, there is no cluster, or it has not what a run needs.
+        UserError: Ray is not installed, there is no cluster that may be joined, or it has not what a run needs.
     """
 
     def __init__(self, place: "Place", folder: Path, *, explained: Explained = ()) -> None:
-        self._ray = _import_ray()
         self._explained, self._bring_back = explained, place.bring_back
-        _connect(self._ray, place.ray)
-        has = self._ray.cluster_resources()
+        self._ray = join(place.ray, open_cluster=place.open_cluster)
+        has = within(_SECONDS_TO_ANSWER, self._ray.cluster_resources, "the Ray cluster")
         # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
         gpus = place.gpus_per_run if place.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
         self._needs = {"num_cpus": place.cpus_per_run, "num_gpus": gpus}
         fit = room(has, **self._needs)  # asked in any case: workers without room would be waited for without end
         self.slots = place.jobs or fit
-        self._token = None if place.bring_back else folder / _TOKEN
-        if self._token:
-            self._token.touch()
+        self._mark = None if place.bring_back else folder / _MARK
+        if self._mark:
+            self._mark.touch()
         self._idle: list[tuple[str, Any]] = []
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, tuple[str, Any, Job]] = {}
+        self._asked = 0.0  # when a worker was last asked for, by the monotonic clock
         for _ in range(self.slots):
             self._start()
 
@@ -138,7 +135,16 @@ class RayCluster:
         return name
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """The runs that have ended; a worker that was lost is replaced."""
+        """The runs that have ended; a worker that was lost is replaced.
+
+        Raises:
+            UserError: no worker can start.
+        """
+        if not self._idle and not self._busy and time.monotonic() - self._asked > _SECONDS_TO_START:
+            raise UserError(
+                f"no worker could start on the Ray cluster within {_SECONDS_TO_START:g} s; it is used by others, or a "
+                "machine is gone: look after it with: ray status"
+            )
         pending = [*self._starting, *self._busy]
         ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
         if not ready:
@@ -148,12 +154,12 @@ class RayCluster:
     def close(self, *, at_once: bool = False) -> None:
         """Let the workers and the cluster go; nothing is busy unless ``at_once``."""
         actors = [*self._starting.values(), *(actor for _, actor, _ in self._busy.values())]
-        with contextlib.suppress(self._ray.exceptions.RayError):
-            for actor in actors:
-                self._ray.kill(actor)
-        self._ray.shutdown()
-        if self._token:
-            self._token.unlink(missing_ok=True)
+        with contextlib.suppress(self._ray.exceptions.RayError, UserError):
+            within(_SECONDS_TO_ANSWER, lambda: [self._ray.kill(actor) for actor in actors], "the Ray cluster")
+        with contextlib.suppress(UserError):
+            within(_SECONDS_TO_ANSWER, self._ray.shutdown, "the Ray cluster")
+        if self._mark:
+            self._mark.unlink(missing_ok=True)
 
     def _take(self, reference: Any) -> Outcome | None:
         if reference in self._starting:
@@ -161,10 +167,10 @@ class RayCluster:
             return None
         name, actor, job = self._busy.pop(reference)
         try:
-            outcome, files = self._ray.get(reference)
+            outcome, files = self._ray.get(reference, timeout=_SECONDS_TO_ANSWER)
         except self._ray.exceptions.RayError as error:
             self._start()
-            return Outcome(job.number, error=f"its worker, {name}, was lost: {_reason(error)}")
+            return Outcome(job.number, error=f"its worker, {name}, was lost: {reason(error)}")
         write_files(job.folder, files)
         self._idle.append((name, actor))
         return outcome
@@ -173,20 +179,21 @@ class RayCluster:
         """A worker has reported."""
         actor = self._starting.pop(reference)
         try:
-            name, sees_folder = self._ray.get(reference)
+            name, sees_folder = self._ray.get(reference, timeout=_SECONDS_TO_ANSWER)
         except self._ray.exceptions.RayError as error:
-            raise UserError(f"a worker could not start on the Ray cluster: {_reason(error)}") from error
+            raise UserError(f"a worker could not start on the Ray cluster: {reason(error)}") from error
         if not sees_folder:
             raise UserError(
-                f"{name} does not see {self._token.parent}; put it on a folder that all machines share, "
+                f"{name} does not see {self._mark.parent}; put it on a folder that all machines share, "
                 "or add --bring-back"
             )
         self._idle.append((name, actor))
 
     def _start(self) -> None:
         kind = self._ray.remote(**self._needs, max_restarts=0)(RemoteWorker)
-        actor = kind.remote(self._needs["num_cpus"], self._explained, str(self._token or ""))
+        actor = kind.remote(self._needs["num_cpus"], self._explained, str(self._mark or ""))
         self._starting[actor.hello.remote()] = actor
+        self._asked = time.monotonic()
 
 
 def room(has: Mapping[str, float], *, num_cpus: int, num_gpus: float) -> int:
@@ -205,38 +212,3 @@ def room(has: Mapping[str, float], *, num_cpus: int, num_gpus: float) -> int:
             f"--cpus-per-run {num_cpus} and --gpus-per-run {num_gpus:g}"
         )
     return count
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--ray needs Ray; install it with: pip install -r requirements-ray.txt") from error
-    if any(map(str.isspace, sys.executable)):
-        # Ray starts its workers through a shell and does not quote; they would fail to start for ever.
-        raise UserError(
-            f"Ray cannot start workers by an interpreter whose path has a blank: {sys.executable}; "
-            "use a checkout or an environment without one in its path"
-        )
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
-    """Join a cluster; "auto" finds the one on this machine, or starts one that only this machine can reach."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "sweep"}
-    options["runtime_env"] = {"working_dir": str(CHECKOUT), "excludes": _NOT_SENT}
-    try:
-        ray.init(address=address, **options)
-    except ConnectionError as error:
-        if address != "auto":
-            raise UserError(f"there is no Ray cluster at {address}: {_reason(error)}") from error
-        _log.info("No Ray cluster is running here; starting one for this sweep")
-        ray.init(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot join the Ray cluster at {address}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of what Ray says, which is often a page."""
-    return one_line(error).split("; ")[0]

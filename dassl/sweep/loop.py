@@ -12,15 +12,22 @@ from dassl.sweep.executor import Executor
 from dassl.sweep.progress import Progress
 from dassl.sweep.status import Entry, Status
 from dassl.sweep.worker import Outcome
+from dassl.utils.errors import UserError
 
 _SECONDS_TO_WAIT = 1.0
+_SAME_MISTAKES = 3  # so many first runs with one and the same mistake end a sweep
 
 
 def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry]:
     """Carry out the runs of ``status`` that wait, each at most 1 + ``retries`` times; returns those that failed.
 
+    A run that fails by a mistake of the user is not tried again.
+
     The status file says at all times where the sweep stands. After an interruption (Ctrl-C, SIGTERM) the runs that
     were under way can be gone on with, and the exception goes on to the caller.
+
+    Raises:
+        UserError: the first runs, of different methods and suites, failed by the same mistake.
     """
     loop, ended = _Loop(status, executor, retries), False
     try:
@@ -43,17 +50,52 @@ class _Loop:
         self.progress: Progress
         self.queue = deque(n for n, entry in enumerate(status.entries) if entry.state == "waiting")
         self.running = 0
+        self.mistakes: list[Entry] = []  # of the first runs, until one ends in another way
 
     def go(self) -> None:
-        """Until nothing waits and nothing runs."""
+        """Until nothing waits and nothing runs.
+
+        Raises:
+            UserError: the first runs failed by the same mistake.
+        """
         while self.queue or self.running:
-            while self.queue and self.executor.free:
-                self._start(self.queue.popleft())
+            vain = self._all_alike()
+            if vain and not self.running:
+                raise UserError(
+                    f"the first {len(self.mistakes)} runs failed for one reason, and the other {len(self.queue)} were "
+                    f"not tried: {self.mistakes[0].error}"
+                )
+            while self.queue and self.executor.free and not vain:
+                self._start(self._next())
             self.status.write()
             for outcome in self.executor.wait(_SECONDS_TO_WAIT):
                 self.running -= 1
                 self._settle(outcome)
             self.progress.show()
+
+    def _next(self) -> int:
+        """The number of the next run: where the first ones failed, one of a suite or method that was not tried."""
+        tried = [entry.run for entry in self._tried()]
+        suites, rows = {run.suite for run in tried}, {run.row for run in tried}
+        runs = {number: self.status.entries[number].run for number in self.queue} if self.mistakes else {}
+        new = [number for number, run in runs.items() if run.row not in rows]
+        number = next((n for n in new if runs[n].suite not in suites), next(iter(new), self.queue[0]))
+        self.queue.remove(number)
+        return number
+
+    def _tried(self) -> list[Entry]:
+        return [entry for entry in self.status.entries if entry.attempts]
+
+    def _all_alike(self) -> bool:
+        """Whether all runs so far failed by the same mistake, and what is left is no different."""
+        suites = {entry.run.suite for entry in self._tried()}
+        return (
+            len(self.mistakes) >= _SAME_MISTAKES
+            and len(self.mistakes) + self.running == len(self._tried())
+            and len({entry.error.replace(str(entry.run.folder), "") for entry in self.mistakes}) == 1
+            and all(self.status.entries[number].run.suite in suites for number in self.queue)
+            and bool(self.queue)
+        )
 
     def _start(self, number: int) -> None:
         entry = self.status.entries[number]
@@ -67,6 +109,9 @@ class _Loop:
         if not outcome.error:
             entry.state = "done"
             self.status.estimates.add(entry.run, outcome.seconds)
+        elif outcome.mistake:
+            entry.state = "failed"
+            self.mistakes.append(entry)
         elif entry.attempts <= self.retries:
             entry.state = "waiting"
             self.queue.append(outcome.number)

@@ -110,6 +110,10 @@ class Run:
         cfg.freeze()
         return cfg, published
 
+    def configs(self) -> list["CfgNode"]:
+        """Its config and that of its evaluation, if there is one."""
+        return [self.config(), *([self.evaluation.config()] if self.evaluation else [])]
+
     def values(self) -> dict[str, Any]:
         """The config by dotted key, as a worker gets it."""
         from dassl.config import flatten

@@ -138,6 +138,7 @@ def _serve(pipe: Connection, gpu: str, threads: int, explained: Explained) -> No
     """The main function of a worker process."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before anything that computes is loaded; torch is not alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()

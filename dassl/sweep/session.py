@@ -27,6 +27,7 @@ class Place:
         ray: "" for processes of this machine, "auto", or the address of a Ray cluster.
         gpus_per_run, cpus_per_run: what a run takes of a Ray cluster; None: one GPU where it has some.
         bring_back: the machines of the cluster share no folder; each run's folder is sent back when it ends.
+        open_cluster: a cluster that asks for no token will do.
 
     Raises:
         UserError: a number of jobs below 0; runs would be waited for without end.
@@ -38,6 +39,7 @@ class Place:
     gpus_per_run: float | None = None
     cpus_per_run: int = 1
     bring_back: bool = False
+    open_cluster: bool = False
 
     def __post_init__(self) -> None:
         if self.jobs < 0:
@@ -117,6 +119,6 @@ def _visible_gpus() -> tuple[str, ...]:
 
 
 def _cores() -> int:
-    from dassl.data.images import cpu_count
+    from dassl.data.threads import cpu_count
 
     return cpu_count()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError
 from dassl.utils.results import LOG_FILE, RunResult
 
 # Exceptions whose text explains a mistake of the user.
@@ -37,10 +37,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: ``error`` is "" or the reason in one line; seconds and metric are those of its result."""
+    """How a run went.
+
+    Attributes:
+        error: "" or the reason in one line.
+        mistake: the error is one of the user's, so the same run would fail again.
+        seconds, metric: of its result.
+    """
 
     number: int
     error: str = ""
+    mistake: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     metric: float | None = None
 
@@ -72,7 +79,7 @@ class Worker:
                 _run(job.evaluation, eval_only=True, model_dir=str(job.folder))
             return Outcome(job.number, seconds=result.seconds, metric=result.metric)
         except self._explained as error:
-            return Outcome(job.number, error=one_line(error))
+            return Outcome(job.number, error=one_line(error), mistake=not isinstance(error, PassingError))
         except Exception as error:
             return Outcome(job.number, error=f"{type(error).__name__}: {one_line(error)}; {_noted(job)}")
         finally:
@@ -129,8 +136,9 @@ def _tidy_up() -> None:
 
 
 def threads_per_worker(jobs: int, cores: int) -> int:
-    """Threads for each of ``jobs`` workers on a machine with ``cores`` cores."""
-    return max(1, cores // max(jobs, 1))
+    """Threads for each of ``jobs`` workers: what OMP_NUM_THREADS says, else their share of ``cores``."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores // max(jobs, 1))
 
 
 def gpu_of(number: int, gpus: Sequence[str]) -> str:

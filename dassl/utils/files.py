@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def write_error(path: Path | str, error: OSError) -> UserError:
     """Say in one line why ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no space left while writing {path}; free some space and start the same command again")
+        return PassingError(f"no space left while writing {path}; free some space and start the same command again")
     return UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 

@@ -18,7 +18,8 @@ def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, capsys, monk
         assert len(way["wall"]) == len(way["cpu"]) == 2 and min(way["wall"]) > 0
         assert way["way"] in printed and way["classes"] == 78
     assert written["tower"]["rounds"] == 2
-    plain, cut, tree = written["ways"]
+    original, plain, cut, tree = written["ways"]
+    assert original["tokens"] == plain["tokens"] and original["flop"] == pytest.approx(plain["flop"], rel=0.02)
     assert plain["tokens"] > cut["tokens"] > tree["tokens"]
     assert plain["flop"] > 2 * cut["flop"] > 4 * tree["flop"] > 4 * written["needed FLOP"]["Fashion-20"]
     assert plain["kept"] > 2 * cut["kept"] > 4 * tree["kept"] > 0
@@ -51,15 +52,17 @@ def test_large_sizes_go_in_chunks_and_are_scaled(monkeypatch):
     assert sum(len(part.layout) for part in task.parts()) == 78
 
 
-def test_all_ways_have_the_same_gradient():
+def test_all_ways_have_the_same_features_and_the_same_gradient():
     device = torch.device("cpu")
     task = text.problem("Fashion-20", text.suites()["Fashion-20"], text.QUICK.width, device)
-    gradients = []
+    found = []
     for encoding in text.WAYS.values():
-        text.step(text.encoder(text.QUICK, "fp32", encoding, device), task)
-        gradients.append(task.contexts.grad)
-    for other in gradients[1:]:
-        torch.testing.assert_close(other, gradients[0], rtol=1e-4, atol=1e-4 * gradients[0].abs().max().item())
+        way = text.encoder(text.QUICK, "fp32", encoding, device)
+        text.step(way, task)
+        found.append((way(task.layout, task.contexts, task.owner), task.contexts.grad))
+    for other in found[1:]:
+        for mine, theirs in zip(other, found[0], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
 def test_an_unknown_suite_is_refused():

@@ -61,3 +61,38 @@ def test_golden_texts():
         with pytest.raises(clip.BackboneError):
             clip.tokenize(case["text"])
         assert clip.tokenize(case["text"], truncate=True)[0].tolist() == case["truncated_ids"]
+
+
+# -- names that are one to the model ---------------------------------------------------------------------------
+
+ALIKE = [
+    ("Dog", "dog"),
+    ("caf\u00e9", "cafe\u0301"),
+    ("don't", "don\u2019t"),
+    ("salt & pepper", "salt &amp; pepper"),
+    ("\uff21\uff22\uff23", "abc"),
+    ("sea  horse", "sea_horse"),
+    ("a\u00a0b", "a b"),
+    ("o\ufb03ce", "office"),
+    ("x<|endoftext|>y", "x<|endoftext|>z"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_names_that_are_one_to_the_model(one, other):
+    assert clip.same_tokens([one, "something else", other]) == [(other, one)]
+
+
+def test_names_that_differ_or_hold_nothing():
+    assert clip.same_tokens(["dog", "dogs", "hot dog", "dog.", "caf\u00e9", "cafe"]) == []
+    assert clip.same_tokens(["dog", "&nbsp;"]) == [("&nbsp;", "")]
+
+
+@settings(deadline=None)
+@given(st.lists(ordinary_text(12) | st.sampled_from([name for pair in ALIKE[:-1] for name in pair]), max_size=6))
+def test_all_other_names_have_prompts_of_their_own(names):
+    """Of names that are not reported no two have the same prompt."""
+    reported = {name for name, _ in clip.same_tokens(names)}
+    rest = [name for name in dict.fromkeys(names) if name not in reported]
+    prompts = [f"a photo of a {name.replace('_', ' ')}." for name in rest]
+    assert len({tuple(row.tolist()) for row in clip.tokenize(prompts, truncate=True)}) == len(rest)

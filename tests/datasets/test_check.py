@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
@@ -165,6 +166,68 @@ def test_the_same_picture_in_training_and_test(root, capsys):
     assert "images of the test list" in text
 
 
+def test_the_same_pixels_in_training_and_test(root, capsys):
+    parts = split_of(root)
+    Image.open(parts["train"][0]).save(parts["test"][0], compress_level=0)
+    line = f"in the training list too (1): {parts['test'][0]} = {parts['train'][0]}"
+    code, text = run(capsys, "CheckedFruit", "--root", root)
+    assert code == 1 and line in text
+    assert run(capsys, "CheckedFruit", "--root", root, "--quick")[0] == 0  # nothing is decoded
+
+
+def test_the_same_picture_under_two_labels(root, capsys):
+    apple, pear = (root / "fruit" / "pictures" / name / "0.png" for name in ("apple", "pear"))
+    shutil.copy(apple, pear)
+    text = run(capsys, "CheckedFruit", "--root", root)[1]
+    assert "! images that are the same picture as one with another label (1): " in text
+    assert f"{pear} = {apple}" in text or f"{apple} = {pear}" in text
+    assert "another label" in run(capsys, "CheckedFruit", "--root", root, "--allow-duplicates")[1]
+
+
+def test_pictures_that_look_alike_on_demand(root, capsys):
+    parts = split_of(root)
+    Image.open(parts["train"][0]).resize((64, 64)).save(parts["test"][0])
+    assert "look like" not in run(capsys, "CheckedFruit", "--root", root)[1]
+    code, text = run(capsys, "CheckedFruit", "--root", root, "--near")
+    assert code == 0
+    assert f"test images that look like a training image (1): {parts['test'][0]} = {parts['train'][0]}\n" in text
+
+
+def test_class_names_that_clip_cannot_tell_apart(root, capsys):
+    (root / "fruit" / "pictures" / "pear").rename(root / "fruit" / "pictures" / "Apple")
+    text = run(capsys, "CheckedFruit", "--root", root)[1]
+    assert "! class names that CLIP cannot tell apart (1): 'Apple' = 'apple'; rename one of each two" in text
+
+
+def own_tasks(root, *tasks):
+    """A yaml file of own tasks, whose pictures are those of CheckedFruit."""
+    path = root.parent / "own.yaml"
+    path.write_text(yaml.safe_dump({"DATASET": {"NAME": "MyTasks", "TASKS": list(tasks)}}))
+    return path
+
+
+def test_own_tasks(root, capsys):
+    before = files_below(root)
+    path = own_tasks(root, {"name": "fruit", "folder": "fruit/pictures"}, {"dataset": "CheckedFruit"})
+    code, text = run(capsys, path, "--root", root)
+    assert code == 0, text
+    assert "train 10, val 4, test 6 images; 2 of 2 classes" in text
+    assert "CheckedFruit: python -m datasets.check CheckedFruit\n" in text
+    assert files_below(root) == before  # no split is made
+
+
+def test_what_is_wrong_with_own_tasks(root, capsys):
+    pictures = root / "fruit" / "pictures"
+    for part, name in (("train", "apple"), ("test", "apple"), ("train", "pear")):
+        shutil.copytree(pictures / name, root / "mine" / part / name)
+    write_image(root / "mine" / "test" / "odd.png", seed=900)
+    code, text = run(capsys, own_tasks(root, {"name": "fruit", "folder": "mine"}), "--root", root)
+    assert code == 1
+    assert "! images of the test list that are in the training list too (10): " in text
+    assert "! Task 'fruit': left out 1 images that lie in no class folder" in text
+    assert "! task 'fruit': 1 of 2 classes have no image for testing: 'pear'" in text
+
+
 def test_files_of_one_size_with_other_content_are_no_duplicates(root, capsys):
     parts = split_of(root)
     for number, path in enumerate(parts["train"] + parts["test"]):
@@ -186,12 +249,14 @@ def test_one_file_in_both_lists(root, capsys):
     assert "images of the test list that are in the training list too (1)" in text
 
 
-def test_a_list_that_serves_as_both_is_no_mistake(root, capsys):
+def test_a_list_that_serves_as_both_is_no_mistake_of_a_set_for_testing(root, capsys, monkeypatch):
     CheckedFruit.read(root / "fruit", root / "none")
     place = root / "fruit" / "split_dk_CheckedFruit.json"
     content = read_json(place)
     content["test"] = content["train"]
     write_json(place, content)
+    assert "in the training list too (10)" in run(capsys, "CheckedFruit", "--root", root)[1]
+    monkeypatch.setattr(CheckedFruit, "for_testing", True)
     assert "in the training list too" not in run(capsys, "CheckedFruit", "--root", root)[1]
 
 

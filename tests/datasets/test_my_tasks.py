@@ -1,4 +1,6 @@
 import logging
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -6,10 +8,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import train
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data import build_dataset
+from dassl.data.listing import _MISSING, text_form
 from dassl.data.manager import DataManager
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
@@ -303,7 +307,79 @@ def test_tiny_classes_are_said(root, caplog):
     dataset = built(root, MUGS)
     assert "mugs/crack/only.jpg" in seen(dataset)
     (message,) = [message for message in caplog.messages if "testing" in message]
-    assert "1 classes have no image" in message and "'mug condition'" in message
+    assert message.startswith("task 'mug condition': 1 of 3 classes have no image for testing: 'crack'; ")
+
+
+def pictures(root, *names):
+    """Images that all differ."""
+    for number, name in enumerate(names):
+        write_image(root / name, seed=number)
+
+
+def test_copies_stay_in_one_part(root, caplog):
+    caplog.set_level(logging.INFO)
+    pictures(root, *(f"cups/{name}/{number}.png" for name in ("ok", "chip") for number in range(8)))
+    for number in range(8):
+        for copy in (f"{number} (1).png", f"{number} - Copy.png"):
+            shutil.copy(root / "cups/ok" / f"{number}.png", root / "cups/ok" / copy)
+    dataset = built(root, {"name": "cup", "folder": "cups"})
+    for part, count in (("train_x", 4), ("val", 2), ("test", 2)):
+        names = [name for name in seen(dataset, part) if "/ok/" in name]
+        assert len(names) == 3 * count and len({re.split(r"[ .]", name)[0] for name in names}) == count
+    assert "task 'cup': 16 images are copies of other ones" in caplog.messages
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_equal_pictures_in_training_and_test_are_a_remark(root, caplog):
+    names = [
+        f"cups/{part}/{name}/{number}.png" for part in ("train", "test") for name in ("ok", "chip") for number in "12"
+    ]
+    pictures(root, *names)
+    shutil.copy(root / "cups/train/ok/1.png", root / "cups/test/ok/copy.png")
+    Image.open(root / "cups/train/chip/2.png").save(root / "cups/test/chip/again.bmp")
+    Image.open(root / "cups/test/chip/1.png").save(root / "cups/test/ok/wrong.bmp")
+    built(root, {"name": "cup", "folder": "cups"})
+    leaked, labels = (record.message for record in caplog.records if record.levelno == logging.WARNING)
+    assert leaked.startswith("task 'cup': 2 of 7 test images are the same pictures as training images, e.g. ")
+    assert "cups/test/ok/copy.png = cups/train/ok/1.png" in leaked and "again.bmp = cups/train/chip/2.png" in leaked
+    assert "1 images are the same pictures as others with another label, e.g. cups/test/ok/wrong.bmp = " in labels
+    caplog.clear()
+    built(root, {"name": "cup", "folder": "cups"})  # from the record
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [leaked, labels]
+    caplog.clear()
+    built(root, {"name": "cup", "folder": "cups"}, DATASET__CHECK_IMAGES=False)  # equal files only
+    assert "1 of 7 test images" in caplog.text
+
+
+def test_a_class_of_copies_of_one_picture_is_shared_out(root, caplog):
+    pictures(root, *(f"cups/{name}/{number}.png" for name in ("ok", "chip") for number in range(4)))
+    for number in range(1, 4):
+        shutil.copy(root / "cups/ok/0.png", root / f"cups/ok/{number}.png")
+    assert built(root, {"name": "cup", "folder": "cups"}).test
+    assert "the same pictures as training images" in caplog.text
+
+
+def test_classes_that_only_the_test_folder_has(root, caplog):
+    touch(root, *(f"cups/train/{name}/{number}.png" for name in ("ok", "chip") for number in "123"))
+    touch(root, "cups/test/ok/4.png", "cups/test/chpi/5.png", "cups/test/chpi/6.png")
+    built(root, {"name": "cup", "folder": "cups"})
+    untrained, untested = caplog.messages
+    assert "1 of 3 classes have 2 images for testing and none for training" in untrained
+    assert "'chpi' (is 'chpi' meant to be 'chip'?); add training images" in untrained
+    assert "1 of 3 classes have no image for testing: 'chip'" in untested
+    (root / "cups/test/ok/4.png").rename(root / "cups/test/chpi/4.png")
+    (root / "cups/test/ok").rmdir()
+    message = mistake(root, {"name": "cup", "folder": "cups"})
+    assert "the classes for testing ('chpi') are none of those for training ('chip', 'ok')" in message
+
+
+def test_folders_and_labels_in_another_normal_form(root):
+    composed, decomposed = "t\u00e9", "te\u0301"
+    touch(root, *(f"{decomposed}/{name}/{number}.png" for name in (decomposed, "ok") for number in range(4)))
+    dataset = built(root, {"name": "cup", "folder": composed, "classes": {composed: "tea"}})
+    assert dataset.tasks[0].classnames == ("ok", "tea")
+    again = built(root, {"name": "cup", "folder": decomposed, "classes": {decomposed: "tea"}})
+    assert again.test == dataset.test
 
 
 def test_no_tasks_and_no_root(root, tmp_path):
@@ -312,7 +388,7 @@ def test_no_tasks_and_no_root(root, tmp_path):
 
 
 def test_a_name_that_does_not_fit_is_one_line(root, tmp_path, capsys):
-    """The tokens of a prompt are counted by the backbone's room; its message reaches the user as it is."""
+    """The backbone's room counts the tokens of a prompt; task, label and remedy are added."""
     for path in root.rglob("*.jpg"):
         write_image(path)
     config(root, MUGS | {"classes": {"ok": "very " * 80 + "good"}})
@@ -320,7 +396,8 @@ def test_a_name_that_does_not_fit_is_one_line(root, tmp_path, capsys):
     words += ["--dataset-config-file", str(tmp_path / "mine.yaml"), "INPUT.SIZE", "64,64", "MODEL.BACKBONE.NAME"]
     assert train.main([*words, str(tiny_backbone(tmp_path))]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert "very very" in line and "77" in line
+    assert "'mug condition': class 'very very" in line and "77" in line
+    assert "the name of label 'ok', a folder in mugs" in line and "classes: {LABEL: SHORTER NAME}" in line
 
 
 def tiny_backbone(folder):
@@ -334,7 +411,11 @@ def tiny_backbone(folder):
 
 # -- any data --------------------------------------------------------------------------------------------------
 
-LETTERS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters='",_'), min_size=1, max_size=6)
+LETTERS = (
+    st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters='",_'), min_size=1, max_size=6)
+    .map(text_form)
+    .filter(lambda name: name.casefold() not in _MISSING)
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -1,8 +1,10 @@
 """Cases of the trainers: softcpt/, hard/ and zeroshot/."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from contextlib import contextmanager
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from dassl.data.datum import Datum, Task
 from dassl.data.loaders import describe
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import task_probabilities
-from tests.golden.report import Case, Mismatch
+from tests.golden.choices import SEEDS, Choices, average_precision, filled_logits
+from tests.golden.report import Case, Mismatch, leaves, leftovers
+from trainers._prompts import CTX_STD
 from trainers.base import PromptTuner
-from trainers.mtcoop import sample_columns
 from trainers.zsclip import template_prompts
 
 SECTIONS = {"MTCoOp": "MTCOOP", "MTCoOpHard": "MTCOOPH", "ZeroshotCLIP": "ZSCLIP"}
@@ -36,6 +39,24 @@ OPTIM = {
     "USE_CUDA": False,
 }
 TOLERANCES = {"plain": (1e-6, 3e-4), "trainer_loop": (5e-6, 1e-3)}
+MAP_TOLERANCE = 1e-3  # in %: average precision is about the order of the scores
+START_TOLERANCES = {
+    "logits": 1e-4,
+    "mid": 1e-4,
+    "text_features": 1e-4,
+    "image_features": 1e-4,
+    "loss": 3e-5,
+    "probs": 3e-5,
+    "map": MAP_TOLERANCE,
+    "grad": 5e-5,
+}
+SCALARS = ("loss", "map")
+SAMPLED = ("loss", "map", "probs", "grad")
+START = re.compile(r"(sub\.)?(logits$|probs$|(text|image)_features$|mid\.|grad\.)(?!.*selected)")
+STATISTICS = "original_init_stats(shape,dtype,mean,std)"
+INPUTS = ("arguments.*", "extra_options.*", "trainer", "variant", "batch", "init_from.*", *SEEDS)
+LEFT_OUT = {"max_abs_dev_vs_float64.*": "rounding error of the recorded numbers themselves"}
+ZEROSHOT_INPUTS = ("key", "variant", "dataset", "task", "class_names")
 
 
 class FixedData:
@@ -126,8 +147,8 @@ def set_start(
         start = starts[source] if source else values.get(f"init.{name}")
         if start is None:
             raise Mismatch(f"no starting value of {name} is recorded")
-        if not source and name in record["init_from"]:
-            case.close(f"init.{name}", parameter, start, 1e-7)
+        if f"init.{name}" in values:
+            case.close(f"init.{name}", starts[source] if source else parameter, values[f"init.{name}"], 1e-7)
         if parameter.shape != start.shape:
             raise Mismatch(f"{name} has shape {tuple(parameter.shape)}, recorded {tuple(start.shape)}")
         with torch.no_grad():
@@ -144,46 +165,47 @@ def recorded_options(record: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def use_recorded_choice(trainer: PromptTuner, record: dict[str, Any], values: dict[str, Tensor]) -> None:
-    """Replace the random class sub-sampling by the recorded choice: classes, masks, or torch's seed."""
-    if trainer.kept_columns(torch.zeros(1, dtype=torch.int64)) is None:
-        return
-    sizes = [len(task.classnames) for task in trainer.dm.tasks]
-    parts = [value for key, value in sorted(values.items()) if "selected" in key]
-    listed = record.get("selected", [])
-    parts += [torch.tensor(part) for part in (listed if listed and isinstance(listed[0], list) else [listed])]
-    kept = _global_columns([part for part in parts if part.numel()], sizes)
-    if len(kept):
-        trainer.kept_columns = lambda column: kept  # type: ignore[method-assign]
-    elif "seed" in record:
-        generator, rate = torch.Generator().manual_seed(record["seed"]), trainer.options.CLS_SAMPLE_RATE
-        trainer.kept_columns = lambda column: sample_columns(column, sizes, rate, generator)  # type: ignore
-
-
-def _global_columns(parts: list[Tensor], sizes: list[int]) -> Tensor:
-    """Columns from one list or mask over all classes, or from one for each task."""
-    parts = [part.nonzero().flatten() if part.dtype == torch.bool else part.long().flatten() for part in parts]
-    if len(parts) == len(sizes) and all(int(part.max()) < size for part, size in zip(parts, sizes, strict=True)):
-        parts = [part + sum(sizes[:t]) for t, part in enumerate(parts)]
-    return torch.cat([*parts, torch.zeros(0, dtype=torch.int64)]).unique()
-
-
 def replay_trainer(folder: Path, path: Path, keys: dict[str, Any]) -> Callable[[Case], None]:
     """A case of softcpt/ or hard/, with further config ``keys``."""
 
     def replay(case: Case) -> None:
         record, values = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
+        case.expect(record, values, inputs=INPUTS, left_out=LEFT_OUT)
         record["extra_options"] = {**record.get("extra_options", {}), **keys}
         trainer = build(folder, record, "corrected")
-        use_recorded_choice(trainer, record, values)
+        choices = Choices(trainer, record, values)
+        choices.compare(trainer, case)
+        _compare_build(trainer, path, record, case)
         set_start(trainer, folder, record, values, case)
         _compare_tokens(trainer, values, case)
-        _compare_start(trainer, record, values, case)
+        with case.part("start"):
+            choices.use(trainer, "sub", 0)
+            _compare_start(trainer, Recorded(record, values, choices.active), choices, case)
         for track in TOLERANCES:
             if track in record:
-                _compare_training(folder, record, values, track, case)
+                with case.part(track):
+                    _compare_training(folder, record, values, track, case)
 
     return replay
+
+
+def _compare_build(trainer: PromptTuner, path: Path, record: dict[str, Any], case: Case) -> None:
+    """Names, shapes, registered modules, and that our own starting values are distributed as the original's."""
+    case.equal("case", path.stem, record["case"])
+    learned = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    for name, shape in record["num_learnable"].items():
+        case.equal(f"num_learnable.{name}", lambda name=name: list(learned[name].shape), shape)
+    modules = {name.split(".")[0] for name in record["num_learnable"]}
+    named = [name for name in record.get("registered_modules", []) if name in modules]
+    case.equal("registered_modules", sorted(modules & set(trainer.learned_modules())), sorted(named))
+    for name, (shape, dtype, mean, std) in record.get(STATISTICS, {}).items():
+        with case.part(f"{STATISTICS}.{name}"):
+            own = learned[name].detach()
+            case.equal(f"shape and type of {name}", [list(own.shape), str(own.dtype)], [shape, dtype])
+            drawn = record["init_from"].get(name) is not None
+            near = 8 * CTX_STD / own.numel() ** 0.5 if drawn else 1e-6
+            alike = abs(own.mean() - mean) < near and abs(own.std() - std) < near
+            case.equal(f"{STATISTICS}.{name}", bool(alike), True)
 
 
 def _compare_tokens(trainer: PromptTuner, values: dict[str, Tensor], case: Case) -> None:
@@ -195,58 +217,120 @@ def _compare_tokens(trainer: PromptTuner, values: dict[str, Tensor], case: Case)
     }
     for kind, learner in learners.items():
         if f"tokens.{kind}" in values:
-            case.equal(f"tokens.{kind}", learner.layout.tokens, values[f"tokens.{kind}"])
+            case.equal(f"tokens.{kind}", lambda learner=learner: learner.layout.tokens, values[f"tokens.{kind}"])
 
 
-def _compare_start(trainer: PromptTuner, record: dict[str, Any], values: dict[str, Tensor], case: Case) -> None:
-    batch = trainer.dm.train_loader_x[0]
-    trainer.before_test()
-    logits = trainer.model_inference(batch)
-    found = {
-        "logits": logits,
-        "mid.image_features": trainer.image_features(batch),
-        "mid.text_features": trainer._class_features,
-        **_middle(trainer),
-    }
-    for name in (key for key in values if key == "logits" or (key.startswith("mid.") and "selected" not in key)):
-        if found.get(name) is None:
-            raise Mismatch(f"nothing to compare {name} with")
-        case.close(name, found[name], values[name], 1e-4)
-    trainer.printing = True
-    loss, shown = trainer.loss(batch)
-    case.close("loss", loss, record["loss"], 3e-5)
-    if trainer.kept_columns(torch.zeros(1, dtype=torch.int64)) is None:
-        case.close("probs", _probs(trainer, batch, logits, record), values["probs"], 3e-5)
-        case.close("map", shown["map"], record["map"], 1e-3)
-    else:
-        case.notes.append(
-            "probs and map left out: the original fills them with constants for classes it did not encode"
+class Recorded:
+    """The numbers of a case before training. With class sub-sampling ``sub.NAME`` is NAME of the sub-sampled step.
+
+    Where there is no ``sub.NAME``, the loss and what belongs to it (``SAMPLED``) are the step's under their own name.
+    """
+
+    def __init__(self, record: dict[str, Any], values: dict[str, Tensor], sampled: bool) -> None:
+        scalars = {name: value for name, value in leaves(record).items() if name.removeprefix("sub.") in SCALARS}
+        self.numbers = {**scalars, **{name: value for name, value in values.items() if START.match(name)}}
+        self.trainer, self.sampled = record["trainer"], sampled
+
+    def is_sampled(self, name: str) -> bool:
+        """Whether a recorded number is about the classes of a sub-sampled step."""
+        return name.startswith("sub.") or (
+            self.sampled and name.split(".")[0] in SAMPLED and f"sub.{name}" not in self.numbers
         )
-    loss.backward()
-    for name, parameter in trainer.model.named_parameters():
-        if f"grad.{name}" in values:
-            case.close(f"grad.{name}", parameter.grad, values[f"grad.{name}"], 5e-5)
 
 
-def _middle(trainer: PromptTuner) -> dict[str, Tensor | None]:
-    if not hasattr(trainer.model, "name_features"):
-        return {}
-    with torch.no_grad():
-        tasks, classes = trainer.model.name_features()
+def _compare_start(trainer: PromptTuner, recorded: Recorded, choices: Choices, case: Case) -> None:
+    batch = trainer.dm.train_loader_x[0]
+    kept = choices.at("sub", 0) if choices.active else None
+    whole = Start(trainer, batch, recorded.trainer, None)
+    sampled = Start(trainer, batch, recorded.trainer, kept)
+    for name, theirs in recorded.numbers.items():
+        start = sampled if recorded.is_sampled(name) else whole
+        kind = name.removeprefix("sub.").split(".")[0]
+        case.close(name, partial(start.value, name.removeprefix("sub.")), theirs, START_TOLERANCES[kind])
+
+
+class Start:
+    """Our numbers before training, computed when they are asked for; with ``kept`` those of a sub-sampled step."""
+
+    def __init__(self, trainer: PromptTuner, batch: dict[str, Any], name: str, kept: Tensor | None) -> None:
+        self._trainer, self._batch, self._name, self._kept = trainer, batch, name, kept
+
+    def value(self, name: str) -> Any:
+        """The number that is recorded under a name (without "sub.")."""
+        kind, _, rest = name.partition(".")
+        if kind == "grad":
+            gradient, parameter = self._gradients[rest]
+            return torch.zeros_like(parameter) if gradient is None else gradient
+        if kind == "mid":
+            return self._middle(rest)
+        if name == "probs":
+            return own_probabilities(self._trainer, self._batch, self._logits, self._name)
         return {
-            "mid.task_features": tasks,
-            "mid.class_features": classes,
-            "mid.generated_ctx": trainer.model.contexts()[0],
-        }
+            "logits": lambda: self._logits,
+            "loss": lambda: self._loss[0],
+            "map": self._average_precision,
+            "text_features": lambda: self._text,
+            "image_features": lambda: self._trainer.image_features(self._batch),
+        }[name]()
+
+    def _middle(self, name: str) -> Tensor | None:
+        if name in ("text_features", "image_features"):
+            return self.value(name)
+        with torch.no_grad():
+            tasks, classes = self._trainer.model.name_features()
+            found = {"task_features": tasks, "class_features": classes}
+            return found[name] if name in found else {"generated_ctx": self._trainer.model.contexts()[0]}[name]
+
+    def _average_precision(self) -> float:
+        shown = average_precision(self._trainer, self._batch, self._logits)
+        if self._kept is None and self._loss[1]["map"] != shown:
+            raise Mismatch(f"the step shows {self._loss[1]['map']}, its logits give {shown}")
+        return shown
+
+    @cached_property
+    def _text(self) -> Tensor:
+        if self._kept is not None:
+            return filled_logits(self._trainer, self._batch, self._kept)[0]
+        self._trainer.before_test()
+        return self._trainer._class_features
+
+    @cached_property
+    def _logits(self) -> Tensor:
+        if self._kept is not None:
+            return filled_logits(self._trainer, self._batch, self._kept)[1]
+        self._trainer.before_test()
+        return self._trainer.model_inference(self._batch)
+
+    @cached_property
+    def _loss(self) -> tuple[Tensor, dict[str, float]]:
+        self._trainer.printing = True
+        with all_classes(self._trainer, self._kept is None):
+            return self._trainer.loss(self._batch)
+
+    @cached_property
+    def _gradients(self) -> dict[str, tuple[Tensor | None, Tensor]]:
+        self._trainer.model.zero_grad()
+        self._loss[0].backward()
+        return {name: (parameter.grad, parameter) for name, parameter in self._trainer.model.named_parameters()}
 
 
-def _probs(trainer: PromptTuner, batch: dict[str, Any], logits: Tensor, record: dict[str, Any]) -> Tensor:
+@contextmanager
+def all_classes(trainer: PromptTuner, wanted: bool) -> Iterator[None]:
+    """Let a step score all classes while this is open."""
+    before = trainer.kept_columns
+    if wanted:
+        trainer.kept_columns = lambda column: None  # type: ignore[method-assign]
+    yield
+    trainer.kept_columns = before  # type: ignore[method-assign]
+
+
+def own_probabilities(trainer: PromptTuner, batch: dict[str, Any], logits: Tensor, name: str) -> Tensor:
     """Softmax within every task; columns of tasks that are not in the batch keep their logits (soft context only)."""
     probs = logits.clone()
     present = set(batch["task"].tolist())
     for t in range(len(trainer.dm.tasks)):
         own = trainer.task_of_class == t
-        if t in present or record["trainer"] != "MTCoOp":
+        if t in present or name != "MTCoOp":
             probs[:, own] = task_probabilities(logits, own.expand_as(logits))[:, own]
     return probs
 
@@ -255,29 +339,69 @@ def _compare_training(folder: Path, record: dict[str, Any], values: dict[str, Te
     recorded = record[track]
     trainer = build(folder, record, "corrected" if track == "plain" else "released")
     set_start(trainer, folder, record, values, case)
-    if "optimizer_steps_per_batch" in recorded:
-        case.equal(f"{track} steps", trainer.steps_per_batch, recorded["optimizer_steps_per_batch"])
-        case.equal(f"{track} schedule", trainer.schedule_steps_per_epoch, recorded["scheduler_steps_per_epoch"])
+    choices = Choices(trainer, record, values)
+    for key, mine in (
+        ("optimizer_steps_per_batch", trainer.steps_per_batch),
+        ("scheduler_steps_per_epoch", trainer.schedule_steps_per_epoch),
+    ):
+        if key in recorded:
+            case.equal(f"{track}.{key}", mine, recorded[key])
     after_tolerance, logits_tolerance = TOLERANCES[track]
     batch = trainer.dm.train_loader_x[0]
-    rates, losses = [], []
-    use_recorded_choice(trainer, record, values)
-    for epoch in range(STEPS):
-        trainer.epoch = epoch
-        rates.append(trainer.sched.get_last_lr()[0])
-        losses.append(trainer.forward_backward(batch)["loss"].item())
-        trainer.step_schedule()
-    case.close(f"{track}.loss", losses, recorded["loss"], 1e-3 if track == "trainer_loop" else 3e-4)
-    case.close(f"{track}.loss_after", trainer.loss(batch)[0], recorded["loss_after"], logits_tolerance)
-    case.close(f"{track}.lr", rates, recorded["lr"], 1e-15, relative=1e-9)
+    found = train_steps(trainer, batch, choices, track)
+    tolerances = {"loss": logits_tolerance if track == "plain" else 1e-3, "map": MAP_TOLERANCE}
+    for key in ("loss", "map"):
+        if key in recorded:
+            case.close(f"{track}.{key}", found[key], recorded[key], tolerances[key])
+    case.close(f"{track}.lr", found["lr"], recorded["lr"], 1e-15, relative=1e-9)
     case.close(f"{track}.lr_next", trainer.sched.get_last_lr()[0], recorded["lr_next"], 1e-15, relative=1e-9)
     for name, parameter in trainer.model.named_parameters():
         if parameter.requires_grad:
             case.close(f"{track}.after.{name}", parameter, values[f"{track}.after.{name}"], after_tolerance)
     trainer.before_test()
-    case.close(
-        f"{track}.logits_after", trainer.model_inference(batch), values[f"{track}.logits_after"], logits_tolerance
-    )
+    logits = f"{track}.logits_after"
+    case.close(logits, lambda: trainer.model_inference(batch), values[logits], logits_tolerance)
+    for key, mine in after_steps(trainer, batch, choices, track, recorded["loss_after"]).items():
+        if f"{track}.{key}" in case.expected:
+            case.close(
+                f"{track}.{key}", mine, recorded[key], logits_tolerance if key == "loss_after" else MAP_TOLERANCE
+            )
+
+
+def train_steps(trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track: str) -> dict[str, list[float]]:
+    """Five steps on one batch: rate, loss and average precision of each."""
+    found: dict[str, list[float]] = {"lr": [], "loss": [], "map": []}
+    trainer.printing = True
+    for epoch in range(STEPS):
+        trainer.epoch = epoch
+        choices.use(trainer, track, epoch)
+        found["lr"].append(trainer.sched.get_last_lr()[0])
+        kept = choices.at(track, epoch) if choices.active else None
+        sampled = kept is not None and average_precision(trainer, batch, filled_logits(trainer, batch, kept)[1])
+        shown = trainer.forward_backward(batch)
+        found["loss"].append(float(shown["loss"]))
+        found["map"].append(shown["map"] if kept is None else sampled)
+        trainer.step_schedule()
+    return found
+
+
+def after_steps(
+    trainer: PromptTuner, batch: dict[str, Any], choices: Choices, track: str, recorded: float
+) -> dict[str, float]:
+    """Loss (and average precision) behind the last step.
+
+    With class sub-sampling a record may have scored a further choice, all classes, or the last choice again: the
+    nearest of the three counts.
+    """
+    kept = [choices.at(track, STEPS), choices.drawn[STEPS] if choices.drawn else None, choices.at(track, STEPS - 1)]
+    found = []
+    for columns in [None, *(part for part in kept if part is not None)]:
+        trainer.kept_columns = lambda column, columns=columns: columns  # type: ignore[method-assign]
+        with torch.no_grad():
+            loss = float(trainer.loss(batch)[0])
+        logits = trainer.model_inference(batch) if columns is None else filled_logits(trainer, batch, columns)[1]
+        found.append({"loss_after": loss, "map_after": average_precision(trainer, batch, logits)})
+    return min(found, key=lambda each: abs(each["loss_after"] - recorded))
 
 
 def original_template(dataset: str, task: int | None) -> tuple[str, str]:
@@ -296,21 +420,24 @@ def replay_zeroshot(
     """A case of zeroshot/: our template of the data set, our prompts, our features; with further config ``keys``."""
 
     def replay(case: Case) -> None:
+        key = f"{record['key']}."
+        own = {name.removeprefix(key): value for name, value in values.items() if name.startswith(key)}
+        case.expect(record, own, inputs=ZEROSHOT_INPUTS)
         template, replaced = original_template(record["dataset"], record["task"])
         if replaced:
             case.notes.append(f"with the original's wording; ours is {replaced!r}")
         task = Task("task", tuple(record["class_names"]), template=template)
         case.equal("prompts", template_prompts(task), record["prompts"])
-        case.equal("tokens", clip.tokenize(template_prompts(task)), values[f"{record['key']}.tokens"])
+        case.equal("tokens", clip.tokenize(template_prompts(task)), own["tokens"])
         whole = build(
             folder, {"trainer": "ZeroshotCLIP", "variant": record["variant"], "batch": batch, "arguments": keys}, ""
         )
         whole.dm.tasks = [task]
         model = whole.build_prompts(whole.backbone, [task])
         features = torch.nn.functional.normalize(model().float(), dim=-1)
-        case.close("text_features", features, values[f"{record['key']}.text_features"], 1e-5)
+        case.close("text_features", features, own["text_features"], 1e-5)
         images = whole.image_features(whole.dm.train_loader_x[0])
-        case.close("logits", whole.logits(images, features), values[f"{record['key']}.logits"], 1e-4)
+        case.close("logits", whole.logits(images, features), own["logits"], 1e-4)
 
     return replay
 
@@ -326,3 +453,4 @@ def trainer_cases(folder: Path, **keys: object) -> Iterator[tuple[str, Callable[
         content, values = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
         for record in content["cases"]:
             yield f"zeroshot/{record['key']}", replay_zeroshot(folder, record, content["batch"], values, keys)
+        yield from leftovers("zeroshot/zeroshot", values, [f"{record['key']}.*" for record in content["cases"]])

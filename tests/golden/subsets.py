@@ -8,12 +8,19 @@ from typing import Any
 
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.sampling import fewshot_split, merge, subsample_classes, subsample_tasks
-from tests.golden.report import Case
+from tests.golden.report import Case, Mismatch, leftovers
 
 Splits = dict[str, Any]
 _NAME = re.compile(
-    r"(?:(?P<set>\w+)\.)?seed(?P<seed>\d+)\.shots(?P<shots>\d+)\.classes=(?P<classes>\w+)(?:\.tasks=(?P<tasks>\w+))?$"
+    r"(?:(?P<set>\w+)\.)?seed(?P<seed>\d+)\.shots(?P<shots>-?\d+)\.classes=(?P<classes>\w+)(?:\.tasks=(?P<tasks>\w+))?$"
 )
+
+
+def _asked(key: str) -> dict[str, str]:
+    match = _NAME.match(key)
+    if match is None:
+        raise Mismatch(f"the name {key!r} does not say seed, shots and classes")
+    return match.groupdict()
 
 
 def _drawn(source: dict[str, Any], shots: int, seed: int, task: Task) -> Split:
@@ -24,17 +31,20 @@ def _drawn(source: dict[str, Any], shots: int, seed: int, task: Task) -> Split:
 
 def _samples(splits: Splits, seed: str, shots: str, recorded: dict[str, Any]) -> Callable[[Case], None]:
     def replay(case: Case) -> None:
+        case.expect(recorded)
         for name, parts in recorded.items():
             split = _drawn(splits[name], int(shots), int(seed), Task(name, splits[name]["classes"]))
-            case.equal(f"{name} train", [item.impath for item in split.train], parts["train"])
-            case.equal(f"{name} val", [item.impath for item in split.val], parts["val"])
+            for part in parts:
+                mine = [item.impath for item in getattr(split, part)]
+                case.equal(f"{name}.{part}", mine, parts[part])
 
     return replay
 
 
 def _merged(splits: Splits, key: str, recorded: dict[str, Any], whole: dict[str, Any]) -> Callable[[Case], None]:
     def replay(case: Case) -> None:
-        asked = _NAME.match(key).groupdict()
+        case.expect(recorded)
+        asked = _asked(key)
         described = zip(splits, whole["task_names"], whole["task_metrics"], strict=True)
         members = [
             _drawn(splits[name], int(asked["shots"]), int(asked["seed"]), Task(task, splits[name]["classes"], metric))
@@ -42,15 +52,18 @@ def _merged(splits: Splits, key: str, recorded: dict[str, Any], whole: dict[str,
         ]
         split = subsample_classes(subsample_tasks(merge(members), asked["tasks"]), asked["classes"])
         _compare_items(split, recorded, case)
-        case.equal("task names", [task.name for task in split.tasks], recorded["task_names"])
-        case.equal("task metrics", [task.metric for task in split.tasks], recorded["task_metrics"])
+        case.equal("task_names", [task.name for task in split.tasks], recorded["task_names"])
+        case.equal("task_metrics", [task.metric for task in split.tasks], recorded["task_metrics"])
+        if "task_types" in recorded:
+            case.equal("task_types", ["sl"] * len(split.tasks), recorded["task_types"])  # all there is here
 
     return replay
 
 
 def _single(splits: Splits, key: str, recorded: dict[str, Any]) -> Callable[[Case], None]:
     def replay(case: Case) -> None:
-        asked = _NAME.match(key).groupdict()
+        case.expect(recorded)
+        asked = _asked(key)
         source = splits[asked["set"]]
         drawn = _drawn(source, int(asked["shots"]), int(asked["seed"]), Task(asked["set"], source["classes"]))
         split = subsample_classes(drawn, asked["classes"], present_only=True)
@@ -66,15 +79,15 @@ def _compare_items(split: Split, recorded: dict[str, Any], case: Case) -> None:
     for part, items in zip(("train", "val", "test"), split.lists, strict=True):
         mine = [[item.impath, [t for t, _ in item.targets], [y for _, y in item.targets]] for item in items]
         case.equal(part, mine, recorded[part])
-    case.equal("class names", [list(task.classnames) for task in split.tasks], recorded["class_names"])
+    case.equal("class_names", [list(task.classnames) for task in split.tasks], recorded["class_names"])
 
 
 def _compare_coop(split: Split, recorded: dict[str, Any], case: Case) -> None:
     names = split.tasks[0].classnames
     for part, items in zip(("train", "val", "test"), split.lists, strict=True):
         case.equal(part, [[item.impath, item.label, names[item.label]] for item in items], recorded[part])
-    case.equal("class names", list(names), recorded["classnames"])
-    case.equal("number of classes", len(names), recorded["num_classes"])
+    case.equal("classnames", list(names), recorded["classnames"])
+    case.equal("num_classes", len(names), recorded["num_classes"])
 
 
 def sampling_cases(folder: Path) -> Iterator[tuple[str, Callable[[Case], None]]]:
@@ -94,6 +107,7 @@ def sampling_cases(folder: Path) -> Iterator[tuple[str, Callable[[Case], None]]]
             yield f"sampling/merged.{key}", _merged(splits, key, recorded, whole or recorded)
         for key, recorded in content.get("single", {}).items():
             yield f"sampling/single.{key}", _single(splits, key, recorded)
+        yield from leftovers("sampling/softcpt", content, ("samples", "merged", "single"))
     if (folder / "coop.json").is_file():
         for key, recorded in json.loads((folder / "coop.json").read_text()).items():
             yield f"sampling/coop.{key}", _single(splits, key, recorded)

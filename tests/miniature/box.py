@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.io import savemat
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +49,8 @@ class Box:
         target.parent.mkdir(parents=True, exist_ok=True)
         image, kind = draw(subject, number), Image.registered_extensions()[target.suffix.lower()]
         mode = ODD_MODES.get(number % ODD_EVERY, "RGB")
+        if mode == "L":
+            image = ImageOps.autocontrast(image.convert(mode))  # two colours may be one grey, and the picture blank
         # A palette does not fit into a JPEG: such pictures are PNG files with the wrong ending, also in the real data.
         image.convert(mode if kind == "JPEG" or mode != "CMYK" else "RGB").save(target, "PNG" if mode == "P" else kind)
 

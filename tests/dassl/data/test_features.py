@@ -39,7 +39,7 @@ def decoded(monkeypatch):
     """Paths of the images that are really decoded."""
     seen = []
     read = loaders.read_image
-    monkeypatch.setattr(loaders, "read_image", lambda path: (seen.append(path), read(path))[1])
+    monkeypatch.setattr(loaders, "read_image", lambda path, reading: (seen.append(path), read(path, reading))[1])
     return seen
 
 
@@ -255,6 +255,71 @@ def test_a_replaced_image_is_encoded_anew(tmp_path, make_cfg, encode, decoded):
     assert [i for i in range(12) if not torch.equal(before[i], after[i])] == [0]
 
 
+def test_two_roots_of_the_same_layout_share_nothing_but_equal_pictures(tmp_path, make_cfg, encode, decoded):
+    """Names, sizes and times may agree, as in unpacked archives; the content decides."""
+    roots = [write_toy(tmp_path / name) for name in ("one", "two")]
+    changed = "pets/images/test/kind0_0.bmp", "pets/images/test/kind0_1.bmp"
+    for seed, root in enumerate(roots):
+        split = root / "pets/split_dk_ToyPets.json"
+        split.write_text(split.read_text().replace("kind0_0.png", "kind0_0.bmp").replace("kind0_1.png", "kind0_1.bmp"))
+        for part in ("train", "val", "test"):
+            for number in (0, 1):
+                write_image(root / f"pets/images/{part}/kind0_{number}.bmp", 50 + number + seed * 9 * (part == "test"))
+        for path in root.rglob("*.*"):
+            os.utime(path, ns=(10**18, 10**18))
+    assert len({(root / changed[0]).stat().st_size for root in roots}) == 1
+    features = []
+    for root in roots:
+        decoded.clear()
+        cfg = make_cfg(root=root, DATALOADER__FEATURES=True, DATASET__CHECK_IMAGES=False)
+        features.append(torch.cat([batch["feat"] for batch in with_features(cfg, encode).test_loader]))
+    assert decoded == [str(roots[1] / name) for name in changed]
+    alone = make_cfg(root=roots[1], DATASET__CHECK_IMAGES=False)
+    online = torch.cat([batch["img"] for batch in DataManager(alone).test_loader])
+    assert torch.equal(features[1], encode_fixed(encode, online)) and not torch.equal(features[0], features[1])
+
+
+def test_a_picture_that_is_overwritten_with_its_times_set_back_is_encoded_anew(tmp_path, make_cfg, encode):
+    root = write_toy(tmp_path / "data")
+    path = root / "pets/images/test/kind0_0.png"
+    cfg = make_cfg(root=root, DATALOADER__FEATURES=True, DATASET__CHECK_IMAGES=False)
+    first = torch.cat([batch["feat"] for batch in with_features(cfg, encode).test_loader])
+    stat = path.stat()
+    path.write_bytes((root / "pets/images/test/kind0_1.png").read_bytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = torch.cat([batch["feat"] for batch in with_features(cfg, encode).test_loader])
+    assert not torch.equal(first[0], again[0]) and torch.equal(first[1:], again[1:])
+
+
+def test_a_picture_that_changes_while_it_is_encoded_is_told_and_not_kept(tmp_path):
+    items = [Datum(str(write_image(tmp_path / f"{number}.png", number)), 0) for number in range(3)]
+
+    def slow(batch):
+        write_image(tmp_path / "1.png", 77, (50, 40))
+        return flat(batch)
+
+    with pytest.raises(UserError, match=r"1\.png was changed while the run read it; start the same command again$"):
+        store_in(tmp_path / "store").get(ImageItems(items, pixels), 0, slow)
+    assert not stored_files(tmp_path / "store")
+    images = ImageItems(items, pixels)
+    assert np.array_equal(taken(store_in(tmp_path / "store").get(images, 0, flat)), direct(images, 0))
+
+
+def test_another_mode_or_time_of_a_picture_is_no_change(tmp_path):
+    items = [Datum(str(write_image(tmp_path / f"{number}.png", number)), 0) for number in range(3)]
+
+    def touched(batch):
+        os.utime(items[1].impath, (1, 1))
+        os.chmod(items[2].impath, 0o600)  # noqa: PTH101
+        return flat(batch)
+
+    images = ImageItems(items, pixels)
+    assert np.array_equal(taken(store_in(tmp_path / "store").get(images, 0, touched)), direct(images, 0))
+    assert np.array_equal(
+        taken(store_in(tmp_path / "store").get(ImageItems(items, pixels), 0, None)), direct(images, 0)
+    )
+
+
 def test_moved_data_is_found_again(tmp_path, pictures):
     old = Path(pictures[0].impath).parent
     store = store_in(tmp_path / "store")
@@ -264,9 +329,7 @@ def test_moved_data_is_found_again(tmp_path, pictures):
     items = []
     for item in pictures:
         path = new / Path(item.impath).name
-        path.write_bytes(Path(item.impath).read_bytes())
-        stat = Path(item.impath).stat()
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        path.write_bytes(Path(item.impath).read_bytes())  # with other times
         items.append(Datum(str(path), 0))
     rows = store_in(tmp_path / "store").get(ImageItems(items, pixels, root=new), 0, None)
     assert np.array_equal(taken(rows), wanted)

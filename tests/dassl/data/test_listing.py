@@ -3,17 +3,19 @@ import io
 import json
 import logging
 import os
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dassl.data.listing import Entry, list_folder, list_table
+from dassl.data.listing import _MISSING, Entry, list_folder, list_table, text_form
 from dassl.utils.errors import UserError
 
 # What a cell may hold: any text that is not changed by stripping.
 CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8).map(str.strip)
-LABELS = CELLS.filter(bool)
+LABELS = CELLS.filter(lambda cell: cell and cell.casefold() not in _MISSING)
+COLUMNS = LABELS.map(text_form).map(str.strip).filter(lambda name: name not in ("", "image", "split"))
 
 
 @pytest.fixture
@@ -73,8 +75,9 @@ def test_a_tree_of_folders(tmp_path, caplog):
         ("cat/2.JPG", "cat", ""),
         ("cat/deep/er/1.Jpeg", "cat", ""),
     ]
-    (message,) = caplog.messages
-    assert "skipped 2 files" in message and "notes.txt" in message
+    skipped, system = caplog.messages
+    assert "skipped 1 files" in skipped and "notes.txt" in skipped
+    assert system.endswith("left out 3 folders and files of the system: '.git', '.hidden.png', 'Thumbs.db'")
 
 
 def test_folders_of_the_parts(tmp_path):
@@ -99,6 +102,116 @@ def test_links_to_class_folders_are_followed(tmp_path):
     assert [entry.label for entry in list_folder(tmp_path / "tree", "tiles")] == ["cat", "dog"]
 
 
+def test_links_inside_class_folders_are_followed_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    tree(tmp_path, "pool/1.png", "pool/2.png", "t/dog/1.png", "t/cat/1.png")
+    (tmp_path / "t/cat/more").symlink_to(tmp_path / "pool", target_is_directory=True)
+    (tmp_path / "t/cat/twice").symlink_to(tmp_path / "pool", target_is_directory=True)
+    (tmp_path / "t/cat/circle").symlink_to(tmp_path / "t", target_is_directory=True)
+    (tmp_path / "pool/self").symlink_to(tmp_path / "pool", target_is_directory=True)
+    names = [name for name, *_ in found(list_folder(tmp_path / "t", "tiles"), tmp_path / "t")]
+    assert names == ["cat/1.png", "cat/more/1.png", "cat/more/2.png", "dog/1.png"]
+    assert "did not follow 3 links to folders that are read anyway" in caplog.text
+
+
+def test_links_that_became_texts_are_named(tmp_path, caplog):
+    tree(tmp_path, "pool/1.png", "t/dog/1.png", "t/cat/1.png", "t/cat/notes")
+    (tmp_path / "t/cat/batch2").write_text("../../pool\n")
+    (tmp_path / "t/cat/notes").write_text("a/b")
+    assert len(list_folder(tmp_path / "t", "tiles")) == 2
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "1 links have become texts" in message and "t/cat/batch2 -> ../../pool" in message
+
+
+SYSTEM = ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", ".thumbnails", "lost+found"]
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_folders_of_the_system_are_left_out_and_named(tmp_path, caplog, name):
+    caplog.set_level(logging.INFO)
+    tree(tmp_path, "a/cat/1.png", "a/dog/1.png", f"a/{name}/1.png", f"a/cat/{name}/1.png", f"a/dog/in/{name}/in/1.png")
+    tree(tmp_path, "a/cat/._1.png", "a/cat/.DS_Store")
+    assert len(list_folder(tmp_path / "a", "tiles")) == 2
+    (message,) = caplog.messages
+    assert "left out 5 folders and files of the system" in message and name in message
+    tree(tmp_path, "p/train/cat/1.png", "p/train/dog/1.png", "p/test/cat/1.png", f"p/{name}/1.png", f"p/test/{name}/1")
+    assert len(list_folder(tmp_path / "p", "tiles")) == 3
+
+
+PARTS = [("seg_train", "seg_test"), ("training_data", "testing_data"), ("Train Set", "Test Set"), ("train", "holdout")]
+
+
+@pytest.mark.parametrize("names", [*PARTS, ("Training", "eval"), ("train", "hold-out"), ("train2017", "val2017")])
+def test_parts_under_other_names(tmp_path, names):
+    tree(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
+    entries = list_folder(tmp_path, "tiles")
+    assert {entry.label for entry in entries} == {"cat", "dog"}
+    assert {entry.part for entry in entries} == {"train", "val" if "val2017" in names else "test"}
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "tset"), ("tarin", "test"), ("Training", "Tseting"), ("train", "vaildate"), ("val", "test")]
+)
+def test_mistyped_parts_are_refused(tmp_path, names):
+    tree(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
+    message = mistake(list_folder, tmp_path, "tiles")
+    assert "which both hold the folders 'cat', 'dog'" in message and "call parts train, val and test" in message
+    assert all(f"{name}: NAME" in message for name in names)
+    labels = {entry.label for entry in list_folder(tmp_path, "tiles", classes=names)}
+    assert labels == set(names)  # who says so has classes of these names
+
+
+def test_a_mistyped_part_of_loose_pictures(tmp_path):
+    tree(tmp_path, "train/cat/1.png", "train/dog/1.png", "tset/1.png")
+    assert "is 'tset' meant to be 'test'?" in mistake(list_folder, tmp_path, "tiles")
+
+
+def test_parts_under_names_of_their_own_are_a_warning(tmp_path, caplog):
+    tree(tmp_path, *(f"{name}/{label}/1.png" for name in ("known", "probe") for label in ("cat", "dog")))
+    assert {entry.label for entry in list_folder(tmp_path, "tiles")} == {"known", "probe"}
+    (message,) = caplog.messages
+    assert "both hold the folders 'cat', 'dog', are taken for classes; call them train and test" in message
+    caplog.clear()
+    list_folder(tmp_path, "tiles", classes=("known", "probe"))
+    assert not caplog.messages
+
+
+ORDINARY = [
+    ("train/1.png", "van/1.png", "bus/1.png"),
+    ("best/1.png", "worst/1.png"),
+    ("eval/1.png", "other/1.png"),
+    ("train/steam/1.png", "train/diesel/1.png", "bus/1.png"),
+    ("test/a/1.png", "rest/1.png"),
+    ("ok/monday/1.png", "ok/friday/1.png", "chip/monday/1.png", "chip/sunday/1.png"),
+]
+
+
+@pytest.mark.parametrize("names", ORDINARY)
+def test_ordinary_classes_that_sound_like_parts(tmp_path, names, caplog):
+    tree(tmp_path, *names)
+    assert {entry.label for entry in list_folder(tmp_path, "tiles")} == {name.split("/")[0] for name in names}
+    assert not caplog.messages
+
+
+def test_a_part_of_loose_pictures(tmp_path, caplog):
+    tree(tmp_path, "train/cat/1.png", "train/dog/1.png", *(f"test/{number}.png" for number in range(5)))
+    message = mistake(list_folder, tmp_path, "tiles")
+    assert f"the 5 images in {tmp_path}/test lie in no class folder" in message and "move 'test' away" in message
+    tree(tmp_path, "test/cat/1.png")
+    assert len(list_folder(tmp_path, "tiles")) == 3
+    (message,) = caplog.messages
+    assert "left out 5 images that lie in no class folder" in message
+
+
+def test_one_class_in_two_normal_forms(tmp_path):
+    """A folder from a Mac beside one from Linux."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    tree(tmp_path, f"{composed}/1.png", f"{decomposed}/2.png", "tea/1.png")
+    if len(list(tmp_path.iterdir())) < 3:
+        pytest.skip("this file system has one form only")
+    assert [entry.label for entry in list_folder(tmp_path, "tiles")].count(composed) == 2
+
+
 def test_mistakes_in_folders(tmp_path):
     tree(tmp_path, "mugs/ok/1.png", "mugs/chip/readme.txt")
     assert "did you mean 'mugs'?" in mistake(list_folder, tmp_path / "mug", "tiles")
@@ -120,7 +233,8 @@ def test_pictures_without_a_class_folder(tmp_path, names):
 @pytest.mark.parametrize(("names", "odd"), [(("train", "Test", "bus"), "bus"), (("val", "train", "valid"), "val")])
 def test_a_folder_beside_those_of_the_parts(tmp_path, names, odd):
     tree(tmp_path, *(f"{name}/ok/1.png" for name in names))
-    assert f"{odd!r} does not belong to that; move or rename it" in mistake(list_folder, tmp_path, "tiles")
+    message = mistake(list_folder, tmp_path, "tiles")
+    assert f"{odd!r} does not belong to that" in message and message.endswith("; move or rename it")
 
 
 def test_a_name_in_another_encoding(tmp_path):
@@ -169,6 +283,38 @@ def test_paths_with_backslashes(root):
     assert entry.path == str(root / "deep" / "er" / "c.jpg")
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_paths_in_another_normal_form(root, forms):
+    there, spelt = (unicodedata.normalize(form, "gr\u00fcn/\u00e9t\u00e9.png") for form in forms)
+    tree(root, there)
+    (entry,) = table(root, f"image,label\n{spelt},\u00e9\n")
+    assert entry.path == str(root / there)
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;;", "\n\nsep=;"])
+def test_a_line_that_names_the_delimiter(root, line):
+    (entry,) = table(root, f"{line}\r\nimage;label\r\na.png;x,y\r\n", "utf-8-sig")
+    assert (entry.label, entry.line) == ("x,y", line.count("\n") + 3)
+
+
+def test_a_delimiter_that_is_named(root):
+    assert table(root, "sep=^\nimage^label\na.png^x;y,z\n")[0].label == "x;y,z"
+    assert table(root, "sep=\t\nimage\tlabel\na.png\tx\n")[0].label == "x"
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "N/A", "null", "NA", "#N/A"])
+def test_labels_that_look_like_missing_values(root, label):
+    message = mistake(table, root, f"image,label\na.png,x\nb.PNG,{label}\n")
+    assert f"line 3: label {label!r} looks like a missing value; empty the cell" in message
+    assert f"classes: {{{label}: NAME}}" in message
+    assert table(root, f"image,label\na.png,x\nb.PNG,{label}\n", classes=(label,))[1].label == label
+
+
+@pytest.mark.parametrize(("cell", "part"), [("Training Set", "train"), ("eval", "test"), ("VALIDATE", "val")])
+def test_parts_in_tables_have_many_names(root, cell, part):
+    assert table(root, f"image,label,split\na.png,x,{cell}\n")[0].part == part
+
+
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
@@ -210,25 +356,29 @@ def test_other_encodings(root):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(CELLS, min_size=1, max_size=8), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(LABELS | st.just(""), min_size=1, max_size=8), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"])
+)
 def test_any_label_comes_back_from_csv(root, labels, delimiter, newline):
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, lineterminator=newline, quoting=csv.QUOTE_ALL)
     writer.writerows([["image", "label"], *(["a.png", label] for label in labels)])
     if any(labels):
-        assert [entry.label for entry in table(root, stream.getvalue())] == [label for label in labels if label]
+        assert [entry.label for entry in table(root, stream.getvalue())] == [
+            text_form(label) for label in labels if label
+        ]
     else:
         mistake(table, root, stream.getvalue())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(LABELS.filter(lambda name: name not in ("image", "split")), CELLS, min_size=1, max_size=4))
+@given(st.dictionaries(COLUMNS, LABELS | st.just(""), min_size=1, max_size=4))
 def test_any_table_shape_comes_back_from_jsonl(root, cells):
     text = json.dumps({"image": "a.png"}) + "\n" + json.dumps({"image": "b.PNG", **cells})
     for column, label in cells.items():
         if label:
             (entry,) = table(root, text, name="t.jsonl", label=column)
-            assert (entry.path, entry.label, entry.line) == (str(root / "b.PNG"), label, 2)
+            assert (entry.path, entry.label, entry.line) == (str(root / "b.PNG"), text_form(label), 2)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,14 +3,15 @@ import logging
 
 import pytest
 import torch
+from PIL import Image
 
 from dassl.data.datum import Datum
-from dassl.data.images import read_image
+from dassl.data.images import ORIGINAL, Reading, read_image
 from dassl.data.loaders import BatchPlan, describe
 from dassl.data.manager import DataManager
 from dassl.data.transforms import build_transform
 from dassl.utils.errors import UserError
-from tests.dassl.data.toy import write_toy
+from tests.dassl.data.toy import ToyPets, write_toy
 from tests.folders import golden_folder
 
 
@@ -52,7 +53,7 @@ def test_test_images_are_those_of_the_test_transform(make_cfg):
     cfg = make_cfg()
     manager = DataManager(cfg)
     (batch,) = [b for b in manager.val_loader if 7 in b["index"]]
-    wanted = build_transform(cfg, False)(read_image(manager.dataset.val[7].impath))
+    wanted = build_transform(cfg, False)(read_image(manager.dataset.val[7].impath, ORIGINAL))
     assert torch.equal(batch["img"][batch["index"] == 7][0], wanted)
 
 
@@ -217,3 +218,53 @@ def test_an_image_that_breaks_later_is_one_line(broken_root, make_cfg, workers):
 def test_unknown_sampler(make_cfg):
     with pytest.raises(UserError, match="RandomSampler or SequentialSampler"):
         DataManager(make_cfg(DATALOADER__TRAIN_X__SAMPLER="Random"))
+
+
+@pytest.fixture
+def clear_root(tmp_path):
+    """Pictures whose left half is transparent, with a random picture under it."""
+    root = write_toy(tmp_path / "data")
+    for path in (root / "pets/images").rglob("*.png"):
+        picture = Image.open(path).convert("RGBA")
+        picture.putalpha(picture.getchannel("A").point(lambda _: 0))
+        picture.paste((0, 90, 0, 255), (picture.width // 2, 0, picture.width, picture.height))
+        picture.save(path)
+    return root
+
+
+@pytest.mark.parametrize("features", [False, True])
+@pytest.mark.parametrize("as_seen", [False, True])
+def test_the_data_set_and_the_keys_say_how_pictures_are_read(clear_root, make_cfg, monkeypatch, as_seen, features):
+    monkeypatch.setattr(ToyPets, "as_seen", as_seen)
+    usual, seen = "white" if as_seen else "original", []
+    for key, background in (("", usual), ("white", "white"), ("original", "original"), ("#00f", "#00f")):
+        cfg = make_cfg(root=clear_root, INPUT__BACKGROUND=key, DATALOADER__FEATURES=features)
+        manager = DataManager(cfg)
+        manager.attach_encoder(lambda images: images.flatten(1), "pixels")
+        item = manager.dataset.test[0]
+        wanted = build_transform(cfg, False)(read_image(item.impath, Reading(background)))
+        batch = next(iter(manager.test_loader))
+        seen.append(batch["feat" if features else "img"][0].flatten())
+        assert torch.equal(seen[-1], wanted.flatten())
+    assert len({tuple(pixels.tolist()) for pixels in seen}) == 3
+
+
+def test_blank_pictures_are_told_once_and_with_numbers(tmp_path, make_cfg, caplog):
+    root = write_toy(tmp_path / "data")
+    with caplog.at_level(logging.WARNING):
+        DataManager(make_cfg(root=root))
+    assert not caplog.records
+    for name in ("train/kind1_2.png", "test/kind0_0.png", "test/kind0_1.png"):
+        Image.new("RGB", (20, 20), "black").save(root / "pets/images" / name)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            DataManager(make_cfg(root=root))
+        (record,) = caplog.records
+        message = record.getMessage()
+        assert message.startswith("3 of 36 pictures (train 1, val 0, test 2) are blank: ")
+        assert "train/kind1_2.png" in message and "\n" not in message
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        DataManager(make_cfg(root=root, DATASET__CHECK_IMAGES=False))
+    assert not caplog.records

@@ -104,6 +104,22 @@ def test_shared_images_keep_the_shares_of_each_class():
             assert abs(have - want) <= 3
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=20), ratios())
+def test_copies_go_together_and_count_once(sizes, shares):
+    copies = [[f"{number:02}-{copy}" for copy in range(size)] for number, size in enumerate(sizes)]
+    images = [image for group in copies for image in group]
+    parts = assign_parts([ClassImages(images, shares)], {}, copies)
+    assert all(len({parts[image] for image in group}) == 1 for group in copies)
+    assert sizes_of(parts, [group[0] for group in copies]) == part_sizes(len(sizes), shares)
+    again = assign_parts([ClassImages(images, shares)], {}, [group for group in copies if len(group) > 1])
+    assert again == parts
+
+
+def test_a_copy_follows_the_known_part():
+    parts = assign_parts([ClassImages(["a", "b", "c", "d"], HALF)], {"a": "test", "b": "train"}, [["a", "c"]])
+    assert parts["c"] == "test" and parts["b"] == "train"
+
+
 # -- the file --------------------------------------------------------------------------------------------------
 
 
@@ -145,11 +161,37 @@ def test_added_and_removed_files_are_said_in_one_line(folder, caplog):
     caplog.set_level(logging.INFO)
     caplog.clear()
     after = complete(folder, names_in(folder))
-    assert [m.split(": ")[1] for m in caplog.messages] == ["9 images keep their part, 2 new ones got one, 1 are gone"]
+    (record,) = caplog.records
+    assert "9 images keep their part, 2 new ones got one, 1 are gone; runs from before had other" in record.message
+    assert record.levelno == logging.WARNING  # and so in results.json and in tables
     assert all(after[name] == before[name] for name in names_in(folder) if name in before)
     caplog.clear()
     assert complete(folder, names_in(folder)) == {k: v for k, v in after.items() if k != "3.png"}
     assert not caplog.messages
+
+
+def test_nothing_is_written_unless_it_is_kept(folder):
+    file = PartsFile((folder / "parts.json", folder / "cache" / "parts.json"), folder)
+    parts = file.complete([ClassImages(names_in(folder), HALF)], {}, {"mugs": HALF}, keep=False)
+    assert not (folder / "parts.json").exists()
+    assert parts == complete(folder, names_in(folder))
+
+
+def test_names_in_another_normal_form_keep_their_part(folder):
+    """The data came from a Mac, or goes there."""
+    composed, decomposed = "\u00e9.png", "e\u0301.png"
+    (folder / decomposed).touch()
+    names = [*names_in(folder)[:10], composed]
+    names = [name for name in names if name != decomposed]
+    first = complete(folder, names)
+    content = json.loads((folder / "parts.json").read_text())
+    for part in ("train", "val", "test"):
+        content[part] = [decomposed if name == composed else name for name in content[part]]
+    (folder / "parts.json").write_text(json.dumps(content))
+    assert complete(folder, names) == first
+    (folder / names[0]).unlink()
+    few = complete(folder, names[1:5])  # writes the file, and the decomposed name is there on the disk
+    assert few[composed] == first[composed]
 
 
 def test_images_of_other_tasks_are_left_alone(folder):

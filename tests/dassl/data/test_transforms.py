@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.transforms import RandomResizedCrop
 
-from dassl.data.images import read_image
+from dassl.data.images import AS_SEEN, ORIGINAL, Reading, read_image
 from dassl.data.transforms import build_transform, is_random, keyed_transform, transform_id
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
@@ -25,6 +26,11 @@ EVERYTHING = (
     "random_resized_crop",
 )
 
+EDGE = {  # by PIL 13.0
+    "bicubic": [50, 50, 50, 50, 50, 46, 39, 80, 170, 211, 204, 200, 200, 200, 200, 200],
+    "bilinear": [50, 50, 50, 50, 50, 50, 50, 88, 163, 200, 200, 200, 200, 200, 200, 200],
+}
+
 
 @pytest.fixture
 def picture(tmp_path):
@@ -38,7 +44,7 @@ def test_recorded_test_transform(make_cfg):
     for entry in facts["images"]:
         path = folder / entry["file"]
         decoded = tensors[f"{path.name}.decoded"].numpy()
-        image = read_image(path)
+        image = read_image(path, ORIGINAL)
         if path.suffix == ".png":
             assert (np.asarray(image) == decoded).all()
         for size in (64, 224):
@@ -71,6 +77,61 @@ def test_interpolations(make_cfg, picture, mode):
     resized = picture.resize((16, 16), getattr(Image.Resampling, mode.upper()))
     got = build_transform(cfg, True)(picture)
     assert (got.mul(255).round().byte().permute(1, 2, 0).numpy() == np.asarray(resized)).all()
+
+
+def crop_by_hand(picture, box, mode):
+    """A box (top, left, height, width) of a picture, cut out and resized to 16 x 16 by PIL, as values of 0 to 1."""
+    top, left, height, width = box
+    cut = picture.crop((left, top, left + width, top + height))
+    small = cut.resize((16, 16), getattr(Image.Resampling, mode.upper()))
+    return torch.tensor(np.asarray(small) / 255).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.3, 0.4)])
+def test_the_training_crop_is_cut_and_resized_as_configured(make_cfg, picture, mode, scale):
+    names = ("random_resized_crop",)
+    cfg = make_cfg(INPUT__INTERPOLATION=mode, INPUT__TRANSFORMS=names, INPUT__RRCROP_SCALE=scale)
+    transform = build_transform(cfg, True)
+    for view in range(20):
+        got = keyed_transform(transform, picture, (1, view, "a.png"))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derived_seed(1, view, "a.png"))
+            box = RandomResizedCrop.get_params(picture, scale, (3 / 4, 4 / 3))
+        torch.testing.assert_close(got, crop_by_hand(picture, box, mode), rtol=0, atol=1e-6)
+
+
+def test_a_bicubic_crop_has_recorded_pixels(make_cfg):
+    """Of an edge between 50 and 200 in a crop of the whole picture: only bicubic resizing goes beyond the two."""
+    edge = Image.fromarray(np.repeat(np.repeat([[50] * 4 + [200] * 4], 8, 0)[..., None], 3, 2).astype(np.uint8))
+    options = {"INPUT__TRANSFORMS": ("random_resized_crop",), "INPUT__RRCROP_SCALE": (1.0, 1.0)}
+    for mode, row in EDGE.items():
+        transform = build_transform(make_cfg(INPUT__INTERPOLATION=mode, **options), True)
+        view = keyed_transform(transform, edge, (1, 0, "edge"))
+        assert (view[0, 0] * 255).round().int().tolist() == row
+
+
+def test_a_crop_of_a_fixed_size_and_a_flip(make_cfg, picture):
+    """A crop without padding is a part of the picture; half of the views are mirrored."""
+    cfg = make_cfg(INPUT__TRANSFORMS=("random_crop",), INPUT__CROP_PADDING=0)
+    whole = torch.tensor(np.asarray(picture) / 255).permute(2, 0, 1).float()
+    parts = whole.unfold(1, 16, 1).unfold(2, 16, 1)
+    got = keyed_transform(build_transform(cfg, True), picture, (1, 0, "a"))
+    assert (parts.permute(1, 2, 0, 3, 4) == got).flatten(2).all(2).any()
+    flip = build_transform(make_cfg(INPUT__TRANSFORMS=("random_flip",)), True)
+    plain = build_transform(make_cfg(INPUT__TRANSFORMS=()), True)(picture)
+    views = [keyed_transform(flip, picture, (1, view, "a")) for view in range(200)]
+    mirrored = [torch.equal(view, plain.flip(2)) for view in views]
+    assert all(torch.equal(view, plain) for view, other in zip(views, mirrored, strict=True) if not other)
+    assert 70 < sum(mirrored) < 130
+
+
+def test_a_padded_crop_shows_the_border(make_cfg):
+    """Four pixels of black around a white picture: a crop of its own size shows at most four of them at a side."""
+    white = Image.new("RGB", (16, 16), "white")
+    transform = build_transform(make_cfg(INPUT__TRANSFORMS=("random_crop",)), True)
+    black = [int((keyed_transform(transform, white, (0, view, ""))[0] == 0).all(1).sum()) for view in range(60)]
+    assert min(black) == 0 and max(black) == 4
 
 
 def test_the_order_is_fixed(make_cfg):
@@ -133,22 +194,25 @@ def test_mistakes_get_one_line(make_cfg):
 
 
 def test_transform_id_sees_every_option(make_cfg):
-    base = transform_id(make_cfg(), True)
-    assert transform_id(make_cfg(), True) == base
+    base = transform_id(make_cfg(), True, ORIGINAL)
+    assert transform_id(make_cfg(), True, ORIGINAL) == base
     changed = [
         make_cfg(INPUT__SIZE=(17, 16)),
         make_cfg(INPUT__RRCROP_SCALE=(0.5, 1.0)),
         make_cfg(INPUT__PIXEL_STD=(1.0, 1.0, 1.0)),
         make_cfg(INPUT__INTERPOLATION="nearest"),
     ]
-    assert len({transform_id(cfg, True) for cfg in changed} | {base, transform_id(make_cfg(), False)}) == 6
+    assert (
+        len({transform_id(cfg, True, ORIGINAL) for cfg in changed} | {base, transform_id(make_cfg(), False, ORIGINAL)})
+        == 6
+    )
 
 
 def test_the_id_of_testing_sees_what_testing_does_and_nothing_else(make_cfg):
-    base = transform_id(make_cfg(), False)
+    base = transform_id(make_cfg(), False, ORIGINAL)
     same = [{"INPUT__TRANSFORMS": ("normalize",)}, {"INPUT__RRCROP_SCALE": (0.5, 1.0)}, {"INPUT__NO_TRANSFORM": True}]
-    assert {transform_id(make_cfg(**change), False) for change in same} == {base}
-    assert transform_id(make_cfg(INPUT__NO_TRANSFORM=True), True) == base
+    assert {transform_id(make_cfg(**change), False, ORIGINAL) for change in same} == {base}
+    assert transform_id(make_cfg(INPUT__NO_TRANSFORM=True), True, ORIGINAL) == base
     other = [
         make_cfg(INPUT__SIZE=(17, 16)),
         make_cfg(INPUT__PIXEL_MEAN=(0.0, 0.0, 0.0)),
@@ -156,4 +220,14 @@ def test_the_id_of_testing_sees_what_testing_does_and_nothing_else(make_cfg):
         make_cfg(INPUT__INTERPOLATION="nearest"),
         make_cfg(INPUT__TRANSFORMS=("random_flip",)),
     ]
-    assert len({transform_id(cfg, False) for cfg in other} | {base}) == 6
+    assert len({transform_id(cfg, False, ORIGINAL) for cfg in other} | {base}) == 6
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_the_id_sees_how_files_are_read(make_cfg, is_train):
+    readings = [ORIGINAL, AS_SEEN, Reading("black"), Reading("white", "original"), Reading("original", "upright")]
+    assert len({transform_id(make_cfg(), is_train, reading) for reading in readings}) == 5
+    white = transform_id(make_cfg(), is_train, AS_SEEN)
+    # However the colour is written, and whether a key or the data set says it.
+    for cfg in (make_cfg(), make_cfg(INPUT__BACKGROUND="#FFF", INPUT__ORIENTATION="upright", INPUT__MAX_PIXELS=7)):
+        assert transform_id(cfg, is_train, Reading("#FFF", "upright", 7)) == white

@@ -8,9 +8,9 @@ import torch
 
 from dassl.data import manager as managers
 from dassl.data.datum import Datum
-from dassl.data.images import cpu_count
 from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
 from dassl.data.manager import DataManager
+from dassl.data.threads import cpu_count
 from tests.dassl.data.toy import write_image
 
 

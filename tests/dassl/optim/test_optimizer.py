@@ -50,6 +50,74 @@ def test_sgd_follows_its_formula():
     assert weight.item() == pytest.approx(value)
 
 
+def steps(name, gradients, **changes):
+    """A weight that starts at 1 and gets these gradients one after another."""
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    optimizer = build(model, NAME=name, **changes)
+    for gradient in gradients:
+        model.weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+    return model.weight.item()
+
+
+def adam(gradients, *, rate, decay, decoupled=False, amsgrad=False, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Adam by its published formula; the decay is part of the gradient, or taken off the weight (AdamW)."""
+    value, first, second, largest = 1.0, 0.0, 0.0, 0.0
+    for step, gradient in enumerate(gradients, start=1):
+        if decoupled:
+            value -= rate * decay * value
+        else:
+            gradient = gradient + decay * value
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        largest = max(largest, second)
+        scale = (largest if amsgrad else second) / (1 - beta2**step)
+        value -= rate * first / (1 - beta1**step) / (scale**0.5 + epsilon)
+    return value
+
+
+GRADIENTS = (2.0, -0.5, 0.1, 1e-4, -3.0)
+BY_FORMULA = {
+    "adam": (adam, {}),
+    "amsgrad": (adam, {"amsgrad": True}),
+    "adamw": (adam, {"decoupled": True}),
+}
+
+
+@pytest.mark.parametrize("name", BY_FORMULA)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_and_its_kin_follow_their_formulas(name, decay):
+    formula, kind = BY_FORMULA[name]
+    expected = formula(GRADIENTS, rate=0.1, decay=decay, **kind)
+    assert steps(name, GRADIENTS, LR=0.1, WEIGHT_DECAY=decay) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_decay_of_adam_is_part_of_the_gradient():
+    """A first step is as long as the rate, whatever the gradient; AdamW takes rate * decay * weight beside it."""
+    options = {"LR": 0.1, "WEIGHT_DECAY": 0.5}
+    assert steps("adam", [0.0], **options) == pytest.approx(1 - 0.1)
+    assert steps("adamw", [0.0], **options) == pytest.approx(1 - 0.1 * 0.5)
+    assert steps("adamw", [3.0], **options) == pytest.approx(1 - 0.1 * 0.5 - 0.1)
+
+
+def test_rmsprop_and_nesterov_follow_their_formulas():
+    value, moment, square = 1.0, 0.0, 0.0
+    for gradient in GRADIENTS:
+        gradient = gradient + 0.1 * value
+        square = 0.5 * square + 0.5 * gradient**2
+        moment = 0.25 * moment + gradient / (square**0.5 + 1e-8)
+        value -= 0.01 * moment
+    options = {"LR": 0.01, "WEIGHT_DECAY": 0.1, "MOMENTUM": 0.25}
+    assert steps("rmsprop", GRADIENTS, RMSPROP_ALPHA=0.5, **options) == pytest.approx(value, rel=1e-9)
+    value, moment = 1.0, None
+    for gradient in GRADIENTS:
+        gradient = gradient + 0.1 * value
+        moment = gradient if moment is None else 0.25 * moment + gradient
+        value -= 0.01 * (gradient + 0.25 * moment)
+    assert steps("sgd", GRADIENTS, SGD_NESTEROV=True, **options) == pytest.approx(value, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -76,8 +76,8 @@ def test_a_cluster_without_room_is_one_line():
 
 def test_a_cluster_without_room_is_refused_also_when_the_number_of_jobs_is_given(tmp_path, monkeypatch):
     """Its workers would be waited for without end."""
-    ray = SimpleNamespace(init=lambda **options: None, cluster_resources=lambda: {"CPU": 2.0})
-    monkeypatch.setattr("dassl.sweep.cluster._import_ray", lambda: ray)
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
+    monkeypatch.setattr("dassl.sweep.cluster.join", lambda address, **options: ray)
     with pytest.raises(UserError, match="has 2 cores and 0 GPUs, too little for a run"):
         RayCluster(Place(jobs=2, ray="auto", gpus_per_run=0.5), tmp_path)
 
@@ -128,19 +128,20 @@ def kill_one(small: Small, killed: list[int]) -> None:
 def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypatch, worker_here, capsys):
     small.write(shots=[1], seeds=[1, 2, 3])
     command = small.command("OPTIM.MAX_EPOCH", "12")
+    there = ["--ray", cluster, "--open-cluster"]
     killed: list[int] = []
     killer = threading.Thread(target=kill_one, args=(small, killed))
     killer.start()
-    assert sweep.main([*command, "--ray", cluster]) == 0
+    assert sweep.main([*command, *there]) == 0
     killer.join()
     runs = json.loads((small.output / "sweep.json").read_text())["runs"]
     assert sorted(run["attempts"] for run in runs) == [1, 1, 2]
     assert all(int(run["worker"].split()[1]) != killed[0] for run in runs if run["attempts"] == 2)
     assert "was lost: " in capsys.readouterr().out
-    assert not list(small.output.glob(".sweep-token"))
+    assert not list(small.output.glob(".sweep-mark"))
     shared = small.results()
     back = small.folder / "back"
-    assert sweep.main([*command, "--ray", cluster, "--bring-back", "--seeds", "1", "--output-dir", str(back)]) == 0
+    assert sweep.main([*command, *there, "--bring-back", "--seeds", "1", "--output-dir", str(back)]) == 0
     (brought,) = back.rglob("results.json")
     assert f"OUTPUT_DIR: {brought.parent}\n" in (brought.parent / "config.yaml").read_text()
     monkeypatch.setattr("dassl.sweep.session.Processes", lambda jobs, **options: Here(jobs))

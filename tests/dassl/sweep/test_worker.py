@@ -120,7 +120,14 @@ def test_an_error_of_ours_leaves_its_trace_in_the_log(small, monkeypatch):
     assert log.read_text().endswith("RuntimeError: first line\nsecond line\n")
 
 
-def test_workers_share_cores_and_gpus():
+def test_workers_share_cores_and_gpus(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_per_worker(jobs, 8) for jobs in (1, 3, 8, 16)] == [8, 2, 1, 1]
     assert [gpu_of(number, ("0", "3")) for number in range(4)] == ["0", "3", "0", "3"]
     assert gpu_of(1, ()) == ""
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("2", 2), ("3,1", 3), ("", 4), ("0", 4), ("many", 4)])
+def test_the_number_of_threads_that_is_asked_for_is_kept_to(asked, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert threads_per_worker(2, 8) == threads

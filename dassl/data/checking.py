@@ -1,0 +1,159 @@
+"""Looking at every picture before a run: is it readable, does it show anything, do different ones look the same?"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from dassl.data.contents import DigestIndex, file_key, file_state, open_index, read_content, short_digest
+from dassl.data.images import AS_SEEN, Decoded, Reading, decode
+from dassl.data.threads import in_threads
+from dassl.utils.errors import UserError
+
+READABLE, BLANK, DARK, CLIPPED, UNREADABLE = "", "blank", "dark", "clipped", "unreadable"
+_LOOKS = (READABLE, BLANK, DARK, CLIPPED)
+_FEW_LEVELS = 3  # of 255, which nobody can tell apart
+_DARK_LEVELS = 16  # all that deep pictures of 12 bits reach in a file of 16
+_SAMPLE = (32, 32)
+_PIXELS_BYTES = 16
+_RULES = b"1"  # counts up when a picture is looked at in another way
+_SHOWN = 3
+_FEWEST = 4  # pictures of which most can be called equal
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found when a picture was decoded.
+
+    Attributes:
+        kind: READABLE, BLANK (no two pixels that an eye can tell apart), DARK (a deep grey picture that uses only
+            the lowest sixteenth of its scale), CLIPPED (much of a deep picture is outside its scale), UNREADABLE.
+        reason: of an unreadable picture, with the remedy.
+        pixels: digest of size and pixels; b"" of an unreadable picture.
+    """
+
+    kind: str
+    reason: str = ""
+    pixels: bytes = b""
+
+
+def check_images(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> list[tuple[str, str]]:
+    """The unreadable images as (path, reason), in the order of ``paths``; see :func:`look_at`."""
+    return [(path, look.reason) for path, look in look_at(paths, cache, reading).items() if look.kind == UNREADABLE]
+
+
+def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> dict[str, Look]:
+    """Decode every image once, in threads, and say what it looks like.
+
+    Args:
+        cache: folder that remembers what readable pictures look like, by their content: only new and changed
+            files and those that were unreadable are decoded.
+
+    Returns:
+        path -> what was found, in the order of ``paths``.
+    """
+    paths = list(dict.fromkeys(paths))
+    with open_index(cache, "files") as files, open_index(cache, "pictures") as pictures:
+        contents = files.find([file_key(path) for path in paths])
+        rows = pictures.find([_picture_key(content or b"", reading) for content in contents])
+        found = {path: _unpack(row) if row else None for path, row in zip(paths, rows, strict=True)}
+        unknown = [path for path, look in found.items() if look is None]
+        looks = in_threads(lambda path: _look(path, pictures, reading), unknown, "checking images")
+        for path, (key, content, look) in zip(unknown, looks, strict=True):
+            files.put(key, content)
+            if look.kind != UNREADABLE:
+                pictures.put(_picture_key(content, reading), _pack(look))
+            found[path] = look
+    return {path: look for path, look in found.items() if look is not None}
+
+
+def remarks(parts: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
+    """A sentence for each thing about the pictures of a run that makes its figures doubtful.
+
+    Args:
+        parts: paths of the readable pictures of "train", "val" and "test".
+    """
+    told = [_some(kind, parts, looks, reading) for kind in (BLANK, DARK, CLIPPED)]
+    told += [_alike(part, paths, looks) for part, paths in parts.items()]
+    return [text for text in told if text]
+
+
+def _some(kind: str, parts: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> str:
+    of = {part: [path for path in dict.fromkeys(paths) if looks[path].kind == kind] for part, paths in parts.items()}
+    paths = list(dict.fromkeys(path for some in of.values() for path in some))
+    if not paths:
+        return ""
+    total = len({path for paths in parts.values() for path in paths})
+    counts = ", ".join(f"{part} {len(some)}" for part, some in of.items())
+    what = {
+        BLANK: "are blank: all their pixels have one colour",
+        DARK: "are nearly black: their deep greys use less than a sixteenth of the scale of their files",
+        CLIPPED: "have much outside the scale from black to white (0 to 65,535, or 0 to 1 in floating point)",
+    }[kind]
+    remedy = "bring them to that scale and save them as PNG"
+    if kind == BLANK:
+        other = "white" if reading.ground is None else "grey"
+        remedy = f"replace them, or if they are transparent lay them on another ground, e.g. INPUT.BACKGROUND {other}"
+    elif kind == DARK:
+        remedy = "scale them to 16 bits"
+    return f"{len(paths)} of {total} pictures ({counts}) {what}, e.g. {', '.join(paths[:_SHOWN])}; {remedy}"
+
+
+def _alike(part: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
+    """Whether most pictures of a part have the same pixels; blank ones are told by themselves."""
+    paths = list(dict.fromkeys(paths))
+    counts = Counter(looks[path].pixels for path in paths if looks[path].kind != BLANK)
+    pixels, count = counts.most_common(1)[0] if counts else (b"", 0)
+    if len(paths) < _FEWEST or count <= len(paths) / 2:
+        return ""
+    shown = [path for path in paths if looks[path].pixels == pixels][:_SHOWN]
+    return (
+        f"{count} of {len(paths)} {part} pictures have the same pixels, e.g. {', '.join(shown)}; "
+        "a figure on them says little: look whether the right files lie there"
+    )
+
+
+def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, bytes, Look]:
+    """The key and the digest of a file, and what it looks like, decoded unless its content is known."""
+    state = file_state(path)
+    key, content = read_content(path)
+    (row,) = pictures.find([_picture_key(content, reading)])
+    if row:
+        return key, content, _unpack(row)
+    try:
+        decoded = decode(path, reading)
+    except UserError as error:
+        return key, content, Look(UNREADABLE, str(error).removeprefix(f"cannot read image {path}: "))
+    look = Look(_kind(decoded), pixels=short_digest(repr(decoded.image.size).encode(), decoded.image.tobytes()))
+    # What changed meanwhile was perhaps read in one state and decoded in another.
+    return (key, content, look) if state == file_state(path) else (b"", b"", look)
+
+
+def _kind(decoded: Decoded) -> str:
+    image = decoded.image
+    if decoded.clipped:
+        return CLIPPED
+    # A few pixels tell of most pictures that they are not blank.
+    if all(_levels(each) <= _FEW_LEVELS for each in (image.resize(_SAMPLE, Image.Resampling.NEAREST), image)):
+        return BLANK
+    deep = decoded.mode.startswith(("I", "F"))
+    return DARK if deep and max(high for _, high in image.getextrema()) <= _DARK_LEVELS else READABLE
+
+
+def _levels(image: Image.Image) -> int:
+    """The largest difference of two pixels in a channel."""
+    return max(high - low for low, high in image.getextrema())
+
+
+def _picture_key(content: bytes, reading: Reading) -> bytes:
+    return short_digest(_RULES, content, f"{reading.name} {reading.max_pixels}".encode()) if content else b""
+
+
+def _pack(look: Look) -> bytes:
+    return bytes([_LOOKS.index(look.kind)]) + look.pixels
+
+
+def _unpack(row: bytes) -> Look:
+    return Look(_LOOKS[row[0]], pixels=row[1 : 1 + _PIXELS_BYTES])

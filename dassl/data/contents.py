@@ -1,0 +1,193 @@
+"""What is in files, told by digests; a file is read once, and then only when its size, times or inode change.
+
+``content_digest(path, cache)`` and ``content_digests(paths, cache)`` are for everyone who asks whether two files hold
+the same bytes, or whether a file is still what it was. What pictures look like, with a digest of their pixels, is told
+by :func:`dassl.data.checking.look_at`.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from dassl.data.threads import in_threads
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path
+from dassl.utils.locks import lock_file, unlock
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+_FOLDER = "contents"
+_KEY_BYTES = 16
+_ROW = np.dtype([("key", "<u8", (2,)), ("value", f"V{DIGEST_BYTES}")])
+_READ = 1 << 20
+_SAVE_SECONDS = 60  # between two savings, so that a killed process loses little
+# A file that was changed a moment ago may be changed again within the same tick of the file system's clock.
+_UNSETTLED_NS = 3 * 10**9
+
+
+def content_digest(path: str | Path, cache: Path | None = None) -> bytes:
+    """The 32-byte digest of a file's bytes, b"" of one that cannot be read; see :func:`content_digests`."""
+    return content_digests([str(path)], cache)[0]
+
+
+def content_digests(paths: Sequence[str], cache: Path | None = None) -> list[bytes]:
+    """The 32-byte digest (BLAKE2b) of each file's bytes; b"" where a file is missing or cannot be read.
+
+    Args:
+        cache: the cache folder; files that are known there by path, size, times and inode are not read. None:
+            all are read.
+    """
+    with open_index(cache, "files") as files:
+        found = dict(zip(paths, files.find([file_key(path) for path in paths]), strict=True))
+        unknown = [path for path, digest in found.items() if digest is None]
+        for path, (key, digest) in zip(unknown, in_threads(read_content, unknown, "reading images"), strict=True):
+            files.put(key, digest)
+            found[path] = digest
+    return [found[path] or b"" for path in paths]
+
+
+def read_content(path: str) -> tuple[bytes, bytes]:
+    """The key of a file, b"" while it may be changing, and the digest of its bytes, b"" when it cannot be read."""
+    digest, state, key = blake2b(digest_size=DIGEST_BYTES), file_state(path), file_key(path)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (a Path for each of a million images costs seconds)
+            while chunk := file.read(_READ):
+                digest.update(chunk)
+    except (OSError, ValueError):
+        return b"", b""
+    return key if state == file_state(path) else b"", digest.digest()
+
+
+def file_key(path: str) -> bytes:
+    """Names a file in its present state: path, size, times and inode of the real file; b"" when that may not hold.
+
+    The time of the last change of state (ctime) is part of it, because no program can set that one back.
+    """
+    state, now = file_state(path), time.time_ns()
+    if not state or any(abs(now - moment) < _UNSETTLED_NS for moment in state[:2]):
+        return b""
+    name = os.path.abspath(path).encode("utf-8", "surrogateescape")  # noqa: PTH100
+    return short_digest(name, repr(state).encode())
+
+
+def list_key(paths: Sequence[str]) -> str:
+    """Names some files in their present states, as text; "" when one of them may be changing."""
+    keys = [file_key(path) for path in paths]
+    return short_digest(*keys).hex() if all(keys) else ""
+
+
+def file_state(path: str) -> tuple[int, ...]:
+    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
+        return ()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
+def short_digest(*parts: bytes) -> bytes:
+    """A key of an index, 16 bytes, made of some parts in their order."""
+    digest = blake2b(digest_size=_KEY_BYTES)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+class DigestIndex:
+    """A table in one file: keys of 16 bytes with values of 32 bytes.
+
+    It only saves work: a missing or damaged file counts as an empty table, and one that cannot be written stays as it
+    is. Several processes may add to one file at the same time.
+
+    Args:
+        path: the file; None: what is put in lives as long as the object.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._take(_read_table(path))
+        self._new: dict[bytes, bytes] = {}
+        self._saved = time.monotonic()
+
+    def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, or None; the key b"" has none."""
+        names, new = self._table["key"], self._new
+        if not len(names):
+            return [new.get(key) for key in keys]
+        wanted = np.frombuffer(b"".join(key or bytes(_KEY_BYTES) for key in keys), "<u8").reshape(-1, 2)
+        rows = np.searchsorted(self._firsts, wanted[:, 0]).clip(max=len(names) - 1)
+        match, values = (names[rows] == wanted).all(axis=1), self._table["value"][rows]
+        return [values[i].tobytes() if match[i] else new.get(key) for i, key in enumerate(keys)]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Add a row, unless its key or value is b""; it is saved from time to time."""
+        if key and value:
+            self._new[key] = value.ljust(DIGEST_BYTES, b"\0")
+        if time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write what was put in, together with what other processes wrote meanwhile."""
+        if self.path is None or not self._new:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = lock_file(self.path.with_name(f".{self.path.name}.lock"), busy=lambda: None)
+            try:
+                self._take(_merged(_read_table(self.path), self._new))
+                _write_table(self.path, self._table)
+            finally:
+                unlock(lock)
+        except (OSError, UserError) as error:
+            logger.info("%s is not kept (%s); it is made again by the next run", self.path, error)
+        self._new, self._saved = {}, time.monotonic()
+
+    def _take(self, table: np.ndarray) -> None:
+        self._table, self._firsts = table, np.ascontiguousarray(table["key"][:, 0])
+
+
+@contextmanager
+def open_index(cache: Path | None, name: str) -> Iterator[DigestIndex]:
+    """An index of a cache folder, which is saved at the end, also when that is an interrupt."""
+    index = DigestIndex(cache / _FOLDER / name if cache else None)
+    try:
+        yield index
+    finally:
+        index.save()
+
+
+def _merged(table: np.ndarray, new: dict[bytes, bytes]) -> np.ndarray:
+    added = np.frombuffer(b"".join(key + value for key, value in new.items()), _ROW)
+    joined = np.concatenate([added, table])
+    return joined[np.unique(joined["key"], axis=0, return_index=True)[1]]  # in the order of the keys
+
+
+def _read_table(path: Path | None) -> np.ndarray:
+    """The rows of an index file; none when there is no file, or when it is not what was written."""
+    empty = np.empty(0, _ROW)
+    if path is None:
+        return empty
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return empty
+    check, rows = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    whole = len(rows) % _ROW.itemsize == 0 and check == _check(rows)
+    return np.frombuffer(rows, _ROW) if whole else empty
+
+
+def _write_table(path: Path, table: np.ndarray) -> None:
+    rows = table.tobytes()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_check(rows) + rows)
+
+
+def _check(rows: bytes) -> bytes:
+    return blake2b(rows, digest_size=DIGEST_BYTES).digest()

@@ -1,0 +1,57 @@
+"""How people call the parts of their data: train, val and test in many spellings, and slips of the pen."""
+
+import re
+import unicodedata
+
+_WORDS = {
+    "train": ("train", "training", "trainval", "trn"),
+    "val": ("val", "valid", "validation", "validate", "validating", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation", "evaluate", "holdout", "heldout"),
+}
+_PART_OF = {word: part for part, words in _WORDS.items() for word in words}
+# What stands beside such a word: seg_train, training_data, "Test Set", train2017.
+_BESIDE = (
+    "seg|data|dataset|set|split|images|image|imgs|img|pictures|photos|samples|folder|dir|my|the|new|old|copy|original|"
+    "final|public|private|[0-9]+"
+)
+_BESIDE_WORD = re.compile(f"(?:{_BESIDE})")
+_NAME = re.compile(f"(?:{_BESIDE})*({'|'.join(_PART_OF)})(?:{_BESIDE})*")
+_SEPARATORS = re.compile(r"[\s_.()\[\]-]+")
+_SHORT = 4  # a word of up to so many letters may have one slip, a longer one two
+
+
+def part_of(name: str) -> str:
+    """ "train", "val" or "test" for a name that says so, else "".
+
+    Case, blanks, "_", "-" and "." do not matter, nor do a number or words such as "data" and "set" beside it.
+    """
+    found = _NAME.fullmatch("".join(_words(name)))
+    return _PART_OF[found[1]] if found else ""
+
+
+def near_part(name: str) -> str:
+    """The part that a name was probably meant to be, such as "tset", "tarin" or "vaildation"; "" if none."""
+    core = "".join(word for word in _words(name) if not _BESIDE_WORD.fullmatch(word))
+    distance = {word: slips(core, word) for word in _PART_OF}
+    nearest = min(_PART_OF, key=lambda word: (distance[word], -len(word)))
+    return _PART_OF[nearest] if distance[nearest] <= (1 if min(len(nearest), len(core)) <= _SHORT else 2) else ""
+
+
+def slips(first: str, second: str) -> int:
+    """Letters to add, drop, change or swap with their neighbour to make one word the other (Damerau, 1964)."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        above, before_above = row, before
+        row = [i]
+        for j, other in enumerate(second, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (letter != other)))
+            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                row[j] = min(row[j], before_above[j - 2] + 1)
+        before = above
+    return row[-1]
+
+
+def _words(name: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return [word for word in _SEPARATORS.split(folded) if word]

@@ -1,0 +1,1 @@
+"""Numbers of the compared methods, recorded from their originals."""

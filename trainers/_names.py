@@ -1,0 +1,56 @@
+"""Names as CLIP reads them: what two names have in common, and which are too long."""
+
+import logging
+from collections.abc import Sequence
+
+import clip
+from clip.tokenizer import quote
+from dassl.data.datum import Task
+from dassl.utils.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def check_names(tasks: Sequence[Task]) -> None:
+    """Refuse names of one's own tasks and classes that are one to CLIP, and warn of those of registered data sets.
+
+    Raises:
+        UserError: two names have the same tokens, or one has none.
+    """
+    for task in tasks:
+        for name, other in clip.same_tokens(task.classnames):
+            text = _same(f"task {task.name!r}", "class", _placed(task, name), other and _placed(task, other))
+            if task.places:
+                raise UserError(f"{text}; rename one with classes: {{LABEL: CLASS NAME}}")
+            _log.warning("%s, and predictions cannot tell them apart", text)
+    own = {task.name for task in tasks if task.places}
+    for name, other in clip.same_tokens([task.name for task in tasks]):
+        text = _same("DATASET.TASKS" if own else "the suite", "task", repr(name), other and repr(other))
+        if own & {name, other}:
+            raise UserError(f"{text}; rename one with name:")
+        _log.warning("%s", text)
+
+
+def explain_too_long(error: clip.TooLongError, tasks: Sequence[Task]) -> UserError:
+    """The error of a prompt that does not fit, with the name in it, its place and what can be done."""
+    classes = [(task, name) for task in tasks for name in task.classnames if name.replace("_", " ") in error.text]
+    task, name = max(classes, key=lambda pair: len(pair[1]), default=(None, ""))
+    named = max((task.name for task in tasks if task.name.replace("_", " ") in error.text), key=len, default="")
+    others = "shorten the template or the context (N_CTX)"
+    if len(named) > len(name):
+        return UserError(f"task {quote(named)}: {error.fact}; give the task a shorter name with name:, or {others}")
+    if task is None:
+        return UserError(str(error))
+    shorter = "give the class a shorter name with classes: {LABEL: SHORTER NAME}, or " if task.places else ""
+    return UserError(f"task {task.name!r}: class {_placed(task, name)}: {error.fact}; {shorter}{others}")
+
+
+def _same(place: str, kind: str, name: str, other: str) -> str:
+    if not other:
+        return f"{place}: {kind} {name} has no text that CLIP reads"
+    return f"{place}: {kind} names {other} and {name} are one to CLIP (the same tokens)"
+
+
+def _placed(task: Task, name: str) -> str:
+    place = task.places.get(name)
+    return quote(name) + (f" ({place})" if place else "")
