@@ -140,7 +140,7 @@ class DataManager:
 
     @cached_property
     def train_digests(self) -> dict[str, str]:
-        """What training sees: the subset, tasks with classes and labels, and what the images show where that is checked."""
+        """What training sees: the subset, tasks with classes and labels and, where it is checked, the pictures."""
         dataset, digests = self.dataset, {"subset": self.dataset.subset_digest}
         names = [[task.name, *task.classnames] for task in self.tasks]
         labels = labels_digest(dataset.train_x, dataset.root)
