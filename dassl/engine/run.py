@@ -242,7 +242,7 @@ def _refuse_other_config(folder: Path, cfg: CfgNode) -> None:
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(
-            f"{folder} holds a run with another config ({shown}); use {another_folder()} or delete the folder"
+            f"{folder} holds a run with another config ({shown}); use {another_folder()}, or delete the folder"
         )
 
 

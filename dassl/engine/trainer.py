@@ -433,7 +433,7 @@ class TrainerX:
         for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
             raise UserError(
                 f"the run in {folder} was begun on other training images (subset {there[:12]} there, {mine[:12]} "
-                f"here); put the images back, use {another_folder()} or delete the folder"
+                f"here); put the images back, use {another_folder()}, or delete the folder"
             )
 
     def backbone_identity(self) -> tuple[str, str, str]:

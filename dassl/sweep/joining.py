@@ -113,8 +113,9 @@ def _find(address: str) -> tuple[bool, str]:
         return found == "refused", place
     if address == "auto" and found and not os.environ.get("RAY_ADDRESS"):
         return False, ""  # a head that was killed leaves its address behind
-    where = f"at {place or address}" if address != "auto" or place else "on this machine"
-    raise UserError(f"there is no Ray cluster {where}: nothing answers there; start one with: ray start")
+    where = "on this machine" if address == "auto" else f"at {address}"
+    where += f" (for Ray that is {place})" if place not in ("", address) else ""  # it replaces 127.0.0.1
+    raise UserError(f"there is no Ray cluster {where}: nothing answers there; docs/sweeps.md#a-cluster starts one")
 
 
 def _without_token(place: str, open_cluster: bool) -> str:

@@ -76,7 +76,7 @@ def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
     line = refusal(lab, capsys, OPTIM__LR=0.1, DATASET__NUM_SHOTS=4, seed=2)
     assert line == (
         f"{lab.folder('run')} holds a run with another config (DATASET.NUM_SHOTS is 2 there, 4 here; "
-        "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir or delete the folder"
+        "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir, or delete the folder"
     )
 
 
