@@ -19,7 +19,6 @@ _log = logging.getLogger(__name__)
 _MODE = "RAY_AUTH_MODE"
 _SECONDS_TO_ANSWER = 60.0
 _SECONDS_TO_JOIN = 180.0  # a machine under load takes long to start a cluster, too
-_LOOPBACK = "127.0.0.1"
 # Patterns as in .gitignore, from the checkout's root.
 _NOT_SENT = ["/.git", "/.venv", "/output", "/data", "/tests", "/benchmarks", "/docs", "__pycache__"]
 
@@ -27,8 +26,9 @@ T = TypeVar("T")
 
 
 def join(address: str, *, open_cluster: bool = False) -> Any:
-    """Join the cluster at ``address`` (HOST:PORT); "auto": the one on this machine, or else start one that only it
-    can reach. Returns the module ``ray``.
+    """Join the cluster at ``address`` (HOST:PORT); "auto": the one on this machine, or else start one with a token.
+
+    Returns the module ``ray``.
 
     Args:
         open_cluster: a cluster that asks for no token will do.
@@ -46,7 +46,8 @@ def join(address: str, *, open_cluster: bool = False) -> Any:
         os.environ[_MODE] = _with_token(place) if asks else _without_token(place, open_cluster)
     else:
         _log.info("No Ray cluster is running here; starting one for this sweep")
-        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        options |= {"address": "local", "include_dashboard": False}
+        os.environ[_MODE] = "disabled" if open_cluster else "token"  # Ray makes one; it listens to all networks
     import ray
 
     where = f"at {place}" if place else "on this machine"

@@ -207,9 +207,10 @@ def test_the_token_that_is_here_is_taken(look, monkeypatch, tmp_path):
 def test_auto_starts_a_cluster_where_none_runs(look, found, monkeypatch):
     look |= {"disabled": found}
     started = []
-    fake_ray(monkeypatch, lambda **options: started.append(options))
+    fake_ray(monkeypatch, lambda **options: started.append((options["address"], os.environ["RAY_AUTH_MODE"])))
     joining.join("auto")
-    assert (started[0]["address"], started[0]["_node_ip_address"]) == ("local", "127.0.0.1")
+    joining.join("auto", open_cluster=True)
+    assert started == [("local", "token"), ("local", "disabled")]
     with pytest.raises(UserError, match=r"there is no Ray cluster at 10\.0\.0\.2:6379: nothing answers there"):
         look |= {"disabled": ("nobody", "10.0.0.2:6379")}
         joining.join("10.0.0.2:6379")
