@@ -66,17 +66,19 @@ def within(seconds: float, action: Callable[[], T], whose: str) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    ended = threading.Event()
 
     def act() -> None:
         try:
             results.append(action())
         except BaseException as error:
             errors.append(error)
+        ended.set()
+        threading.Event().wait()  # for ever: the system ends Ray's processes with the thread that started them
 
     # Not a pool: the end of the program would wait for its threads.
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    threading.Thread(target=act, daemon=True).start()
+    ended.wait(seconds)
     if errors:
         raise errors[0]
     if not results:

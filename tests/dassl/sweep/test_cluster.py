@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import sweep
-from dassl.sweep import joining
+from dassl.sweep import joining, probe
 from dassl.sweep.cluster import RayCluster, read_files, room, write_files
 from dassl.sweep.session import Place
 from dassl.utils.errors import UserError
@@ -231,6 +231,8 @@ def test_no_wait_is_without_end(look, monkeypatch):
     never.set()
     with pytest.raises(ZeroDivisionError):
         joining.within(60, lambda: 1 // 0, "it")
+    thread = joining.within(60, threading.current_thread, "it")
+    assert thread.is_alive(), "the processes that it has started would end with it"
 
 
 def test_an_address_at_which_nobody_listens_or_answers_is_told(monkeypatch):
@@ -241,6 +243,18 @@ def test_an_address_at_which_nobody_listens_or_answers_is_told(monkeypatch):
         assert joining._probe(address, "disabled") == ("", "")
     monkeypatch.undo()
     assert joining._probe(address, "disabled") == ("nobody", address)
+
+
+@pytest.mark.parametrize("answer", [ConnectionError("Could not find any running Ray instance"), None])
+def test_a_machine_without_a_cluster_is_no_error(answer, monkeypatch):
+    services = pytest.importorskip("ray._private.services", reason="Ray is not installed (requirements-ray.txt)")
+
+    def find(address: str) -> None:
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", find)
+    assert probe.look("auto") == "none"
 
 
 def test_workers_that_never_start_are_not_waited_for_without_end(tmp_path, monkeypatch):
