@@ -499,7 +499,7 @@ class TrainerX:
             for there in {known[kind] for known in digests if mine and kind in known} - {mine}:
                 raise UserError(
                     f"the run in {folder} was begun on other {what} ({kind} {there[:12]} there, {mine[:12]} here); put "
-                    f"them back, use {another_folder()} or delete the folder"
+                    f"them back, use {another_folder()}, or delete the folder"
                 )
 
     def backbone_identity(self) -> tuple[str, str, str]:
