@@ -99,14 +99,15 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]
+    if args.dry_run:
+        print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="", flush=True)
     left = [run for run, state in zip(runs, found, strict=True) if state in ("new", "begun")]
     try:
-        remarks = look(left, here=not where.ray, fetch=not args.dry_run)
+        for remark in look(left, here=not where.ray, fetch=not args.dry_run):
+            print(remark)
     except BackboneError as error:
         raise UserError(str(error)) from error
-    print(*remarks, sep="\n", end="\n" * bool(remarks))
     if args.dry_run:
-        print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="")
         return []
     options = {"place": where, "retries": args.retries, "explained": (BackboneError,)}
     failed = start(sweep.name, sweep.folder, runs, found, **options)

@@ -400,3 +400,52 @@ def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
     assert all(cells[folder][1] == config_digest(cfg) for folder, cfg in configs.items())
     assert {cells[folder][0] for folder in configs} == {run.kind for run in runs}
     assert {label_of(cfg.TRAINER.NAME, flatten(cfg)) for cfg in configs.values()} == {label}
+
+
+@pytest.mark.parametrize(
+    ("line", "argument", "task"),
+    [
+        ("sh linearprob.sh plant6 rn50 6", "LAST_TASK", 6),
+        ("TASKS='0 9' sh main_single.sh CoOp plant6 rn50 1", "TASKS", 9),
+        ("TASKS=7 sh main_single_base2new_train.sh CoOp plant6 rn50 1", "TASKS", 7),
+        ("sh zeroshot.sh plant6 rn50 6", "TASK", 6),
+        ("sh zeroshot_base2new.sh plant6 rn50 12 new", "TASK", 12),
+        ("sh main_mtcoop_newtasks_train.sh plant6 rn50_ep50 1 0 False 4 False 16 False lin 1 0,task6", "TASKS", 6),
+        ("sh main_mtcoop_hard_newtasks_test.sh plant6 rn50_ep50 1 16 False False 5,8", "TASKS", 8),
+    ],
+)
+def test_a_task_that_is_not_there_is_refused_before_anything_runs(shell, line, argument, task):
+    done = shell.run(line)
+    sentence = f"{argument}: there is no task{task}; the data set has 6 tasks, task0 to task5"
+    assert (done.returncode, done.stdout, shell.trained) == (2, "", [])
+    assert f"{sentence}\n" in done.stderr
+
+
+def test_a_script_runs_by_a_link_to_it(shell, tmp_path):
+    """Also by a link to a link, by a relative one, and from a folder with a blank."""
+    folder = tmp_path / "my tools"
+    folder.mkdir()
+    (folder / "soft").symlink_to(SCRIPTS / "main_mtcoop.sh")
+    (tmp_path / "again").symlink_to("my tools/soft")
+    for path in (folder / "soft", tmp_path / "again"):
+        assert shell.run(f"sh '{path}' {NATA}", cwd=tmp_path).returncode == 0
+        assert shell.run(f"'{path}' {NATA}", cwd=tmp_path).returncode == 0
+    assert len(shell.calls) == 1, "it is the same run each time"
+    assert "usage: sh main_mtcoop.sh" in shell.run("sh again", cwd=tmp_path).stderr
+
+
+def test_the_variable_of_the_released_scripts_names_the_data(shell):
+    shell.run(f"sh main_mtcoop.sh {NATA}", YOUR_DATA_PATH="/their data")
+    shell.run(f"sh main_mtcoop.sh {NATA}", YOUR_DATA_PATH="/their data", DATA="/mine")
+    assert [call.flag("--root") for call in shell.calls] == ["/their data", "/mine"]
+
+
+def test_train_is_told_how_a_script_names_another_folder(shell):
+    """A script refuses --output-dir, so its advice would lead nowhere."""
+    seen = shell.folder / "seen"
+    seen.parent.mkdir(parents=True)
+    program = shell.folder / "note"
+    program.write_text(f'#!/bin/sh\nprintf "%s" "$RUN_FOLDER_BY" >"{seen}"\n')
+    program.chmod(0o755)
+    assert shell.start(f"sh main_mtcoop.sh {NATA}", PYTHON=str(program)).returncode == 0
+    assert seen.read_text() == "TAG or OUTPUT"

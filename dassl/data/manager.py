@@ -1,7 +1,10 @@
 """From a config to batches."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -10,13 +13,14 @@ from yacs.config import CfgNode
 
 from dassl.data.checking import UNREADABLE, look_at, remarks
 from dassl.data.columns import class_offsets, task_of_class
+from dassl.data.contents import content_digests
 from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
 from dassl.data.features import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
-from dassl.data.splits import PARTS
+from dassl.data.splits import PARTS, labels_digest
 from dassl.data.threads import cpu_count
 from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
 from dassl.utils.errors import UserError
@@ -133,6 +137,18 @@ class DataManager:
             cache=cache_folder(cfg),
         )
         return BatchLoader(plan, ImageSource(images, self._workers, pin_memory=self._device.type == "cuda"))
+
+    @cached_property
+    def train_digests(self) -> dict[str, str]:
+        """What training sees: the subset, tasks with classes and labels and, where it is checked, the pictures."""
+        dataset, digests = self.dataset, {"subset": self.dataset.subset_digest}
+        names = [[task.name, *task.classnames] for task in self.tasks]
+        labels = labels_digest(dataset.train_x, dataset.root)
+        digests["labels"] = sha256(json.dumps([names, labels]).encode()).hexdigest()
+        if self.cfg.DATASET.CHECK_IMAGES:  # each file was read for that
+            contents = content_digests([item.impath for item in dataset.train_x], cache_folder(self.cfg))
+            digests["contents"] = sha256(b"".join(contents)).hexdigest()
+        return digests
 
     def _check_images(self) -> None:
         """Look at every image once: stop at unreadable ones, or leave them out; warn of those that show nothing."""

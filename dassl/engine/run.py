@@ -104,7 +104,7 @@ def _finished(folder: Path, cfg: CfgNode) -> RunResult:
     if stored is None and result.config_digest not in ("", config_digest(cfg)):
         raise UserError(
             f"{folder} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use "
-            f"{another_folder()} or delete the folder"
+            f"{another_folder()}, or delete the folder"
         )
     refuse_other_config(folder, stored, cfg)
     _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)

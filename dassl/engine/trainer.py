@@ -4,6 +4,7 @@ import datetime
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ _WITHOUT = {
     "train": "there is nothing to learn from",
     "val": "set TEST.SPLIT test and TEST.FINAL_MODEL last_step",
     "test": "set TEST.SPLIT val",
+}
+_LEARNED_FROM = {
+    "subset": "training images",
+    "labels": "labels, classes or tasks of the training images",
+    "contents": "pictures under the names of the training images",
 }
 _log = logging.getLogger(__name__)
 
@@ -429,7 +435,7 @@ class TrainerX:
                 "scheduler": {} if self.sched is None else self.sched.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.train_seconds,
-                "subset": self.dm.dataset.subset_digest,
+                "data": self.dm.train_digests,
                 "config": number_values(self.cfg),
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
@@ -504,12 +510,16 @@ class TrainerX:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
         for content in (contents or {}).values():  # of a damaged config.yaml a part may still be readable
             refuse_other_config(folder, content.get("config"), self.cfg)
-        mine = self.dm.dataset.subset_digest
-        for there in {content.get("subset", mine) for content in (contents or {}).values()} - {mine}:
-            raise UserError(
-                f"the run in {folder} was begun on other training images (subset {there[:12]} there, {mine[:12]} "
-                f"here); put the images back, use {another_folder()} or delete the folder"
-            )
+        self._refuse_other_data(folder, [content.get("data", {}) for content in (contents or {}).values()])
+
+    def _refuse_other_data(self, folder: Path, digests: Sequence[Mapping[str, str]]) -> None:
+        for kind, what in _LEARNED_FROM.items():
+            mine = self.dm.train_digests.get(kind)
+            for there in {known[kind] for known in digests if mine and kind in known} - {mine}:
+                raise UserError(
+                    f"the run in {folder} was begun on other {what} ({kind} {there[:12]} there, {mine[:12]} here); put "
+                    f"them back, use {another_folder()}, or delete the folder"
+                )
 
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen model, for results.json."""

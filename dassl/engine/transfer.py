@@ -65,7 +65,7 @@ def refuse_other_config(folder: Path, stored: dict[str, Any] | None, cfg: CfgNod
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         epochs = any(text.startswith("OPTIM.MAX_EPOCH ") for text in wrong)
         raise UserError(
-            f"{folder} holds a run with another config ({shown}); use {another_folder()} or delete the folder"
+            f"{folder} holds a run with another config ({shown}); use {another_folder()}, or delete the folder"
             + _OTHER_EPOCHS.format(folder=folder) * epochs
         )
 

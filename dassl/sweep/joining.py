@@ -19,7 +19,6 @@ _log = logging.getLogger(__name__)
 _MODE = "RAY_AUTH_MODE"
 _SECONDS_TO_ANSWER = 60.0
 _SECONDS_TO_JOIN = 180.0  # a machine under load takes long to start a cluster, too
-_LOOPBACK = "127.0.0.1"
 # Patterns as in .gitignore, from the checkout's root.
 _NOT_SENT = ["/.git", "/.venv", "/output", "/data", "/tests", "/benchmarks", "/docs", "__pycache__"]
 
@@ -27,8 +26,9 @@ T = TypeVar("T")
 
 
 def join(address: str, *, open_cluster: bool = False) -> Any:
-    """Join the cluster at ``address`` (HOST:PORT); "auto": the one on this machine, or else start one that only it
-    can reach. Returns the module ``ray``.
+    """Join the cluster at ``address`` (HOST:PORT); "auto": the one on this machine, or else start one with a token.
+
+    Returns the module ``ray``.
 
     Args:
         open_cluster: a cluster that asks for no token will do.
@@ -46,7 +46,8 @@ def join(address: str, *, open_cluster: bool = False) -> Any:
         os.environ[_MODE] = _with_token(place) if asks else _without_token(place, open_cluster)
     else:
         _log.info("No Ray cluster is running here; starting one for this sweep")
-        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": _LOOPBACK}
+        options |= {"address": "local", "include_dashboard": False}
+        os.environ[_MODE] = "disabled" if open_cluster else "token"  # Ray makes one; it listens to all networks
     import ray
 
     where = f"at {place}" if place else "on this machine"
@@ -65,17 +66,19 @@ def within(seconds: float, action: Callable[[], T], whose: str) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    ended = threading.Event()
 
     def act() -> None:
         try:
             results.append(action())
         except BaseException as error:
             errors.append(error)
+        ended.set()
+        threading.Event().wait()  # for ever: the system ends Ray's processes with the thread that started them
 
     # Not a pool: the end of the program would wait for its threads.
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    threading.Thread(target=act, daemon=True).start()
+    ended.wait(seconds)
     if errors:
         raise errors[0]
     if not results:
@@ -113,8 +116,9 @@ def _find(address: str) -> tuple[bool, str]:
         return found == "refused", place
     if address == "auto" and found and not os.environ.get("RAY_ADDRESS"):
         return False, ""  # a head that was killed leaves its address behind
-    where = f"at {place or address}" if address != "auto" or place else "on this machine"
-    raise UserError(f"there is no Ray cluster {where}: nothing answers there; start one with: ray start")
+    where = "on this machine" if address == "auto" else f"at {address}"
+    where += f" (for Ray that is {place})" if place not in ("", address) else ""  # it replaces 127.0.0.1
+    raise UserError(f"there is no Ray cluster {where}: nothing answers there; docs/sweeps.md#a-cluster starts one")
 
 
 def _without_token(place: str, open_cluster: bool) -> str:

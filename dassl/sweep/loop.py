@@ -29,10 +29,10 @@ def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry
     Raises:
         UserError: the first runs, of different methods and suites, failed by the same mistake.
     """
-    loop, ended = _Loop(status, executor, retries), False
+    loop, ended, stopped = _Loop(status, executor, retries), False, ""
     try:
         with _terminated_like_interrupted(), Progress(status) as loop.progress:
-            loop.go()
+            stopped = loop.go()
         ended = True
     finally:
         executor.close(at_once=not ended)
@@ -41,6 +41,8 @@ def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry
         for entry in status.entries:
             entry.state = "waiting" if entry.state == "running" else entry.state
         status.write(now=True)
+    if stopped:
+        raise UserError(stopped)
     return failed
 
 
@@ -52,16 +54,12 @@ class _Loop:
         self.running = 0
         self.mistakes: list[Entry] = []  # of the first runs, until one ends in another way
 
-    def go(self) -> None:
-        """Until nothing waits and nothing runs.
-
-        Raises:
-            UserError: the first runs failed by the same mistake.
-        """
+    def go(self) -> str:
+        """Until nothing waits and nothing runs, or until the first runs failed by the same mistake; returns that."""
         while self.queue or self.running:
             vain = self._all_alike()
             if vain and not self.running:
-                raise UserError(
+                return (
                     f"the first {len(self.mistakes)} runs failed for one reason, and the other {len(self.queue)} were "
                     f"not tried: {self.mistakes[0].error}"
                 )
@@ -72,6 +70,7 @@ class _Loop:
                 self.running -= 1
                 self._settle(outcome)
             self.progress.show()
+        return ""
 
     def _next(self) -> int:
         """The number of the next run: where the first ones failed, one of a suite or method that was not tried."""

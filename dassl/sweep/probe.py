@@ -21,7 +21,10 @@ def look(address: str) -> str:
     from ray._raylet import GcsClient
     from ray.exceptions import AuthenticationError
 
-    place = canonicalize_bootstrap_address(address)
+    try:
+        place = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        place = None
     if place is None:
         return "none"
     host, _, port = place.rpartition(":")

@@ -123,7 +123,38 @@ def test_a_crop_of_a_fixed_size_and_a_flip(make_cfg, picture):
     views = [keyed_transform(flip, picture, (1, view, "a")) for view in range(200)]
     mirrored = [torch.equal(view, plain.flip(2)) for view in views]
     assert all(torch.equal(view, plain) for view, other in zip(views, mirrored, strict=True) if not other)
-    assert 70 < sum(mirrored) < 130
+    assert 80 < sum(mirrored) < 120  # a chance of 0.5 is outside in one of 200 keys; these are fixed
+
+
+OPTIONS = {
+    "RANDAUGMENT_N": 3,
+    "RANDAUGMENT_M": 4,
+    "COLORJITTER_B": 0.1,
+    "COLORJITTER_C": 0.2,
+    "COLORJITTER_S": 0.3,
+    "COLORJITTER_H": 0.05,
+    "RGS_P": 0.7,
+    "GB_P": 0.35,
+    "GB_K": 5,
+    "CUTOUT_N": 3,
+    "CUTOUT_LEN": 2,
+    "GN_MEAN": 0.25,
+    "GN_STD": 0.5,
+}
+
+
+def test_every_option_reaches_its_transform(make_cfg):
+    cfg = make_cfg(INPUT__TRANSFORMS=EVERYTHING, **{f"INPUT__{name}": value for name, value in OPTIONS.items()})
+    step = {type(each).__name__: each for each in build_transform(cfg, True)}
+    assert (step["RandAugment"].num_ops, step["RandAugment"].magnitude) == (3, 4)
+    jitter = step["ColorJitter"]
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    assert ranges == ((0.9, 1.1), (0.8, 1.2), (0.7, 1.3), (-0.05, 0.05))
+    assert step["RandomGrayscale"].p == 0.7
+    assert (step["RandomApply"].p, step["RandomApply"].transforms[0].kernel_size) == (0.35, (5, 5))
+    assert (step["Cutout"].count, step["Cutout"].side) == (3, 2)
+    noise = step["GaussianNoise"]
+    assert (noise.mean, noise.sigma, noise.clip) == (0.25, 0.5, False)
 
 
 def test_a_padded_crop_shows_the_border(make_cfg):

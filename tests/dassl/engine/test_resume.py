@@ -1,6 +1,7 @@
 """A run that was cut off ends with the same tensors and figures as one that was not."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from dassl.utils.files import read_json, write_json
 from tests.dassl.data.toy import write_toy
@@ -129,6 +131,52 @@ def test_a_run_is_not_gone_on_with_on_other_images(lab, capsys, tmp_path):
     assert other.main("new", "--resume", str(lab.folder("run"))) == 2
     assert not lab.folder("new").exists()
     lab.run()
+
+
+def relabel(root):
+    """Exchange the labels of two classes in the training list."""
+    (split,) = (root / "tools").glob("split_*.json")
+    content = read_json(split)
+    for row in content["train"]:
+        row[1] = [1 - label if label < 2 else label for label in row[1]]
+    write_json(split, content)
+
+
+def rename(root):
+    """Call a class otherwise."""
+    (split,) = (root / "tools").glob("split_*.json")
+    write_json(split, json.loads(split.read_text().replace('"hammer"', '"mallet"')))
+
+
+def paint(root):
+    """Make every picture black, with the sizes and times that the files had."""
+    for path in root.rglob("*.png"):
+        before, size = path.stat(), Image.open(path).size
+        Image.new("RGB", size).save(path)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (relabel, "other training images|other labels, classes or tasks of the training images"),
+        (rename, "other labels, classes or tasks of the training images"),
+        (paint, "other pictures under the names of the training images"),
+    ],
+)
+def test_a_run_is_not_gone_on_with_on_other_labels_or_pictures(lab, capsys, tmp_path, change, words):
+    own = Lab(write_toy(tmp_path / "own"), lab.backbone, lab.output)
+    cut_off(own, epoch=1, batch=0)
+    change(own.root)
+    capsys.readouterr()
+    assert own.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"was begun on ({words})", line), line
+
+
+def test_images_that_are_not_checked_any_more_do_not_stop_a_run(lab):
+    cut_off(lab, epoch=1, batch=0)
+    assert figures(lab.run(DATASET__CHECK_IMAGES=False)) == figures(lab.run("whole"))
 
 
 def lose(path):

@@ -78,7 +78,7 @@ def test_another_config_in_the_same_folder_is_refused(lab, capsys, finished):
     line = refusal(lab, capsys, OPTIM__LR=0.1, DATASET__NUM_SHOTS=4, seed=2)
     assert line == (
         f"{lab.folder('run')} holds a run with another config (DATASET.NUM_SHOTS is 2 there, 4 here; "
-        "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir or delete the folder"
+        "OPTIM.LR is 0.05 there, 0.1 here; SEED is 1 there, 2 here); use another --output-dir, or delete the folder"
     )
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_is_to_have_another_number_of_epochs_says_what_to_do(lab, cap
         cut_off(lab, epoch=1, batch=0)
     line = refusal(lab, capsys, OPTIM__MAX_EPOCH=epochs)
     folder = lab.folder("run")
-    assert f"(OPTIM.MAX_EPOCH is 3 there, {epochs} here); use another --output-dir or delete the folder" in line
+    assert f"(OPTIM.MAX_EPOCH is 3 there, {epochs} here); use another --output-dir, or delete the folder" in line
     assert "it cannot go on for another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
 
 

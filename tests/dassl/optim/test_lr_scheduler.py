@@ -70,6 +70,11 @@ def test_linear_warm_up_starts_at_its_lowest_rate():
     assert found[5] < found[4]
 
 
+def test_constant_warm_up_has_its_own_rate():
+    found = rates(range(3), WARMUP_EPOCH=2, WARMUP_CONS_LR=3e-4, WARMUP_MIN_LR=1e-6)
+    assert found == [3e-4, 3e-4, 0.002]
+
+
 @given(st.integers(2, 300), st.floats(1e-6, 10))
 def test_the_cosine_is_torchs(epochs, rate):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)

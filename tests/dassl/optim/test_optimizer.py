@@ -78,7 +78,20 @@ def adam(gradients, *, rate, decay, decoupled=False, amsgrad=False, beta1=0.9, b
 
 
 GRADIENTS = (2.0, -0.5, 0.1, 1e-4, -3.0)
+
+
+def radam(gradients, *, rate, decay, beta1=0.9, beta2=0.999):
+    """RAdam while its variance is not to be trusted, as in the first five steps: momentum without the scale."""
+    value, first = 1.0, 0.0
+    for step, gradient in enumerate(gradients, start=1):
+        first = beta1 * first + (1 - beta1) * (gradient + decay * value)
+        assert 2 / (1 - beta2) - 1 - 2 * step * beta2**step / (1 - beta2**step) <= 5
+        value -= rate * first / (1 - beta1**step)
+    return value
+
+
 BY_FORMULA = {
+    "radam": (radam, {}),
     "adam": (adam, {}),
     "amsgrad": (adam, {"amsgrad": True}),
     "adamw": (adam, {"decoupled": True}),

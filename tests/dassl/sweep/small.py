@@ -67,7 +67,8 @@ class Small:
 class Here:
     """An executor in this process: a run is carried out when somebody waits for it.
 
-    ``answers`` replaces runs: what to return (or raise) for the n-th submission; None carries the run out.
+    ``answers`` replaces runs: what to return (or raise) for the n-th submission, or what makes an outcome of the job;
+    None carries the run out.
     """
 
     def __init__(self, slots: int = 1, answers: Iterable[object] = ()) -> None:
@@ -92,6 +93,8 @@ class Here:
         answer = next(self._answers, None)
         if isinstance(answer, BaseException):
             raise answer
+        if callable(answer):
+            return [answer(job)]
         if isinstance(answer, str):
             return [Outcome(job.number, error=answer)]
         if isinstance(answer, float):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import sweep
+from dassl.sweep import joining, probe
 from dassl.sweep.cluster import RayCluster, read_files, room, write_files
 from dassl.sweep.session import Place
 from dassl.utils.errors import UserError
@@ -154,3 +156,119 @@ def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypat
     small.output.rename(small.folder / "local")
     back.rename(small.output)
     assert [figures(result) for result in small.results().values()] == [figures(next(iter(local.values())))]
+
+
+@pytest.fixture
+def look(monkeypatch, tmp_path):
+    """What a look at a cluster finds with RAY_AUTH_MODE disabled and token, to be filled in; the home is empty."""
+    found = {"disabled": ("accepted", "10.0.0.1:6379"), "token": ("refused", "10.0.0.1:6379")}
+    monkeypatch.setattr(joining, "_probe", lambda address, mode: found[mode])
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(joining, "find_spec", lambda name: name)
+    return found
+
+
+def fake_ray(monkeypatch, init) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+
+
+def test_a_cluster_that_asks_for_no_token_is_refused_unless_told(look, monkeypatch):
+    joined = []
+    fake_ray(monkeypatch, lambda **options: joined.append(options["address"]))
+    with pytest.raises(UserError, match="asks for no token, so whoever reaches it can run programs as you; start it"):
+        joining.join("10.0.0.1:6379")
+    assert joined == []
+    joining.join("10.0.0.1:6379", open_cluster=True)
+    assert joined == ["10.0.0.1:6379"]
+
+
+def test_the_token_that_is_here_is_taken(look, monkeypatch, tmp_path):
+    look |= {"disabled": ("refused", "10.0.0.1:6379")}
+    modes = []
+    fake_ray(monkeypatch, lambda **options: modes.append(os.environ["RAY_AUTH_MODE"]))
+    with pytest.raises(
+        UserError, match=r"asks for a token, and there is none here; copy ~/\.ray/auth_token of the head"
+    ):
+        joining.join("10.0.0.1:6379")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("wrong")
+    with pytest.raises(UserError, match=r"refuses the token of /\S+/\.ray/auth_token; copy"):
+        joining.join("auto")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    look |= {"token": ("accepted", "10.0.0.1:6379")}
+    joining.join("auto")
+    assert modes == ["token"]
+
+
+@pytest.mark.parametrize("found", [("none", ""), ("nobody", "10.0.0.1:6379")])
+def test_auto_starts_a_cluster_where_none_runs(look, found, monkeypatch):
+    look |= {"disabled": found}
+    started = []
+    fake_ray(monkeypatch, lambda **options: started.append((options["address"], os.environ["RAY_AUTH_MODE"])))
+    joining.join("auto")
+    joining.join("auto", open_cluster=True)
+    assert started == [("local", "token"), ("local", "disabled")]
+    with pytest.raises(UserError, match=r"there is no Ray cluster at 10\.0\.0\.2:6379: nothing answers there"):
+        look |= {"disabled": ("nobody", "10.0.0.2:6379")}
+        joining.join("10.0.0.2:6379")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1", "ray://10.0.0.1:10001", "a b:1", "local"])
+def test_an_address_that_is_none_is_told(look, address):
+    with pytest.raises(UserError, match="expected auto, or an address such as"):
+        joining.join(address)
+
+
+def test_no_wait_is_without_end(look, monkeypatch):
+    monkeypatch.setattr(joining, "_SECONDS_TO_JOIN", 0.05)
+    never = threading.Event()
+    fake_ray(monkeypatch, lambda **options: never.wait())
+    with pytest.raises(UserError, match=r"^the Ray cluster at 10\.0\.0\.1:6379 does not answer within 0\.05 s"):
+        joining.join("10.0.0.1:6379", open_cluster=True)
+    never.set()
+    with pytest.raises(ZeroDivisionError):
+        joining.within(60, lambda: 1 // 0, "it")
+    thread = joining.within(60, threading.current_thread, "it")
+    assert thread.is_alive(), "the processes that it has started would end with it"
+
+
+def test_an_address_at_which_nobody_listens_or_answers_is_told(monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+    with socket.create_server(("127.0.0.2", 0)) as server:  # Ray looks for 127.0.0.1 at the address of the machine
+        address = f"127.0.0.2:{server.getsockname()[1]}"
+        monkeypatch.setattr(joining, "_SECONDS_TO_ANSWER", 3.0)
+        assert joining._probe(address, "disabled") == ("", "")
+    monkeypatch.undo()
+    assert joining._probe(address, "disabled") == ("nobody", address)
+
+
+@pytest.mark.parametrize("answer", [ConnectionError("Could not find any running Ray instance"), None])
+def test_a_machine_without_a_cluster_is_no_error(answer, monkeypatch):
+    services = pytest.importorskip("ray._private.services", reason="Ray is not installed (requirements-ray.txt)")
+
+    def find(address: str) -> None:
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", find)
+    assert probe.look("auto") == "none"
+
+
+def test_workers_that_never_start_are_not_waited_for_without_end(tmp_path, monkeypatch):
+    class Kind:
+        remote = staticmethod(lambda *arguments: SimpleNamespace(hello=SimpleNamespace(remote=object)))
+
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 1.0},
+        remote=lambda **options: lambda kind: Kind,
+        wait=lambda pending, num_returns, timeout: ([], pending),
+    )
+    monkeypatch.setattr("dassl.sweep.cluster.join", lambda address, **options: ray)
+    cluster = RayCluster(Place(ray="auto"), tmp_path)
+    assert cluster.wait(0.0) == []
+    monkeypatch.setattr("dassl.sweep.cluster._SECONDS_TO_START", -1.0)
+    with pytest.raises(UserError, match="no worker could start on the Ray cluster within"):
+        cluster.wait(0.0)

@@ -8,10 +8,11 @@ import signal
 import pytest
 
 from dassl.sweep.estimates import Estimates
-from dassl.sweep.grid import read_sweep
+from dassl.sweep.grid import read_sweep, with_changes
 from dassl.sweep.loop import carry_out
 from dassl.sweep.plan import expand
 from dassl.sweep.status import STATUS_FILE, Entry, Status, only_sweep
+from dassl.sweep.worker import Outcome
 from dassl.utils.errors import UserError
 from tests.dassl.sweep.small import Here
 
@@ -149,3 +150,50 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^cannot write "), only_sweep(tmp_path / "file" / "runs"):
         pass
+
+
+def mistake(text: str):
+    """The answer of a run that failed by a mistake of the user."""
+    return lambda job: Outcome(job.number, error=text.replace("FOLDER", str(job.folder)), mistake=True)
+
+
+def test_a_mistake_is_not_tried_again_and_other_runs_go_on(status):
+    executor = Here(answers=[mistake("this"), mistake("that"), 1.0, 1.0])
+    failed = carry_out(status, executor, retries=5)
+    assert executor.submitted == [0, 1, 2, 3]
+    assert [(entry.attempts, entry.error) for entry in failed] == [(1, "this"), (1, "that")]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_a_sweep_stops_when_its_first_runs_fail_by_the_same_mistake(small, slots):
+    runs = expand(with_changes(read_sweep(str(small.file)), seeds=tuple(range(9))))
+    status = Status("small", small.output, [Entry(run) for run in runs], Estimates())
+    executor = Here(slots=slots, answers=[mistake("no weights in FOLDER")] * 18)
+    with pytest.raises(
+        UserError, match=r"^the first \d runs failed for one reason, and the other \d+ were not tried: no w"
+    ):
+        carry_out(status, executor, retries=1)
+    assert 3 <= len(executor.submitted) < 3 + slots
+    content = written(status)
+    assert content["state"] == "failed"
+    assert content["counts"]["waiting"] == 18 - len(executor.submitted)
+
+
+def test_first_runs_that_fail_are_followed_by_ones_of_other_methods_and_suites(small):
+    """What is wrong with one row says nothing of the others."""
+    method = {"label": "soft", "trainer": "MTCoOp", "config": str(small.folder / "method.yaml"), "setting": "a"}
+    methods = [{**method, "label": name, "setting": name} for name in ("a", "b", "c")]
+    small.write(methods=methods, seeds=[1, 2, 3], shots=[1])
+    (small.folder / "other.yaml").write_text((small.folder / "suite.yaml").read_text())
+    sweep = with_changes(
+        read_sweep(str(small.file)), suites=(str(small.folder / "suite.yaml"), str(small.folder / "other.yaml"))
+    )
+    status = Status("small", small.output, [Entry(run) for run in expand(sweep)], Estimates())
+    executor = Here(answers=[mistake("bad data"), 1.0, *[mistake("bad data")] * 8, *[1.0] * 8])
+    assert len(carry_out(status, executor, retries=0)) == 9
+    assert [status.entries[number].run.suite for number in executor.submitted[:2]] == list(sweep.suites)
+
+
+def test_two_runs_with_one_mistake_are_told_one_by_one(status):
+    status.entries = status.entries[:2]
+    assert len(carry_out(status, Here(answers=[mistake("no weights")] * 2), retries=1)) == 2
