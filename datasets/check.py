@@ -18,8 +18,8 @@ from yacs.config import CfgNode
 
 from clip.tokenizer import same_tokens
 from dassl.data.checking import check_images
-from dassl.data.completeness import OUR_SPLIT, left_out
-from dassl.data.copies import doubles, near_pairs, same_pictures
+from dassl.data.completeness import left_out
+from dassl.data.copies import Doubles, doubles, near_pairs, same_pictures
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Split
 from dassl.data.places import cache_folder, stand_in
@@ -106,7 +106,8 @@ def check(
         _check_counts(member, split, report)
         _check_left_out(member, split, cfg, report)
         _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
-        _check_doubles(split, report, quick=quick, near=near, allowed=allow_duplicates)
+        doubled = _doubles(split, quick=quick, for_testing=member.for_testing)
+        _check_doubles(split, doubled, report, near=near, allowed=allow_duplicates)
         _check_names(split, report)
     return report
 
@@ -154,7 +155,7 @@ def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:
     looked = f"no folder {' or '.join(map(str, names))}"
     files = member.split_files(folder, stand)
     there = files[0] if files else None
-    unread = [f"not read: {path} (delete or rename {files[0].name} to choose it)" for path in files[1:]]
+    unread = [f"not read: {path} (rename {files[0].name} to choose it)" for path in files[1:]]
     made = f"made from the raw annotation (no file {' or '.join(member.split_names())})"
     return [f"images in {images}" if images.is_dir() else looked, f"split {there or made}", *unread]
 
@@ -196,7 +197,9 @@ def _check_classes(
         empty = [name(pair) for pair in pairs if not size[pair]]
         if empty and items and part != "val":
             text = _some(f"classes without an image for {part}", empty)
-            report.problems.append(f"{text}; put images into their folders, or delete the split file")
+            report.problems.append(
+                f"{text}; put images into their folders, or rename the split file to have it made anew"
+            )
     totals = [sum(size[pair] for size in sizes) for pair in pairs]
     wanted = [_published(member, position) for position in range(len(pairs))]
     odd = [
@@ -235,7 +238,7 @@ def _check_left_out(member: type[DatasetBase], split: Split, cfg: CfgNode, repor
     """Name images that came after the split file was made."""
     folder = member.data_root(cfg) / member.dataset_dir
     files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
-    if files and files[0].name.startswith(OUR_SPLIT):
+    if files and member.makes(files[0]):
         new = left_out(member.__name__, split, member.images_on_disk(folder), files[0])
         report.problems += [new] if new else []
 
@@ -258,11 +261,15 @@ def _check_files(split: Split, report: Report, *, quick: bool, again: str) -> No
         report.problems.append(f"{text}; replace them, or train with DATASET.SKIP_UNREADABLE True")
 
 
-def _check_doubles(split: Split, report: Report, *, quick: bool, near: bool, allowed: bool) -> None:
+def _doubles(split: Split, *, quick: bool, for_testing: bool) -> Doubles:
     """Equal pictures in training and test or under two labels: equal files, and unless ``quick`` equal pixels."""
     paths = [item.impath for items in split.lists for item in items]
     same = same_pictures(paths, 0 if quick else float("inf"))
-    found = doubles(split, same.pictures)
+    return doubles(split, same.pictures, for_testing=for_testing)
+
+
+def _check_doubles(split: Split, found: Doubles, report: Report, *, near: bool, allowed: bool) -> None:
+    """Name them; with ``near`` also test images that only look like a training image."""
     place = report.facts if allowed else report.problems
     if found.leaked:
         text = _some("images of the test list that are in the training list too", _equal(found.leaked))

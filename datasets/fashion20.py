@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.raw import class_images, labelled, read_rows, split_classes
+from dassl.data.raw import class_images, images_below, labelled, read_rows, split_classes
 from dassl.utils.errors import UserError
 
 _TABLE = "task_info.csv"
@@ -39,7 +39,7 @@ class Fashion20(DatasetBase):
         tasks = cls.described_tasks(folder)
         sizes, wanted = ([len(task.classnames) for task in each] for each in (tasks, split.tasks))
         if sizes != wanted:
-            raise UserError(f"{folder / _TABLE} has {sizes} classes, the split file {wanted}; delete the wrong one")
+            raise UserError(f"{folder / _TABLE} has {sizes} classes, the split file {wanted}; rename the wrong one")
         return replace(split, tasks=tasks)
 
     @classmethod
@@ -48,6 +48,11 @@ class Fashion20(DatasetBase):
         tasks = cls.described_tasks(folder)
         groups = {str(number): _images(cls.image_folder(folder), number, task) for number, task in enumerate(tasks)}
         return Split(tasks, *split_classes(groups))
+
+    @classmethod
+    def images_on_disk(cls, folder: Path) -> list[str]:
+        """Those of the classes of all tasks."""
+        return images_below(cls.image_folder(folder) / str(task) for task in range(cls.num_tasks))
 
     @classmethod
     def task_template(cls, number: int) -> str:

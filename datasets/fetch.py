@@ -41,6 +41,7 @@ class State(Enum):
     """What became of one source."""
 
     THERE = "there"
+    UNREAD = "not read"
     PLANNED = "would be fetched"
     BY_HAND = "by hand"
     FAILED = "failed"
@@ -101,20 +102,23 @@ def fetch(member: type[DatasetBase], folder: Path, *, dry: bool = False) -> list
             outcome = _fetch_source(member, folder, source, dry=dry)
         except UserError as error:
             outcome = Outcome(State.FAILED, str(error), source.optional)
-        outcome = _with_unread(member, folder, source, outcome)
-        note = " (not needed, but good to have)" if source.optional and outcome.state is not State.THERE else ""
+        outcome = _unless_read(member, folder, source, outcome)
+        done = outcome.state in (State.THERE, State.UNREAD)
+        note = " (not needed, but good to have)" if source.optional and not done else ""
         print(f"  {source.file}: {outcome.state.value}{note}{'; ' if outcome.text else ''}{outcome.text}", flush=True)
         outcomes.append(outcome)
     return outcomes
 
 
-def _with_unread(member: type[DatasetBase], folder: Path, source: Source, outcome: Outcome) -> Outcome:
-    """A split file beside another one may be there and yet not be read."""
-    files = [path.name for path in member.split_files(folder, folder)]
-    if outcome.state is not State.THERE or source.file not in files[1:]:
+def _unless_read(member: type[DatasetBase], folder: Path, source: Source, outcome: Outcome) -> Outcome:
+    """What to say of a split file that no run reads, because another one comes first."""
+    names = member.split_names()
+    first = next((name for name in names if (folder / name).is_file()), source.file)
+    if source.file not in names or first == source.file:
         return outcome
-    text = f"not read, because {files[0]} is there too; delete or rename {files[0]} to choose {source.file}"
-    return replace(outcome, text="; ".join(filter(None, (outcome.text, text))))
+    text = f"runs read {first}, which comes first; rename that to choose {source.file}"
+    state = State.UNREAD if outcome.state is State.THERE else outcome.state
+    return replace(outcome, state=state, text="; ".join(filter(None, (outcome.text, text))))
 
 
 # -- one source ------------------------------------------------------------------------------------------------

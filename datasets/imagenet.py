@@ -1,10 +1,11 @@
 """ImageNet and its four variants for testing: V2, Sketch, A (adversarial), R (renditions)."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase
 from dassl.data.datum import Datum, Split
-from dassl.data.raw import class_images, labelled, read_rows
+from dassl.data.raw import class_images, images_below, labelled, read_rows
 from dassl.utils.errors import UserError
 
 _NAMES = "classnames.txt"
@@ -20,6 +21,7 @@ class _ImageNetFamily(DatasetBase):
     task_description = "classify object images into 1000 categories"
     template = "a photo of a {}."
     num_classes = 1000
+    parts: ClassVar[tuple[str, ...]] = ("",)
 
     @classmethod
     def names(cls, folder: Path) -> dict[str, str]:
@@ -36,6 +38,11 @@ class _ImageNetFamily(DatasetBase):
             raise UserError(f"class folder {unknown[0]!r} of {cls.__name__} in {folder} is not listed in {_NAMES}")
         return [names[name] for name in classes]
 
+    @classmethod
+    def images_on_disk(cls, folder: Path) -> list[str]:
+        """Those of all class folders."""
+        return images_below(cls.image_folder(folder) / part for part in cls.parts)
+
 
 @DATASET_REGISTRY.register()
 class ImageNet(_ImageNetFamily):
@@ -44,13 +51,14 @@ class ImageNet(_ImageNetFamily):
     dataset_dir = "imagenet"
     image_dir = "images"
     other_image_dirs = ("ILSVRC/Data/CLS-LOC",)
+    parts = ("train", "val")
     few_shot_parts = ("train",)
     counts = (1_281_167, 50_000, 50_000)
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
         """Folders ``train`` and ``val`` with one folder a class."""
-        train, val = (class_images(cls.image_folder(folder) / part) for part in ("train", "val"))
+        train, val = (class_images(cls.image_folder(folder) / part) for part in cls.parts)
         if list(train) != list(val):
             odd = sorted(set(train).symmetric_difference(val))[0]
             raise UserError(f"class folder {odd!r} is only in one of train and val in {cls.image_folder(folder)}")

@@ -9,6 +9,7 @@ Task names, templates and metrics are ours; for none of these sets has SoftCPT p
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,20 +76,33 @@ class SceneDataset(FolderDataset):
     def read_raw(cls, folder: Path) -> Split:
         """Classes in declared order, whatever the spelling of their folders."""
         place = cls.image_folder(folder)
-        names = cls.folders.split(", ")
-        found: dict[str, list[str]] = {}
-        for name, paths in class_images(place).items():
-            chosen = [path for path in paths if not cls.endings or path.lower().endswith(cls.endings)]
-            found.setdefault(_folded(name), []).extend(chosen)
-        images = [found.get(_folded(name)) or found.get(_folded(readable(name)), []) for name in names]
-        missing = [name for name, paths in zip(names, images, strict=True) if not paths]
+        images = cls._declared(place)
+        names = list(images)
+        missing = [name for name, paths in images.items() if not paths]
         if missing:
             raise UserError(
                 f"{place} has no folder with images for {len(missing)} of the {len(names)} classes of {cls.__name__}, "
                 f"e.g. {missing[0]!r}; see docs/datasets.md for the layout"
             )
-        groups = {name: labelled(sorted(images[label]), label) for label, name in enumerate(names)}
+        groups = {name: labelled(sorted(images[name]), label) for label, name in enumerate(names)}
         return Split((cls.task(folder, names),), *split_classes(groups))
+
+    @classmethod
+    def images_on_disk(cls, folder: Path) -> list[str]:
+        """Those of the declared classes."""
+        with suppress(UserError):
+            return [path for paths in cls._declared(cls.image_folder(folder)).values() for path in paths]
+        return []
+
+    @classmethod
+    def _declared(cls, place: Path) -> dict[str, list[str]]:
+        """Image paths of each declared class."""
+        found: dict[str, list[str]] = {}
+        for name, paths in class_images(place).items():
+            chosen = [path for path in paths if not cls.endings or path.lower().endswith(cls.endings)]
+            found.setdefault(_folded(name), []).extend(chosen)
+        names = cls.folders.split(", ")
+        return {name: found.get(_folded(name)) or found.get(_folded(readable(name)), []) for name in names}
 
 
 def _folded(name: str) -> str:

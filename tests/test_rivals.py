@@ -47,9 +47,19 @@ def test_data_sets_are_found_although_another_package_of_the_name_is_installed(r
     assert (done.returncode, done.stdout, done.stderr) == (0, "datasets.general10\n", "")
 
 
-def test_another_package_that_comes_first_is_named_in_one_line(tmp_path):
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").write_text("")
+@pytest.mark.parametrize("rival", ["datasets.py", "datasets/__init__.py"])
+def test_data_sets_are_found_behind_another_package_of_the_name(tmp_path, rival):
+    (tmp_path / rival).parent.mkdir(exist_ok=True)
+    (tmp_path / rival).write_text("raise RuntimeError('the other one')\n")
+    code = "from dassl.data.dataset import DATASET_REGISTRY; print(DATASET_REGISTRY.get('General10').__module__)"
+    done = run("-c", code, path=[tmp_path, CHECKOUT], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "datasets.general10\n", "")
+
+
+@pytest.mark.parametrize("rival", ["datasets.py", "datasets/__init__.py"])
+def test_another_package_that_is_loaded_is_named_in_one_line(tmp_path, rival):
+    (tmp_path / rival).parent.mkdir(exist_ok=True)
+    (tmp_path / rival).write_text("")
     code = (
         f"import sys, datasets; sys.path.insert(0, {str(CHECKOUT)!r}); import train; "
         "sys.exit(train.main(['--trainer', 'MTCoOp', '--backbone', 'demo', 'INPUT.SIZE', '64,64', "
@@ -57,4 +67,4 @@ def test_another_package_that_comes_first_is_named_in_one_line(tmp_path):
     )
     done = run("-c", code, path=[tmp_path], cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert f"another package called 'datasets' in {tmp_path / 'datasets'}" in done.stderr
+    assert f"another package called 'datasets', in {tmp_path / rival.removesuffix('/__init__.py')}, is" in done.stderr

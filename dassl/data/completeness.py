@@ -10,31 +10,31 @@ from pathlib import Path
 from dassl.data.datum import Datum, Split
 from dassl.data.splits import PARTS
 
-OUR_SPLIT = "split_dk_"  # how the names of split files begin that are made here
+OUR_SPLIT, COOP_SPLIT = "split_dk_", "split_zhou_"  # how the names of split files begin: of those made here, of CoOp's
 _SHOWN = 3
 
 
 def other_numbers(
-    name: str, split: Split, *, classes: int, counts: tuple[int, int, int] | None, source: Path | None
+    name: str, split: Split, *, tasks: int, classes: int, counts: tuple[int, int, int] | None, source: Path | None
 ) -> str:
-    """What differs from the published numbers of classes (0: unknown) and of images (None: unknown).
+    """What differs from the published numbers of tasks, classes (0: unknown) and images (None: unknown).
 
     Args:
-        source: the split file, if there is one.
+        source: the split file if it can be made anew from the data; None: it comes from elsewhere, or there is none.
     """
-    found = sum(len(task.classnames) for task in split.tasks)
-    sizes = [len(items) for items in split.lists]
-    wrong = [f"{found:,} of {classes:,} classes"] if classes and found != classes else []
-    if counts and tuple(sizes) != counts:
+    found = len({pair for items in split.lists for item in items for pair in item.targets})
+    known = ((len(split.tasks), tasks, "tasks"), (found, classes, "classes"))
+    wrong = [f"{number:,} of {wanted:,} {what}" for number, wanted, what in known if wanted and number != wanted]
+    sizes = tuple(len(items) for items in split.lists)
+    if counts and sizes != counts:
         numbers = zip(PARTS, sizes, counts, strict=True)
         wrong.append(", ".join(f"{size:,} of {count:,} images for {part}" for part, size, count in numbers))
     if not wrong:
         return ""
-    ours = source is not None and source.name.startswith(OUR_SPLIT)
-    remedy = f"complete the data and delete {source}, which was made of what was there" if ours else "complete the data"
+    remedy = f", or complete the data and {_made_anew(source)}" if source else ""
     return (
         f"data set {name} has {' and '.join(wrong)}, against the published numbers: files are missing, or it is "
-        f"another edition or split; {remedy}, or compare with docs/datasets.md"
+        f"another edition or split; compare with docs/datasets.md{remedy}"
     )
 
 
@@ -47,8 +47,8 @@ def left_out(name: str, split: Split, there: Collection[str], source: Path) -> s
     folders = dict.fromkeys(Path(path).parent.name for path in new)
     return (
         f"data set {name}: {len(new):,} images in {len(folders)} class folders ({_some(list(folders))}) are not in "
-        f"{source}, which was made without them; delete that file to have them split too (figures before and after are "
-        "then of different images)"
+        f"{source}, which was made without them; {_made_anew(source)} (figures before "
+        "and after are then of different images)"
     )
 
 
@@ -57,7 +57,7 @@ def unread_split(name: str, read: Path, others: Sequence[Path]) -> str:
     if not others:
         return ""
     unread = " and ".join(str(path) for path in others)
-    return f"data set {name}: {read} is read, and {unread} is not; to choose the other, delete or rename {read.name}"
+    return f"data set {name}: {read} is read, and {unread} is not; to choose the other, rename {read.name}"
 
 
 def shared_with_training(name: str, split: Split, source: Path) -> str:
@@ -66,8 +66,8 @@ def shared_with_training(name: str, split: Split, source: Path) -> str:
     if not count:
         return ""
     return (
-        f"data set {name}: {count:,} of {len(split.test):,} test images of {source} are training images too, so its "
-        "figures are too high; give each image to one list"
+        f"data set {name}: {count:,} of {len(split.test):,} test images of {source} are training images too, so "
+        "figures of what is trained on them are too high; give each image to one list"
     )
 
 
@@ -75,6 +75,11 @@ def shared(items: Sequence[Datum], others: Sequence[Datum]) -> set[tuple[str, in
     """(path, task) of the entries of ``items`` that are entries of ``others``, too."""
     known = {(item.impath, task) for item in others for task, _ in item.targets}
     return known & {(item.impath, task) for item in items for task, _ in item.targets}
+
+
+def _made_anew(source: Path) -> str:
+    """How a split file is replaced; one that somebody made by hand must not be lost."""
+    return f"have {source} made anew: delete it, or rename it if it was made by hand"
 
 
 def _some(names: Sequence[str]) -> str:

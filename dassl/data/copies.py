@@ -151,10 +151,11 @@ class Doubles:
     labels: list[Pair] = field(default_factory=list)
 
 
-def doubles(split: Split, groups: Iterable[Group]) -> Doubles:
+def doubles(split: Split, groups: Iterable[Group], *, for_testing: bool = False) -> Doubles:
     """Compare the images of each task with one another; the same path is the same picture.
 
-    A list that serves for training and for testing as a whole is meant so.
+    Args:
+        for_testing: the data set is made for testing, and its training list is meant to be its test list.
     """
     first = {path: group[0] for group in groups for path in group}
     found = Doubles()
@@ -164,7 +165,7 @@ def doubles(split: Split, groups: Iterable[Group]) -> Doubles:
             other, path = labels.setdefault((task, first.get(item.impath, item.impath)), (label, item.impath))
             if other != label:
                 found.labels.append((item.impath, path))
-    if split.train != split.test:
+    if not for_testing:
         trained = dict(_by_picture(reversed(split.train), first))
         leaked = {path: trained[key] for key, path in _by_picture(split.test, first) if key in trained}
         found.leaked.extend(leaked.items())

@@ -15,7 +15,7 @@ from typing import ClassVar
 from yacs.config import CfgNode
 
 from dassl.data import completeness, sampling
-from dassl.data.completeness import OUR_SPLIT
+from dassl.data.completeness import COOP_SPLIT, OUR_SPLIT
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
@@ -27,6 +27,8 @@ from dassl.utils.registry import Registry
 from dassl.utils.tools import collector_paused
 
 logger = logging.getLogger(__name__)
+
+_LISTED = 200_000  # images of a data set whose folders are listed on every run; those of a larger one only in doubt
 
 DATASET_REGISTRY: Registry[type["DatasetBase"]] = Registry("data set", "datasets")
 
@@ -195,22 +197,35 @@ class DatasetBase:
         """What a reader of its figures should know, a sentence each ("" is none).
 
         Args:
-            files: split files that are there; the first is the one that was read.
+            files: split files that are there; the first is the one that was read or just made.
         """
-        source = files[0] if files else None
-        yield completeness.other_numbers(cls.__name__, split, classes=cls.num_classes, counts=cls.counts, source=source)
+        name, source = cls.__name__, files[0] if files else None
+        own = source if source and cls.makes(source) else None
+        known = {"tasks": cls.num_tasks, "classes": cls.num_classes, "counts": cls.counts}
+        numbers = completeness.other_numbers(name, split, **known, source=own)
+        yield numbers
         if source is None:
             return
-        yield completeness.unread_split(cls.__name__, source, files[1:])
-        if source.name.startswith(OUR_SPLIT):
-            yield completeness.left_out(cls.__name__, split, cls.images_on_disk(folder), source)
+        yield completeness.unread_split(name, source, files[1:])
+        if own and (numbers or sum(cls.counts or ()) <= _LISTED):
+            yield completeness.left_out(name, split, cls.images_on_disk(folder), own)
         if not cls.for_testing:
-            yield completeness.shared_with_training(cls.__name__, split, source)
+            yield completeness.shared_with_training(name, split, source)
+
+    @classmethod
+    def makes(cls, source: Path) -> bool:
+        """Whether a split file is one that would be made anew if it were not there."""
+        return source.name == cls.split_names()[0] and not source.name.startswith(COOP_SPLIT)
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Paths of all images in the class folders, where that can be told at once; else none."""
+        """Paths of the images that a split made now would have, where a look at the folders tells; else none."""
         return []
+
+    @classmethod
+    def only_for_testing(cls, cfg: CfgNode) -> list[str]:
+        """Names of the data sets whose training images are their test images."""
+        return [cls.__name__] if cls.for_testing else []
 
     @classmethod
     def split_files(cls, folder: Path, stand: Path) -> list[Path]:
@@ -266,7 +281,7 @@ class DatasetBase:
     def split_names(cls) -> list[str]:
         """Names under which a split file is looked for; the first one is written."""
         own = cls.split_file or f"{OUR_SPLIT}{cls.__name__}.json"
-        return list(dict.fromkeys([own, own.replace(OUR_SPLIT, "split_zhou_", 1)]))
+        return list(dict.fromkeys([own, own.replace(OUR_SPLIT, COOP_SPLIT, 1)]))
 
     def validated_on_test(self) -> dict[int, int]:
         """Number of validation images that are test images of the same task, by the number of the task."""
@@ -306,6 +321,11 @@ class Suite(DatasetBase):
     def task_datasets(cls, cfg: CfgNode) -> list[str]:
         """Those of all members."""
         return [name for member in cls.member_classes(cfg) for name in member.task_datasets(cfg)]
+
+    @classmethod
+    def only_for_testing(cls, cfg: CfgNode) -> list[str]:
+        """Those among the members."""
+        return [name for member in cls.member_classes(cfg) for name in member.only_for_testing(cfg)]
 
     @classmethod
     def check_data(cls, cfg: CfgNode) -> None:

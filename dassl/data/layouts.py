@@ -1,9 +1,10 @@
-"""Finding a data set's images under the several names that one archive has on people's disks."""
+"""Finding a data set's images under the several names that an archive or a file has on people's disks."""
 
 import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from unicodedata import normalize
 
 
 def image_folder(folder: Path, names: Sequence[str]) -> Path:
@@ -17,6 +18,20 @@ def image_folder(folder: Path, names: Sequence[str]) -> Path:
         if place.is_dir():
             return _unwrapped(place)
     return folder / names[0]
+
+
+def spelt_on_disk(path: str) -> str:
+    """A path whose names have their accents composed (NFC) or apart (NFD), each name as it is on the disk.
+
+    What is not there in either form stays as it is.
+    """
+    folder, name = os.path.split(path)
+    if not name or os.path.exists(path):  # noqa: PTH110  (a Path for each image costs seconds)
+        return path
+    folder = spelt_on_disk(folder)
+    forms = (name, normalize("NFC", name), normalize("NFD", name))
+    places = [os.path.join(folder, form) for form in forms]  # noqa: PTH118
+    return next((place for place in places if os.path.exists(place)), places[0])  # noqa: PTH110
 
 
 def _unwrapped(place: Path) -> Path:

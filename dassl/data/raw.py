@@ -7,6 +7,7 @@ every machine and does not depend on the global random state.
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,9 +54,7 @@ class FolderDataset(DatasetBase):
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
         """Those of all class folders."""
-        place = cls.image_folder(folder)
-        found = [class_images(place / part, cls.skipped) for part in cls.parts if (place / part).is_dir()]
-        return [path for images in found for paths in images.values() for path in paths]
+        return images_below([cls.image_folder(folder) / part for part in cls.parts], cls.skipped)
 
 
 class Labels(dict[str, int]):
@@ -100,6 +99,15 @@ def class_images(folder: Path, skipped: Sequence[str] = ()) -> dict[str, list[st
     if not found:
         raise UserError(f"{folder} has no class folders with images in them; {_MANUAL}")
     return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def images_below(folders: Iterable[Path], skipped: Sequence[str] = ()) -> list[str]:
+    """Image paths of all class folders in ``folders``; there are none in a folder that is not there."""
+    found: list[str] = []
+    for folder in folders:
+        with suppress(UserError):
+            found += [path for paths in class_images(folder, skipped).values() for path in paths]
+    return found
 
 
 def labelled(paths: Iterable[str], label: int, task: int = 0) -> list[Datum]:

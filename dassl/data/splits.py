@@ -6,20 +6,22 @@ Paths are relative to the image folder.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from dassl.data.datum import METRICS, Datum, Split, Task
+from dassl.data.layouts import spelt_on_disk
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.tools import collector_paused
 
 PARTS = ("train", "val", "test")
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @collector_paused()
@@ -63,12 +65,22 @@ def _check_lists(content: Any, path: Path) -> None:
 
 
 def _place(name: str, prefix: str) -> str:
-    """The path of an image, also where another system wrote its name: with backslashes, or with composed letters."""
-    if name.isascii() and "\\" not in name:
+    """The path of an image, also where another system wrote its name: with backslashes, or with composed letters.
+
+    One image has one path, whatever stands between its names, because a path is what tells images apart. A name that
+    begins with a slash is a whole path, as we write it of an image outside the image folder, if there is such a file.
+    """
+    odd = "\\" in name or "//" in name or "./" in name or name[:1] == "/" or name[1:2] == ":"
+    if name.isascii() and not odd:
         return prefix + name
-    slashed = name if os.sep == "\\" else name.replace("\\", "/")
-    forms = (name, slashed, *(normalize(form, slashed) for form in ("NFC", "NFD")))
-    return next((prefix + form for form in forms if os.path.isfile(prefix + form)), prefix + slashed)  # noqa: PTH113
+    if _WINDOWS_DRIVE.match(name):
+        raise ValueError(f"a path on a Windows drive; write it relative to {prefix}")
+    if "\\" in name and not os.path.isfile(prefix + name):  # noqa: PTH113  (a Path for each image costs seconds)
+        name = name.replace("\\", "/")
+    if name.startswith("/") and os.path.isfile(name):  # noqa: PTH113
+        return name
+    path = prefix + name.lstrip("/")
+    return spelt_on_disk(path if ".." in name else os.path.normpath(path))
 
 
 def split_content(split: Split, image_folder: Path) -> dict[str, Any]:

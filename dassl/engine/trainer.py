@@ -371,7 +371,11 @@ class TrainerX:
         return loader
 
     def check_splits(self, *, training: bool) -> None:
-        """Find out before the work begins that a split, which is needed only later, is empty (raise UserError)."""
+        """Find out before the work begins that a split, which is needed only later, is empty or no use.
+
+        Raises:
+            UserError: it is empty. That images are tested which were trained on or chosen on is only a warning.
+        """
         cfg = self.cfg.TEST
         learns = training and self.trainable
         tests = not training or not cfg.NO_TEST
@@ -379,7 +383,19 @@ class TrainerX:
         needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
         for split in (name for name, wanted in needed.items() if wanted):
             self.loader(split)
-        shared = sum(self.dm.dataset.validated_on_test().values()) if learns and needed["val"] else 0
+        if learns and needed["val"]:
+            self._warn_of_choice()
+        testing = self.dm.dataset.only_for_testing(self.cfg) if learns and tests else []
+        if testing:
+            _log.warning(
+                "the training images of %s are its test images, so the figure of what is trained on them says nothing; "
+                "train on another data set, and evaluate that run here with --eval-only --model-dir",
+                " and ".join(testing),
+            )
+
+    def _warn_of_choice(self) -> None:
+        """Say that the best epoch on val was chosen on test images."""
+        shared = sum(self.dm.dataset.validated_on_test().values())
         if shared:
             _log.warning(
                 "TEST.FINAL_MODEL best_val chooses the epoch on %s validation images, of which %s are test images, so "
@@ -433,13 +449,16 @@ class TrainerX:
         Raises:
             UserError: there is no such checkpoint, or it does not fit the config.
         """
-        directory = Path(directory)
+        directory, chosen_elsewhere = Path(directory), False
         for name, module in self.modules.items():
             path = self._find_checkpoint(directory, name, epoch)
+            chosen_elsewhere |= path.name == BEST and self.best_epoch is None
             content = load_checkpoint(path)
             check_names(content, self.bound_names, source=path)
             load_learned(module, content["state_dict"], source=path)
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
+        if chosen_elsewhere:  # a training of this process has said it before it began
+            self._warn_of_choice()
 
     def _find_checkpoint(self, directory: Path, name: str, epoch: int | None) -> Path:
         folder = directory / name

@@ -1,9 +1,11 @@
 """Name -> object tables that fill themselves from the files of a folder."""
 
 import difflib
-import importlib
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
@@ -23,19 +25,29 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
 
 
 def _own_package(name: str) -> ModuleType:
-    """A package of this checkout.
+    """A package of this checkout, also where another one of its name stands before it on Python's path.
 
     Raises:
-        UserError: Python finds another one of that name first.
+        UserError: another one of that name is loaded already.
     """
+    own = CHECKOUT.joinpath(*name.split("."))
+    if name not in sys.modules and _place_of(importlib.util.find_spec(name)) != own:
+        sys.path.insert(0, str(CHECKOUT))
+        importlib.invalidate_caches()
     package = importlib.import_module(name)
-    place = Path(next(iter(package.__path__), "")).resolve()
-    if place != CHECKOUT.joinpath(*name.split(".")):
+    place = _place_of(package.__spec__)
+    if place != own:
         raise UserError(
-            f"Python finds another package called {name!r} in {place} before that of this program; take it off "
+            f"another package called {name!r}, in {place}, is loaded before that of this program; take it off "
             f"PYTHONPATH, or start the program from {CHECKOUT}"
         )
     return package
+
+
+def _place_of(spec: ModuleSpec | None) -> Path | None:
+    """Folder of a package, or file of a module."""
+    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
+    return next((Path(place).resolve() for place in places if place), None)
 
 
 class Registry(Generic[T]):

@@ -249,12 +249,14 @@ def test_one_file_in_both_lists(root, capsys):
     assert "images of the test list that are in the training list too (1)" in text
 
 
-def test_a_list_that_serves_as_both_is_no_mistake(root, capsys):
+def test_a_list_that_serves_as_both_is_no_mistake_of_a_set_for_testing(root, capsys, monkeypatch):
     CheckedFruit.read(root / "fruit", root / "none")
     place = root / "fruit" / "split_dk_CheckedFruit.json"
     content = read_json(place)
     content["test"] = content["train"]
     write_json(place, content)
+    assert "in the training list too (10)" in run(capsys, "CheckedFruit", "--root", root)[1]
+    monkeypatch.setattr(CheckedFruit, "for_testing", True)
     assert "in the training list too" not in run(capsys, "CheckedFruit", "--root", root)[1]
 
 

@@ -5,7 +5,9 @@ import yaml
 
 from dassl.data.dataset import DATASET_REGISTRY, Suite
 from dassl.data.datum import METRICS
-from tests.datasets.layout import CHECKOUT
+from dassl.data.splits import read_split
+from dassl.utils.files import write_json
+from tests.datasets.layout import CHECKOUT, reference
 
 CONFIGS = sorted((CHECKOUT / "configs" / "datasets").glob("*.yaml"))
 SHIPPED = [cls.__name__ for cls in DATASET_REGISTRY if cls.__module__.startswith("datasets.")]
@@ -69,3 +71,12 @@ TEMPLATES = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates(name):
     assert DATASET_REGISTRY.get(name).template == TEMPLATES[name]
+
+
+@pytest.mark.parametrize("name", ["Caltech101", "DescribableTextures", "EuroSAT", "OxfordPets", "UCF101"])
+def test_published_split_files_are_not_remarked_on(name, tmp_path):
+    declared = DATASET_REGISTRY.get(name)
+    source = tmp_path / f"split_zhou_{name}.json"
+    write_json(source, reference(f"splits/{source.name}"))
+    split = read_split(source, tmp_path / "images", declared.task(tmp_path))
+    assert [text for text in declared.remarks(split, tmp_path, [source]) if text] == []

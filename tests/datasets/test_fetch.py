@@ -218,6 +218,22 @@ def test_the_exit_code_of_a_dry_run_says_whether_something_is_left_to_do(site, t
     assert run(capsys, *command, "--dry-run")[0] == 0  # not needed
 
 
+def test_a_split_file_that_no_run_reads_is_not_called_there(site, tmp_path, capsys, monkeypatch):
+    name = "split_zhou_FetchedFruit.json"
+    source = Source(name, (Mirror(f"{site.address}/list.json"),), into=None, optional=True)
+    monkeypatch.setitem(SOURCES, "FetchedFruit", (*SOURCES["FetchedFruit"], source))
+    (tmp_path / "fruit").mkdir()
+    (tmp_path / "fruit" / "split_dk_FetchedFruit.json").write_text("{}")
+    why = f"runs read split_dk_FetchedFruit.json, which comes first; rename that to choose {name}\n"
+    planned = run(capsys, "FetchedFruit", "--root", tmp_path, "--dry-run")[1]
+    assert f"{name}: would be fetched (not needed, but good to have); from {site.address}/list.json; {why}" in planned
+    code, text = run(capsys, "FetchedFruit", "--root", tmp_path)
+    assert code == 0 and f"{name}: not read; downloaded to {tmp_path / 'fruit' / name}; {why}" in text
+    assert f"{name}: not read; {why}" in run(capsys, "FetchedFruit", "--root", tmp_path)[1]
+    (tmp_path / "fruit" / "split_dk_FetchedFruit.json").unlink()
+    assert f"{name}: there\n" in run(capsys, "FetchedFruit", "--root", tmp_path)[1]
+
+
 def test_optional_files_do_not_count(site, tmp_path, capsys, monkeypatch):
     gone = Source("gone.json", (Mirror(f"{site.address}/gone.json"),), into=None, optional=True, page="https://e.org")
     extra = Source("list.json", (Mirror(f"{site.address}/list.json"),), into=None)

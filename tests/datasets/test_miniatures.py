@@ -131,6 +131,39 @@ def _check_counts(name: str, dataset: DatasetBase) -> None:
             assert len(classes) == (found[0] if items else 0)
 
 
+@pytest.mark.parametrize("name", MINIATURES)
+def test_the_remarks_on_a_split_of_all_that_is_there(name, load, caplog):
+    """The numbers are not the published ones, and that is all there is to say."""
+    load(name)
+    caplog.clear()
+    load(name)
+    whole = name in ("PlantSeedlingV1", "Fashion20", "RSICB128", "RSICB256", "RSD46WHU", "MLRSNet", "RSC11")
+    assert [f"data set {name} has " in message for message in caplog.messages] == ([] if whole else [True])
+
+
+LATE = {
+    "ImageNet": "images/train/n01440764/late.JPEG",
+    "ImageNetA": "imagenet-a/n01498041/late.jpg",
+    "Fashion20": "images/3/0/late.jpg",
+    "KaggleVegetable": "images/test/Bean/late.jpg",
+    "NaSCTG2": "beach/late.jpg",
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_an_image_that_came_later_is_counted(name, tmp_path, load, caplog):
+    folder = write_miniature(name, tmp_path, per_class=4, classes=2)
+    load(name, root=tmp_path)
+    (folder / LATE[name]).parent.mkdir(exist_ok=True)
+    (folder / LATE[name]).touch()
+    (folder / LATE[name]).with_suffix(".txt").touch()
+    if name == "NaSCTG2":  # beside its images lie multi-spectral ones
+        (folder / LATE[name]).with_suffix(".tif").touch()
+    caplog.clear()
+    load(name, root=tmp_path)
+    assert f"data set {name}: 1 images in 1 class folders ({Path(LATE[name]).parent.name}) are not in" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["Caltech101", "KaggleVegetable", "Fashion20", "SIRIWHU", "ImageNet"])
 def test_the_stored_split_is_the_same(name, data, tmp_path, load):
     """The second reading is from the JSON that the first one wrote, and another folder gives the same split."""

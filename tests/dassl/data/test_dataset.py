@@ -291,6 +291,8 @@ def test_coop_split(tmp_path):
         ),
         ({"train": [["a", "0", "x"]], "val": [], "test": []}, "entry 0 of 'train'"),
         ({"train": [["a", 0]], "val": [], "test": []}, "entry 0 of 'train'"),
+        ({"train": [["C:\\x\\a.png", 0, "x"]], "test": []}, "a path on a Windows drive; write it relative to"),
+        ({"train": [["c:/x/a.png", 0, "x"]], "test": []}, "a path on a Windows drive; write it relative to"),
         ({"train": [7], "val": [], "test": []}, "entry 0 of 'train'"),
         ({"train": [], "val": [], "test": [], "meta": {}}, "'meta' does not describe"),
         ({"train": [], "val": [], "test": [], "meta": {"taskid2cname": [["x"]], "taskid2tname": []}}, "'meta'"),
