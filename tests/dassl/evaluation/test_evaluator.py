@@ -149,6 +149,15 @@ def test_the_log_has_the_originals_form(caplog):
     ]
 
 
+def test_the_total_counts_an_image_in_each_of_its_tasks(caplog):
+    """As in the original: the sum of the tasks' totals."""
+    caplog.set_level(logging.INFO, "dassl.evaluation")
+    evaluator = ClassificationMT([Task("a", ("x", "y")), Task("b", ("z", "w"))])
+    evaluator.process(torch.eye(4)[:2], torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), row=torch.tensor([0, 0, 1]))
+    evaluator.evaluate()
+    assert "* total: 3" in caplog.text
+
+
 def test_the_log_without_tasks_and_with_classes(caplog):
     found = lines(caplog, per_task=False, per_class=True)
     assert found[:3] == ["=> result", "* total: 4", "* overall_metric: 87.50%"]

@@ -104,6 +104,12 @@ def test_step_schedules_are_torchs(changes, build):
         theirs.step()
 
 
+@pytest.mark.parametrize("kind", ["single_step", "multi_step"])
+def test_steps_multiply_by_gamma(kind):
+    found = rates(range(5), LR_SCHEDULER=kind, STEPSIZE="2,4" if kind == "multi_step" else 2, GAMMA=0.3, WARMUP_EPOCH=0)
+    assert found == pytest.approx([0.002, 0.002, 0.0006, 0.0006, 0.00018])
+
+
 def test_with_recount_the_schedule_starts_after_the_warm_up():
     plain = rates(range(20), MAX_EPOCH=20, WARMUP_EPOCH=0)
     assert rates(range(3, 23), MAX_EPOCH=20, WARMUP_EPOCH=3) == plain
