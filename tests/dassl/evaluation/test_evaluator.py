@@ -113,8 +113,9 @@ def test_without_any_image_there_is_no_metric():
     assert ClassificationMT(TASKS).evaluate() == {"metric": None, "pertask_metric": None}
 
 
-def test_views_are_averaged():
-    views = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.5]]])
+@pytest.mark.parametrize("first", range(3))
+def test_views_are_averaged(first):
+    views = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.5]]]).roll(first, dims=0)
     task = torch.zeros(1, dtype=torch.int64)
     evaluator = ClassificationMT([Task("pair", ("a", "b"))])
     evaluator.process(views, task, task)
