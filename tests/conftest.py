@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 
 from dassl.utils.keep import keep_loaded
@@ -13,6 +14,10 @@ from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_toy
 from tests.dassl.sweep.small import Small
 from tests.lab import Lab
+
+# How long an example takes says something about the machine, not about the program.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

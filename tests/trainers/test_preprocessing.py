@@ -8,6 +8,7 @@ from PIL import Image
 
 import clip
 from dassl.config import get_cfg_default, merge_cfg
+from dassl.data.images import ORIGINAL
 from dassl.data.transforms import transform_id
 from tests.lab import SETTINGS, Lab, figures
 from trainers.base import check_preprocessing
@@ -32,7 +33,7 @@ def test_an_empty_config_sees_what_the_backbones_own_preprocessing_gives(lab: La
     empty, spelt = (lab.trainer(trainer=trainer, **keys) for keys in (EMPTY, SPELT))
     _, preprocess = clip.load(str(lab.backbone))
     for is_train in (False, True):
-        assert transform_id(empty.dm.cfg, is_train) == transform_id(spelt.dm.cfg, is_train)
+        assert transform_id(empty.dm.cfg, is_train, ORIGINAL) == transform_id(spelt.dm.cfg, is_train, ORIGINAL)
     batch = next(iter(empty.dm.test_loader))
     expected = torch.stack([preprocess(Image.open(path)) for path in batch["impath"]])
     torch.testing.assert_close(batch["img"], expected, rtol=0, atol=1e-5)
@@ -59,7 +60,8 @@ def test_other_preprocessing_is_followed_and_said_in_the_results(lab, key, value
     (warning,) = result.warnings
     assert said in warning and str(lab.backbone) in warning
     cfg = lab.trainer(trainer="ZeroshotCLIP", **{f"INPUT__{key}": value}).dm.cfg
-    assert transform_id(cfg, False) != transform_id(lab.trainer(trainer="ZeroshotCLIP").dm.cfg, False)
+    plain = lab.trainer(trainer="ZeroshotCLIP").dm.cfg
+    assert transform_id(cfg, False, ORIGINAL) != transform_id(plain, False, ORIGINAL)
 
 
 def test_another_size_is_refused(lab, capsys):
