@@ -65,7 +65,7 @@ def _different(configs: "Sequence[CfgNode]", part: "Callable[[CfgNode], object]"
 
 
 def _method_part(cfg: "CfgNode") -> object:
-    return cfg.TRAINER, cfg.MODEL, cfg.TRAIN.LOGGERS
+    return cfg.TRAINER, cfg.MODEL, cfg.OPTIM, cfg.TRAIN, cfg.TEST, cfg.INPUT
 
 
 def _data_part(cfg: "CfgNode") -> object:

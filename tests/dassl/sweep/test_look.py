@@ -79,12 +79,12 @@ def test_published_weights_are_fetched_once_and_only_announced_by_a_dry_run(smal
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(weights, "_fetch", lambda name, folders: fetched.append(name) or small.backbone)
-    monkeypatch.setattr("trainers.base._check_size", lambda cfg, backbone: None)
+    monkeypatch.setattr("trainers.base.check_preprocessing", lambda said, backbone: None)
     todo = runs(small, "MODEL.BACKBONE.NAME", "RN50")
     (remark,) = look(todo, here=True, fetch=False)
     assert (remark.startswith("the weights of RN50 are not on this machine"), fetched) == (True, [])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.base.clip.load", lambda name, **options: [weights.locate(name, **options)])
+        patch.setattr("trainers.base.clip.load", lambda name, **options: [weights.locate(name, options["weights"])])
         assert look(todo, **HERE) == []
     assert fetched == ["RN50"]
 
