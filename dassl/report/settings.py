@@ -18,6 +18,9 @@ CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.
 SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
 # How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
+# Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
+NEWER_KEYS = {"DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": "500000000", "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]"}
+_EMPTY = ("", "[]", "None")
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
 _STARTS = "MODEL.INIT_WEIGHTS"
 _NAMED_KEYS = 3  # so many differing keys make a readable name
@@ -100,7 +103,8 @@ def changing_values(record: Record) -> dict[str, str]:
     # A trainer that nobody knows may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
     out = PLACES | CELL_KEYS | SUITE_KEYS
-    found = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
+    told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
+    found = {key: text for key, text in told.items() if text not in (*_EMPTY, NEWER_KEYS.get(key))}
     return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found
 
 

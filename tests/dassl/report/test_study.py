@@ -5,6 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dassl.config.defaults import KEYS
+from dassl.report.settings import NEWER_KEYS
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
 from dassl.utils.results import BackboneInfo, SplitResult
@@ -514,3 +516,22 @@ def test_what_is_named_beside_published_settings_is_another_setting(tmp_path):
             published_run(tmp_path, task, 4, seed, **{"OPTIM.LR": 0.2})
     rows = study(tmp_path).plain.rows
     assert len(rows) == 3 and all("BATCH_SIZE" in row for row in rows)
+
+
+def test_a_run_from_before_a_key_has_the_setting_of_one_that_leaves_it_alone(tmp_path):
+    newer = {
+        "DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": 500_000_000, "MODEL.BACKBONE.HEAD_WIDTHS": [0, 0],
+        "MODEL.BACKBONE.ACTIVATION": "", "INPUT.BACKGROUND": "", "TRAINER.PUBLISHED_SETTINGS": "",
+        "TRAINER.PUBLISHED_KEYS": [], "OPTIM.NEW_LAYERS": [],
+    }  # fmt: skip
+    write_run(tmp_path, "CoOp-MT", seed=1)
+    write_run(tmp_path, "CoOp-MT", seed=2, config=newer)
+    assert study(tmp_path).plain.rows == ["CoOp-MT"]
+    write_run(tmp_path, "CoOp-MT", seed=3, config={**newer, "DATASET.TEMPLATES": "released"}, place="released")
+    assert study(tmp_path).plain.rows == ["CoOp-MT", "CoOp-MT [TEMPLATES released]"]
+
+
+def test_keys_that_older_configs_lack_are_known_with_their_defaults():
+    defaults = {key.name: key.default for key in KEYS}
+    shown = {key: defaults[key] for key in NEWER_KEYS}
+    assert {k: str(list(v) if isinstance(v, tuple) else v) for k, v in shown.items()} == NEWER_KEYS
