@@ -179,5 +179,12 @@ KEYS: tuple[Key, ...] = (
         "run's config then says applied",
         ("", "apply", "applied"),
     ),
+    Key(
+        "TRAINER.PUBLISHED_KEYS",
+        (),
+        "written by the program: the keys that published settings decide on, each with the value of the config file; "
+        "tables take runs that agree in them as one setting",
+        like=("OPTIM.MAX_EPOCH 200",),
+    ),
     Key("TRAINER.LABEL", "", "what tables and plots call the method; empty: its row in configs/methods.yaml"),
 )

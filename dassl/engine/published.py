@@ -10,13 +10,15 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.config import merge_cfg
+from dassl.config import flatten, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.data.datum import Task
 from dassl.data.sampling import choose_tasks
 from dassl.engine import TRAINER_REGISTRY
 
-SWITCH = "TRAINER.PUBLISHED_SETTINGS"
+SWITCH, KEPT = "TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"
+# What decides which settings fit: another value of these is another run than that which they were applied to.
+_DECIDES = {"DATASET.NUM_SHOTS", "DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]
         The keys that were set, with their values.
     """
     if cfg.TRAINER.PUBLISHED_SETTINGS != "apply":
+        _forget(cfg, set(named))
         return {}
     declared = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).published
     datasets = task_datasets(cfg) if any(each.datasets for each in declared) else []
@@ -60,8 +63,20 @@ def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]
     for each in declared:
         if each.fits(cfg.DATASET.NUM_SHOTS, datasets):
             chosen |= {key: value for key, value in each.values.items() if key not in named}
-    merge_cfg(cfg, values={**chosen, SWITCH: "applied"}, place=f"published settings of {cfg.TRAINER.NAME}")
+    flat = flatten(cfg)
+    decided = sorted({key for each in declared for key in each.values if key not in named})
+    kept = tuple(f"{key} {flat[key]}" for key in decided)
+    merge_cfg(cfg, values={**chosen, SWITCH: "applied", KEPT: kept}, place=f"published settings of {cfg.TRAINER.NAME}")
     return chosen
+
+
+def _forget(cfg: CfgNode, named: set[str]) -> None:
+    """In the config of a run that is used again, keys that are named now are no longer the authors' choice."""
+    known = cfg.TRAINER.PUBLISHED_KEYS
+    applied = cfg.TRAINER.PUBLISHED_SETTINGS == "applied" and not named & _DECIDES
+    left = tuple(each for each in known if applied and each.partition(" ")[0] not in named)
+    if left != known:
+        cfg.TRAINER.PUBLISHED_KEYS = left
 
 
 def task_datasets(cfg: CfgNode) -> list[str]:

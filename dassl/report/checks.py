@@ -48,7 +48,7 @@ def _suite_notices(tree: Tree, suite: Suite) -> Iterator[Notice]:
     yield from (_parting(tree, each) for each in suite.partings)
     yield from (_aside(tree, each, title) for each in suite.aside)
     for row, keys in suite.numbered.items():
-        yield Notice("setting", title, f"{row}: {keys}")
+        yield Notice("setting", title, f"{row}: {keys or 'none of the keys that the others have'}")
     for protocol, grid in suite.grids.items():
         for kind, text in (*_mixtures(tree, grid), *_missing(grid), *_outliers(grid)):
             yield Notice(kind, title, f"{_protocol_name(protocol)}{text}")

@@ -18,6 +18,9 @@ CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.
 SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
 # How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
+# Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
+NEWER_KEYS = {"DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": "500000000", "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]"}
+_EMPTY = ("", "[]", "None")
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
 _STARTS = "MODEL.INIT_WEIGHTS"
 _NAMED_KEYS = 3  # so many differing keys make a readable name
@@ -61,17 +64,24 @@ def sort_into_rows(records: Sequence[Record], together: Mapping[Path, str]) -> R
 def _settings(records: Sequence[Record], together: Mapping[Path, str]) -> dict[Path, Setting]:
     """The setting of each run; a schedule that depends on nothing but the number of shots is no part of it."""
     same: dict[Setting, list[Record]] = defaultdict(list)
+    followed = _followed(records)
     for record in records:
-        facts = {**changing_values(record), **_facts(record), _TOGETHER: together.get(record.folder, "")}
+        facts = {
+            **changing_values(record),
+            **followed[record.folder],
+            **_facts(record),
+            _TOGETHER: together.get(record.folder, ""),
+        }
         same[frozenset((k, v) for k, v in facts.items() if v and k not in SCHEDULE_KEYS)].append(record)
     found: dict[Path, Setting] = {}
     for setting, members in same.items():
         columns: dict[tuple[object, ...], set[Setting]] = defaultdict(set)
         for record in members:
-            columns[_column(record)].add(_schedule(record))
+            columns[_column(record)].add(_schedule(record, followed))
         several = any(len(each) > 1 for each in columns.values())
         one = len(set.union(*columns.values())) == 1
-        found |= {record.folder: setting | _schedule(record) if several or one else setting for record in members}
+        for record in members:
+            found[record.folder] = setting | _schedule(record, followed) if several or one else setting
     return {record.folder: found[record.folder] for record in records}
 
 
@@ -93,7 +103,8 @@ def changing_values(record: Record) -> dict[str, str]:
     # A trainer that nobody knows may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
     out = PLACES | CELL_KEYS | SUITE_KEYS
-    found = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
+    told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
+    found = {key: text for key, text in told.items() if text not in (*_EMPTY, NEWER_KEYS.get(key))}
     return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found
 
 
@@ -107,8 +118,28 @@ def _text(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def _schedule(record: Record) -> Setting:
-    return frozenset((key, value) for key, value in changing_values(record).items() if key in SCHEDULE_KEYS)
+def _followed(records: Sequence[Record]) -> dict[Path, dict[str, str]]:
+    """For each run the keys that its method's authors set by shots or data set, with one text for all their values.
+
+    Where such a key has the same value in all runs it is a key like any other.
+    """
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in records:
+        for key in record.published_keys:
+            values[record.result.trainer, key].add(_text(record.config.get(key)))
+    return {
+        record.folder: {
+            key: f"as published, else {usual}"
+            for key, usual in record.published_keys.items()
+            if len(values[record.result.trainer, key]) > 1
+        }
+        for record in records
+    }
+
+
+def _schedule(record: Record, followed: Mapping[Path, Mapping[str, str]]) -> Setting:
+    values = {**changing_values(record), **followed[record.folder]}
+    return frozenset((key, value) for key, value in values.items() if key in SCHEDULE_KEYS)
 
 
 def _column(record: Record) -> tuple[object, ...]:

@@ -68,7 +68,7 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
         ],
     )
     title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
-    notes = [*_legend(table), *_mixture_note(grid), *_cost_note(grid), *_schedule_notes(grid)]
+    notes = [*_legend(table), *_mixture_note(grid), *_cost_note(grid), *_schedule_notes(grid), *_published_notes(grid)]
     yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
         yield _task_sheet(suite, grid, task, options)
@@ -369,6 +369,19 @@ def _schedule_notes(grid: Grid) -> Iterator[str]:
             if row not in grid.flat and len(set(map(str, values.values()))) > 1:
                 shown = ", ".join(f"{value} ({shots_heading(shots)})" for shots, value in values.items())
                 yield f"{row}: {key.rpartition('.')[2]} {shown}"
+
+
+def _published_notes(grid: Grid) -> Iterator[str]:
+    """Which keys the authors of a row's method set by data set, and so differ between its tasks."""
+    for row in grid.rows:
+        values: dict[str, dict[str, None]] = {}
+        for record in (each for shots in grid.shots for v in grid.cell(row, shots).values() for each in v.records):
+            for key in record.published_keys.keys() - SCHEDULE_KEYS:
+                values.setdefault(key, {})[str(record.config.get(key))] = None
+        for key, each in sorted(values.items()):
+            if len(each) > 1:
+                name = key.rpartition(".")[2]
+                yield f"{row}: {name} {' or '.join(each)}, as published for the data set and the shots"
 
 
 def _config(grid: Grid, row: str, shots: int) -> Mapping[str, object]:

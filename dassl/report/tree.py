@@ -48,6 +48,14 @@ class Record:
         return printable(str(self.config.get("TRAINER.LABEL") or ""))
 
     @property
+    def published_keys(self) -> dict[str, str]:
+        """The config keys that its method's authors set by shots or data set, with the values of the config file."""
+        applied = self.config.get("TRAINER.PUBLISHED_SETTINGS") == "applied"
+        texts = self.config.get("TRAINER.PUBLISHED_KEYS") if applied else ()
+        parts = [str(text).partition(" ") for text in texts or ()]
+        return {key: value for key, _, value in parts}
+
+    @property
     def is_of_one_task(self) -> bool:
         """Whether it is one of the runs of a method that is trained task by task."""
         return bool(ONE_TASK.fullmatch(self.task_choice)) and len(self.result.tasks) == 1

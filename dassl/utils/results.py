@@ -29,7 +29,7 @@ PLACES = {
     ),
     *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
     *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
-    "TRAINER.PUBLISHED_SETTINGS",  # what it sets stands in other keys
+    *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
 }
 # Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.

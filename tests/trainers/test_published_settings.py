@@ -167,6 +167,17 @@ def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
     assert again == cfg
     assert again.TRAINER.PUBLISHED_SETTINGS == "applied"
     assert apply_published(again.clone()) == {}
+    kept = [each.split()[0] for each in again.TRAINER.PUBLISHED_KEYS]
+    assert kept == ["DATALOADER.TRAIN_X.BATCH_SIZE", "TRAINER.PLOT.GLOBAL_LOGITS"]
+
+
+@pytest.mark.parametrize("pair, left", [(("OPTIM.LR", "0.1"), 3), (("OPTIM.MAX_EPOCH", "9"), 2), (("SEED", "2"), 3)])
+def test_keys_named_for_a_run_used_again_are_no_longer_the_authors_choice(pair, left, tmp_path):
+    (tmp_path / CONFIG_FILE).write_text(resolved("PLOT", "oxford_flowers", 1).dump())
+    again = train.setup_cfg(train.parse(["--config-file", str(tmp_path / CONFIG_FILE), *pair]))
+    assert len(again.TRAINER.PUBLISHED_KEYS) == left
+    moved = train.setup_cfg(train.parse(["--config-file", str(tmp_path / CONFIG_FILE), "DATASET.NUM_SHOTS", "16"]))
+    assert not moved.TRAINER.PUBLISHED_KEYS
 
 
 def test_the_demo_stays_short():

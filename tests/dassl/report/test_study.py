@@ -5,6 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dassl.config.defaults import KEYS
+from dassl.report.settings import NEWER_KEYS
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
 from dassl.utils.results import BackboneInfo, SplitResult
@@ -475,3 +477,61 @@ def test_the_validation_split_of_runs_of_single_tasks(tmp_path):
     assert suite.plain.values("CoOp-CA", 4) == ({1: 10.0}, "") and suite.plain.tasks == list(TASKS)
     assert suite.plain.values("SoftCPT-NATA", 4) == ({1: 55.0}, "")
     assert suite.plain.values("SoftCPT-NATA", 4, "food") == ({}, "")
+
+
+def published_run(top, task, shots, seed, **config):
+    """A run of one task with the rate and the batch that its authors set by task and shots."""
+    number, name = task
+    whole = {
+        "OPTIM.MAX_EPOCH": 50 * shots,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 32 if name == "food" else 128,
+        "OPTIM.LR": 0.1,
+    }
+    kept = ["OPTIM.MAX_EPOCH 200", "DATALOADER.TRAIN_X.BATCH_SIZE 128"]
+    whole |= {"TRAINER.PUBLISHED_SETTINGS": "applied", "TRAINER.PUBLISHED_KEYS": kept, **config}
+    place = "-".join(map(str, config.values())) if config else ""
+    common = {"tasks": (name,), "metrics": (60.0 + seed,), "choice": f"task{number}", "shots": shots, "seed": seed}
+    write_run(top, "PLOT", config=whole, place=place, **common)
+
+
+def test_settings_that_the_authors_set_by_data_set_and_shots_are_one(tmp_path):
+    for task in enumerate(TASKS):
+        for shots in (1, 4):
+            for seed in (1, 2):
+                published_run(tmp_path, task, shots, seed)
+    grid = study(tmp_path).plain
+    assert grid.rows == ["PLOT"] and not grid.mixed
+    assert all(not figure.missing for shots in (1, 4) for figure in grid.cell("PLOT", shots).values())
+
+
+def test_what_is_named_beside_published_settings_is_another_setting(tmp_path):
+    for task in enumerate(TASKS):
+        for seed in (1, 2):
+            published_run(tmp_path, task, 4, seed)
+            published_run(
+                tmp_path, task, 4, seed, **{
+                    "DATALOADER.TRAIN_X.BATCH_SIZE": 64, "TRAINER.PUBLISHED_KEYS": ["OPTIM.MAX_EPOCH 200"]
+                }
+            )  # fmt: skip
+            published_run(tmp_path, task, 4, seed, **{"OPTIM.LR": 0.2})
+    rows = study(tmp_path).plain.rows
+    assert len(rows) == 3 and all("BATCH_SIZE" in row for row in rows)
+
+
+def test_a_run_from_before_a_key_has_the_setting_of_one_that_leaves_it_alone(tmp_path):
+    newer = {
+        "DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": 500_000_000, "MODEL.BACKBONE.HEAD_WIDTHS": [0, 0],
+        "MODEL.BACKBONE.ACTIVATION": "", "INPUT.BACKGROUND": "", "TRAINER.PUBLISHED_SETTINGS": "",
+        "TRAINER.PUBLISHED_KEYS": [], "OPTIM.NEW_LAYERS": [],
+    }  # fmt: skip
+    write_run(tmp_path, "CoOp-MT", seed=1)
+    write_run(tmp_path, "CoOp-MT", seed=2, config=newer)
+    assert study(tmp_path).plain.rows == ["CoOp-MT"]
+    write_run(tmp_path, "CoOp-MT", seed=3, config={**newer, "DATASET.TEMPLATES": "released"}, place="released")
+    assert study(tmp_path).plain.rows == ["CoOp-MT", "CoOp-MT [TEMPLATES released]"]
+
+
+def test_keys_that_older_configs_lack_are_known_with_their_defaults():
+    defaults = {key.name: key.default for key in KEYS}
+    shown = {key: defaults[key] for key in NEWER_KEYS}
+    assert {k: str(list(v) if isinstance(v, tuple) else v) for k, v in shown.items()} == NEWER_KEYS
