@@ -458,5 +458,5 @@ def test_batches_of_own_tasks(root):
 def test_labels_that_yaml_reads_as_octal_numbers(root):
     touch(root, "boxes/001/a.jpg", "boxes/010/b.jpg")
     task = {"name": "box", "folder": "boxes", "classes": yaml.safe_load("{001: open, 010: shut}")}
-    with pytest.raises(UserError, match='label .1. .* need quotes in YAML, such as "001"'):
+    with pytest.raises(UserError, match=r'label .1. .* need quotes in YAML, such as "001"'):
         build_dataset(config(root, task))
