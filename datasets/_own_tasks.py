@@ -110,6 +110,8 @@ def refuse_unknown(described: OwnTask, labels: Sequence[str], found: Sequence[st
         if label not in found:
             close = nearest(label, found)
             hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its labels are {shown(found)}"
+            if label.isdecimal() and any(name.isdecimal() and name.startswith("0") for name in found):
+                hint += ' (numbers that begin with 0 need quotes in YAML, such as "001")'
             raise UserError(f"task {described.name!r}: no image has the label {label!r} of its classes; {hint}")
 
 

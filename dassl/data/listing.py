@@ -21,6 +21,22 @@ logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
+# Pictures of formats that are not read.
+_OTHER_PICTURES = (
+    ".jp2",
+    ".j2k",
+    ".tga",
+    ".psd",
+    ".svg",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".orf",
+    ".rw2",
+)
 # Folders that a run writes, which may lie among the class folders.
 OWN_FOLDERS = ("split_my_tasks", "split_fewshot_mt")
 # Folders and files that systems make on their own, beside the hidden ones; without regard to case.
@@ -83,6 +99,16 @@ class _LeftOut:
                 path,
                 target,
             )
+        others = [path for path in self.files if path.suffix.lower() in _OTHER_PICTURES and not _read_beside(path)]
+        if others:
+            endings = ", ".join(sorted({path.suffix.lower() for path in others}))
+            logger.warning(
+                "Task %r: left out %d pictures of formats that are not read (%s), e.g. %s; save them as JPEG or PNG",
+                task,
+                len(others),
+                endings,
+                others[0],
+            )
         if self.files:
             logger.info("Task %r: skipped %d files that are no images, e.g. %s", task, len(self.files), self.files[0])
         if self.system:
@@ -129,6 +155,7 @@ def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> li
     except OSError as error:
         raise UserError(f"task {task!r}: {error.filename} cannot be read ({error.strerror})") from error
     _refuse_other_encodings(entries, task)
+    _warn_of_inner_parts(entries, groups, folder, task)
     left.report(task)
     return entries
 
@@ -207,9 +234,26 @@ def _refuse_hidden_parts(places: Sequence[Path], folder: Path, task: str) -> Non
                 f"{what} look like parts of the data and not like classes; call parts train, val and test{hint}, or, "
                 f"if these are classes, {remedy}"
             )
-        if alike:
+        if alike and not all(map(part_of, same)):  # of parts inside the classes another warning speaks
             logger.warning("%s are taken for classes; call them train and test if they are parts, or %s", what, remedy)
             return
+
+
+def _warn_of_inner_parts(entries: Sequence[Entry], groups: Sequence[tuple[Path, str]], folder: Path, task: str) -> None:
+    """Say that parts inside the class folders (CLASS/train, CLASS/test) divide nothing."""
+    if groups[0][1]:
+        return
+    start = len(os.path.join(folder, ""))  # noqa: PTH118  (a Path for each image costs time)
+    inner = {steps[1] for entry in entries if len(steps := entry.path[start:].split(os.sep, 2)) > 2}
+    names = sorted(name for name in inner if part_of(name))
+    if len({part_of(name) for name in names}) > 1:
+        logger.warning(
+            "Task %r: the class folders in %s hold the folders %s, which are not followed as parts: their images are "
+            "mixed and shared out anew; put the classes into folders train and test, or name the parts in a table",
+            task,
+            folder,
+            shown(names),
+        )
 
 
 def _class_names(folder: Path) -> set[str]:
@@ -256,6 +300,11 @@ def _images(folder: Path, left: _LeftOut, *, above: Path) -> Iterator[str]:
                 yield os.path.join(place, name)  # noqa: PTH118  (a Path for each image costs time)
             else:
                 left.files.append(Path(place, name))
+
+
+def _read_beside(path: Path) -> bool:
+    """Whether the same picture lies there in a format that is read, as cameras store it twice."""
+    return any(path.with_suffix(form(ending)).exists() for ending in IMAGE_ENDINGS for form in (str.lower, str.upper))
 
 
 def _lost_link(path: Path) -> str:
@@ -334,7 +383,7 @@ def list_table(
             if name.casefold() in _MISSING and name not in classes:
                 raise UserError(
                     f"{place}: label {name!r} looks like a missing value; empty the cell, or, if it is a class, name it"
-                    f" with classes: {{{name}: NAME}}"
+                    f' with classes: {{"{name}": NAME}}'
                 )
             path = on_disk(_image_path(row[image], folder, place), listed)
             entries.append(Entry(path, name, part, line))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.images import Reading, read_image
-from dassl.data.listing import IMAGE_ENDINGS
+from dassl.data.listing import IMAGE_ENDINGS, of_the_system
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
 
@@ -44,9 +44,9 @@ def find_images(places: Iterable[str]) -> Iterator[str]:
 
 def _below(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not of_the_system(name))
         for name in sorted(names):
-            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith("."):
+            if name.lower().endswith(IMAGE_ENDINGS) and not of_the_system(name):
                 yield os.path.join(parent, name)  # noqa: PTH118  (paths as they were given)
 
 

@@ -454,3 +454,10 @@ def test_batches_of_own_tasks(root):
     manager = DataManager(config(root, MUGS, COLOUR, SHAPE, INPUT__SIZE="16,16", DATALOADER__NUM_WORKERS=0))
     entries = sum(len(batch["label"]) for batch in manager.test_loader)
     assert entries == sum(len(item.targets) for item in manager.dataset.test) > len(manager.dataset.test)
+
+
+def test_labels_that_yaml_reads_as_octal_numbers(root):
+    touch(root, "boxes/001/a.jpg", "boxes/010/b.jpg")
+    task = {"name": "box", "folder": "boxes", "classes": yaml.safe_load("{001: open, 010: shut}")}
+    with pytest.raises(UserError, match=r'label .1. .* need quotes in YAML, such as "001"'):
+        build_dataset(config(root, task))

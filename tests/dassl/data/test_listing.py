@@ -3,9 +3,11 @@ import io
 import json
 import logging
 import os
+import re
 import unicodedata
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,6 +80,20 @@ def test_a_tree_of_folders(tmp_path, caplog):
     skipped, system = caplog.messages
     assert "skipped 1 files" in skipped and "notes.txt" in skipped
     assert system.endswith("left out 3 folders and files of the system: '.git', '.hidden.png', 'Thumbs.db'")
+
+
+def test_pictures_of_formats_that_are_not_read_are_named(tmp_path, caplog):
+    tree(tmp_path, "cat/1.png", "dog/1.jpg", "dog/2.JP2", "cat/3.cr2", "dog/4.CR2", "dog/4.JPG")
+    assert len(list_folder(tmp_path, "tiles")) == 3
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "left out 2 pictures of formats that are not read (.cr2, .jp2)" in message
+
+
+def test_parts_inside_the_class_folders_are_named(tmp_path, caplog):
+    tree(tmp_path, *(f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("Train", "test")))
+    assert [entry.part for entry in list_folder(tmp_path, "tiles")] == [""] * 4
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "hold the folders 'Train', 'test', which are not followed as parts" in message
 
 
 def test_folders_of_the_parts(tmp_path):
@@ -306,7 +322,8 @@ def test_a_delimiter_that_is_named(root):
 def test_labels_that_look_like_missing_values(root, label):
     message = mistake(table, root, f"image,label\na.png,x\nb.PNG,{label}\n")
     assert f"line 3: label {label!r} looks like a missing value; empty the cell" in message
-    assert f"classes: {{{label}: NAME}}" in message
+    (remedy,) = re.findall(r"classes: (.*)", message)
+    assert yaml.safe_load(remedy) == {label: "NAME"}
     assert table(root, f"image,label\na.png,x\nb.PNG,{label}\n", classes=(label,))[1].label == label
 
 
