@@ -4,7 +4,7 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -435,7 +435,7 @@ class TrainerX:
                 "scheduler": {} if self.sched is None else self.sched.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.train_seconds,
-                "data": self.dm.train_digests,
+                **self.dm.train_digests,
                 "config": number_values(self.cfg),
                 "best": {"epoch": self.best_epoch, "result": self.best_result},
             }
@@ -508,14 +508,16 @@ class TrainerX:
         contents = load_newest(folder, list(self.modules))
         if contents is None and self.cfg.RESUME and folder != self.output_dir:
             raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
-        for content in (contents or {}).values():  # of a damaged config.yaml a part may still be readable
-            refuse_other_config(folder, content.get("config"), self.cfg)
-        self._refuse_other_data(folder, [content.get("data", {}) for content in (contents or {}).values()])
+        for content in (contents or {}).values():
+            refuse_other_config(
+                folder, content.get("config"), self.cfg
+            )  # a damaged config.yaml may be readable in part
+            self._refuse_other_data(folder, content)
 
-    def _refuse_other_data(self, folder: Path, digests: Sequence[Mapping[str, str]]) -> None:
+    def _refuse_other_data(self, folder: Path, content: Mapping[str, Any]) -> None:
         for kind, what in _LEARNED_FROM.items():
-            mine = self.dm.train_digests.get(kind)
-            for there in {known[kind] for known in digests if mine and kind in known} - {mine}:
+            mine, there = self.dm.train_digests.get(kind), content.get(kind)
+            if mine and there and mine != there:
                 raise UserError(
                     f"the run in {folder} was begun on other {what} ({kind} {there[:12]} there, {mine[:12]} here); put "
                     f"them back, use {another_folder()}, or delete the folder"

@@ -42,6 +42,14 @@ PROGRAD = {"TRAINER.COOP.N_CTX": 16, "TRAINER.COOP.CTX_INIT": "True", "LOSS.T": 
 KGCOOP = {"TRAINER.COOP.N_CTX": 4, "TRAINER.COOP.CTX_INIT": "True", "TRAINER.COOP.W": 8.0}
 COCOOP = {"TRAINER.COCOOP.N_CTX": 4, "TRAINER.COCOOP.CTX_INIT": "a photo of a"}
 TASKRES_EPOCHS = {1: 100, 2: 100, 4: 100, 8: 200, 16: 200}
+
+
+def taskres(suite: str, *, rate: float = 0.002, scale: float = 0.5) -> Row:
+    """A row of TaskRes."""
+    keys = {"TRAINER.TaskRes.RESIDUAL_SCALE": scale}
+    return Row("TaskRes", "TaskRes train_regular.sh", TASKRES_EPOCHS, 256, rate, keys, "adam", suite)
+
+
 ROWS = [
     Row("CoOp-CA", "CoOp COOP.md", COOP_EPOCHS, 32, 0.002, {**COOP, "TRAINER.COOP.CSC": False}),
     Row("CoOp-CS", "CoOp COOP.md", COOP_EPOCHS, 32, 0.002, {**COOP, "TRAINER.COOP.CSC": True}),
@@ -61,35 +69,9 @@ ROWS = [
         {**PLOT, "TRAINER.PLOT.GLOBAL_LOGITS": True},
         suite="imagenet",
     ),
-    Row(
-        "TaskRes",
-        "TaskRes train_regular.sh",
-        TASKRES_EPOCHS,
-        256,
-        0.002,
-        {"TRAINER.TaskRes.RESIDUAL_SCALE": 0.5},
-        "adam",
-    ),
-    Row(
-        "TaskRes",
-        "TaskRes train_regular.sh",
-        TASKRES_EPOCHS,
-        256,
-        0.002,
-        {"TRAINER.TaskRes.RESIDUAL_SCALE": 1.0},
-        "adam",
-        suite="oxford_flowers",
-    ),
-    Row(
-        "TaskRes",
-        "TaskRes train_regular.sh",
-        TASKRES_EPOCHS,
-        256,
-        2e-4,
-        {"TRAINER.TaskRes.RESIDUAL_SCALE": 0.5},
-        "adam",
-        suite="imagenet",
-    ),
+    taskres("oxford_pets"),
+    taskres("oxford_flowers", scale=1.0),
+    taskres("imagenet", rate=2e-4),
     Row("CoOp-MT", "SoftCPT MTCoOpHard/*_ep50.yaml", ALWAYS_50, 32, 0.002, {"TRAINER.MTCOOPH.N_CTX": 16}),
     Row("SoftCPT-NATA", "SoftCPT MTCoOp/*_ep50.yaml", ALWAYS_50, 32, 0.002, {"TRAINER.MTCOOP.N_CTX": 16}),
 ]

@@ -159,13 +159,15 @@ def test_checkpoints_hold_what_was_learned_and_nothing_else(lab):
         assert sorted(content) == [
             "best",
             "config",
-            "data",
+            "contents",
             "epoch",
+            "labels",
             "optimizer",
             "scaler",
             "scheduler",
             "seconds",
             "state_dict",
+            "subset",
         ]
         assert content["epoch"] == EPOCHS
         assert all(tensor.dtype == torch.float32 for tensor in content["state_dict"].values())

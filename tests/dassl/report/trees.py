@@ -55,31 +55,35 @@ def write_run(
     if not finished:
         write_text(folder / "log.txt", "epoch [1/50][1/2]\ttime 0.1 (0.1)\n")
         return folder
-    known = [value for value in metrics if value is not None]
+    learns = method is None or method.learns
     rest = {
-        "mode": "eval" if method and not method.learns else "train",
-        "epochs": 50,
-        "parameters": 0 if method and not method.learns else 8192,
-        "seconds": {"train": 30.0 * shots, "test": 2.0, "total": 33.0 * shots},
-        "metric": sum(known) / len(known) if known else None,
+        "mode": "train" if learns else "eval",
+        "parameters": 8192 if learns else 0,
         "subset_digest": f"subset {suite} {shots} {seed}",
         "test_digest": f"test {suite}",
         "config_digest": str(sorted(options.items())),
-        "device": "NVIDIA H100",
-        "versions": {"python": "3.11.7", "torch": "2.12.1"},
         **changes,
     }
-    results = tuple(
-        TaskResult(i, name, value, "mean_acc", 300, 10)
-        for i, (name, value) in enumerate(zip(tasks, metrics, strict=True))
-    )
-    rest.setdefault("backbone", BackboneInfo("RN50", "0" * 64, "fp16"))
-    result = RunResult(
-        trainer=trainer, dataset=suite, shots=shots, seed=seed, split="test", tasks=results,
-        classes=classes, task_choice=choice, **rest,
-    )  # fmt: skip
-    write_results(folder, result)
+    places = {"trainer": trainer, "dataset": suite, "shots": shots, "seed": seed}
+    write_results(folder, result_of(tasks, metrics, **places, classes=classes, task_choice=choice, **rest))
     return folder
+
+
+def result_of(tasks, metrics, *, shots, **fields):
+    """What a run with these figures leaves behind; ``fields`` are those of RunResult."""
+    known = [value for value in metrics if value is not None]
+    figures = enumerate(zip(tasks, metrics, strict=True))
+    usual = {
+        "split": "test",
+        "epochs": 50,
+        "seconds": {"train": 30.0 * shots, "test": 2.0, "total": 33.0 * shots},
+        "metric": sum(known) / len(known) if known else None,
+        "tasks": tuple(TaskResult(i, name, value, "mean_acc", 300, 10) for i, (name, value) in figures),
+        "device": "NVIDIA H100",
+        "versions": {"python": "3.11.7", "torch": "2.12.1"},
+        "backbone": BackboneInfo("RN50", "0" * 64, "fp16"),
+    }
+    return RunResult(shots=shots, **{**usual, **fields})
 
 
 def write_sweep(top, *, suite="General10", labels=tuple(LEVELS), tasks=TASKS, shots=(1, 2, 4, 8, 16), seeds=(1, 2, 3)):
