@@ -135,9 +135,9 @@ class Classifier:
         self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
     ) -> list[Prediction]:
         """The answers for transformed images (B, 3, H, W) that are called ``names``; see :meth:`predict`."""
-        scores = self.probabilities(images, tasks)
+        known, scores = self.tasks, self.probabilities(images, tasks)
         return [
-            Prediction(name, self.tasks[task].name, tuple(self._best(values[row], task, top_k)))
+            Prediction(name, known[task].name, tuple(_best(known[task].classnames, values[row], top_k)))
             for row, name in enumerate(names)
             for task, values in scores.items()
         ]
@@ -174,12 +174,6 @@ class Classifier:
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
         return Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
 
-    def _best(self, values: Tensor, task: int, top_k: int) -> Iterator[ClassScore]:
-        names = self.tasks[task].classnames
-        probability, order = values.sort(descending=True, stable=True)
-        for place in range(min(top_k, len(names))):
-            yield ClassScore(names[int(order[place])], float(probability[place]))
-
 
 def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> Classifier:
     """The classifier that a finished run has learned.
@@ -202,6 +196,13 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
     trainer = _trainer(folder, cfg, read_tasks(folder))
     reading = reading_of(cfg, as_seen=DATASET_REGISTRY.get(cfg.DATASET.NAME).as_seen)
     return Classifier(folder, trainer, reading, build_transform(settle_input(cfg, trainer.image_facts()), False))
+
+
+def _best(names: Sequence[str], values: Tensor, top_k: int) -> Iterator[ClassScore]:
+    """The most probable of some classes; ``values``: (C_t,) their probabilities."""
+    probability, order = values.sort(descending=True, stable=True)
+    for place in range(min(top_k, len(names))):
+        yield ClassScore(names[int(order[place])], float(probability[place]))
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
