@@ -175,6 +175,13 @@ def fake_ray(monkeypatch, init) -> None:
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
 
 
+@pytest.fixture
+def plain_interpreter(monkeypatch):
+    """An interpreter whose path has no blank, wherever the checkout lies."""
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+
+
+@pytest.mark.usefixtures("plain_interpreter")
 def test_a_cluster_that_asks_for_no_token_is_refused_unless_told(look, monkeypatch):
     joined = []
     fake_ray(monkeypatch, lambda **options: joined.append(options["address"]))
@@ -185,6 +192,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_unless_told(look, monkeypat
     assert joined == ["10.0.0.1:6379"]
 
 
+@pytest.mark.usefixtures("plain_interpreter")
 def test_the_token_that_is_here_is_taken(look, monkeypatch, tmp_path):
     look |= {"disabled": ("refused", "10.0.0.1:6379")}
     modes = []
@@ -204,6 +212,7 @@ def test_the_token_that_is_here_is_taken(look, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("found", [("none", ""), ("nobody", "10.0.0.1:6379")])
+@pytest.mark.usefixtures("plain_interpreter")
 def test_auto_starts_a_cluster_where_none_runs(look, found, monkeypatch):
     look |= {"disabled": found}
     started = []
@@ -222,6 +231,7 @@ def test_an_address_that_is_none_is_told(look, address):
         joining.join(address)
 
 
+@pytest.mark.usefixtures("plain_interpreter")
 def test_no_wait_is_without_end(look, monkeypatch):
     monkeypatch.setattr(joining, "_SECONDS_TO_JOIN", 0.05)
     never = threading.Event()
