@@ -13,11 +13,11 @@ from dassl.report.forms import print_form, print_table
 from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
+from dassl.results.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
+from dassl.results.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import INTERVALS, STD
-from dassl.utils.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
-from dassl.utils.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
 
 DESCRIPTION = """\
 Collect the results of finished runs.

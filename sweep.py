@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.results.methods import find_method
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
 from dassl.sweep.look import look
-from dassl.sweep.plan import describe, expand
-from dassl.sweep.session import Place, start
+from dassl.sweep.overview import describe
+from dassl.sweep.place import Place
+from dassl.sweep.plan import expand
+from dassl.sweep.session import start
 from dassl.sweep.status import STATUS_FILE, Entry
 from dassl.utils.cli import Parser, exit_code, names, numbers
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
-from dassl.utils.methods import find_method
 
 _EPILOG = """\
 Runs that are finished are left alone, and runs that were broken off go on: started again, it does what is left.

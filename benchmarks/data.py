@@ -24,14 +24,14 @@ from PIL import Image
 from benchmarks._common import RESULTS, Measure, held, machine, peak, take_turns
 from dassl.config import get_cfg_default
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.listing import list_folder, list_table
 from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
-from dassl.data.parts import ClassImages, assign_parts
+from dassl.data.own.listing import list_folder, list_table
+from dassl.data.own.parts import ClassImages, assign_parts
 from dassl.data.sampling import fewshot_split
 from dassl.data.splits import read_split, split_content, subset_content
 from dassl.data.transforms import build_transform, settle_input
+from dassl.results.tables import Table
 from dassl.utils.files import write_json
-from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
 RESULT = RESULTS / "data.json"

@@ -33,8 +33,8 @@ from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.results.tables import Table
 from dassl.utils.files import write_json
-from dassl.utils.tables import Table
 from dassl.utils.tools import device_name, reset_peak_memory, set_random_seed
 from trainers._fitted import FittedTrainer
 from trainers.base import PromptTuner

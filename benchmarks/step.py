@@ -37,8 +37,8 @@ from dassl.data.datum import Datum, Split, Task
 from dassl.data.splits import split_content
 from dassl.data.threads import cpu_count
 from dassl.engine import build_trainer
+from dassl.results.tables import Table
 from dassl.utils.files import write_json
-from dassl.utils.tables import Table
 from trainers.base import PromptTuner
 
 BATCH = 32

@@ -21,10 +21,10 @@ import train
 from benchmarks._common import commit, machine, quiet, result_file
 from dassl.data import loaders
 from dassl.data.images import Reading
+from dassl.results.record import read_results
+from dassl.results.tables import Table
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
-from dassl.utils.results import read_results
-from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
 RESULT = result_file("sweep")

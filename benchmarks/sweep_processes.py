@@ -24,14 +24,15 @@ from pathlib import Path
 
 from benchmarks._common import commit, machine, result_file
 from dassl.data.threads import cpu_count
+from dassl.results.methods import find_method
+from dassl.results.record import read_results
+from dassl.results.tables import Table
 from dassl.sweep.grid import Sweep, read_sweep
+from dassl.sweep.place import Place
 from dassl.sweep.plan import Run, expand
-from dassl.sweep.session import Place, start
+from dassl.sweep.session import start
 from dassl.sweep.worker import threads_per_worker
 from dassl.utils.files import write_json
-from dassl.utils.methods import find_method
-from dassl.utils.results import read_results
-from dassl.utils.tables import Table
 from dassl.utils.tools import CHECKOUT
 
 RESULT = result_file("sweep_processes")

@@ -34,8 +34,8 @@ from benchmarks.original import OriginalText
 from clip.precision import choose_precision
 from clip.text import PromptLayout, TextEncoder, prompt_layout
 from clip.tree import TreePlan, Trie
+from dassl.results.tables import Table
 from dassl.utils.files import write_json
-from dassl.utils.tables import Table
 from dassl.utils.tools import collector_paused, reset_peak_memory
 from datasets.general10 import General10
 from datasets.plant6 import Plant6

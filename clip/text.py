@@ -17,8 +17,8 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clip.device import free_bytes
 from clip.errors import BackboneError, TooLongError
-from clip.memory import free_bytes
 from clip.precision import Precision, product_dtype
 from clip.tokenizer import CONTEXT_LENGTH, encode, pad, quote, token_count, tokenize
 from clip.tower import TreeTower, leaf_states, not_standard

@@ -24,15 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clip.device import to_device
+
 BLOCK = 64
 ALIGN = 8
-
-
-def to_device(part: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the host; the host does not wait for the device."""
-    if device.type == "cuda" and part.device.type == "cpu":
-        return part.pin_memory().to(device, non_blocking=True)
-    return part.to(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from dassl.data.completeness import left_out
 from dassl.data.copies import Doubles, doubles, near_pairs, same_pictures
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Split
+from dassl.data.own.dataset import MyTasks
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.splits import PARTS
 from dassl.data.threads import in_threads
@@ -29,7 +30,6 @@ from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.remarks import collect_warnings
 from datasets._command import build_parser, members_of, read_choice
-from datasets.my_tasks import MyTasks
 
 _EPILOG = """\
 exit code: 0 everything is in order, 1 something is not (it is named), 2 the command is wrong.

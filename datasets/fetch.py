@@ -18,12 +18,12 @@ from dassl.data.dataset import DatasetBase
 from dassl.data.layouts import image_folder
 from dassl.data.places import data_root
 from dassl.utils.cli import exit_code
-from dassl.utils.download import DownloadError, download, keep, part_of
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
-from dassl.utils.unpack import is_archive, unpack
 from datasets._command import build_parser, members_of, read_choice
-from datasets._sources import SOURCES, Mirror, Source
+from datasets._fetch.download import DownloadError, download, keep, part_of
+from datasets._fetch.sources import SOURCES, Mirror, Source
+from datasets._fetch.unpack import is_archive, unpack
 
 _EPILOG = """\
 exit code: 0 everything is there, 1 something is left to do (it is named; with --dry-run also what would be fetched),

@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from dassl.report.simple import plot_shots
+from dassl.results.methods import read_methods
+from dassl.results.record import RunResult, read_results
+from dassl.results.tables import Cell, Cells, Table, mean_spread, method_table, summarise, task_table
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
+from dassl.sweep.place import Place
 from dassl.sweep.plan import Run, expand
-from dassl.sweep.session import Place, start
+from dassl.sweep.session import start
 from dassl.utils.cli import Parser, exit_code, numbers
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from dassl.utils.logger import setup_logger
-from dassl.utils.methods import read_methods
-from dassl.utils.plots import plot_shots
-from dassl.utils.results import RunResult, read_results
-from dassl.utils.tables import Cell, Cells, Table, mean_spread, method_table, summarise, task_table
 from dassl.utils.tools import CHECKOUT
 
 # Rows beyond the paper's that --all shows too.

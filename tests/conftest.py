@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from dassl.utils.keep import keep_loaded
+from dassl.utils.cache import keep_loaded
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_toy
 from tests.dassl.sweep.small import Small

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import train
 from dassl.engine import build_trainer
-from dassl.utils.results import RunResult, read_results
+from dassl.results.record import RunResult, read_results
 from tests.dassl.data import toy
 from trainers.base import PromptTuner
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from dassl.results.methods import Method, paper_labels
+from dassl.results.record import read_results
+from dassl.results.tables import summarise
 from dassl.sweep.plan import expand
-from dassl.utils.methods import Method, paper_labels
-from dassl.utils.results import read_results
-from dassl.utils.tables import summarise
 from scripts import demo
 
 LABELS = ("ZS-CLIP", "CoOp-MT", "CoOp-CA-joint", "SoftCPT-NATA", "SoftCPT-NATS")

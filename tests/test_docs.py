@@ -20,8 +20,8 @@ from dassl.data import DATASET_REGISTRY, Task
 from dassl.data.splits import read_split
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.reporting import LOGGERS
-from dassl.utils.methods import make_method
-from dassl.utils.results import read_results
+from dassl.results.methods import make_method
+from dassl.results.record import read_results
 from dassl.utils.tools import CHECKOUT
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_image

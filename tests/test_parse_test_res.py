@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import parse_test_res
-from dassl.utils.results import BackboneInfo, SplitResult, TaskResult, write_results
+from dassl.results.record import BackboneInfo, SplitResult, TaskResult, write_results
 from tests.dassl.report.trees import write_base_to_new, write_run, write_sweep
-from tests.dassl.utils.samples import log_lines, make_result, result_lines, write_log
+from tests.dassl.results.samples import log_lines, make_result, result_lines, write_log
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get("SOFTCPT_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "parse"

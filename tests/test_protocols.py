@@ -12,7 +12,7 @@ from statistics import fmean
 import pytest
 
 import parse_test_res
-from dassl.utils.results import RunResult, read_results
+from dassl.results.record import RunResult, read_results
 from tests.lab import figures
 from tests.miniature import SUITES, write_miniature, write_suite
 from tests.shell import ROOT, Shell, carry_out

@@ -12,9 +12,9 @@ import pytest
 import train
 from dassl.config import flatten
 from dassl.engine.run import config_digest
+from dassl.results.methods import find_method, label_of, paper_labels
 from dassl.sweep.grid import Sweep
 from dassl.sweep.plan import expand
-from dassl.utils.methods import find_method, label_of, paper_labels
 from tests.shell import ROOT, SCRIPTS, Shell
 
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if "common.sh" in path.read_text().split("\n. ")[-1])

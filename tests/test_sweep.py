@@ -15,8 +15,8 @@ import yaml
 import sweep
 import train
 from dassl.sweep.grid import make_sweep, read_sweep
+from dassl.sweep.place import Place
 from dassl.sweep.plan import expand
-from dassl.sweep.session import Place
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here
@@ -33,7 +33,7 @@ def here(monkeypatch, worker_here):
         made.append(Here(jobs))
         return made[-1]
 
-    monkeypatch.setattr("dassl.sweep.session.Processes", executor)
+    monkeypatch.setattr("dassl.sweep.place.Processes", executor)
     return made
 
 
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_line(flags, message, capsys):
     ],
 )
 def test_a_gpu_that_is_not_there_is_said(visible, gpus, message, monkeypatch, capsys):
-    monkeypatch.setattr("dassl.sweep.session._visible_gpus", lambda: visible)
+    monkeypatch.setattr("dassl.sweep.place._visible_gpus", lambda: visible)
     assert sweep.main(["demo", "--gpus", gpus, "--dry-run"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 import parse_test_res
 import train
 from clip.weights import DEMO_FILE
-from dassl.data.parts import part_sizes
-from dassl.utils.results import read_results
+from dassl.data.own.parts import part_sizes
+from dassl.results.record import read_results
 from dassl.utils.tools import CHECKOUT
 from tests.clip.helpers import openai_state, random_model
 from tests.test_docs import blocks

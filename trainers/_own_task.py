@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clip.tree import to_device
+from clip.device import take_rows, to_device
 from dassl.data.loaders import on_host
 from dassl.metrics import task_columns
-from trainers.base import PromptTuner, Scores, take_rows
+from trainers.base import PromptTuner, Scores
 
 
 @dataclass(frozen=True)

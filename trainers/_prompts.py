@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from clip.device import to_device
 from clip.text import PromptLayout, TextEncoder, prompt_layout
-from clip.tree import to_device
 from dassl.config import Key, at_least
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed

@@ -12,17 +12,17 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
-from clip.tree import to_device
+from clip.device import take_rows, to_device
 from clip.weights import find
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
-from dassl.data.features import encode_fixed
+from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils.cache import kept
 from dassl.utils.errors import UserError
-from dassl.utils.keep import kept
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
@@ -114,15 +114,6 @@ def _same(said: Any, fact: Any) -> bool:
     if isinstance(fact, str):
         return said == fact
     return all(math.isclose(mine, theirs, abs_tol=1e-4) for mine, theirs in zip(said, fact, strict=True))
-
-
-def take_rows(table: Tensor, index: Tensor) -> Tensor:
-    """``table[index]`` for (R, K) and (E,), with a gradient that is summed in a fixed order.
-
-    That of an indexing is summed in any order by a CPU with several threads, and the learned tensors differ from run
-    to run.
-    """
-    return functional.embedding(index, table)
 
 
 @dataclass(frozen=True)

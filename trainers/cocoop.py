@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 import clip
+from clip.device import to_device
 from clip.text import PromptLayout, TextEncoder, prompt_layout
-from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import clip
+from clip.device import take_rows, to_device
 from clip.text import TextEncoder
-from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
@@ -21,7 +21,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, check_phrase, context_keys, normal_parameter
-from trainers.base import PromptTuner, take_rows
+from trainers.base import PromptTuner
 
 PG_TYPES = ("lin", "linmean", "lincls")
 # The original gives left-out classes the constant feature 1e-6 and adds it to the kept ones; kept for equal losses.

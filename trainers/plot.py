@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 import clip
+from clip.device import to_device
 from clip.text import POSITIONS, TextEncoder, prompt_layout
-from clip.tree import to_device
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task

@@ -18,7 +18,7 @@ from dassl.utils.registry import nearest
 @lru_cache(maxsize=1)
 def all_keys() -> dict[str, Key]:
     """Every key of the engine and of the registered trainers, by dotted name."""
-    from dassl.engine import TRAINER_REGISTRY
+    from dassl.registries import TRAINER_REGISTRY
 
     keys = list(KEYS)
     for trainer in TRAINER_REGISTRY:

@@ -1,7 +1,7 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
 from dassl.config.keys import Key, above, at_least, between, colour, length
-from dassl.config.tasks import parse_tasks
+from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
 OPTIMIZERS = ("sgd", "adam", "amsgrad", "adamw", "radam", "rmsprop")

@@ -20,17 +20,15 @@ from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
 from dassl.data.splits import PARTS, labels_digest, read_split, split_content, subset_content
+from dassl.registries import DATASET_REGISTRY
+from dassl.utils.cache import kept
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
-from dassl.utils.keep import kept
-from dassl.utils.registry import Registry
 from dassl.utils.tools import collector_paused
 
 logger = logging.getLogger(__name__)
 
 _LISTED = 200_000  # images of a data set whose folders are listed on every run; those of a larger one only in doubt
-
-DATASET_REGISTRY: Registry[type["DatasetBase"]] = Registry("data set", "datasets")
 
 
 @dataclass(frozen=True)

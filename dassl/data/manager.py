@@ -16,7 +16,7 @@ from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.contents import content_digests
 from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
-from dassl.data.features import Encode, FeatureSource, FeatureStore
+from dassl.data.features.store import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder

@@ -1,10 +1,7 @@
-"""The training loop and the table of trainers."""
+"""The training loop and what builds a trainer."""
 
-from dassl.utils.registry import Registry
-
-TRAINER_REGISTRY: Registry = Registry("trainer", "trainers")
-
-from dassl.engine.build import build_trainer  # noqa: E402
-from dassl.engine.trainer import TrainerX  # noqa: E402
+from dassl.engine.build import build_trainer
+from dassl.engine.trainer import TrainerX
+from dassl.registries import TRAINER_REGISTRY
 
 __all__ = ["TRAINER_REGISTRY", "TrainerX", "build_trainer"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.engine import TRAINER_REGISTRY
+from dassl.registries import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dassl.config import flatten, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.data.datum import Task
 from dassl.data.sampling import choose_tasks
-from dassl.engine import TRAINER_REGISTRY
+from dassl.registries import TRAINER_REGISTRY
 
 SWITCH, KEPT = "TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"
 # What decides which settings fit: another value of these is another run than that which they were applied to.

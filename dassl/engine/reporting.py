@@ -9,11 +9,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.config import flatten
+from dassl.registries import LOGGERS
+from dassl.results.methods import label_of
 from dassl.utils.meters import AverageMeter
-from dassl.utils.methods import label_of
-from dassl.utils.registry import Registry
-
-LOGGERS: Registry[type["RunLogger"]] = Registry("logger", "dassl.loggers")
 
 
 class Clock:

@@ -17,19 +17,13 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.build import build_trainer
 from dassl.engine.checkpoint import holds_checkpoints, resume_folder
-from dassl.engine.reporting import LOGGERS
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights, number_values, refuse_other_config, stored_config
-from dassl.utils.errors import PassingError, UserError, another_folder
-from dassl.utils.files import write_error, write_json, write_text
-from dassl.utils.locks import lock_file, unlock
-from dassl.utils.logger import LOG_FILE, setup_logger
-from dassl.utils.remarks import collect_warnings
-from dassl.utils.results import (
+from dassl.registries import LOGGERS, TRAINER_REGISTRY
+from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
@@ -39,6 +33,11 @@ from dassl.utils.results import (
     read_results,
     write_results,
 )
+from dassl.utils.errors import PassingError, UserError, another_folder
+from dassl.utils.files import write_error, write_json, write_text
+from dassl.utils.locks import lock_file, unlock
+from dassl.utils.logger import LOG_FILE, setup_logger
+from dassl.utils.remarks import collect_warnings
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
 _LOCK = ".lock"  # in a run folder, while the run is at work

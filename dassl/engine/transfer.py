@@ -8,10 +8,10 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.config import flatten, get_cfg_default
-from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.checkpoint import checkpoint_config
+from dassl.registries import TRAINER_REGISTRY
+from dassl.results.record import CONFIG_FILE, PLACES, RESULTS_FILE, read_results
 from dassl.utils.errors import UserError, another_folder
-from dassl.utils.results import CONFIG_FILE, PLACES, RESULTS_FILE, read_results
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import TrainerX

@@ -17,12 +17,13 @@ from dassl.data.datum import Task
 from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
 from dassl.data.transforms import Transform, build_transform, settle_input
-from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.tasks import read_tasks
+from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights, stored_config
+from dassl.registries import TRAINER_REGISTRY
+from dassl.results.record import RESULTS_FILE, read_results
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
-from dassl.utils.results import RESULTS_FILE, read_results
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray
 BATCH = 64

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.images import Reading, read_image
-from dassl.data.listing import IMAGE_ENDINGS, of_the_system
+from dassl.data.own.listing import IMAGE_ENDINGS, of_the_system
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from dassl.report.study import Aside, Grid, Protocol, Suite, lost
 from dassl.report.suitekeys import Parting
 from dassl.report.tree import Broken, Tree
-from dassl.utils.results import RESULTS_FILE
-from dassl.utils.tables import ANY_SHOTS, shots_heading
+from dassl.results.record import RESULTS_FILE
+from dassl.results.tables import ANY_SHOTS, shots_heading
 
 # A seed stands out when it is this many typical deviations and this many points away from the median of its cell.
 OUTLIER_DEVIATIONS = 5.0

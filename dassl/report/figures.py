@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from dassl.results.tables import PLUS_MINUS, mean_spread
 from dassl.utils.intervals import STD, Interval
-from dassl.utils.tables import PLUS_MINUS, mean_spread
 
 BEST, SECOND = 1, 2
 _TEXT_MARKS = {0: " ", BEST: "*", SECOND: "_"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dassl.report.settings import changing_values
 from dassl.report.suitekeys import short_backbone
 from dassl.report.tree import Record, read_config
-from dassl.utils.runs import KEYWORD, RunFigures
+from dassl.results.runs import KEYWORD, RunFigures
 
 _SHOWN = 5  # so many differing keys are named, others counted
 

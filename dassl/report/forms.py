@@ -6,7 +6,7 @@ from typing import Any
 
 from dassl.report.figures import BEST, SECOND, Figure
 from dassl.report.sheets import Sheet
-from dassl.utils.tables import Cell, Table, escape
+from dassl.results.tables import Cell, Table, escape
 
 _RANKS = {
     "text": "* best, _ second of its column",

@@ -15,10 +15,10 @@ from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
 from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree, printable
+from dassl.results.record import PLACES
+from dassl.results.tables import Cell, Shown, Table, show_cell
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
-from dassl.utils.results import PLACES
-from dassl.utils.tables import Cell, Shown, Table, show_cell
 
 _FOLDER = Path(__file__).parent
 _RANKS = {BEST: "best", SECOND: "second"}

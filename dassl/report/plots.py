@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from dassl.report.figures import Figure as Mean
 from dassl.report.labels import draw_labels
 from dassl.report.sheets import Options, cell_figure, cost_shots, parameter_count, train_seconds
+from dassl.report.simple import COLOURS
 from dassl.report.study import Grid, Suite
+from dassl.results.tables import shots_heading
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 from dassl.utils.intervals import STD, Interval
-from dassl.utils.plots import COLOURS
-from dassl.utils.tables import shots_heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

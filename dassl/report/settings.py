@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
-from dassl.utils.methods import key_groups, nearest_method, short_names
-from dassl.utils.results import PLACES
+from dassl.results.methods import key_groups, nearest_method, short_names
+from dassl.results.record import PLACES
 
 # Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}

@@ -17,9 +17,9 @@ from dassl.report.figures import (
 )
 from dassl.report.settings import SCHEDULE_KEYS
 from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
+from dassl.results.tables import ANY_SHOTS, Cell, Table, shots_heading
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import STD, Interval
-from dassl.utils.tables import ANY_SHOTS, Cell, Table, shots_heading
 
 OVERALL = "mean over tasks"
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from dassl.report.settings import sort_into_rows, ways_of_training
 from dassl.report.suitekeys import Parting, SuiteKey, sort_into_suites, suite_of_broken
 from dassl.report.tree import ONE_TASK, Broken, Record, Tree
-from dassl.utils.methods import read_methods
-from dassl.utils.tables import ANY_SHOTS
+from dassl.results.methods import read_methods
+from dassl.results.tables import ANY_SHOTS
 
 ALL_BUT = "not:"  # DATASET.SUBSAMPLE_TASKS not:task3 takes all tasks but this one
 SEEN, UNSEEN = "seen", "unseen"

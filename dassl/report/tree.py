@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from dassl.results.methods import label_of, read_methods
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
+from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_run
 from dassl.utils.errors import UserError
-from dassl.utils.methods import label_of, read_methods
-from dassl.utils.results import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
-from dassl.utils.runs import KEYWORD, find_groups, has_result, is_run, read_run
 
 # The C reader is ten times as fast; a large tree has thousands of configs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from dassl.results.record import RESULTS_FILE
 from dassl.sweep.joining import join, reason, within
 from dassl.sweep.worker import Explained, Job, Outcome, Worker
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
-from dassl.utils.results import RESULTS_FILE
 
 if TYPE_CHECKING:
-    from dassl.sweep.session import Place
+    from dassl.sweep.place import Place
 
 _MARK = ".sweep-mark"
 _SECONDS_TO_ANSWER = 60.0

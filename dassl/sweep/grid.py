@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from dassl.config import load_yaml
+from dassl.results.methods import Method, find_method, make_method
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method, find_method, make_method
 from dassl.utils.registry import nearest
 from dassl.utils.tools import CHECKOUT
 

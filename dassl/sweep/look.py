@@ -32,8 +32,7 @@ def look(runs: Sequence[Run], *, here: bool, fetch: bool) -> list[str]:
 
 
 def _check_method(cfg: "CfgNode") -> None:
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.engine.reporting import LOGGERS
+    from dassl.registries import LOGGERS, TRAINER_REGISTRY
 
     TRAINER_REGISTRY.get(cfg.TRAINER.NAME).check_unbuilt(cfg)
     for name in cfg.TRAIN.LOGGERS:
@@ -54,7 +53,7 @@ def _check_data(cfg: "CfgNode", *, here: bool) -> None:
 
 
 def _check_model(cfg: "CfgNode", *, fetch: bool) -> str:
-    from dassl.engine import TRAINER_REGISTRY
+    from dassl.registries import TRAINER_REGISTRY
 
     return TRAINER_REGISTRY.get(cfg.TRAINER.NAME).check_model(cfg, fetch=fetch)
 

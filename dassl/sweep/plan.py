@@ -1,19 +1,18 @@
 """Which runs a sweep is made of, and which of them are done."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dassl.sweep.estimates import Estimate, Estimates, duration
+from dassl.results.methods import Method, read_methods, short_names
+from dassl.results.record import RunResult, read_results
 from dassl.sweep.grid import CONFIGS, PROTOCOLS, Sweep, find_file, suite_name
 from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method, read_methods, short_names
-from dassl.utils.results import LOG_FILE, RunResult, read_results
-from dassl.utils.tables import Table
+from dassl.utils.logger import LOG_FILE
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -184,7 +183,7 @@ def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
         UserError: a file is missing, a key or value of the config is wrong or has no effect in a sweep, or two runs
             would share a folder.
     """
-    from dassl.engine import TRAINER_REGISTRY
+    from dassl.registries import TRAINER_REGISTRY
 
     _refuse_keys_without_effect(sweep, pairs)
     runs: list[Run] = []
@@ -231,7 +230,7 @@ def _check(run: Run, protocol: str) -> None:
     Raises:
         UserError: one line for each unknown key or wrong value, or the setting that ties it to classes or tasks.
     """
-    from dassl.engine import TRAINER_REGISTRY
+    from dassl.registries import TRAINER_REGISTRY
 
     cfg = run.config()
     if protocol == "newtasks" and run.method.per_task:
@@ -308,52 +307,3 @@ class _Cells:
         cfg = self._run(1, 0, None).config()
         count = DATASET_REGISTRY.get(cfg.DATASET.NAME).count_tasks(cfg)
         return choose_tasks([Task(str(number), ()) for number in range(count)], cfg.DATASET.SUBSAMPLE_TASKS)
-
-
-def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
-    """The list of runs and how long they will take, for people."""
-    estimates = Estimates.of(runs, found)
-    rows = list(_rows(runs, found, estimates))
-    table = Table(["run", "shots", "seed", "task", "state", "estimate"], rows).render("text")
-    left = [run for run, state in zip(runs, found, strict=True) if state in ("begun", "new")]
-    states = {state: found.count(state) for state in ("done", "begun", "new", "other")}
-    counts = f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items() if n or state != 'other')}"
-    counts += "; the folders of the other ones hold finished runs of another config" * bool(states["other"])
-    published = "".join(f"{line}\n" for line in _published(runs))
-    return f"{table}\n{published}{counts}\n{_time_needed(estimates, left, jobs)}\n"
-
-
-def _published(runs: Sequence[Run]) -> Iterator[str]:
-    """What is set by shots or data set, as the authors of the methods did; a line for runs that have the same."""
-    tasks: dict[tuple[str, str], dict[str, None]] = {}
-    for run in runs:
-        keys = ", ".join(f"{key} {value}" for key, value in run.published().items())
-        where = f"{run.method.label}, {shots_text(run.shots)}, {suite_name(run.suite)}"
-        if keys:
-            tasks.setdefault((where, keys), {})["" if run.task is None else str(run.task)] = None
-    for (where, keys), names in tasks.items():
-        some = f" task{'s' * (len(names) > 1)} {', '.join(names)}" if any(names) else ""
-        yield f"published settings of {where}{some}: {keys}"
-
-
-def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:
-    for run, state in zip(runs, found, strict=True):
-        estimate = "" if state in ("done", "other") else _estimate_text(estimates.one(run))
-        shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
-        task = "all" if run.task is None else str(run.task)
-        name = f"{run.label} on {suite_name(run.suite)}"
-        yield [name, shots, str(run.seed), task, state, estimate]
-
-
-def _estimate_text(estimate: Estimate | None) -> str:
-    return "unknown" if estimate is None else "~" * estimate.scaled + duration(estimate.seconds)
-
-
-def _time_needed(estimates: Estimates, runs: Sequence[Run], jobs: int) -> str:
-    if not runs:
-        return "nothing to do"
-    seconds, unknown = estimates.work(runs)
-    if unknown == len(runs):
-        return "time needed: unknown, because no run of these methods is finished"
-    known = f"time needed: about {duration(seconds / jobs)} with {jobs} at a time"
-    return known + (f", and {unknown} runs of unknown length" if unknown else "")

@@ -1,73 +1,14 @@
 """One sweep from its runs to its end: the lock, the status file, the place where it runs, the loop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.sweep.estimates import Estimates
-from dassl.sweep.executor import Executor
 from dassl.sweep.loop import carry_out
+from dassl.sweep.place import Place
 from dassl.sweep.plan import Found, Run
-from dassl.sweep.processes import Processes
 from dassl.sweep.status import Entry, Status, only_sweep
-from dassl.sweep.worker import Explained, threads_per_worker
-from dassl.utils.errors import UserError
-
-_MOST_JOBS_WITHOUT_GPU = 8
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where runs are carried out.
-
-    Attributes:
-        jobs: runs at the same time; 0: one for each GPU, or one for each core where there is none, or what the
-            Ray cluster has room for.
-        gpus: GPUs of this machine (values for CUDA_VISIBLE_DEVICES) that take turns; empty: all.
-        ray: "" for processes of this machine, "auto", or the address of a Ray cluster.
-        gpus_per_run, cpus_per_run: what a run takes of a Ray cluster; None: one GPU where it has some.
-        bring_back: the machines of the cluster share no folder; each run's folder is sent back when it ends.
-        open_cluster: a cluster that asks for no token will do.
-
-    Raises:
-        UserError: a number of jobs below 0; runs would be waited for without end.
-    """
-
-    jobs: int = 0
-    gpus: tuple[str, ...] = ()
-    ray: str = ""
-    gpus_per_run: float | None = None
-    cpus_per_run: int = 1
-    bring_back: bool = False
-    open_cluster: bool = False
-
-    def __post_init__(self) -> None:
-        if self.jobs < 0:
-            raise UserError(f"--jobs {self.jobs}: expected 0 or more")
-
-    def executor(self, folder: Path, *, explained: Explained = ()) -> Executor:
-        """Workers there, for a sweep that writes into ``folder``."""
-        if self.ray:
-            from dassl.sweep.cluster import RayCluster
-
-            return RayCluster(self, folder, explained=explained)
-        jobs, gpus = self.local()
-        return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()), explained=explained)
-
-    def local(self) -> tuple[int, tuple[str, ...]]:
-        """(jobs, GPUs) of this machine, with what was left open filled in.
-
-        Raises:
-            UserError: a GPU is not there; a run would silently take place on the CPU.
-        """
-        visible = _visible_gpus()
-        for name in self.gpus:
-            if not visible:
-                raise UserError(f"--gpus {name}: torch sees no GPU here; leave --gpus out to use the CPU")
-            if name.isdigit() and name not in visible:
-                raise UserError(f"--gpus {name}: the GPUs here are {', '.join(visible)}")
-        gpus = self.gpus or visible
-        return self.jobs or len(gpus) or min(_cores(), _MOST_JOBS_WITHOUT_GPU), gpus
+from dassl.sweep.worker import Explained
 
 
 def start(
@@ -106,19 +47,3 @@ def _entry(run: Run, state: Found) -> Entry:
     return Entry(
         run, "failed", error=f"{run.folder} holds a run with another config ({what}); use another --output-dir"
     )
-
-
-def _visible_gpus() -> tuple[str, ...]:
-    import os
-
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    count = torch.cuda.device_count()
-    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
-
-
-def _cores() -> int:
-    from dassl.data.threads import cpu_count
-
-    return cpu_count()

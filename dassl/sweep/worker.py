@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dassl.results.record import RunResult
 from dassl.utils.errors import PassingError, UserError
-from dassl.utils.results import LOG_FILE, RunResult
+from dassl.utils.logger import LOG_FILE
 
 # Exceptions whose text explains a mistake of the user.
 Explained = tuple[type[Exception], ...]
@@ -64,7 +65,7 @@ class Worker:
         os.environ["TQDM_DISABLE"] = "1"
         import torch
 
-        from dassl.utils.keep import keep_loaded
+        from dassl.utils.cache import keep_loaded
 
         torch.set_num_threads(threads)
         keep_loaded()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dassl.utils.cli import forget_stdout
 from dassl.utils.files import write_error
-from dassl.utils.results import LOG_FILE
 
+LOG_FILE = "log.txt"
 # Our own rooms and programs speak from INFO on, everybody else from WARNING on.
 ROOMS = ("clip", "dassl", "trainers", "datasets", "scripts", "benchmarks", "train", "__main__")
 

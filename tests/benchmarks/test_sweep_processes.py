@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import sweep_processes
-from dassl.utils.results import BackboneInfo, RunResult, write_results
+from dassl.results.record import BackboneInfo, RunResult, write_results
 
 
 def finish(runs, metric: float) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from open_clip.model import CLIP
 
 import clip
-from clip import memory, text
+from clip import device, text
 from clip.precision import choose_precision, product_dtype
 from clip.text import POSITIONS, TextEncoder
 from clip.tower import TreeTower, leaf_states
@@ -277,7 +277,7 @@ def test_no_chunk_is_larger_than_what_was_allowed(encoders, monkeypatch):
 
 
 def test_free_memory_is_known():
-    assert 2**20 < memory.free_bytes(torch.device("cpu")) < 2**62
+    assert 2**20 < device.free_bytes(torch.device("cpu")) < 2**62
 
 
 def test_plans_are_worked_out_once(encoders, monkeypatch):

@@ -10,15 +10,15 @@ from yaml import safe_load
 
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
 from dassl.data.raw import FolderDataset
-from dassl.utils import download as download_module
 from dassl.utils.tools import CHECKOUT
 from datasets import fetch as module
-from datasets._sources import SOURCES, Mirror, Source
+from datasets._fetch import download as download_module
+from datasets._fetch.sources import SOURCES, Mirror, Source
 from datasets.check import main as check_main
 from datasets.fetch import main
 from tests.dassl.data.toy import write_image
-from tests.dassl.utils.test_unpack import content_of, pack
-from tests.dassl.utils.web import Site, serve
+from tests.datasets._fetch.test_unpack import content_of, pack
+from tests.datasets._fetch.web import Site, serve
 
 
 @DATASET_REGISTRY.register()

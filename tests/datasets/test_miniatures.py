@@ -14,7 +14,7 @@ from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite, build_datas
 from dassl.engine.run import run
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_json
-from datasets._sources import SOURCES
+from datasets._fetch.sources import SOURCES
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import toy_cfg
 from tests.datasets import expected

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clip.device import take_rows
 from dassl.metrics import micro_average_precision, task_columns
 from tests.golden.report import Case, leaves
-from trainers.base import PromptTuner, take_rows
+from trainers.base import PromptTuner
 from trainers.mtcoop import SAMPLED_OFFSET, sample_columns
 
 SELECTED = re.compile(r"(?:(?P<track>\w+)\.)*?selected(?:_step(?P<step>\d+))?$")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import clip
-from dassl.utils.keep import keep_loaded
+from dassl.utils.cache import keep_loaded
 from tests.lab import same_tensors
 from trainers.kgcoop import knowledge_gap
 

@@ -9,8 +9,8 @@ import torch
 
 import train
 from dassl.engine import build_trainer
-from dassl.utils.keep import keep_loaded
-from dassl.utils.results import read_results
+from dassl.results.record import read_results
+from dassl.utils.cache import keep_loaded
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors

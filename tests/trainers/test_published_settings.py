@@ -8,8 +8,8 @@ import pytest
 import train
 from dassl.config import get_cfg_default
 from dassl.engine.published import apply_published
-from dassl.utils.methods import read_methods
-from dassl.utils.results import CONFIG_FILE
+from dassl.results.methods import read_methods
+from dassl.results.record import CONFIG_FILE
 from dassl.utils.tools import CHECKOUT
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 import clip
 from dassl.data import loaders
-from dassl.data.features import ENCODE_BATCH, encode_fixed
+from dassl.data.features.store import ENCODE_BATCH, encode_fixed
 from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.lab import figures, same_tensors
 from tests.trainers.test_all_methods import options

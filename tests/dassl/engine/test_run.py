@@ -8,7 +8,7 @@ import torch
 
 from dassl.config import get_cfg_default
 from dassl.engine.run import _only_run, config_digest
-from dassl.utils.results import RunResult
+from dassl.results.record import RunResult
 from tests.clip.helpers import Hostile, save_script
 from tests.dassl.engine.cutting import cut_off
 from tests.lab import figures, same_tensors

@@ -11,7 +11,7 @@ from dassl.report.figures import BEST, Figure, Number
 from dassl.report.forms import FORMS, print_form
 from dassl.report.sheets import Sheet
 from dassl.report.tree import printable
-from dassl.utils.tables import Table
+from dassl.results.tables import Table
 
 names = st.text(min_size=1, max_size=20).map(printable)  # as names are read from runs
 figures = st.builds(Figure, st.floats(0, 100), st.none() | st.floats(0, 50))

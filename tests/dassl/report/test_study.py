@@ -9,8 +9,8 @@ from dassl.config.defaults import KEYS
 from dassl.report.settings import NEWER_KEYS
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
-from dassl.utils.results import BackboneInfo, SplitResult
-from dassl.utils.tables import ANY_SHOTS
+from dassl.results.record import BackboneInfo, SplitResult
+from dassl.results.tables import ANY_SHOTS
 from tests.dassl.report.trees import TASKS, write_base_to_new, write_run
 
 

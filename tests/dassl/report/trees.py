@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from dassl.results.methods import read_methods
+from dassl.results.record import BackboneInfo, RunResult, TaskResult, write_results
 from dassl.utils.files import write_text
-from dassl.utils.methods import read_methods
-from dassl.utils.results import BackboneInfo, RunResult, TaskResult, write_results
 
 TASKS = ("animals", "textures", "food")
 # How good the methods of a made-up suite are: at one shot, and what each doubling of the shots adds.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from dassl.results.record import RunResult, read_results
 from dassl.sweep.worker import Job, Outcome, Worker
-from dassl.utils.results import RunResult, read_results
 from tests.dassl.data.toy import write_image
 from tests.lab import SETTINGS
 

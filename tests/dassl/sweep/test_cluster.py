@@ -15,7 +15,7 @@ import pytest
 import sweep
 from dassl.sweep import joining, probe
 from dassl.sweep.cluster import RayCluster, read_files, room, write_files
-from dassl.sweep.session import Place
+from dassl.sweep.place import Place
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here, Small
@@ -146,7 +146,7 @@ def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypat
     assert sweep.main([*command, *there, "--bring-back", "--seeds", "1", "--output-dir", str(back)]) == 0
     (brought,) = back.rglob("results.json")
     assert f"OUTPUT_DIR: {brought.parent}\n" in (brought.parent / "config.yaml").read_text()
-    monkeypatch.setattr("dassl.sweep.session.Processes", lambda jobs, **options: Here(jobs))
+    monkeypatch.setattr("dassl.sweep.place.Processes", lambda jobs, **options: Here(jobs))
     small.output.rename(small.folder / "on the cluster")
     assert sweep.main(command) == 0
     local = small.results()

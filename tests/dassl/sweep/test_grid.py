@@ -5,10 +5,10 @@ import re
 import pytest
 import yaml
 
+from dassl.results.methods import find_method, paper_labels
 from dassl.sweep.grid import CONFIGS, find_file, make_sweep, read_sweep, with_changes
 from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
-from dassl.utils.methods import find_method, paper_labels
 
 SHIPPED = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 LEAST = {"suites": ["demo6"], "methods": ["CoOp-MT"]}

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 import train
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.engine.run import config_digest
+from dassl.results.methods import Method, find_method
 from dassl.sweep.estimates import Estimate, Estimates, duration
 from dassl.sweep.grid import make_sweep, read_sweep, with_changes
-from dassl.sweep.plan import describe, expand
+from dassl.sweep.overview import describe
+from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
-from dassl.utils.methods import Method, find_method
 from tests.dassl.data.toy import toy_cfg
 from tests.lab import SETTINGS
 

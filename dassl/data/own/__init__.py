@@ -1,0 +1,1 @@
+"""A user's own tasks: how they are described, listed, read and split."""

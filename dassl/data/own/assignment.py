@@ -1,0 +1,139 @@
+"""The part of every image of one's own tasks, and what is said about parts that make a figure mean little."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dassl.data import Split, Task
+from dassl.data.copies import Pair, Same, doubles
+from dassl.data.images import identity
+from dassl.data.own.description import OwnTask
+from dassl.data.own.listing import shown, text_form
+from dassl.data.own.partnames import slips
+from dassl.data.own.parts import ClassImages, PartsFile
+from dassl.data.own.reading import Images
+from dassl.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+_LETTERS = 2  # by which a mistyped class name may differ
+
+
+def complete_parts(
+    file: PartsFile, own: Mapping[int, OwnTask], images: Images, same: Sequence[Same], *, keep: bool = True
+) -> dict[str, str]:
+    """The part of every image, by its path; equal files are in one part wherever the data leaves it open.
+
+    Args:
+        file: where the parts are kept.
+        own: the tasks by their numbers.
+        keep: write the file.
+    """
+    names = {path: text_form(identity(path, file.root)) for path in images}
+    groups = sorted(_by_class(images).items())
+    classes = [ClassImages([names[path] for path in paths], own[number].ratios) for (number, _), paths in groups]
+    fixed = {names[path]: image.part for path, image in images.items() if image.part}
+    open_tasks = {number for image in images.values() if not image.part for number in image.targets}
+    ratios = {own[number].source: own[number].ratios for number in sorted(open_tasks)}
+    copies = [[names[path] for path in group] for each in same for group in _copies(each.files, images)]
+    parts = file.complete(classes, fixed, ratios, copies=copies, keep=keep)
+    return {path: parts[name] for path, name in names.items()}
+
+
+def _copies(files: Sequence[Sequence[str]], images: Images) -> list[list[str]]:
+    """Equal files with the same labels. A class that has nothing else is shared out file by file all the same."""
+    sizes = {pair: len(paths) for pair, paths in _by_class(images).items()}
+    groups: dict[tuple[int, tuple[tuple[int, int], ...]], list[str]] = {}
+    for number, group in enumerate(files):
+        for path in group:
+            groups.setdefault((number, tuple(sorted(images[path].targets.items()))), []).append(path)
+    return [group for (_, targets), group in groups.items() if all(sizes[pair] > len(group) for pair in targets)]
+
+
+def _by_class(images: Images) -> dict[tuple[int, int], list[str]]:
+    groups: dict[tuple[int, int], list[str]] = {}
+    for path, image in images.items():
+        for pair in image.targets.items():
+            groups.setdefault(pair, []).append(path)
+    return groups
+
+
+def report_thin_classes(tasks: Mapping[int, Task], images: Images, parts: Mapping[str, str]) -> None:
+    """Say once which classes have no image in a part, and refuse tasks that nothing can be learned or tested of."""
+    sizes = {pair: Counter(parts[path] for path in paths) for pair, paths in _by_class(images).items()}
+    for number, task in tasks.items():
+        of = {task.classnames[label]: size for (its, label), size in sizes.items() if its == number}
+        place = f"task {task.name!r}"
+        for part in ("train", "test"):
+            if not any(size[part] for size in of.values()):
+                raise UserError(
+                    f"{place} has no image for {part}; put some into its folder or split column for {part}, or, where "
+                    "the ratios decide, give a class more than one image"
+                )
+        if not any(size["train"] and size["test"] for size in of.values()):
+            raise UserError(
+                f"{place}: the classes for testing ({shown([name for name in of if of[name]['test']])}) are none of "
+                f"those for training ({shown([name for name in of if of[name]['train']])}); give them the same names"
+            )
+        _report_missing_part(place, of)
+
+
+def _report_missing_part(place: str, of: Mapping[str, Counter[str]]) -> None:
+    unknown = [name for name, size in of.items() if size["test"] and not size["train"]]
+    learned = [name for name, size in of.items() if size["train"]]
+    if unknown:
+        meant = next(((a, b) for a in unknown for b in learned if slips(a, b) <= _LETTERS), None)
+        hint = f" (is {meant[0]!r} meant to be {meant[1]!r}?)" if meant else ""
+        logger.warning(
+            "%s: %d of %d classes have %d images for testing and none for training, so nothing is learned of them: "
+            "%s%s; add training images, mend the names, or move them away",
+            place,
+            len(unknown),
+            len(of),
+            sum(of[name]["test"] for name in unknown),
+            shown(unknown),
+            hint,
+        )
+    untested = [name for name in learned if not of[name]["test"]]
+    if untested:
+        logger.warning(
+            "%s: %d of %d classes have no image for testing: %s; add images or merge classes",
+            place,
+            len(untested),
+            len(of),
+            shown(untested),
+        )
+
+
+def report_doubles(split: Split, same: Same, root: Path) -> None:
+    """Warn of equal pictures in training and test and under two labels; count those that do no harm."""
+    found = doubles(split, same.pictures)
+    place = ", ".join(f"task {task.name!r}" for task in split.tasks)
+    if found.leaked:
+        logger.warning(
+            "%s: %d of %d test images are the same pictures as training images, e.g. %s; remove one of each two "
+            "(python -m datasets.check names them)",
+            place,
+            len(found.leaked),
+            len(split.test),
+            _pairs(found.leaked, root),
+        )
+    if found.labels:
+        logger.warning(
+            "%s: %d images are the same pictures as others with another label, e.g. %s; keep the right ones",
+            place,
+            len(found.labels),
+            _pairs(found.labels, root),
+        )
+    copies = sum(len(group) - 1 for group in same.pictures)
+    if copies:
+        logger.info("%s: %d images are copies of other ones", place, copies)
+    if not same.pixels and len(split.train) + len(split.test) > 1:
+        logger.info("%s: copies were looked for among equal files; python -m datasets.check compares pixels", place)
+
+
+def _pairs(pairs: Sequence[Pair], root: Path) -> str:
+    texts = [f"{identity(one, root)} = {identity(other, root)}" for one, other in pairs[:_SHOWN]]
+    return ", ".join(texts) + ", ..." * (len(pairs) > _SHOWN)

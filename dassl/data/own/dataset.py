@@ -1,0 +1,218 @@
+"""Your own tasks, described in a yaml file and not in Python; docs/your-own-data.md explains it."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dassl.data import DATASET_REGISTRY, DatasetBase, Datum, Split, Task
+from dassl.data.copies import Same, recorded_pictures, same_pictures
+from dassl.data.dataset import Subset, draw_subset, join_subsets
+from dassl.data.own.assignment import complete_parts, report_doubles, report_thin_classes
+from dassl.data.own.description import OwnTask, own_task, plain_name
+from dassl.data.own.listing import OWN_FOLDERS
+from dassl.data.own.parts import PartsFile
+from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
+from dassl.data.places import cache_folder, stand_in
+from dassl.data.sampling import relabel
+from dassl.data.splits import PARTS
+from dassl.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = OWN_FOLDERS[0]
+PARTS_FILE = "parts.json"
+PIXELS_COMPARED = 2_000_000_000  # in looking for equal pictures when a run begins: half a minute on one core
+
+
+@DATASET_REGISTRY.register()
+class MyTasks(DatasetBase):
+    """The tasks of DATASET.TASKS; paths are relative to the data root.
+
+    Tasks that share images are one data set, and every other task is one by itself: its few-shot subset does not
+    depend on the tasks beside it. All pictures of a run are read in one way, those of registered data sets among the
+    tasks, too.
+    """
+
+    as_seen = True
+
+    @classmethod
+    def load(cls, cfg: CfgNode) -> Subset:
+        """Read all tasks, split their images and draw the few-shot subsets."""
+        root, described = cls.data_root(cfg), _described(cfg)
+        subsets: list[Subset] = []
+        numbers: list[list[int]] = []  # of the tasks in each subset
+        for group, split, same in _read_own(cfg, root, described):
+            report_doubles(split, same, root)
+            places = tuple(place / FOLDER / _folder_name(split.tasks) for place in _places(cfg, root))
+            subsets.append(draw_subset(cfg, split, images=root, places=places))
+            numbers.append(list(group))
+        for number, task in enumerate(described):
+            if task.dataset:
+                subsets.append(_registered(task, cfg))
+                numbers.append([number] * len(subsets[-1].split.tasks))
+        whole = _in_order(join_subsets(subsets), [number for group in numbers for number in group])
+        _refuse_same_names(whole.split.tasks)
+        return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
+
+    @classmethod
+    def read_unsaved(cls, cfg: CfgNode) -> list[Split]:
+        """The whole splits of the own tasks, without writing anything; tasks that share images are in one."""
+        return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
+
+    @classmethod
+    def check_data(cls, cfg: CfgNode) -> None:
+        """Refuse tasks whose images or labels are not there or say nothing that can be read (raise UserError)."""
+        root = cls.data_root(cfg)
+        for number, task in enumerate(_described(cfg)):
+            if not task.dataset:
+                read_task(task, number, root, {})
+            elif task.dataset != cls.__name__:  # that is refused when the data is read
+                DATASET_REGISTRY.get(task.dataset).check_data(cfg)
+
+    @classmethod
+    def count_tasks(cls, cfg: CfgNode) -> int:
+        """One for each description, or as many as its registered data set has."""
+        return len(cls.task_datasets(cfg))
+
+    @classmethod
+    def task_datasets(cls, cfg: CfgNode) -> list[str]:
+        """ "" for each task of one's own, and those of the registered data sets among them."""
+        named = [own_task(entry).dataset for entry in cfg.DATASET.TASKS]
+        # A MyTasks among its own tasks is refused when the data is read.
+        found = [
+            DATASET_REGISTRY.get(name).task_datasets(cfg) if name not in ("", cls.__name__) else [""] for name in named
+        ]
+        return [name for names in found for name in names]
+
+
+def _described(cfg: CfgNode) -> list[OwnTask]:
+    """The descriptions in DATASET.TASKS.
+
+    Raises:
+        UserError: there is none, or one means nothing.
+    """
+    if not cfg.DATASET.TASKS:
+        raise UserError(
+            "DATASET.TASKS is empty; describe your tasks as configs/datasets/my_tasks.yaml does, and name "
+            "that file with --dataset-config-file"
+        )
+    return [own_task(entry) for entry in cfg.DATASET.TASKS]
+
+
+def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:
+    return root, stand_in(cache_folder(cfg), root)
+
+
+def _read_own(
+    cfg: CfgNode, root: Path, described: Sequence[OwnTask], *, keep: bool = True
+) -> list[tuple[tuple[int, ...], Split, Same]]:
+    """The tasks that share images, their whole split, and which of their images are the same picture.
+
+    Args:
+        keep: write which part each image is in, and in the cache which are the same.
+    """
+    own = {number: task for number, task in enumerate(described) if not task.dataset}
+    images: Images = {}
+    tasks = {number: read_task(task, number, root, images) for number, task in own.items()}
+    groups = _groups(tasks, images)
+    limit = PIXELS_COMPARED if cfg.DATASET.CHECK_IMAGES else 0
+    lists = [sorted(members) for members in groups.values()]
+    cache = cache_folder(cfg)
+    same = [recorded_pictures(paths, cache, limit) if keep else same_pictures(paths, 0) for paths in lists]
+    places = tuple(place / FOLDER / PARTS_FILE for place in _places(cfg, root))
+    parts = complete_parts(PartsFile(places, root), own, images, same, keep=keep)
+    report_thin_classes(tasks, images, parts)
+    return [
+        (group, _split({number: tasks[number] for number in group}, members, parts), copies)
+        for (group, members), copies in zip(groups.items(), same, strict=True)
+    ]
+
+
+# -- from tasks to data sets -----------------------------------------------------------------------------------
+
+
+def _groups(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], Images]:
+    """The tasks that share images, directly or through other tasks, with their images."""
+    group = {number: (number,) for number in tasks}
+    for numbers in {tuple(image.targets) for image in images.values()}:
+        joined = tuple(sorted({member for number in numbers for member in group[number]}))
+        group.update(dict.fromkeys(joined, joined))
+    groups: dict[tuple[int, ...], Images] = {group[number]: {} for number in tasks}
+    for path, image in images.items():
+        groups[group[next(iter(image.targets))]][path] = image
+    return groups
+
+
+def _split(tasks: Mapping[int, Task], images: Images, parts: Mapping[str, str]) -> Split:
+    """The split of some tasks, numbered from 0; images in the order of their first class and their path."""
+    new = {number: place for place, number in enumerate(tasks)}
+    lists: dict[str, list[Datum]] = {part: [] for part in PARTS}
+    for path, image in images.items():
+        (task, label), *also = sorted((new[number], label) for number, label in image.targets.items())
+        lists[parts[path]].append(Datum(path, label, task, tuple(also)))
+    for items in lists.values():
+        items.sort(key=lambda item: (item.targets, item.impath))
+    return Split(tuple(tasks.values()), **lists)
+
+
+def _folder_name(tasks: Sequence[Task]) -> str:
+    """A folder name for the records of some tasks: readable, and different for different tasks."""
+    names = "+".join(task.name for task in tasks)
+    plain = re.sub(r"[^A-Za-z0-9_+-]+", "_", names)[:60]
+    return plain if plain == names else f"{plain}-{sha256(names.encode()).hexdigest()[:8]}"
+
+
+def _registered(described: OwnTask, cfg: CfgNode) -> Subset:
+    """The subset of a registered data set, with the names that the description gives."""
+    if described.dataset == MyTasks.__name__:
+        raise UserError("DATASET.TASKS: MyTasks cannot be one of its own tasks; describe the tasks themselves")
+    subset = DATASET_REGISTRY.get(described.dataset).load(cfg)
+    texts = {name: getattr(described, name) for name in ("name", "description", "metric", "template")}
+    changes = {name: text for name, text in texts.items() if text}
+    if not changes and not described.classes:
+        return subset
+    if len(subset.split.tasks) > 1:
+        raise UserError(
+            f"DATASET.TASKS: {described.dataset} has {len(subset.split.tasks)} tasks, which keep their names; "
+            "leave all fields but dataset out"
+        )
+    (task,) = subset.split.tasks
+    if described.classes:
+        changes["classnames"] = _renamed(replace(described, name=described.name or task.name), task.classnames)
+    return replace(subset, split=replace(subset.split, tasks=(replace(task, **changes),)))
+
+
+def _renamed(described: OwnTask, classnames: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(described.classes, Mapping):
+        raise UserError(
+            f"task {described.name!r}: the classes of a registered data set can only be renamed (LABEL: CLASS NAME)"
+        )
+    refuse_unknown(described, list(described.classes), classnames)
+    names = tuple(described.classes.get(name, name) for name in classnames)
+    refuse_alike(described, list(dict.fromkeys(names)))
+    if len(set(names)) < len(names):
+        raise UserError(f"task {described.name!r}: classes of a registered data set cannot be merged; use other names")
+    return names
+
+
+def _in_order(subset: Subset, numbers: Sequence[int]) -> Subset:
+    """Bring the tasks into the order of their numbers (their places in DATASET.TASKS)."""
+    order = sorted(range(len(numbers)), key=lambda place: numbers[place])
+    new = {old: place for place, old in enumerate(order)}
+    split = subset.split
+    lists = [relabel(items, lambda pair: (new[pair[0]], pair[1])) for items in split.lists]
+    short = [(new[task], label, count) for task, label, count in subset.short]
+    return replace(subset, split=Split(tuple(split.tasks[old] for old in order), *lists), short=short)
+
+
+def _refuse_same_names(tasks: Sequence[Task]) -> None:
+    counts = Counter(plain_name(task.name) for task in tasks)
+    for task in tasks:
+        if counts[plain_name(task.name)] > 1:
+            raise UserError(f"DATASET.TASKS: two tasks are called {task.name!r}; rename one with name:")

@@ -1,0 +1,198 @@
+"""How a user's own tasks are described in a config: the entries of DATASET.TASKS."""
+
+import math
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dassl.data.datum import METRICS
+from dassl.data.own.parts import Ratios
+from dassl.data.splits import PARTS
+from dassl.utils.registry import nearest
+
+SOURCES = ("folder", "table", "dataset")
+DEFAULT_RATIOS: Ratios = (0.5, 0.2, 0.3)
+_ONLY_FOR = {"image": "table", "label": "table", "split": "table", "image_folder": "table"}
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """One entry of DATASET.TASKS; paths are relative to the data root.
+
+    Attributes:
+        name: the task's name; may be left out for a registered data set, which has one.
+        folder: a tree with one folder of images per class.
+        table: a CSV, TSV or JSONL file with a row per image.
+        dataset: registered name of a data set or suite.
+        description, metric, template: as in :class:`dassl.data.Task`; empty: the default, or what the data set says.
+        image, label, split: columns of the table; ``split`` None means the column "split" if there is one.
+        image_folder: what the table's paths are relative to; empty: the folder of the table.
+        classes: all labels, in order, or new names of some labels ({label: class name}).
+        ratios: shares of the train, val and test images of each class.
+    """
+
+    name: str = ""
+    folder: str = ""
+    table: str = ""
+    dataset: str = ""
+    description: str = ""
+    metric: str = ""
+    template: str = ""
+    image: str = "image"
+    label: str = "label"
+    split: str | None = None
+    image_folder: str = ""
+    classes: tuple[str, ...] | Mapping[str, str] = ()
+    ratios: Ratios = DEFAULT_RATIOS
+
+    @property
+    def source(self) -> str:
+        """What the labels are read from; the same for tasks that read the same labels."""
+        return f"{self.table}:{self.label}" if self.table else self.folder or self.dataset
+
+
+def own_task(entry: Mapping[str, Any]) -> OwnTask:
+    """The description that an entry of a parsed DATASET.TASKS stands for (entries hold what JSON and YAML can hold)."""
+    values = dict(entry)
+    for field in ("classes", "ratios"):
+        if isinstance(values.get(field), list):
+            values[field] = tuple(values[field])
+    return OwnTask(**values)
+
+
+def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """Check a list of task descriptions as YAML gives it.
+
+    Returns:
+        The entries, with every value in its type, and what is wrong with them, a line each.
+    """
+    if not isinstance(value, list | tuple):
+        return (), ["must be a list of task descriptions in a yaml file; see docs/your-own-data.md"]
+    tasks: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for number, entry in enumerate(value, 1):
+        if not isinstance(entry, dict):
+            problems.append(f"entry {number} is {entry!r}: expected FIELD: VALUE lines, such as name: and folder:")
+            continue
+        task, wrong = _parse_task(entry)
+        tasks.append(task)
+        shown = f"entry {number}" + (f" ({entry['name']!r})" if isinstance(entry.get("name"), str) else "")
+        problems += [f"{shown}: {problem}" for problem in wrong]
+    return tuple(tasks), problems + _same_names(tasks)
+
+
+def plain_name(name: str) -> str:
+    """A name as a prompt shows it, without regard to case: "_" counts as a space."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def _parse_task(entry: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    task: dict[str, Any] = {}
+    problems = []
+    for field, value in entry.items():
+        if field not in _READERS:
+            close = nearest(str(field), _READERS)
+            problems.append(f"unknown field {field!r}; " + (f"did you mean {close[0]}?" if close else _all_fields()))
+            continue
+        try:
+            task[field] = _READERS[field](value)
+        except ValueError as error:
+            problems.append(f"{field} is {value!r}: {error}")
+    return task, problems or _contradictions(task)
+
+
+def _contradictions(task: dict[str, Any]) -> list[str]:
+    given = [source for source in SOURCES if task.get(source)]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        return [f"needs exactly one of folder, table, dataset (found {found}), which says where the images are"]
+    problems = []
+    if not task.get("name") and given != ["dataset"]:
+        problems.append("has no name; add one, because the method reads it")
+    for field, source in _ONLY_FOR.items():
+        if field in task and source != given[0]:
+            problems.append(f"{field} is for a {source}, and this task has a {given[0]}; leave it out")
+    if "ratios" in task and given == ["dataset"]:
+        problems.append("ratios are for your own images; a registered data set has its own split; leave them out")
+    return problems
+
+
+def _same_names(tasks: list[dict[str, Any]]) -> list[str]:
+    seen: dict[str, int] = {}
+    problems = []
+    for number, task in enumerate(tasks, 1):
+        name = plain_name(task.get("name", ""))
+        first = seen.setdefault(name, number)
+        if name and first != number:
+            problems.append(f"entry {number} ({task['name']!r}): entry {first} has the same name; rename one")
+    return problems
+
+
+def _all_fields() -> str:
+    return f"the fields are {', '.join(_READERS)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        raise ValueError('YAML reads this word as true or false; put it in quotes, such as "yes"')
+    if not isinstance(value, str | int | float):
+        raise ValueError("expected a text")
+    text = unicodedata.normalize("NFC", str(value).strip())
+    if not text:
+        raise ValueError("is empty")
+    if any(not character.isprintable() for character in text):
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _metric(value: Any) -> str:
+    if value not in METRICS:
+        raise ValueError(f"choose one of {', '.join(METRICS)}")
+    return value
+
+
+def _template(value: Any) -> str:
+    text = _text(value)
+    if text.count("{}") != 1 or text.replace("{}", "").count("{") + text.replace("{}", "").count("}"):
+        raise ValueError('needs "{}" exactly once, where the class name goes, and no other brace')
+    return text
+
+
+def _classes(value: Any) -> list[str] | dict[str, str]:
+    if isinstance(value, list):
+        names = list(map(_text, value))
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands in it twice")
+        return names
+    if isinstance(value, dict):
+        return {_text(label): _text(name) for label, name in value.items()}
+    raise ValueError("expected a list of all labels, or LABEL: CLASS NAME lines")
+
+
+def _ratios(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        unknown = [part for part in value if part not in PARTS]
+        if unknown:
+            raise ValueError(f"unknown part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+        value = [value.get(part, 0) for part in PARTS]
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError("expected three numbers: the shares of train, val and test")
+    if any(isinstance(share, bool) or not isinstance(share, int | float) for share in value):
+        raise ValueError("expected numbers")
+    train, val, test = map(float, value)
+    if not (0 < train <= 1 and 0 <= val <= 1 and 0 < test <= 1):
+        raise ValueError("the shares of train and test must be above 0, and none may be negative or above 1")
+    if not math.isclose(train + val + test, 1, abs_tol=1e-6):
+        raise ValueError(f"the shares add up to {train + val + test:g}; they must add up to 1")
+    return [train, val, test]
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **{field.name: _text for field in fields(OwnTask)},
+    "metric": _metric,
+    "template": _template,
+    "classes": _classes,
+    "ratios": _ratios,
+}

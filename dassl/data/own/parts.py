@@ -1,0 +1,198 @@
+"""Which part (train, val or test) an image is in: shares of every class, and a file that remembers the outcome."""
+
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dassl.data.own.listing import on_disk, text_form
+from dassl.data.places import write_json_somewhere
+from dassl.data.splits import PARTS
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json
+
+logger = logging.getLogger(__name__)
+
+Ratios = tuple[float, float, float]
+
+_SEED = 0
+_FIRST_NEEDS = (0, 2, 1)  # a class with few images gets one for train, then for test, then for val
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """The images of one class and the shares that the parts get of them."""
+
+    images: Sequence[str]
+    ratios: Ratios
+
+
+def part_sizes(count: int, ratios: Ratios) -> tuple[int, int, int]:
+    """Numbers of train, val and test images of a class with ``count`` images.
+
+    Train and val get their rounded shares, test the rest. A part with a share above 0 gets at least one image, in
+    the order train, test, val, as long as there are images.
+    """
+    train = min(round(count * ratios[0]), count)
+    val = min(round(count * ratios[1]), count - train)
+    sizes = [train, val, count - train - val]
+    for place, part in enumerate(_FIRST_NEEDS):
+        if sizes[part] == 0 and ratios[part] > 0 and count > place:
+            giver = max(range(3), key=lambda other: (sizes[other], _FIRST_NEEDS.index(other)))
+            sizes[giver] -= 1
+            sizes[part] += 1
+    return sizes[0], sizes[1], sizes[2]
+
+
+def assign_parts(
+    classes: Sequence[ClassImages], known: Mapping[str, str], copies: Sequence[Sequence[str]] = ()
+) -> dict[str, str]:
+    """The part of every image, the known ones included.
+
+    Small classes come first. Each image of a class without a part yet, in an order drawn from the sorted names with a
+    fixed seed, goes where the class lacks most. An image of several tasks thus has one part for all of them.
+
+    Args:
+        copies: groups of images that are the same picture. They go together, to the part that the first of them with
+            a known part has, and count once.
+    """
+    parts = dict(known)
+    together = {image: group for group in copies for image in group}
+    for group in copies:
+        part = next((parts[image] for image in group if image in parts), "")
+        parts.update({image: part for image in group if part and image not in parts})
+    pictures = [_pictures(group.images, together) for group in classes]
+    for images, ratios in sorted(
+        zip(pictures, (group.ratios for group in classes), strict=True), key=lambda pair: len(pair[0])
+    ):
+        have = Counter(parts[image] for image in images if image in parts)
+        sizes = part_sizes(len(images), ratios)
+        lacking = [size - have[part] for part, size in zip(PARTS, sizes, strict=True)]
+        loose = [image for image in images if image not in parts]
+        random.Random(_SEED).shuffle(loose)
+        for image in loose:
+            part = max(range(3), key=lambda part: (lacking[part], -part))
+            lacking[part] -= 1
+            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[part]))
+    return parts
+
+
+def _pictures(images: Sequence[str], together: Mapping[str, Sequence[str]]) -> list[str]:
+    """The sorted images of a class, of those that are the same picture the first one."""
+    first: dict[str, str] = {}
+    for image in sorted(images):
+        first.setdefault(together.get(image, (image,))[0], image)
+    return list(first.values())
+
+
+class PartsFile:
+    """A JSON file with the part of every image that the data itself leaves open.
+
+    Args:
+        places: the file, and the one that is used when the first is read-only.
+        root: folder that the names of images are relative to.
+    """
+
+    def __init__(self, places: tuple[Path, Path], root: Path) -> None:
+        self.places, self.root = places, root
+
+    def complete(
+        self,
+        classes: Sequence[ClassImages],
+        fixed: Mapping[str, str],
+        ratios: Mapping[str, Ratios],
+        *,
+        copies: Sequence[Sequence[str]] = (),
+        keep: bool = True,
+    ) -> dict[str, str]:
+        """The part of every image: the one that the data says, else the stored one, else a new one.
+
+        Args:
+            fixed: parts that the data says; these are not stored.
+            ratios: the shares of each source of labels that leaves parts open; other ones than the stored are refused.
+            copies: groups of images that are the same picture and get their new part together.
+            keep: write the file; without it nothing is written or said.
+
+        Raises:
+            UserError: the file is damaged or cannot be written, or shares were changed.
+        """
+        stored, stored_ratios = self._read()
+        self._refuse_other_ratios(stored_ratios, ratios)
+        parts = assign_parts(classes, {**stored, **fixed}, copies)
+        if keep:
+            self._keep(parts, fixed, stored, classes, {**stored_ratios, **ratios})
+        return parts
+
+    def _keep(
+        self,
+        parts: Mapping[str, str],
+        fixed: Mapping[str, str],
+        stored: Mapping[str, str],
+        classes: Sequence[ClassImages],
+        ratios: Mapping[str, Ratios],
+    ) -> None:
+        """Write what is new and leave out what is gone, and say so."""
+        named = {image for group in classes for image in group.images}
+        gone = {image for image in stored if image not in named and not os.path.exists(on_disk(str(self.root / image)))}  # noqa: PTH110
+        open_parts = {image: part for image, part in parts.items() if image not in fixed and image not in gone}
+        new = open_parts.keys() - stored.keys()
+        if not new and not gone:
+            return
+        path = self._write(open_parts, ratios)
+        if not stored:
+            logger.info("Wrote the split to %s", path)
+            return
+        # A class of which nothing was there before belongs to another task or is a new one: no figure had it.
+        older = any(new & set(group.images) and stored.keys() & set(group.images) for group in classes)
+        logger.log(
+            logging.WARNING if older or gone else logging.INFO,
+            "%s: %d images keep their part, %d new ones got one, %d are gone%s",
+            path,
+            len(named & stored.keys()),
+            len(new),
+            len(gone),
+            "; runs from before had other images, so compare only runs from now on" if older or gone else "",
+        )
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Ratios]]:
+        parts: dict[str, str] = {}
+        ratios: dict[str, Ratios] = {}
+        for path in reversed(self.places):  # what the data folder says counts more than what its stand-in says
+            if path.is_file():
+                content = read_json(path)
+                _check(content, path)
+                parts.update({text_form(image): part for part in PARTS for image in content[part]})
+                ratios.update({source: tuple(shares) for source, shares in content["ratios"].items()})
+        return parts, ratios
+
+    def _refuse_other_ratios(self, stored: Mapping[str, Ratios], ratios: Mapping[str, Ratios]) -> None:
+        for source, shares in ratios.items():
+            if stored.get(source, shares) != shares:
+                then, now = ("/".join(f"{share:g}" for share in each) for each in (stored[source], shares))
+                path = next(path for path in self.places if path.is_file())
+                raise UserError(
+                    f"the ratios of {source} are {now}, but its images were split by {then}; put the old ratios back, "
+                    f"or delete {path} to have all images split anew (older results are then not comparable)"
+                )
+
+    def _write(self, parts: Mapping[str, str], ratios: Mapping[str, Ratios]) -> Path:
+        content: dict[str, Any] = {"ratios": {source: list(shares) for source, shares in sorted(ratios.items())}}
+        for part in PARTS:
+            content[part] = sorted(image for image, its in parts.items() if its == part)
+        return write_json_somewhere(self.places, content)
+
+
+def _check(content: Any, path: Path) -> None:
+    try:
+        images = [image for part in PARTS for image in content[part]]
+        shares = [share for three in content["ratios"].values() for share in three]
+        good = all(type(image) is str for image in images) and all(type(share) in (int, float) for share in shares)
+        if good and len(set(images)) == len(images):
+            return
+    except (TypeError, KeyError, AttributeError):
+        pass
+    raise UserError(f"{path} is damaged; delete it to have the images split anew")

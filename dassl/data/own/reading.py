@@ -1,0 +1,161 @@
+"""Reading one of a user's own tasks: its images, its labels and the names of its classes."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dassl.data import Task
+from dassl.data.own.description import OwnTask, plain_name
+from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
+from dassl.utils.errors import UserError
+from dassl.utils.registry import nearest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class OwnImage:
+    """An image of one or several own tasks.
+
+    Attributes:
+        targets: its label in each of its tasks; tasks are numbered by their place in DATASET.TASKS.
+        part: where the data says it.
+    """
+
+    targets: dict[int, int] = field(default_factory=dict)
+    part: str = ""
+
+
+Images = dict[str, OwnImage]  # by absolute path
+
+
+def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Task:
+    """Read a task's images into ``images``."""
+    name = described.name
+    said = tuple(described.classes)  # of a list or a mapping: the labels
+    if described.folder:
+        entries = list_folder(_below(root, described.folder), name, classes=said)
+    else:
+        folder = _below(root, described.image_folder) if described.image_folder else None
+        columns = {"image": described.image, "label": described.label, "split": described.split}
+        entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
+    classnames, labels = _classes(described, entries)
+    _enter(entries, number, labels, described, images)
+    return Task(
+        name,
+        classnames,
+        described.metric or Task.metric,
+        described.description,
+        described.template or Task.template,
+        _class_places(described, entries, classnames, labels),
+    )
+
+
+def _class_places(
+    described: OwnTask, entries: Sequence[Entry], classnames: Sequence[str], labels: Mapping[str, int]
+) -> dict[str, str]:
+    """Where each class name comes from: a folder, the first line of a table, or the description."""
+    places: dict[str, str] = {}
+    for entry in entries:
+        name = classnames[labels[entry.label]]
+        place = f"{described.table}, line {entry.line}" if entry.line else f"a folder in {described.folder}"
+        renamed = f"the name of label {entry.label!r}, " if name != entry.label else ""
+        places.setdefault(name, renamed + place)
+    return places
+
+
+def _below(root: Path, path: str) -> Path:
+    """A path of the config; without ".." in it, so that an image has one path in folders and in tables."""
+    return Path(on_disk(os.path.abspath(root / Path(forward_slashes(path)).expanduser())))  # noqa: PTH100
+
+
+def _classes(described: OwnTask, entries: Sequence[Entry]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The class names, and the class number of each label.
+
+    Raises:
+        UserError: ``classes`` does not fit the labels, two names read alike, or there are fewer than two classes.
+    """
+    found = sorted({entry.label for entry in entries})
+    if isinstance(described.classes, Mapping):
+        names = {label: described.classes.get(label, label) for label in found}
+        refuse_unknown(described, list(described.classes), found)
+    elif described.classes:
+        names = {label: label for label in described.classes}
+        line = {entry.label: entry.line for entry in reversed(entries)}
+        _refuse_typos(described, found, line)
+        refuse_unknown(described, list(names), found)
+    else:
+        names = {label: label for label in found}
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names.values()))}
+    refuse_alike(described, list(numbers))
+    return tuple(numbers), {label: numbers[name] for label, name in names.items()}
+
+
+def _refuse_typos(described: OwnTask, found: Sequence[str], line: Mapping[str, int]) -> None:
+    for label in found:
+        if label not in described.classes:
+            close = nearest(label, described.classes)
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "add it to classes, or mend it"
+            place = f", line {line[label]}" if line[label] else ""
+            raise UserError(
+                f"task {described.name!r}: {described.folder or described.table}{place}: label {label!r} is not "
+                f"among its classes; {hint}"
+            )
+
+
+def refuse_unknown(described: OwnTask, labels: Sequence[str], found: Sequence[str]) -> None:
+    for label in labels:
+        if label not in found:
+            close = nearest(label, found)
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its labels are {shown(found)}"
+            if label.isdecimal() and any(name.isdecimal() and name.startswith("0") for name in found):
+                hint += ' (numbers that begin with 0 need quotes in YAML, such as "001")'
+            raise UserError(f"task {described.name!r}: no image has the label {label!r} of its classes; {hint}")
+
+
+def refuse_alike(described: OwnTask, names: Sequence[str]) -> None:
+    place = f"task {described.name!r}"
+    plain: dict[str, str] = {}
+    for name in names:
+        if not name.isprintable() or not plain_name(name):
+            raise UserError(f"{place}: class name {name!r} is no line of text; rename it with classes:")
+        other = plain.setdefault(plain_name(name), name)
+        if other != name:
+            raise UserError(
+                f"{place}: labels {other!r} and {name!r} read alike; make them equal, or rename one with classes:"
+            )
+    if len(names) < 2:
+        raise UserError(
+            f"{place}: {described.folder or described.table} has only the class {names[0]!r}; a task needs two "
+            "(name the folder that holds the class folders)"
+        )
+
+
+def _enter(
+    entries: Sequence[Entry], number: int, labels: Mapping[str, int], described: OwnTask, images: Images
+) -> None:
+    """Add a task's entries to the images."""
+    repeated = 0
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        earlier = first.setdefault(entry.path, entry)
+        image = images.setdefault(entry.path, OwnImage())
+        place = f"task {described.name!r}: image {entry.path}"
+        if earlier is not entry:
+            repeated += 1
+            if labels[earlier.label] != labels[entry.label]:
+                raise UserError(
+                    f"{place} is {earlier.label!r} in line {earlier.line} and {entry.label!r} in line {entry.line}; "
+                    "remove one of the lines"
+                )
+        if entry.part and image.part not in ("", entry.part):
+            raise UserError(
+                f"{place} is for {entry.part} in line {entry.line}, and elsewhere for {image.part}; an image has one "
+                "part for all its tasks"
+            )
+        image.targets[number] = labels[entry.label]
+        image.part = image.part or entry.part
+    if repeated:
+        logger.info("Task %r: %d images are listed more than once, with the same label", described.name, repeated)

@@ -1,0 +1,245 @@
+"""``results.json``: what a finished run leaves behind and every table is made of."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from dassl.utils.errors import UserError
+from dassl.utils.files import read_json, write_json
+
+RESULTS_FILE = "results.json"
+CONFIG_FILE = "config.yaml"
+FORMAT = 1
+# Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
+PLACES = {
+    *(
+        "TRAINER.LABEL",
+        "OUTPUT_DIR",
+        "RESUME",
+        "VERBOSE",
+        "USE_CUDA",
+        "DATASET.ROOT",
+        "DATASET.CACHE_DIR",
+        "DATASET.CHECK_IMAGES",
+    ),
+    *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
+    *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
+    *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
+    *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
+}
+# Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
+_LARGEST = 1e300
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Evaluation of one task.
+
+    Attributes:
+        metric: percent, or None when it cannot be computed (no images).
+        metric_name: how it is counted: "overall_acc" or "mean_acc".
+        total: images of the task.
+        classes: classes of the task.
+        absent_classes: names of the classes without an image; the mean leaves them out.
+    """
+
+    index: int
+    name: str
+    metric: float | None
+    metric_name: str
+    total: int
+    classes: int
+    absent_classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Evaluation of one split: the mean over its tasks in percent (None: no task has a figure) and the tasks."""
+
+    metric: float | None
+    tasks: tuple[TaskResult, ...]
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """The frozen model: its name, the SHA-256 of its weights and the precision of its encoders."""
+
+    name: str
+    digest: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        mode: "train", or "eval" for a run that only evaluated.
+        shots: training images per class; -1: all of them.
+        split: the split that ``metric`` and ``tasks`` speak of, usually "test".
+        metric: unweighted mean over the tasks in percent; None when no task has a figure.
+        val: the validation split, where the run evaluated it.
+        epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
+            last.
+        parameters: trainable parameters.
+        counts: images of "train", "val" and "test".
+        classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
+        subset_digest, test_digest: what the few-shot images and the test images were, before that choice of tasks and
+            classes; "" where an older version did not say it.
+        seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
+            store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
+            else the last one did.
+        memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
+        warnings: what a reader of the figures should know, one sentence each: every warning of the log.
+    """
+
+    mode: Literal["train", "eval"]
+    trainer: str
+    dataset: str
+    backbone: BackboneInfo
+    shots: int
+    seed: int
+    split: str
+    metric: float | None
+    tasks: tuple[TaskResult, ...]
+    val: SplitResult | None = None
+    epochs: int = 0
+    best_epoch: int | None = None
+    parameters: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    classes: str = "all"
+    task_choice: str = "all"
+    subset_digest: str = ""
+    test_digest: str = ""
+    config_digest: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    warnings: tuple[str, ...] = ()
+    format: Literal[1] = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain dictionary that is written, the format number first."""
+        return {"format": self.format, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Any, source: Path | str = RESULTS_FILE) -> "RunResult":
+        """Check ``value`` and build the result; fields that this version does not know are ignored.
+
+        Raises:
+            UserError: it is not a result of a run; the message names ``source`` and the field.
+        """
+        if not isinstance(value, dict) or "format" not in value:
+            raise UserError(f"{source} is not the result of a run: field 'format' is missing")
+        if value["format"] != FORMAT:
+            raise UserError(
+                f"{source}: field 'format' is {_show(value['format'])}, this version reads {FORMAT}; "
+                "read it with the version that wrote it"
+            )
+        try:
+            return _decode(cls, value, "")
+        except ValueError as error:
+            raise UserError(f"{source}: {error}; delete the file and run again to make it anew") from error
+
+
+def write_results(folder: Path | str, result: RunResult) -> Path:
+    """Write ``result`` into ``folder`` and return the file's path; its existence means that the run is finished.
+
+    A metric that is not a number is written as null, and a warning in the file says so.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    path = Path(folder) / RESULTS_FILE
+    write_json(path, _without_nan(result).to_json())
+    return path
+
+
+def read_results(folder: Path | str) -> RunResult:
+    """Read the result of the run in ``folder``.
+
+    Raises:
+        UserError: the file is missing, damaged or not a result; the message names the file and the field.
+    """
+    path = Path(folder) / RESULTS_FILE
+    try:
+        value = read_json(path)
+    except (ValueError, RecursionError) as error:  # legal JSON beyond Python's limits: digits, nesting
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return RunResult.from_json(value, path)
+
+
+def _without_nan(result: RunResult) -> RunResult:
+    notes: list[str] = []
+    whole = _finite_split(SplitResult(result.metric, result.tasks), result.split, notes)
+    val = result.val and _finite_split(result.val, "val", notes)
+    return dataclasses.replace(
+        result, metric=whole.metric, tasks=whole.tasks, val=val, warnings=(*result.warnings, *notes)
+    )
+
+
+def _finite_split(split: SplitResult, name: str, notes: list[str]) -> SplitResult:
+    def finite(metric: float | None, what: str) -> float | None:
+        if metric is None or math.isfinite(metric):
+            return metric
+        notes.append(f"{name}: the metric of {what} is {metric} and was left out")
+        return None
+
+    tasks = tuple(dataclasses.replace(task, metric=finite(task.metric, f"task {task.name!r}")) for task in split.tasks)
+    return SplitResult(finite(split.metric, "all tasks"), tasks)
+
+
+def _decode(kind: Any, value: Any, place: str) -> Any:
+    """Turn JSON into ``kind`` (a dataclass, or a type of one of its fields); ValueError names the place."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_object(kind, value, place)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:  # always "X | None" here
+        return None if value is None else _decode(inner[0], value, place)
+    if origin is Literal:
+        return _expect(value in inner, value, place, " or ".join(map(repr, inner)))
+    if origin is tuple:
+        _expect(isinstance(value, list | tuple), value, place, "a list")
+        return tuple(_decode(inner[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _expect(isinstance(value, dict), value, place, "an object")
+        return {key: _decode(inner[1], item, f"{place}.{key}") for key, item in value.items()}
+    return _decode_scalar(kind, value, place)
+
+
+def _decode_object(kind: type, value: Any, place: str) -> Any:
+    _expect(isinstance(value, dict), value, place, "an object")
+    prefix = f"{place}." if place else ""
+    known = {}
+    for each in dataclasses.fields(kind):
+        if each.name in value:
+            known[each.name] = _decode(each.type, value[each.name], prefix + each.name)
+        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+            raise ValueError(f"field '{prefix}{each.name}' is missing")
+    return kind(**known)
+
+
+def _decode_scalar(kind: type, value: Any, place: str) -> Any:
+    if kind is str:
+        return _expect(isinstance(value, str), value, place, "a text")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return _expect(number and isinstance(value, int), value, place, "a whole number")
+    assert kind is float, kind
+    return float(_expect(number and -_LARGEST < value < _LARGEST, value, place, "a number"))
+
+
+def _expect(good: bool, value: Any, place: str, what: str) -> Any:
+    if not good:
+        raise ValueError(f"field '{place}' must be {what}, not {_show(value)}")
+    return value
+
+
+def _show(value: Any) -> str:
+    text = type(value).__name__ if isinstance(value, Sequence | dict) and not isinstance(value, str) else repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

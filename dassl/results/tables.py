@@ -1,0 +1,289 @@
+"""Tables of results: means over seeds with their spread, and their printed forms."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol, TypeVar, runtime_checkable
+
+from dassl.results.record import RunResult
+from dassl.utils.intervals import STD, Interval
+
+# Runs of one table cell: (label of the method, shots) -> its seeds.
+Cells = Mapping[tuple[str, int], Sequence[RunResult]]
+# The shots of a method that sees no training image; its figure stands in every column.
+ANY_SHOTS = 0
+PLUS_MINUS = {"text": "+-", "markdown": "±", "html": "±", "latex": r"$\pm$"}
+_MISSING = "-"
+
+K = TypeVar("K")
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A cell that knows its printed forms."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values that it makes of one column in csv and json; "" is the column itself."""
+
+    def show(self, form: str) -> str:
+        """What stands in a table of the form "text", "markdown", "html" (to be escaped) or "latex" (as it is)."""
+
+    def values(self) -> tuple[str | int | float | None, ...]:
+        """The values with full precision, one for each of ``columns``."""
+
+
+@dataclass(frozen=True)
+class MeanSpread:
+    """Mean over ``count`` runs with its ``spread``, of the kind ``interval``; None where one run has none.
+
+    ``missing`` more runs exist but have no figure; the printed form then says so.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+    missing: int = 0
+    interval: Interval = STD
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its values in csv and json."""
+        return "mean", self.interval.column, "runs"
+
+    def show(self, form: str) -> str:
+        """Both figures with two decimals."""
+        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.2f}"
+        gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
+        return f"{self.mean:.2f}{spread}{gap}"
+
+    def values(self) -> tuple[float, float | None, int]:
+        """Mean, spread and number of runs."""
+        return self.mean, self.spread, self.count
+
+
+Cell = str | int | float | Shown | None
+
+
+def mean_spread(values: Iterable[float | None], *, interval: Interval = STD) -> MeanSpread | None:
+    """Mean and spread of ``values``; None and NaN count as missing, and None comes back if all are."""
+    entries = list(values)
+    known = [value for value in entries if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    mean = _add(known) / len(known)
+    std = math.sqrt(_add((value - mean) ** 2 for value in known) / len(known))
+    return MeanSpread(mean, interval.half(std, len(known)), len(known), len(entries) - len(known), interval)
+
+
+def _add(values: Iterable[float]) -> float:
+    # One after the other, as NumPy adds a few numbers: newer Pythons' sum() and math.fsum differ in the last bit,
+    # and a figure half-way between two decimals would be rounded differently from the original parser.
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def task_means(runs: Sequence[Mapping[K, float | None]], *, interval: Interval = STD) -> dict[K, MeanSpread | None]:
+    """Mean and spread of each task over ``runs``, each of which maps tasks to figures; a task may be in some only."""
+    tasks = dict.fromkeys(task for run in runs for task in run)
+    return {task: mean_spread((run.get(task) for run in runs), interval=interval) for task in tasks}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of cells; a cell is a text, a number, a :class:`MeanSpread` or None (nothing known)."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            assert len(row) == len(self.header), f"{len(row)} cells under {len(self.header)} headings"
+
+    def render(self, form: str) -> str:
+        """The table as ``form``, one of FORMATS, ending in a newline."""
+        if form not in FORMATS:
+            raise ValueError(f"table format {form!r}; choose one of {', '.join(FORMATS)}")
+        return FORMATS[form](self)
+
+    def text(self) -> str:
+        """Columns padded with spaces, for a terminal."""
+        return self._padded("text", "  ", rule=lambda width, right: "-" * width)
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown."""
+
+        def rule(width: int, right: bool) -> str:
+            return "-" * (width - 1) + (":" if right else "-")
+
+        body = self._padded("markdown", " | ", rule=rule, least=3)
+        return "".join(f"| {line} |\n" for line in body.splitlines())
+
+    def csv(self) -> str:
+        """Comma-separated values with full precision; a mean with its spread makes three columns."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        parts = self.value_columns()
+        names = zip(self.header, parts, strict=True)
+        writer.writerow([" ".join(filter(None, (name, part))) for name, split in names for part in split])
+        for row in self.rows:
+            writer.writerow(chain.from_iterable(map(_values, row, parts)))
+        return out.getvalue()
+
+    def json(self) -> str:
+        """A list with one object for each row; a mean with its spread is an object, too."""
+        rows = [dict(zip(self.header, map(_json_value, row), strict=True)) for row in self.rows]
+        return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def latex(self) -> str:
+        r"""A tabular environment with the rules of the booktabs package (``\usepackage{booktabs}``)."""
+        columns = "".join("r" if right else "l" for right in self.right_aligned())
+        lines = [" & ".join(show_cell(cell, "latex") for cell in row) + r" \\" for row in (self.header, *self.rows)]
+        # A rule or the end of a row would take a bracket or an asterisk that comes next for an option.
+        lines = [f"{{}}{line}" if line.startswith(("[", "*")) else line for line in lines]
+        parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+        return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def value_columns(self) -> list[tuple[str, ...]]:
+        """Per column: the names of the values that csv makes of it, ("",) for a plain one."""
+        found = ([cell.columns for cell in column if isinstance(cell, Shown)] for column in self._columns())
+        return [max(names, key=len, default=("",)) for names in found]
+
+    def right_aligned(self) -> list[bool]:
+        """Per column: whether it holds figures only."""
+        return [not any(isinstance(cell, str) for cell in column) for column in self._columns()]
+
+    def _columns(self) -> list[list[Cell]]:
+        return [[row[i] for row in self.rows] for i in range(len(self.header))]
+
+    def _padded(self, form: str, gap: str, *, rule: Callable[[int, bool], str], least: int = 1) -> str:
+        lines = [[show_cell(cell, form) for cell in row] for row in (self.header, *self.rows)]
+        right = self.right_aligned()
+        widths = [max(least, *map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, [rule(width, r) for width, r in zip(widths, right, strict=True)])
+        padded = [
+            gap.join(
+                text.rjust(width) if r else text.ljust(width)
+                for text, width, r in zip(line, widths, right, strict=True)
+            )
+            for line in lines
+        ]
+        return "".join(line.rstrip() + "\n" for line in padded)
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "text": Table.text,
+    "markdown": Table.markdown,
+    "csv": Table.csv,
+    "latex": Table.latex,
+    "json": Table.json,
+}
+
+
+def summarise(runs: Iterable[tuple[str, RunResult]]) -> dict[tuple[str, int], list[RunResult]]:
+    """Sort labelled runs into table cells, keeping the order in which labels appear.
+
+    Zero-shot runs go under ANY_SHOTS, whatever their configuration says: they use no training image.
+    """
+    cells: dict[tuple[str, int], list[RunResult]] = {}
+    for label, run in runs:
+        shots = ANY_SHOTS if run.trainer.startswith("Zeroshot") else run.shots
+        cells.setdefault((label, shots), []).append(run)
+    return cells
+
+
+def method_table(cells: Cells, *, interval: Interval = STD) -> Table:
+    """One row per method, one column per number of shots: the mean over tasks, its mean and spread over seeds."""
+    columns = shot_columns(cells)
+    rows = [
+        [
+            label,
+            *(mean_spread((run.metric for run in _runs(cells, label, shots)), interval=interval) for shots in columns),
+        ]
+        for label in labels(cells)
+    ]
+    return Table(["method", *map(shots_heading, columns)], rows)
+
+
+def task_table(cells: Cells, shots: int, *, interval: Interval = STD) -> Table:
+    """One row per method, one column per task and one for their average, all at the given number of ``shots``."""
+    by_label = {label: _runs(cells, label, shots) for label in labels(cells)}
+    means = {
+        label: task_means([{task.name: task.metric for task in run.tasks} for run in runs], interval=interval)
+        for label, runs in by_label.items()
+    }
+    tasks = list(dict.fromkeys(task for each in means.values() for task in each))
+    rows = [
+        [label, *map(means[label].get, tasks), mean_spread((run.metric for run in runs), interval=interval)]
+        for label, runs in by_label.items()
+    ]
+    return Table(["method", *tasks, "average"], rows)
+
+
+def labels(cells: Cells) -> list[str]:
+    """The methods of a table in the order in which they first appear."""
+    return list(dict.fromkeys(label for label, _ in cells))
+
+
+def shot_columns(cells: Cells) -> list[int]:
+    """The numbers of shots of a table, in rising order, "all images" (-1) last; ANY_SHOTS only if nothing else is."""
+    found = {shots for _, shots in cells} - {ANY_SHOTS}
+    return sorted(found, key=lambda shots: (shots < 0, shots)) or [ANY_SHOTS]
+
+
+def _runs(cells: Cells, label: str, shots: int) -> Sequence[RunResult]:
+    return cells.get((label, shots)) or cells.get((label, ANY_SHOTS), ())
+
+
+def shots_heading(shots: int) -> str:
+    """The heading of a column: "4 shots", "all images" for -1, "no shots" for ANY_SHOTS."""
+    if shots == ANY_SHOTS:
+        return "no shots"
+    return "all images" if shots < 0 else f"{shots} shot{'s' if shots > 1 else ''}"
+
+
+def show_cell(cell: Cell, form: str) -> str:
+    """What stands in a cell, ready for the form "text", "markdown" or "latex"; for "html" it must still be escaped."""
+    if isinstance(cell, Shown):
+        return cell.show(form)
+    return escape(_MISSING if cell is None else f"{cell:.2f}" if isinstance(cell, float) else str(cell), form)
+
+
+def escape(text: str, form: str) -> str:
+    """``text`` on one line and without any meaning to the form it is put into; "html" is left to its page."""
+    # A line break would end the row.
+    text = " ".join(text.split()) if form != "html" else text
+    if form == "markdown":
+        return "".join(f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in text)
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text) if form == "latex" else text
+
+
+def _values(cell: Cell, names: tuple[str, ...]) -> Iterable[Cell]:
+    found = cell.values() if isinstance(cell, Shown) else (cell,)
+    return (*found, *[None] * (len(names) - len(found)))
+
+
+def _json_value(cell: Cell) -> object:
+    if not isinstance(cell, Shown):
+        return cell
+    return cell.values()[0] if cell.columns == ("",) else dict(zip(cell.columns, cell.values(), strict=True))
+
+
+# "_" and "*" only matter at the edges of a word; in the middle of names such as MTCoOp_4shots they are left alone.
+_MARKDOWN_SPECIAL = "\\|<`"
+_LATEX_SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    # In LaTeX's first fonts other signs stand in the place of these.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}

@@ -1,0 +1,1 @@
+"""Downloading the published data sets: addresses, downloads, archives."""

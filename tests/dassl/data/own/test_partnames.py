@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dassl.data.own.partnames import near_part, part_of, slips
+
+NAMES = {
+    "train": "train|Training|seg_train|training_data|train_set|Train Set|trainset|train2017|trn",
+    "test": "test|TESTING|seg_test|testing-data|Test Set|test_images|eval|holdout|hold-out|Test.1",
+    "val": "val|valid|Validation|validate|dev|val_split|validation images",
+    "": "|cat|tram|trains|tests|contest|data|set|1|test tube|dent",
+}
+SLIPS = {
+    "train": "tarin|trian|trainning|Trainig Data",
+    "test": "tset|tests|Tset Data|evaluatoin|holdut",
+    "val": "vla|vaildation|validaton_set",
+    "": "|cat|bus|chipped|red|1",
+}
+WORDS = st.text("abcdefghij", max_size=8)
+
+
+def each(names):
+    return [(part, name) for part, line in names.items() for name in line.split("|")]
+
+
+@pytest.mark.parametrize(("part", "name"), each(NAMES))
+def test_many_names(part, name):
+    assert part_of(name) == part
+
+
+@pytest.mark.parametrize(("part", "name"), each(SLIPS))
+def test_slips_of_the_pen(part, name):
+    assert near_part(name) == part
+
+
+@given(WORDS, WORDS)
+def test_slips_are_a_distance(one, other):
+    assert slips(one, other) == slips(other, one) <= max(len(one), len(other))
+    assert (slips(one, other) == 0) == (one == other)
+
+
+@given(WORDS.filter(bool), st.data())
+def test_each_slip_counts_once(word, data):
+    place = data.draw(st.integers(0, len(word) - 1))
+    assert slips(word, word[:place] + word[place + 1 :]) == 1
+    assert slips(word, word[:place] + "z" + word[place:]) == 1
+    assert slips(word, word[:place] + "z" + word[place + 1 :]) == 1
+    swapped = word[:place] + word[place : place + 2][::-1] + word[place + 2 :]
+    assert slips(word, swapped) == (swapped != word)
