@@ -1,7 +1,8 @@
 """The config system (yacs) with declared keys and readable errors."""
 
-from dassl.config.build import all_keys, flatten, get_cfg_default, load_yaml, merge_cfg
+from dassl.config.build import all_keys, get_cfg_default, merge_cfg
 from dassl.config.defaults import PRECISIONS
+from dassl.config.files import files_of, flatten, load_yaml, read_settings
 from dassl.config.keys import Key, above, at_least, between
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "all_keys",
     "at_least",
     "between",
+    "files_of",
     "flatten",
     "get_cfg_default",
     "load_yaml",
     "merge_cfg",
+    "read_settings",
 ]

@@ -1,7 +1,5 @@
 """Every method that learns goes through the same trials; a new file in trainers/ joins by itself."""
 
-import re
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import task_columns, task_cross_entropy
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+from tests.dassl.config.recorded import merged
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
 
@@ -143,8 +142,13 @@ def test_other_positions_of_the_name_learn_or_are_refused_in_one_line(lab, name,
 @pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes"])
 def test_a_method_has_a_config_for_every_backbone_and_for_the_demo(name):
     folder = CHECKOUT / "configs" / "trainers" / name
-    written = [re.search(r'NAME: "?([\w/-]+)"?\n', path.read_text().split("BACKBONE:")[1]) for path in folder.glob("*")]
-    assert {match[1] for match in written} == {"RN50", "RN101", "ViT-B/32", "ViT-B/16", "demo"}
+    assert {merged(path)["MODEL.BACKBONE.NAME"] for path in folder.glob("*")} == {
+        "RN50",
+        "RN101",
+        "ViT-B/32",
+        "ViT-B/16",
+        "demo",
+    }
 
 
 def test_every_key_of_a_method_is_declared_once():
