@@ -130,7 +130,7 @@ def _bases(path: Path, named: Any) -> list[Path]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
         raise UserError(f"{path}: {BASE} is {named!r}; expected the path of a YAML file, or a list of such paths")
     folder = Path(realpath(path)).parent
-    return [_shown(folder / expanduser(name)) for name in names]  # noqa: PTH111: that of Path raises for unknown users
+    return [_shown(folder / expanduser(name)) for name in names]  # noqa: PTH111 (that of Path raises for an unknown user)
 
 
 def _shown(path: Path) -> Path:
