@@ -107,14 +107,15 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     files = [_find(name) for name in (args.dataset_config_file, args.config_file) if name]
-    pairs = [*_flag_pairs(args), *args.opts]
+    pairs = [*flag_pairs(args), *args.opts]
     merge_cfg(cfg, files=files, pairs=pairs)
     apply_published(cfg, named=pairs[::2])
     cfg.freeze()
     return cfg
 
 
-def _flag_pairs(args: argparse.Namespace) -> list[str]:
+def flag_pairs(args: argparse.Namespace) -> list[str]:
+    """The flags that stand for config keys, as KEY VALUE pairs."""
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
         "OUTPUT_DIR": str(Path(args.output_dir).expanduser()) if args.output_dir else "",

@@ -76,7 +76,7 @@ def must(shell: Shell, line: str, **variables: str) -> list[RunResult]:
     before = len(shell.calls)
     done = shell.run(line, **variables)
     assert (done.returncode, done.stderr) == (0, ""), line
-    return [read_results(call.flag("--output-dir")) for call in shell.calls[before:] if call.program == "train.py"]
+    return [read_results(call.flag("--output-dir")) for call in shell.calls[before:]]
 
 
 def figure_files(shell: Shell) -> dict[str, int]:
@@ -108,7 +108,7 @@ def test_a_line_of_the_readme_trains_and_is_done(shell, line):
     before, asked = figure_files(shell), len(shell.calls)
     assert must(shell, line) == []
     assert figure_files(shell) == before
-    assert all(call.program == "count_tasks.py" for call in shell.calls[asked:])
+    assert len(shell.calls) == asked
     assert {path.name for path in shell.folder.iterdir()} == {"output", "request", "answer", "errors", "python"}
 
 
