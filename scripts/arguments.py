@@ -23,6 +23,7 @@ _SAID_OTHERWISE = {
 _CHOSEN_BY_PROTOCOL = {"base2new": "DATASET.SUBSAMPLE_CLASSES", "newtasks": "DATASET.SUBSAMPLE_TASKS"}
 _CLASS_TOKENS = {"False False": "NA", "True False": "CA", "True True": "CS"}  # by CSC and CLASS_CSC
 _HARD = {"False False": "shared", "False True": "per_task", "True False": "per_class", "True True": "per_class_of_task"}
+_ZERO_SHOT = {"ZeroshotCLIP": "template", "ZeroshotCLIP2": "ensemble"}
 _COOP = "TRAINER.MTCOOP."
 
 
@@ -50,7 +51,7 @@ class Command:
     trainer: str
     dataset: str
     cfg: str
-    setting: str
+    setting: str = ""
     keys: dict[str, str] = field(default_factory=dict)
     compared: dict[str, str] = field(default_factory=dict)
     shots: tuple[int, ...] = (1,)
@@ -86,17 +87,19 @@ def read_command(names: Sequence[str], kind: str, words: Sequence[str], variable
     _check_options(options)
     given = dict(zip(names, words, strict=False))
     method, *protocol = kind.split()
-    command = _METHODS[method](given, variables)
-    _check_files(command)
+    trainer = _TRAINERS[method](given, variables)
+    _listed("DATASET", given["DATASET"], "configs/datasets")
+    _listed("CFG", given["CFG"], f"configs/trainers/{trainer}")
+    learns = method != "zeroshot"  # nothing is drawn for it
+    seeds = numbers("SEEDS", variables.get("SEEDS", "1 2 3")) if learns else (1,)
+    tag = variables.get("TAG", "")
+    if tag:
+        _plain("TAG", tag)
     for name in names:
         if name in _CHECKS:
             _CHECKS[name](name, given[name])
-    command.options = options
-    command.tag = variables.get("TAG", "")
-    if command.tag:
-        _plain("TAG", command.tag)
-    if command.learns:
-        command.seeds = numbers("SEEDS", variables.get("SEEDS", "1 2 3"))
+    command = Command(trainer, given["DATASET"], given["CFG"], learns=learns, seeds=seeds, tag=tag, options=options)
+    _METHODS[method](command, given, variables)
     _set_protocol(command, given, protocol)
     _refuse_what_follows(command)
     return command
@@ -116,11 +119,6 @@ def _check_options(options: Sequence[str]) -> None:
             raise ArgumentError(f"{word} is set by this script; leave it out")
         if word in _SAID_OTHERWISE:
             raise ArgumentError(_SAID_OTHERWISE[word].format(word))
-
-
-def _check_files(command: Command) -> None:
-    _listed("DATASET", command.dataset, "configs/datasets")
-    _listed("CFG", command.cfg, f"configs/trainers/{command.trainer}")
 
 
 def _listed(name: str, value: str, folder: str) -> None:
@@ -200,8 +198,22 @@ _CHECKS: dict[str, Callable[[str, str], None]] = {
 # -- methods -------------------------------------------------------------------------------------------------------
 
 
-def _softcpt(given: Words, _: Variables) -> Command:
-    command = _joint("MTCoOp", given)
+def _single_trainer(given: Words, _: Variables) -> str:
+    _plain("TRAINER", given["TRAINER"])
+    folder = CHECKOUT / "configs/trainers"
+    if not (folder / given["TRAINER"]).is_dir():
+        there = " ".join(sorted(each.name for each in folder.iterdir() if each.is_dir() and _NAME.match(each.name)))
+        raise ArgumentError(f"TRAINER '{given['TRAINER']}' has no folder in configs/trainers; there are: {there}")
+    return given["TRAINER"]
+
+
+def _zeroshot_trainer(_: Words, variables: Variables) -> str:
+    trainer = variables.get("METHOD", "") or "ZeroshotCLIP"
+    _one_of(*_ZERO_SHOT)("METHOD", trainer)
+    return trainer
+
+
+def _softcpt(command: Command, given: Words, _: Variables) -> None:
     names = ["TASK_N_CTX", "TASK_CSC", "N_CTX", "CSC", "PG_TYPE"]
     names += ["CLASS_N_CTX", "CLASS_CSC"] if given["CSC"] == "True" else []
     names += ["CLS_SAMPLE_RATE"] if "CLS_SAMPLE_RATE" in given else []
@@ -209,73 +221,46 @@ def _softcpt(given: Words, _: Variables) -> Command:
     compared = [name for name in ("N_CTX", "TASK_N_CTX", "CLASS_N_CTX", "PG_TYPE") if name in names]
     command.compared = {_COOP + name: given[name] for name in compared}
     command.compared[f"{_COOP}CLS_SAMPLE_RATE"] = given.get("CLS_SAMPLE_RATE", "0")
-    command.setting = _variant(given)
-    return command
-
-
-def _variant(given: Words) -> str:
-    """NATA, NATS, CATA, CATS, CSTA or CSTS."""
-    for name in ("CSC", "CLASS_CSC", "TASK_CSC"):
-        _truth(name, given[name])
+    command.shots = (int(given["SHOTS"]),)
     switches = f"{given['CSC']} {given['CLASS_CSC']}"
     if switches not in _CLASS_TOKENS:
         raise ArgumentError(
             "CLASS_CSC is True but CSC is False, so there are no class prompts; make both True or both False"
         )
-    return _CLASS_TOKENS[switches] + ("TS" if given["TASK_CSC"] == "True" else "TA")
+    command.setting = _CLASS_TOKENS[switches] + ("TS" if given["TASK_CSC"] == "True" else "TA")
 
 
-def _hard(given: Words, _: Variables) -> Command:
-    for name in ("CSC", "TSC"):
-        _truth(name, given[name])
-    command = _joint("MTCoOpHard", given)
+def _hard(command: Command, given: Words, _: Variables) -> None:
     command.keys = {f"TRAINER.MTCOOPH.{name}": given[name] for name in ("N_CTX", "CSC", "TSC")}
     command.compared = {"TRAINER.MTCOOPH.N_CTX": given["N_CTX"]}
     command.setting = _HARD[f"{given['CSC']} {given['TSC']}"]
-    return command
+    command.shots = (int(given["SHOTS"]),)
 
 
-def _joint(trainer: str, given: Words) -> Command:
-    _whole(1)("SHOTS", given["SHOTS"])
-    return Command(trainer, given["DATASET"], given["CFG"], "", shots=(int(given["SHOTS"]),))
-
-
-def _single(given: Words, variables: Variables) -> Command:
+def _single(command: Command, given: Words, variables: Variables) -> None:
     """A method whose arguments are all options; one run for each task, or for those of the variable TASKS."""
-    trainer = given["TRAINER"]
-    _plain("TRAINER", trainer)
-    folder = CHECKOUT / "configs/trainers"
-    if not (folder / trainer).is_dir():
-        there = " ".join(sorted(each.name for each in folder.iterdir() if each.is_dir() and _NAME.match(each.name)))
-        raise ArgumentError(f"TRAINER '{trainer}' has no folder in configs/trainers; there are: {there}")
-    command = _joint(trainer, given)
     command.setting = "default"
+    command.shots = (int(given["SHOTS"]),)
     said = variables.get("TASKS", "")
     command.per_task = said != "all"
     if said not in ("", "all"):
         _ask_for(command, "TASKS", numbers("TASKS", said))
-    return command
 
 
-def _zeroshot(given: Words, variables: Variables) -> Command:
-    trainer = variables.get("METHOD", "") or "ZeroshotCLIP"
-    settings = {"ZeroshotCLIP": "template", "ZeroshotCLIP2": "ensemble"}
-    _one_of(*settings)("METHOD", trainer)
-    command = Command(trainer, given["DATASET"], given["CFG"], settings[trainer], learns=False)
+def _zeroshot(command: Command, given: Words, _: Variables) -> None:
+    command.setting = _ZERO_SHOT[command.trainer]
     if given["TASK"] != "all":
         _whole()("TASK (or all)", given["TASK"])
         _ask_for(command, "TASK", (int(given["TASK"]),))
-    return command
 
 
-def _linear_probe(given: Words, variables: Variables) -> Command:
-    shots = numbers("SHOTS", variables.get("SHOTS", "") or "1 2 4 8 16", 1)
-    command = Command("LinearProbe", given["DATASET"], given["CFG"], "probe", shots=shots)
+def _linear_probe(command: Command, given: Words, variables: Variables) -> None:
+    command.setting = "probe"
+    command.shots = numbers("SHOTS", variables.get("SHOTS", "") or "1 2 4 8 16", 1)
     if given["LAST_TASK"] != "all":
         _whole()("LAST_TASK (or all)", given["LAST_TASK"])
         _ask_for(command, "LAST_TASK", (int(given["LAST_TASK"]),))
         command.tasks = range(int(given["LAST_TASK"]) + 1)
-    return command
 
 
 def _ask_for(command: Command, name: str, tasks: tuple[int, ...]) -> None:
@@ -284,7 +269,14 @@ def _ask_for(command: Command, name: str, tasks: tuple[int, ...]) -> None:
     command.tasks = command.asked[name] = tasks
 
 
-_METHODS: dict[str, Callable[[Words, Variables], Command]] = {
+_TRAINERS: dict[str, Callable[[Words, Variables], str]] = {
+    "softcpt": lambda *_: "MTCoOp",
+    "hard": lambda *_: "MTCoOpHard",
+    "single": _single_trainer,
+    "zeroshot": _zeroshot_trainer,
+    "linearprob": lambda *_: "LinearProbe",
+}
+_METHODS: dict[str, Callable[[Command, Words, Variables], None]] = {
     "softcpt": _softcpt,
     "hard": _hard,
     "single": _single,

@@ -52,16 +52,17 @@ def main(argv: Sequence[str], variables: Mapping[str, str] = os.environ, start: 
     if words[:1] in (["-h"], ["--help"]):
         print(_help(script), end="")
         return 0
-    try:
-        command = read_command(_arguments(script), kind, words, variables)
-    except UserError as error:
-        print(f"{script.name}: {error}", file=sys.stderr)
-        if isinstance(error, ArgumentError):
-            print(_usage(script), file=sys.stderr)
-        return 2
     codes: list[int] = []
-    code = exit_code(lambda: codes.append(_carry_out(script.name, command, variables, start or start_train)))
-    return code or codes[0]
+
+    def action() -> None:
+        try:
+            command = read_command(_arguments(script), kind, words, variables)
+            codes.append(_carry_out(script.name, command, variables, start or start_train))
+        except ArgumentError as error:
+            print(f"{script.name}: {error}\n{_usage(script)}", file=sys.stderr)
+            codes.append(2)
+
+    return exit_code(action) or codes[0]
 
 
 def _comment(path: Path) -> list[str]:
@@ -230,7 +231,7 @@ def _check_tasks(command: Command, count: int) -> None:
     for name, tasks in command.asked.items():
         for task in tasks:
             if task >= count:
-                raise UserError(
+                raise ArgumentError(
                     f"{name}: there is no task{task}; the data set has {count} tasks, task0 to task{count - 1}"
                 )
 
@@ -276,7 +277,7 @@ def _setting(command: Command, opts: Sequence[str], suite: Path) -> str:
     """The setting's folder: its name, then what is not as in the paper, the method's own options, and the tag."""
     paper = _as_in_the_paper(command, suite)
     changed = {key: value for key, value in command.compared.items() if value != paper[key]}
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
+    for key, value in zip(opts[::2], opts[1::2], strict=False):
         if key.startswith("TRAINER."):
             changed.pop(key, None)
             if value != paper.get(key):

@@ -12,10 +12,11 @@ from statistics import fmean
 import pytest
 
 import parse_test_res
+import train
 from dassl.results.record import RunResult, read_results
 from tests.lab import figures
 from tests.miniature import SUITES, write_miniature, write_suite
-from tests.shell import ROOT, Shell, carry_out
+from tests.shell import ROOT, Shell
 
 TINY = {
     "INPUT.SIZE": "32,32",
@@ -68,7 +69,7 @@ def shell(miniatures, tiny_clip, tmp_path) -> Shell:
     """Scripts with short runs on the miniatures."""
     settings = {"MODEL.BACKBONE.NAME": str(tiny_clip), **TINY}
     words = [word for pair in settings.items() for word in pair]
-    return Shell(tmp_path / "work", answer=carry_out, options=words, variables={"DATA": str(miniatures)})
+    return Shell(tmp_path / "work", answer=train.main, options=words, variables={"DATA": str(miniatures)})
 
 
 def must(shell: Shell, line: str, **variables: str) -> list[RunResult]:

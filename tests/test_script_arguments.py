@@ -4,10 +4,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import train
 from dassl.config import flatten
@@ -16,6 +20,7 @@ from dassl.results.methods import find_method, label_of, paper_labels
 from dassl.sweep.grid import Sweep
 from dassl.sweep.plan import expand
 from scripts import launch
+from scripts.arguments import ArgumentError, read_command
 from tests.shell import ROOT, SCRIPTS, Shell
 
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if "common.sh" in path.read_text().split("\n. ")[-1])
@@ -461,3 +466,84 @@ def test_train_is_told_how_a_script_names_another_folder(shell):
     program.chmod(0o755)
     assert shell.start(f"sh main_mtcoop.sh {NATA}", PYTHON=str(program)).returncode == 0
     assert seen.read_text() == "TAG or OUTPUT"
+
+
+# -- the program behind the scripts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpreter", ["sh", "dash", "bash", "bash --posix"])
+def test_every_shell_starts_them(shell, interpreter):
+    if not shutil.which(interpreter.split()[0]):
+        pytest.skip(f"{interpreter} is not on this machine")
+    assert shell.run(f"{interpreter} main_mtcoop.sh {NATA}").returncode == 0
+    assert shell.runs() == ["general10/MTCoOp/rn50_ep50_16shots/NATA/seed1"]
+    assert "argument CFG is missing" in shell.run(f"{interpreter} main_mtcoop.sh general10").stderr
+
+
+def test_arguments_are_checked_before_torch_is_imported():
+    code = (
+        "import sys\n"
+        "from scripts import launch\n"
+        "code = launch.main([sys.argv[1], 'softcpt', 'plant7'])\n"
+        "sys.exit(code if 'torch' not in sys.modules and 'yaml' not in sys.modules else 9)"
+    )
+    words = [sys.executable, "-c", code, str(SCRIPTS / "main_mtcoop.sh")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "argument CFG is missing" in done.stderr) == (2, True)
+
+
+def test_an_interpreter_without_the_packages_is_told(shell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "train", None)
+    done = shell.run(f"sh main_mtcoop.sh {NATA}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"{sys.executable} has no module train; name another interpreter by PYTHON" in done.stderr
+
+
+WAITING = """#!/bin/sh
+case $1 in
+*/launch.py) exec "{python}" -c 'import sys; from scripts.launch import start_train; sys.exit(start_train([]))' ;;
+esac
+trap 'echo TERM >"{folder}/said"; exit 143' TERM
+trap 'echo INT >"{folder}/said"; exit 130' INT
+echo started
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("TERM", 143), ("INT", 130)])
+def test_a_signal_ends_the_run_and_the_script(tmp_path, name, code):
+    """SIGTERM to the script alone reaches its run as well; Ctrl-C is for all processes of a terminal."""
+    program = tmp_path / "waiting"
+    program.write_text(WAITING.format(python=sys.executable, folder=tmp_path))
+    program.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(program)}
+    command = ["sh", str(SCRIPTS / "main_mtcoop.sh"), *NATA.split()]
+    pipes = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout.readline() == "started\n"
+        if name == "TERM":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == code
+    assert (tmp_path / "said").read_text() == f"{name}\n"
+
+
+@given(st.sampled_from(NAMES), st.data())
+def test_any_words_make_a_command_or_one_sentence(name, data):
+    kind = re.search("^kind='(.*)'$", (SCRIPTS / name).read_text(), re.MULTILINE)[1]
+    kinds = signature(name)
+    words = [data.draw(st.sampled_from([GOOD[each], *BAD.get(each, ())]) | st.text(max_size=5)) for each in kinds]
+    variables = data.draw(st.dictionaries(st.sampled_from(["SEEDS", "TAG", "TASKS", "SHOTS", "METHOD"]), st.text()))
+    try:
+        command = read_command(kinds, kind, words, variables)
+    except ArgumentError as error:
+        assert str(error)
+        return
+    assert re.fullmatch(r"[\w.+-]+", f"{command.setting}{command.tag}") and command.shots and command.seeds
+
+
+def test_an_option_without_a_value_is_told_in_one_line(shell):
+    done = shell.run(f"sh main_mtcoop.sh {NATA} OPTIM.LR")
+    assert (done.returncode, shell.calls) == (2, [])
+    assert done.stderr == "error: command line: 'OPTIM.LR' has no value; options after the flags come as KEY VALUE\n"
