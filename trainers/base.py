@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 import clip
 from clip.device import take_rows, to_device
 from clip.weights import find
-from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
@@ -185,9 +184,8 @@ class PromptTuner(TrainerX):
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
-        self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
-        self._host_offsets = class_offsets(self.dm.tasks)
-        self.offsets = self._host_offsets.to(self.device)
+        self.task_of_class = self.dm.task_of_class.to(self.device)
+        self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
         check_names(self.dm.tasks)
         try:
@@ -288,7 +286,7 @@ class PromptTuner(TrainerX):
     def scores(self, batch: dict[str, Any]) -> Scores:
         """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
-        kept = self.kept_columns(on_host(batch, "label") + self._host_offsets[on_host(batch, "task")])
+        kept = self.kept_columns(on_host(batch, "label") + self.dm.offsets[on_host(batch, "task")])
         image, text = self.image_features(batch), self.model(kept)
         owner, target = self.task_of_class, column
         if kept is not None:
