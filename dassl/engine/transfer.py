@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from dassl.config import flatten, get_cfg_default
 from dassl.engine.checkpoint import checkpoint_config
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.record import CONFIG_FILE, PLACES, RESULTS_FILE, read_results
+from dassl.results.record import CONFIG_FILE, PLACES, RESULTS_FILE, RETIRED_KEYS, read_results
 from dassl.utils.errors import UserError, another_folder
 
 if TYPE_CHECKING:
@@ -72,7 +72,12 @@ def refuse_other_config(folder: Path, stored: dict[str, Any] | None, cfg: CfgNod
 
 def plain_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
     """{dotted key: value} with lists for tuples, so that a config and what was read from its file compare equal."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in flatten(cfg).items()}
+    plain = {key: _plain(value) for key, value in flatten(cfg).items()}
+    return {key: value for key, value in plain.items() if key not in RETIRED_KEYS or value != _plain(RETIRED_KEYS[key])}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], keys: Iterable[str] | None = None) -> list[str]:
