@@ -17,8 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from dassl.results.record import RESULTS_FILE
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
+from dassl.utils.files import write_text
 from dassl.utils.tools import CHECKOUT
 from scripts.arguments import ArgumentError, Command, read_command
 
@@ -135,19 +137,19 @@ def _done(run: "Run", model: "Run | None") -> bool:
 
 
 def _written(folder: Path) -> float:
-    return (folder / "results.json").stat().st_mtime
+    return (folder / RESULTS_FILE).stat().st_mtime
 
 
 def _one_run(run: "Run", model: "Run | None", flags: Sequence[str], start: Start) -> int:
     """Start train.py, and keep its words in ``command.txt`` once it left a result."""
     print(f"== {run.folder}", flush=True)
-    result = run.folder / "results.json"
+    result = run.folder / RESULTS_FILE
     if result.is_file() and result.read_bytes().rstrip()[-1:] != b"}":  # cut off, such as by a full disk
         result.unlink()
     words = run.arguments(*([] if model is None else ["--eval-only", "--model-dir", str(model.folder)]), *flags)
     code = start(words)
     if code == 0 and result.is_file():
-        (run.folder / "command.txt").write_text("\n".join([*words, ""]), encoding="utf-8")
+        write_text(run.folder / "command.txt", "\n".join([*words, ""]))
     return code
 
 

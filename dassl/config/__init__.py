@@ -2,7 +2,7 @@
 
 from dassl.config.build import all_keys, get_cfg_default, merge_cfg
 from dassl.config.defaults import PRECISIONS
-from dassl.config.files import files_of, flatten, load_yaml, read_settings
+from dassl.config.files import flatten, load_yaml, read_settings
 from dassl.config.keys import Key, above, at_least, between
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "all_keys",
     "at_least",
     "between",
-    "files_of",
     "flatten",
     "get_cfg_default",
     "load_yaml",

@@ -55,12 +55,10 @@ class Reading:
     Attributes:
         settings: in the order in which they apply: those of a file come after those of its bases, which come in the
             order in which the file names them. So a later setting of a key wins.
-        files: every file that was read.
         problems: a line each; settings are complete only where there are none.
     """
 
     settings: list[Setting] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -69,18 +67,6 @@ def read_settings(path: Path) -> Reading:
     reading = Reading()
     _read(path, reading, ())
     return reading
-
-
-def files_of(path: Path) -> list[Path]:
-    """A config file and all files that it takes settings from.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
-    reading = read_settings(path)
-    if reading.problems:
-        raise UserError("\n".join(reading.problems))
-    return reading.files
 
 
 def _read(path: Path, reading: Reading, above: tuple[Path, ...]) -> None:
@@ -95,7 +81,6 @@ def _read(path: Path, reading: Reading, above: tuple[Path, ...]) -> None:
     except UserError as error:
         reading.problems.append(str(error))
         return
-    reading.files.append(path)
     for base in bases:
         _read(base, reading, (*above, path))
     reading.settings.extend((str(path), name, value) for name, value in flatten(content).items())

@@ -3,6 +3,8 @@
 After a change that is meant, ``python -m tests.dassl.config.recorded`` writes the record anew: read its diff.
 """
 
+from pathlib import Path
+
 import pytest
 
 from dassl.config import flatten, get_cfg_default, read_settings
@@ -43,5 +45,5 @@ def test_settings_are_said_once():
 
 
 def test_every_base_serves_some_file():
-    used = {file.resolve() for path in FILES for file in read_settings(path).files}
+    used = {Path(file).resolve() for path in FILES for file, _, _ in read_settings(path).settings}
     assert {path.resolve() for path in CONFIGS.glob("*/_base/*.yaml")} <= used
