@@ -3,18 +3,25 @@
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dassl.utils.errors import PassingError, UserError
+from dassl.utils.owners import is_dead, mark
+
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]+-\d+-\d+)\.tmp", re.DOTALL)
+_tidied: set[str] = set()  # folders
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
+
+    Temporary files of processes that were killed are removed when the next one writes into the folder.
 
     Raises:
         UserError: the folder cannot be written or no space is left.
@@ -23,7 +30,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        _tidy(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=f".{mark()}.tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -34,6 +42,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in the life of this process."""
+    place = os.path.realpath(folder)
+    if place in _tidied:
+        return
+    _tidied.add(place)
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and is_dead(found[1]):
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108  (a Path for each file of a large folder costs time)
 
 
 def write_error(path: Path | str, error: OSError) -> UserError:
