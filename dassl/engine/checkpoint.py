@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from yacs.config import CfgNode
 
 from dassl.engine.foreign import read_foreign
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
 BEST = "model-best.pth.tar"
-_TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
-_EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
+_TO_RESUME = ("optimizer", "scheduler", "scaler", "best")
+EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # what a pointer of Git LFS begins with, and more than it has
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
 # What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
@@ -176,63 +175,12 @@ def saved_epochs(folder: Path) -> set[int]:
     """Epochs of the checkpoints in a module's folder."""
     if not folder.is_dir():
         return set()
-    return {int(match.group(1)) for match in map(_EPOCH.match, (p.name for p in folder.iterdir())) if match}
+    return {int(match.group(1)) for match in map(EPOCH.match, (p.name for p in folder.iterdir())) if match}
 
 
-def whole_epochs(run: Path, modules: Sequence[str]) -> list[int]:
-    """Epochs for which every module has a checkpoint, the newest one first."""
-    epochs = [saved_epochs(run / name) for name in modules]
-    return sorted(set.intersection(*epochs), reverse=True) if epochs else []
-
-
-def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] | None:
-    """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
-
-    A damaged file is named in a warning, and an earlier epoch is taken.
-
-    Raises:
-        UserError: there are learned tensors but nothing that says how to go on, as in the original's checkpoints.
-    """
-    foreign = False
-    for epoch in whole_epochs(run, modules):
-        paths = {name: run / name / epoch_file(epoch) for name in modules}
-        try:
-            contents = {name: load_checkpoint(path) for name, path in paths.items()}
-        except UserError as error:
-            _log.warning("%s; looking for an earlier epoch", error)
-            continue
-        if all(key in content for content in contents.values() for key in _TO_GO_ON):
-            return contents
-        foreign = True
-    if foreign:
-        raise UserError(
-            f"the checkpoints in {run} are of other code and do not say how to go on; start from their weights with "
-            f"MODEL.INIT_WEIGHTS {run} and another --output-dir, or evaluate them with --eval-only --model-dir {run}"
-        )
-    return None
-
-
-def holds_checkpoints(run: Path) -> bool:
-    """Whether a folder is that of a training run, of whatever method, that has finished an epoch."""
-    return any(_EPOCH.match(path.name) for path in run.glob("*/model.pth.tar-*"))
-
-
-def checkpoint_config(run: Path) -> dict[str, Any] | None:
-    """The keys that can change a figure, as a checkpoint of the run in ``run`` has them; None where none says it."""
-    for path in sorted(run.glob("*/model*.pth.tar*")):
-        try:
-            config = load_checkpoint(path).get("config")
-        except UserError:
-            continue
-        if isinstance(config, dict):
-            return config
-    return None
-
-
-def resume_folder(cfg: CfgNode) -> Path:
-    """Where a run goes on from: its own folder if it was cut off itself, else RESUME where that is given."""
-    own = Path(cfg.OUTPUT_DIR)
-    return Path(cfg.RESUME) if cfg.RESUME and not holds_checkpoints(own) else own
+def says_how_to_resume(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint has more than learned tensors, as those of other code have not."""
+    return all(key in content for key in _TO_RESUME)
 
 
 def remove_epochs(folder: Path, epochs: Iterable[int]) -> None:

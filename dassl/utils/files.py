@@ -73,6 +73,15 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is not valid JSON ({error})") from error
 
 
+def file_state(path: Path | str) -> tuple[int, ...]:
+    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
+        return ()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
 def _umask() -> int:
     value = os.umask(0)
     os.umask(value)
