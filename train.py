@@ -8,7 +8,6 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from clip.errors import BackboneError
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.published import apply_published
 from dassl.engine.run import run
@@ -148,7 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
     return exit_code(
         lambda: _carry_out(argv),
-        errors=(UserError, BackboneError),
         interrupted="interrupted; the same command goes on from the last finished epoch",
     )
 

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from dassl.data.dataset import DatasetBase
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.layouts import image_folder
 from dassl.data.places import data_root
 from dassl.utils.cli import exit_code
@@ -33,7 +34,6 @@ example: what would be downloaded for RS-8
   python -m datasets.fetch rs8 --root ~/data --dry-run
 
 Kaggle: "pip install kaggle" and an API token of your account (kaggle.com/settings); without it the page is named."""
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _KAGGLE_TOKENS = ("kaggle.json", "access_token")
 
 
@@ -160,7 +160,7 @@ def _has_images(place: Path) -> bool:
         return False
     with os.scandir(place) as entries:
         return any(
-            entry.name.lower().endswith(_IMAGE_ENDINGS) or (entry.is_dir() and entry.name != "split_fewshot_mt")
+            entry.name.lower().endswith(IMAGE_ENDINGS) or (entry.is_dir() and entry.name != "split_fewshot_mt")
             for entry in entries
             if not entry.name.startswith(".")
         )

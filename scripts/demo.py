@@ -114,8 +114,6 @@ def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Cells:
 
 
 def _carry_out(args: argparse.Namespace) -> None:
-    from clip.errors import BackboneError
-
     setup_logger(None)
     sweep = chosen_sweep(args)
     runs = expand(sweep, pairs=args.options)
@@ -124,7 +122,7 @@ def _carry_out(args: argparse.Namespace) -> None:
     if left:
         print(f"{left} of {len(runs)} runs to do, output in {sweep.folder}", flush=True)
         place = Place(jobs=args.jobs)
-        failed = start(sweep.name, sweep.folder, runs, found, place=place, explained=(BackboneError,))
+        failed = start(sweep.name, sweep.folder, runs, found, place=place)
         if failed:
             reasons = [f"{entry.run.title}: {entry.error}" for entry in failed]
             raise UserError("\n".join([*reasons, f"{len(failed)} runs failed, so there are no tables"]))

@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,10 @@ from yacs.config import CfgNode
 import clip
 from clip.device import take_rows, to_device
 from clip.weights import find
-from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
+from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -116,6 +117,23 @@ def _same(said: Any, fact: Any) -> bool:
     return all(math.isclose(mine, theirs, abs_tol=1e-4) for mine, theirs in zip(said, fact, strict=True))
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn a mistake that ``clip`` explains into the error that the programs show as one line."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except clip.BackboneError as error:
+            raise UserError(str(error)) from error
+
+    return wrapped
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
@@ -150,6 +168,20 @@ class PromptTuner(TrainerX):
     section = ""
     test_rows = TEST_ROWS
 
+    @told_to_users
+    def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
+        super().__init__(cfg, data)
+
+    @told_to_users
+    def train(self) -> None:
+        """As every trainer."""
+        super().train()
+
+    @told_to_users
+    def test(self, split: str | None = None) -> dict[str, float | None]:
+        """As every trainer."""
+        return super().test(split)
+
     @property
     def options(self) -> CfgNode:
         """The method's own config node."""
@@ -180,6 +212,7 @@ class PromptTuner(TrainerX):
         self.precision = self.backbone.precision
 
     @classmethod
+    @told_to_users
     def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
         """Load the frozen backbone once and let it go."""
         name = _backbone_name(cfg)
@@ -191,9 +224,8 @@ class PromptTuner(TrainerX):
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
-        self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
-        self._host_offsets = class_offsets(self.dm.tasks)
-        self.offsets = self._host_offsets.to(self.device)
+        self.task_of_class = self.dm.task_of_class.to(self.device)
+        self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
         check_names(self.dm.tasks)
         try:
@@ -284,7 +316,7 @@ class PromptTuner(TrainerX):
     def scores(self, batch: dict[str, Any]) -> Scores:
         """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
-        kept = self.kept_columns(on_host(batch, "label") + self._host_offsets[on_host(batch, "task")])
+        kept = self.kept_columns(on_host(batch, "label") + self.dm.offsets[on_host(batch, "task")])
         image, text = self.image_features(batch), self.model(kept)
         owner, target = self.task_of_class, column
         if kept is not None:

@@ -11,6 +11,7 @@ from yaml.constructor import ConstructorError
 
 from dassl.config.defaults import KEYS
 from dassl.config.keys import Key, coerce
+from dassl.results.record import RETIRED_KEYS
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -104,6 +105,8 @@ def _set(cfg: CfgNode, name: str, value: Any) -> None:
 
 def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
     """Set one key; returns what is wrong."""
+    if name in RETIRED_KEYS:
+        return _retired(name, value)
     key = all_keys().get(name)
     if key is None:
         below = [other for other in all_keys() if other.startswith(f"{name}.")]
@@ -116,6 +119,16 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
     if not problems:
         _set(cfg, name, value)
     return problems
+
+
+def _retired(name: str, value: Any) -> list[str]:
+    """What is wrong with setting a key that has gone: only the value that it had by default still means something."""
+    only = RETIRED_KEYS[name]
+    try:
+        same = coerce(value, only) == only
+    except TypeError:
+        same = False
+    return [] if same else [f"{name} is {value!r}: what it set was taken out, since no method uses it; leave it out"]
 
 
 def _checked(key: Key, value: Any) -> tuple[Any, list[str]]:

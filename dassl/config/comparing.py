@@ -8,12 +8,17 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.config.build import flatten, get_cfg_default
-from dassl.results.record import PLACES
+from dassl.results.record import PLACES, RETIRED_KEYS
 
 
 def plain_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
     """{dotted key: value} with lists for tuples, so that a config and what was read from its file compare equal."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in flatten(cfg).items()}
+    plain = {key: _plain(value) for key, value in flatten(cfg).items()}
+    return {key: value for key, value in plain.items() if key not in RETIRED_KEYS or value != _plain(RETIRED_KEYS[key])}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def number_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:

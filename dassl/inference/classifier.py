@@ -187,7 +187,6 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
 
     Raises:
         UserError: the folder is no finished run, or the backbone is not the one it was trained on.
-        clip.errors.BackboneError: the weights of the backbone are missing or damaged.
     """
     folder = Path(run).expanduser()
     if not folder.is_dir():

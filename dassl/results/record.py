@@ -31,6 +31,26 @@ PLACES = {
     *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
 }
+# Keys of earlier versions and of the original that no shipped method used, with the only value that is still accepted.
+RETIRED_KEYS: dict[str, Any] = {
+    "INPUT.CROP_PADDING": 4,
+    "INPUT.CUTOUT_N": 1,
+    "INPUT.CUTOUT_LEN": 16,
+    "INPUT.GN_MEAN": 0.0,
+    "INPUT.GN_STD": 0.15,
+    "INPUT.RANDAUGMENT_N": 2,
+    "INPUT.RANDAUGMENT_M": 10,
+    "INPUT.COLORJITTER_B": 0.4,
+    "INPUT.COLORJITTER_C": 0.4,
+    "INPUT.COLORJITTER_S": 0.4,
+    "INPUT.COLORJITTER_H": 0.1,
+    "INPUT.RGS_P": 0.2,
+    "INPUT.GB_P": 0.5,
+    "INPUT.GB_K": 21,
+    "OPTIM.STAGED_LR": False,
+    "OPTIM.NEW_LAYERS": (),
+    "OPTIM.BASE_LR_MULT": 0.1,
+}
 # Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
 _LARGEST = 1e300
 

@@ -36,16 +36,15 @@ def numbers(text: str) -> tuple[int, ...]:
 def exit_code(
     action: Callable[[], object],
     *,
-    errors: tuple[type[Exception], ...] = (UserError,),
     interrupted: str = "interrupted",
 ) -> int:
-    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (one line for each problem), 130 when interrupted.
+    """Run ``action``: 0 when it ends, 2 after a UserError (one line for each problem), 130 when interrupted.
 
     1 when nobody reads its output any more.
     """
     try:
         action()
-    except errors as error:
+    except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
