@@ -26,8 +26,8 @@ def number_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain_values(cfg).items() if key not in PLACES}
 
 
-def config_digest(cfg: CfgNode) -> str:
-    """SHA-256 over the keys that can change a figure."""
+def config_digest(cfg: CfgNode | dict[str, Any]) -> str:
+    """SHA-256 over the keys that can change a figure, of a config or of what was read from its file."""
     return hashlib.sha256(json.dumps(number_values(cfg), sort_keys=True).encode()).hexdigest()
 
 

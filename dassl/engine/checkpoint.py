@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import pickle
 import re
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from dassl.engine.foreign import read_foreign
+from dassl.utils.digests import TAIL_BYTES, ChangedError, is_signed_zip, is_whole_zip, sign_zip
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
@@ -23,6 +25,7 @@ _TOKEN_TABLES = ("token_prefix", "token_suffix")
 # What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
 _NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
 _ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation", "Please ")
+_CHANGED = "use another epoch, put the file back from a copy, or delete it and start the run's command again"
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +49,9 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())  # torch itself hides that a disk is full behind a RuntimeError
+        temporary.write_bytes(
+            sign_zip(buffer.getvalue())
+        )  # torch itself hides that a disk is full behind a RuntimeError
     if not best:
         point_to(folder, content["epoch"])
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)
@@ -64,6 +69,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     Of checkpoints that the original SoftCPT or CoOp wrote, ``state_dict`` and ``epoch`` are read and nothing else.
 
     Raises:
+        ChangedError: it is not what this program wrote.
         UserError: the file is missing, damaged, or not a checkpoint.
     """
     path = Path(path)
@@ -73,6 +79,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
+    except ChangedError as error:
+        raise ChangedError(f"checkpoint {path}", _CHANGED) from error
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make the reader raise nearly anything
@@ -86,11 +94,24 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         content = read_foreign(path)
     _log.info('"%s" was written by other code; its tensors are read, its optimiser and schedule are not', path)
     return content
+
+
+def _checked(path: Path) -> Path | io.BytesIO:
+    """What a checkpoint is read from: its bytes once they agree with their digest, or the file if it carries none."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, TAIL_BYTES), os.SEEK_END)
+        if not is_signed_zip(file.read()):
+            return path
+        file.seek(0)
+        content = file.read()
+    if not is_whole_zip(content):
+        raise ChangedError(path)
+    return io.BytesIO(content)
 
 
 def _reason(error: Exception) -> str:

@@ -141,7 +141,7 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
         write_json(folder.path / f"cmat{aside}.json", matrices, indent=None)
     if aside:
-        write_json(folder.path / f"results{aside}.json", result.to_json())
+        write_json(folder.path / f"results{aside}.json", result.to_json(), signed=True)
     else:
         write_results(folder.path, result)
 

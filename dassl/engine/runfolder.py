@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from dassl.config.comparing import config_conflicts, config_digest
+from dassl.config.comparing import config_conflicts, config_digest, differences, number_values
 from dassl.engine.checkpoint import EPOCH, epoch_file, load_checkpoint, saved_epochs, says_how_to_resume
 from dassl.registries import TRAINER_REGISTRY
 from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import file_state, write_error
 from dassl.utils.locks import lock_file, unlock
@@ -65,6 +66,8 @@ class RunFolder:
         """
         try:
             result = self.result()
+        except ChangedError:
+            raise
         except UserError as error:
             raise UserError(f"{error}; delete the file, and the same command makes it again") from error
         if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
@@ -99,6 +102,31 @@ class RunFolder:
                 if isinstance(config, dict):
                     return config
         return None
+
+    def check_config(self, stored: dict[str, Any]) -> None:
+        """Find out whether ``stored``, read from ``config.yaml``, is the config that the run's result was made with.
+
+        Raises:
+            UserError: a checkpoint says otherwise; the message names the keys. Without checkpoints it is a warning,
+                since another version of this program may count other keys among those that can change a figure.
+        """
+        if self.result().config_digest in ("", config_digest(stored)):
+            return
+        path, learned = self.path / CONFIG_FILE, self._config_of_a_checkpoint()
+        if learned is None:
+            _log.warning(
+                "%s is not the config of the run's %s: another version wrote it, or it was changed; compare it "
+                "with a copy",
+                path,
+                RESULTS_FILE,
+            )
+            return
+        values = number_values(stored)
+        if wrong := differences(learned, values, sorted(learned.keys() & values.keys())):
+            raise UserError(
+                f"{path} was changed or damaged after it was written: {'; '.join(wrong[:5])} in the "
+                "checkpoints; put the values of the checkpoints back"
+            )
 
     def conflicts(self, cfg: CfgNode) -> list[str]:
         """The keys that can change a figure and differ between the run's config and ``cfg``, with both values."""

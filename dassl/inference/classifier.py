@@ -211,6 +211,7 @@ def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
     stored = RunFolder(folder).config()
     if stored is None:
         raise UserError(f"{folder} has no config.yaml that can be read; give the folder of a finished run")
+    RunFolder(folder).check_config(stored)
     cfg = get_cfg_default()
     merge_cfg(cfg, values=flatten(stored), place=str(folder / "config.yaml"))
     own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.digests import DIGEST_KEY, ChangedError, is_whole_text, sign_text
 from dassl.utils.errors import PassingError, UserError
 
 
@@ -49,20 +50,29 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any, *, indent: int | None = 2) -> None:
-    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path | str, value: Any, *, indent: int | None = 2, signed: bool = False) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON.
+
+    Args:
+        signed: end the file, an object, with the digest of its text, which :func:`read_json` checks.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, sign_text(text) if signed else text)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; the digest of one that carries it is checked and left out.
 
     Raises:
+        ChangedError: it is not what was written.
         UserError: the file is missing or is not JSON; the message names the line.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not is_whole_text(text):
+            raise ChangedError(path)
+        value = json.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -71,6 +81,9 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
+    if isinstance(value, dict):
+        value.pop(DIGEST_KEY, None)
+    return value
 
 
 def file_state(path: Path | str) -> tuple[int, ...]:
