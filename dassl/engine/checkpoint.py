@@ -48,10 +48,10 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     path = folder / (BEST if best else epoch_file(content["epoch"]))
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    sign_zip(buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(
-            sign_zip(buffer.getvalue())
-        )  # torch itself hides that a disk is full behind a RuntimeError
+        # Torch itself hides that a disk is full behind a RuntimeError.
+        temporary.write_bytes(buffer.getbuffer())
     if not best:
         point_to(folder, content["epoch"])
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)

@@ -5,8 +5,10 @@ the BLAKE2b digest of all that stands before it. A file without one, of an earli
 told from one whose digest itself was damaged.
 """
 
+import os
 import re
 from hashlib import blake2b
+from io import BytesIO
 
 from dassl.utils.errors import UserError
 
@@ -28,7 +30,7 @@ class ChangedError(UserError):
         super().__init__(f"{text}; {remedy}" if remedy else text)
 
 
-def hex_digest(content: bytes) -> str:
+def hex_digest(content: bytes | memoryview) -> str:
     """BLAKE2b of 32 bytes, as 64 hexadecimal digits."""
     return blake2b(content, digest_size=_HEX // 2).hexdigest()
 
@@ -37,24 +39,30 @@ def sign_text(text: str) -> str:
     """A JSON object with its digest as the last entry. ``text``: the object, with at least one entry."""
     body = text.rstrip().removesuffix("}").rstrip()
     assert body[-1:] not in "{[", "only an object with an entry can carry a digest"
-    return f"{body}{_OPEN}{hex_digest(body.encode('utf-8', 'surrogatepass'))}{_CLOSE}"
+    return f"{body}{_OPEN}{hex_digest(body.encode('utf-8'))}{_CLOSE}"
 
 
-def is_whole_text(text: str) -> bool:
-    """Whether a JSON text is as it was written, or carries no digest."""
+def is_whole_text(content: bytes) -> bool:
+    """Whether a JSON text in UTF-8 is as it was written, or carries no digest. The ends of its lines do not count."""
     length = len(_OPEN) + _HEX + len(_CLOSE)
-    body, tail = text[:-length], text[-length:]
+    if b"\r\n" in content[-length:]:  # as git may write it
+        content = content.replace(b"\r\n", b"\n")
+    tail = content[-length:].decode("latin-1")
     if signed := _SIGNED.fullmatch(tail):
-        return signed[1] == hex_digest(body.encode("utf-8", "surrogatepass"))
+        return signed[1] == hex_digest(memoryview(content)[:-length])
     # The head of the entry in its place, give or take a few characters: the digest's own entry was damaged.
     return sum(mine == theirs for mine, theirs in zip(tail, _OPEN, strict=False)) < len(_OPEN) // 2
 
 
-def sign_zip(content: bytes) -> bytes:
-    """A zip archive without a comment -> the same archive, with its digest as the comment."""
-    assert content[-_ZIP_END_BYTES:].startswith(_ZIP_END), "a zip archive without a comment"
-    body = content[:-2] + _COMMENT_BYTES.to_bytes(2, "little")
-    return body + _COMMENT + hex_digest(body).encode()
+def sign_zip(archive: BytesIO) -> None:
+    """Give a zip archive in memory, which has no comment yet, its digest as the comment."""
+    archive.seek(-_ZIP_END_BYTES, os.SEEK_END)
+    assert archive.read(len(_ZIP_END)) == _ZIP_END, "a zip archive without a comment"
+    archive.seek(-2, os.SEEK_END)
+    archive.write(_COMMENT_BYTES.to_bytes(2, "little"))
+    with archive.getbuffer() as content:
+        digest = hex_digest(content)
+    archive.write(_COMMENT + digest.encode())
 
 
 def is_signed_zip(tail: bytes) -> bool:
@@ -67,5 +75,5 @@ def is_signed_zip(tail: bytes) -> bool:
 
 def is_whole_zip(content: bytes) -> bool:
     """Whether an archive that carries a digest is as it was written."""
-    body, comment = content[:-_COMMENT_BYTES], content[-_COMMENT_BYTES:]
+    body, comment = memoryview(content)[:-_COMMENT_BYTES], content[-_COMMENT_BYTES:]
     return comment == _COMMENT + hex_digest(body).encode()

@@ -69,10 +69,10 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        if not is_whole_text(text):
+        content = path.read_bytes()
+        if not is_whole_text(content):
             raise ChangedError(path)
-        value = json.loads(text)
+        value = json.loads(content.decode("utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
