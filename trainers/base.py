@@ -13,7 +13,7 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
-from clip.device import take_rows, to_device
+from clip.device import out_of_memory, take_rows, to_device
 from clip.weights import find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
@@ -23,10 +23,14 @@ from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import kept
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
+_LESS_MEMORY = (
+    "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
+    "(DATALOADER.FEATURES True), or use a machine with more memory"
+)
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
 
 _log = logging.getLogger(__name__)
@@ -40,8 +44,9 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
         return backbone, changes(backbone)
 
     def changes(backbone: clip.Backbone) -> list[int]:
-        """How often each tensor was written to (torch counts that), and whether it would be trained."""
-        return [t._version + t.requires_grad for t in (*backbone.parameters(), *backbone.buffers())]
+        """How often each tensor was written to (torch counts that), whether it would be trained, and the limit."""
+        tensors = (*backbone.parameters(), *backbone.buffers())
+        return [backbone.text.limit, *(t._version + t.requires_grad for t in tensors)]
 
     key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
@@ -119,10 +124,11 @@ def _same(said: Any, fact: Any) -> bool:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn a mistake that ``clip`` explains into the error that the programs show as one line."""
+    """Turn a mistake that ``clip`` explains, or memory that ran out, into the error that programs show as one line."""
 
     @wraps(method)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -130,8 +136,17 @@ def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except clip.BackboneError as error:
             raise UserError(str(error)) from error
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise PassingError(f"the memory ran out ({_brief(error)}); {_LESS_MEMORY}") from error
 
     return wrapped
+
+
+def _brief(error: BaseException) -> str:
+    """The first sentence of what torch says, in one line."""
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -338,14 +353,44 @@ class PromptTuner(TrainerX):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
         """One step on a batch."""
+        shown = self.within_memory(lambda: self.gradients(batch))
+        self.model_update()
+        return shown
+
+    def gradients(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """Fill the gradients of a batch; returns the loss and what the log shows beside it."""
         loss, shown = self.loss(batch)
-        self.model_backward_and_update(loss)
+        self.model_backward(loss)
         return {"loss": loss.detach(), **shown}
+
+    def within_memory(self, work: Callable[[], T]) -> T:
+        """Do ``work``, which can be done again; where the memory runs out, with half as many prompts at once.
+
+        Raises:
+            PassingError: it runs out where prompts are encoded one by one already.
+        """
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or not (size := self.backbone.text.halve()):
+                    raise
+                reason = _brief(error)
+            # What the attempt has made is gone by now.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            _log.warning(
+                "the memory ran out (%s): from here on at most %d prompts are encoded at once; MODEL.TEXT_CHUNK %d "
+                "does so from the start, and gives the same figures each time",
+                reason,
+                size,
+                size,
+            )
 
     def before_test(self) -> None:
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
-            self._class_features = self.model()
+            self._class_features = self.within_memory(self.model)
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

@@ -131,7 +131,7 @@ class PLOT(OwnTaskTuner):
     def before_test(self) -> None:
         """Encode the prompts once for the whole evaluation."""
         with torch.no_grad():
-            self._class_features = self.model()
+            self._class_features = self.within_memory(self.model)
 
     def block_logits(self, features: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
         """Scaled cosines under the transport plans; ``features``: (B, 1 + P, F)."""

@@ -182,10 +182,14 @@ class TrainerX:
 
     def model_backward_and_update(self, loss: Tensor) -> None:
         """Backward pass and the optimiser step(s) of one batch."""
+        self.model_backward(loss)
+        self.model_update()
+
+    def model_backward(self, loss: Tensor) -> None:
+        """Backward pass of one batch."""
         assert self.optim is not None
         self.optim.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.model_update()
 
     def model_update(self) -> None:
         """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
