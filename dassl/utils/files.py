@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.digests import DIGEST_KEY, ChangedError, is_whole_text, sign_text
 from dassl.utils.errors import PassingError, UserError
 from dassl.utils.owners import is_dead, mark
 
@@ -71,20 +72,29 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any, *, indent: int | None = 2) -> None:
-    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path | str, value: Any, *, indent: int | None = 2, signed: bool = False) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON.
+
+    Args:
+        signed: end the file, an object, with the digest of its text, which :func:`read_json` checks.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, sign_text(text) if signed else text)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; the digest of one that carries it is checked and left out.
 
     Raises:
+        ChangedError: it is not what was written.
         UserError: the file is missing or is not JSON; the message names the line.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if not is_whole_text(content):
+            raise ChangedError(path)
+        value = json.loads(content.decode("utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -93,6 +103,18 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
+    if isinstance(value, dict):
+        value.pop(DIGEST_KEY, None)
+    return value
+
+
+def file_state(path: Path | str) -> tuple[int, ...]:
+    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
+        return ()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def _umask() -> int:
