@@ -36,6 +36,7 @@ from dassl.engine.checkpoint import (
     saved_epochs,
     whole_epochs,
 )
+from dassl.engine.head import Head
 from dassl.engine.published import Published
 from dassl.engine.reporting import Clock, Loggers
 from dassl.engine.transfer import number_values, refuse_other_config
@@ -67,6 +68,7 @@ class TrainerX:
 
     config_keys: tuple[Key, ...] = ()
     published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
+    no_table = "it scores images in a way of its own"
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -141,6 +143,17 @@ class TrainerX:
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""
         raise NotImplementedError
+
+    def head(self) -> Head:
+        """What was learned as one table that scores image features, after ``before_test``.
+
+        Raises:
+            UserError: the method scores images in another way; the message says why and what to use instead.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
+            "with predict.py"
+        )
 
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
