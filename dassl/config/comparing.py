@@ -7,7 +7,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.config.build import flatten, get_cfg_default
+from dassl.config.build import get_cfg_default
+from dassl.config.files import flatten
 from dassl.results.record import PLACES, RETIRED_KEYS
 
 
