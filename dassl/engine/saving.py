@@ -145,6 +145,8 @@ class Checkpoints:
         trainer.seconds_before = content.get("seconds", 0.0)
         if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
             trainer.scaler.load_state_dict(content["scaler"])
+        if run.path == self.folder:  # the run may have been killed before it deleted older ones
+            self.remove_old(content["epoch"])
         run.forget()
         _log.info('Resumed from "%s" after epoch %d', run.path, content["epoch"])
         return content["epoch"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-VARYING = ("seconds", "memory", "digest")  # keys of results.json and of checkpoints; a digest covers the others, too
+VARYING = ("seconds", "memory", "blake2b")  # keys of results.json and of checkpoints; a digest covers the others, too
 _NOISE = re.compile(
     r"\ttime \S+ \(\S+\)\tdata \S+ \(\S+\)\teta \S+|, \d+ MiB are free|^Elapsed: .*|^Encoding \d+ images.*",
     re.MULTILINE,
