@@ -22,7 +22,7 @@ from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from datasets._command import build_parser, members_of, read_choice
-from datasets._fetch.download import DownloadError, download, keep, part_of
+from datasets._fetch.download import DownloadError, download, keep, part_of, refuse_damaged
 from datasets._fetch.sources import SOURCES, Mirror, Source
 from datasets._fetch.unpack import is_archive, unpack
 
@@ -137,6 +137,8 @@ def _fetch_source(member: type[DatasetBase], folder: Path, source: Source, *, dr
             return Outcome(State.BY_HAND, _instructions(folder, source, reasons), source.optional)
     if source.into is None:
         return Outcome(State.THERE, f"downloaded to {archive}")
+    published = [mirror.digest for mirror in source.mirrors if mirror.digest]
+    refuse_damaged(archive, published if archive.name == source.file else ())
     count = _unpack(folder, source, archive)
     if not _is_there(member, folder, source):
         wanted = " or ".join(source.gives or (member.image_dir, *member.other_image_dirs))

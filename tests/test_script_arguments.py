@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import train
 from dassl.config import flatten
-from dassl.engine.run import config_digest
+from dassl.config.comparing import config_digest
 from dassl.results.methods import find_method, label_of, paper_labels
 from dassl.sweep.grid import Sweep
 from dassl.sweep.plan import expand

@@ -173,9 +173,15 @@ class PromptTuner(TrainerX):
 
     A method sets ``section`` (its node below TRAINER) and implements ``build_prompts``, which returns an
     ``nn.Module`` that gives the class features (C, F), and ``learned_modules``, what is registered under which name.
+
+    Attributes:
+        test_rows: images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE. A method
+            that scores images in a way of its own, which may need more memory for an image than a row of logits,
+            sets 0.
     """
 
     section = ""
+    test_rows = TEST_ROWS
 
     @told_to_users
     def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
@@ -246,7 +252,7 @@ class PromptTuner(TrainerX):
             return
         self.register_learned(modules)
         if self.cfg.MODEL.INIT_WEIGHTS:
-            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
+            self.checkpoints.load(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
@@ -280,16 +286,6 @@ class PromptTuner(TrainerX):
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""
         with torch.no_grad():
             return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
-
-    @property
-    def test_rows(self) -> int:
-        """Images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE.
-
-        A method that scores images in a way of its own may need more memory for an image than a row of logits.
-        """
-        own = type(self)
-        plain = own.logits is PromptTuner.logits and own.model_inference is PromptTuner.model_inference
-        return TEST_ROWS if plain else 0
 
     def image_features(self, batch: dict[str, Any]) -> Tensor:
         """(B, F) float32, not normalised: stored ones when the batch has them."""

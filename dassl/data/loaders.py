@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from dassl.data.contents import content_digests, file_state
+from dassl.data.contents import content_digests
 from dassl.data.datum import Datum
 from dassl.data.images import AS_SEEN, Reading, identity, read_image
 from dassl.data.transforms import Transform, keyed_transform
 from dassl.data.workers import Key, Read, Reader
 from dassl.utils.errors import UserError
+from dassl.utils.files import file_state
 from dassl.utils.tools import derived_seed
 
 _COLUMNS = ("label", "task", "row")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
@@ -176,7 +177,7 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
         UserError: the folder cannot be written.
     """
     path = Path(folder) / RESULTS_FILE
-    write_json(path, _without_nan(result).to_json())
+    write_json(path, _without_nan(result).to_json(), signed=True)
     return path
 
 
@@ -184,11 +185,14 @@ def read_results(folder: Path | str) -> RunResult:
     """Read the result of the run in ``folder``.
 
     Raises:
+        ChangedError: it is not what the run wrote.
         UserError: the file is missing, damaged or not a result; the message names the file and the field.
     """
     path = Path(folder) / RESULTS_FILE
     try:
         value = read_json(path)
+    except ChangedError as error:
+        raise ChangedError(path, "put it back from a copy, or delete it and start the run's command again") from error
     except (ValueError, RecursionError) as error:  # legal JSON beyond Python's limits: digits, nesting
         raise UserError(f"{path} cannot be read: {error}") from error
     return RunResult.from_json(value, path)

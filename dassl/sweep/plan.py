@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dassl.results.methods import Method, read_methods, short_names
-from dassl.results.record import RunResult, read_results
+from dassl.results.record import RunResult
 from dassl.sweep.grid import CONFIGS, Sweep, find_file, parts_of, suite_name
 from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
@@ -16,6 +16,8 @@ from dassl.utils.logger import LOG_FILE
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
+
+    from dassl.engine.runfolder import RunFolder
 
 # Keys that a sweep sets for each run, after all others, and what chooses their value.
 _CHOSEN_BY = {
@@ -131,17 +133,20 @@ class Run:
 
     def conflicts(self) -> list[str]:
         """In what the run in its folder differs from this one."""
-        from dassl.engine.transfer import config_conflicts, stored_config
-
-        own = config_conflicts(stored_config(self.folder), self.config())
+        own = self._home().conflicts(self.config())
         return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
         """Its result; None while there is none that can be read."""
         try:
-            return read_results(self.folder)
+            return self._home().result()
         except UserError:
             return None
+
+    def _home(self) -> "RunFolder":
+        from dassl.engine.runfolder import RunFolder
+
+        return RunFolder(self.folder)
 
     def command(self) -> str:
         """The command that does this run by itself, without its evaluation."""

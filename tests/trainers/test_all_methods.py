@@ -174,3 +174,11 @@ def test_what_is_not_finite_is_no_percentage(lab, name, stage, monkeypatch):
             buffer.data.fill_(torch.nan if buffer.is_floating_point() else 0)
     assert trainer.test()["metric"] is None
     assert all(score.metric is None and score.lost == score.total for score in trainer.evaluator.scores)
+
+
+@pytest.mark.parametrize("kind", list(TRAINER_REGISTRY), ids=lambda kind: kind.__name__)
+def test_who_scores_images_in_a_way_of_its_own_says_how_many_at_once(kind):
+    """Else a test batch of stored features would be as large as one that needs a row of logits for an image."""
+    lines = {name: next(c for c in kind.__mro__ if name in vars(c)) for name in ("logits", "model_inference")}
+    said = next(c for c in kind.__mro__ if "test_rows" in vars(c))
+    assert all(issubclass(said, own) for own in lines.values())
