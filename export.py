@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip.errors import BackboneError
 from dassl.inference import load_classifier
 from dassl.inference.classifier import ExportedClassifier
 from dassl.inference.export import export_file, export_folder
@@ -28,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    return exit_code(lambda: _carry_out(argv), errors=(UserError, BackboneError))
+    return exit_code(lambda: _carry_out(argv))
 
 
 def _carry_out(argv: Sequence[str] | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dassl.engine.transfer import number_values
+from dassl.config.comparing import number_values
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
 from dassl.inference.exported import SCHEMA, Exported, write_exported
 from dassl.results.record import read_results
