@@ -18,6 +18,7 @@ from dassl.results.tables import FORMATS, MeanSpread, Table, mean_spread, task_m
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import INTERVALS, STD
+from dassl.utils.texts import visible_line
 
 DESCRIPTION = """\
 Collect the results of finished runs.
@@ -165,9 +166,10 @@ def _print_notices(remarks: list[Notice], stream: TextIO) -> None:
     for each in remarks[:_MOST_NOTICES]:
         if each.kind == "no figure":
             path, _, reason = each.text.partition(": ")
-            print(f"left out: {path} ({reason})", file=stream)
+            line = f"left out: {path} ({reason})"
         else:
-            print(f"{each.kind}: {each.suite}, {each.text}" if each.suite else f"{each.kind}: {each.text}", file=stream)
+            line = f"{each.kind}: {each.suite}, {each.text}" if each.suite else f"{each.kind}: {each.text}"
+        _print_lines([line], stream=stream)
     if len(remarks) > _MOST_NOTICES:
         print(f"... and {len(remarks) - _MOST_NOTICES} more remarks, all of them on the page of --html", file=stream)
 
@@ -283,7 +285,7 @@ def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -
 
 def _print_lines(*lines: Iterable[str], stream: TextIO | None = None) -> None:
     for line in chain(*lines):
-        print(line, file=stream)
+        print(visible_line(line), file=stream)
 
 
 def _read(args: argparse.Namespace, folders: list[Path]) -> Group:

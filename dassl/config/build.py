@@ -11,6 +11,7 @@ from yaml.constructor import ConstructorError
 
 from dassl.config.defaults import KEYS
 from dassl.config.keys import Key, coerce
+from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -74,7 +75,7 @@ def flatten(node: CfgNode | dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Bounded, yaml.SafeLoader):
     """Refuses a key that stands twice in a block, of which YAML keeps the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
