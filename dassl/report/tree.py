@@ -153,7 +153,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config of a run by dotted key; empty where there is none that can be read."""
     try:
         content = yaml.load((folder / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
         return {}
     return dict(_flat(content, "")) if isinstance(content, dict) else {}
 

@@ -1,4 +1,4 @@
-"""YAML that would grow when it is read: names for parts of a file (``&a``, ``*a``) can stand for billions of entries."""
+"""YAML that would grow when it is read: names of parts of a file (``&a``, ``*a``) can stand for billions of values."""
 
 from typing import Any
 

@@ -77,9 +77,8 @@ def _given(bench: Bench, content: str | bytes, *more: str) -> int:
     # What the command line says would hide what the file says.
     keys = ("OPTIM.", "INPUT.SIZE", "DATASET.NAME")
     start = command.index("DATASET.NAME")
-    kept = [
-        part for n in range(start, len(command), 2) if not command[n].startswith(keys) for part in command[n : n + 2]
-    ]
+    pairs = zip(command[start::2], command[start + 1 :: 2], strict=True)
+    kept = [part for key, value in pairs if not key.startswith(keys) for part in (key, value)]
     trainer = command.index("--trainer")
     flags = command[:start]
     if b"TRAINER" in path.read_bytes():
