@@ -58,6 +58,11 @@ def deviations(value: Sequence[float]) -> str:
     return length(3, or_empty=True)(value) or ("" if all(each > 0 for each in value) else "must be above 0")
 
 
+def areas(value: Any) -> str:
+    """A check for a range of areas: (low, high) with 0 < low <= high."""
+    return "" if len(value) == 2 and 0 < value[0] <= value[1] else "must be two numbers, 0 < low <= high"
+
+
 def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
     """A check for lists with exactly ``count`` entries, or none at all with ``or_empty``."""
     return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"
