@@ -7,7 +7,7 @@ from functools import lru_cache
 import tests.rubbish
 from tests.rubbish.case import Case
 
-NO_DOORS = ("__main__", "case", "table", "names", "payloads", "conftest", "server")
+NO_DOORS = ("__main__", "case", "table", "names", "payloads", "conftest", "serving")
 
 
 @lru_cache(maxsize=1)
