@@ -168,7 +168,10 @@ CASES = [
         Case("picture for predict.py", f"mangled ({n})", _beside_a_good_one(content), codes=(0, 1))
         for n, content in enumerate(drawn(mangled(_encoded("PNG")), 10) + drawn(mangled(_encoded("JPEG")), 10))
     ),
-    *(Case("picture of a run", title, _in_a_run(_BAD[title]), codes=(0, 2), says=("0.png",)) for title in _BAD),
+    *(
+        Case("picture of a run", title, _in_a_run(_BAD[title]), codes=(0, 2), says=("0.png",))
+        for title in list(_BAD)[::2]
+    ),
     *(
         Case("name of a picture", f"{title}, {form}", _named(name, form), codes=(0, 1))
         for title, name in _NAMES.items()

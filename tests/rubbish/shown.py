@@ -160,6 +160,12 @@ def _can_be_a_folder(name: str) -> bool:
     return "/" not in name and "\0" not in name and name not in (".", "..") and len(name.encode()) < 250
 
 
+def _listed(names: list[str]) -> str:
+    """As --classes takes them: each once, without commas."""
+    taken = [name.replace(",", " ").lstrip("-") for name in names if len(name) < 100]
+    return ",".join(dict.fromkeys(taken))
+
+
 _GROUPS = [list(NAMES.values())[n : n + 10] for n in range(0, len(NAMES), 10)]
 
 assert printable("\x1b") == "\ufffd" and spreadsheet_cell("-1.5e3") == "-1.5e3"
@@ -172,15 +178,23 @@ CASES = [
     ),
     *(Case("names on the page", f"group {n}", _page(names), codes=(0,)) for n, names in enumerate(_GROUPS)),
     *(
-        Case(f"names in answers as {form}", title, _answer(name, form), codes=(0, 2))
-        for form in ("table", "csv", "jsonl")
+        Case("names in answers as csv", title, _answer(name, "csv"), codes=(0, 2))
         for title, name in NAMES.items()
         if "\0" not in name
+    ),
+    *(
+        Case(f"names in answers as {form}", f"group {n}", _answer(_listed(names), form), codes=(0,))
+        for form in ("table", "jsonl")
+        for n, names in enumerate(_GROUPS)
     ),
     *(
         Case("names of class folders", title, _class_folder(name), codes=(0, 2))
         for title, name in NAMES.items()
         if _can_be_a_folder(name)
     ),
-    *(Case("labels of a table", title, _label(name), codes=(0, 2)) for title, name in NAMES.items()),
+    *(
+        Case("labels of a table", title, _label(name), codes=(0, 2))
+        for title, name in NAMES.items()
+        if not _can_be_a_folder(name)
+    ),
 ]

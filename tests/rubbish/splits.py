@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +122,8 @@ def _split(content: str | bytes) -> Callable[[Bench], int]:
 
     def act(bench: Bench) -> int:
         root = bench.folder / "data"
-        shutil.copytree(bench.lab.root / "pets", root / "pets", symlinks=True)
+        (root / "pets").mkdir(parents=True)
+        (root / "pets" / ToyPets.image_dir).symlink_to(bench.lab.root / "pets" / ToyPets.image_dir)
         bench.write(f"data/pets/{_NAME}", content)
         command = bench.lab.command("run", "--no-train", dataset="ToyPets", trainer="CoOp")
         command[command.index("--root") + 1] = str(root)
@@ -156,7 +156,7 @@ CASES = [
     ),
     *(
         Case("split file", f"mangled ({n})", _split(content), codes=(0, 2))
-        for n, content in enumerate(drawn(mangled(json.dumps(_OWN).encode()), 25))
+        for n, content in enumerate(drawn(mangled(json.dumps(_OWN).encode()), 15))
     ),
     *(
         Case("subset file", title, _subset(content), codes=(0, 2))

@@ -215,7 +215,7 @@ CASES = [
     *(Case("CSV table", title, _listed(content), says=says) for title, (content, says) in _TABLES.items()),
     *(
         Case("CSV table", f"mangled ({n})", _listed(content), codes=(0, 2))
-        for n, content in enumerate(drawn(mangled(_GOOD.encode()), 25))
+        for n, content in enumerate(drawn(mangled(_GOOD.encode()), 15))
     ),
     *(
         Case("JSONL table", title, _listed(content, "list.jsonl"), says=says)
