@@ -62,7 +62,10 @@ def run(
     reset_peak_memory()
     with ExitStack() as stack:
         remarks = stack.enter_context(collect_warnings())
-        trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        try:
+            trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        except _FinishedMeanwhile:
+            return folder.finished(cfg)
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
@@ -79,6 +82,10 @@ def run(
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
+
+
+class _FinishedMeanwhile(Exception):
+    """Another process has done this run while this one got ready for it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,11 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     aside = evaluates and folder.holds_training()
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
+        if isinstance(work, RunFolder):  # another process may have been at work here until a moment ago
+            if folder.has_result():
+                raise _FinishedMeanwhile
+            now = RunFolder.to_resume(cfg)
+            trainer.checkpoints.check(work if now.path == work.path else now)
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
