@@ -95,6 +95,11 @@ def test_a_living_process_keeps_it(tmp_path, way):
         pass
 
 
+def hold(path):
+    with locked(path):
+        time.sleep(60)
+
+
 def test_a_killed_process_needs_no_hand(tmp_path, way):
     path = tmp_path / ".lock"
     child = FORK.Process(target=lambda: (locked(path).__enter__() and None) or time.sleep(60))
