@@ -102,7 +102,7 @@ def hold(path):
 
 def test_a_killed_process_needs_no_hand(tmp_path, way):
     path = tmp_path / ".lock"
-    child = FORK.Process(target=lambda: (locked(path).__enter__() and None) or time.sleep(60))
+    child = FORK.Process(target=hold, args=(path,))
     child.start()
     while not path.exists() or not path.read_bytes():
         time.sleep(0.01)
