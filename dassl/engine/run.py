@@ -35,7 +35,7 @@ from dassl.results.record import (
 )
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import write_error, write_json, write_text
-from dassl.utils.locks import lock_file, unlock
+from dassl.utils.locks import Owner, locked
 from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.remarks import collect_warnings
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
@@ -64,7 +64,10 @@ def run(
     reset_peak_memory()
     with ExitStack() as stack:
         remarks = stack.enter_context(collect_warnings())
-        trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
+        try:
+            trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
+        except _FinishedMeanwhile:
+            return _finished(folder, cfg)
         if no_train and not eval_only:
             return None
         stack.callback(trainer.close_loggers)
@@ -81,6 +84,10 @@ def run(
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
+
+
+class _FinishedMeanwhile(Exception):
+    """Another process has done this run while this one got ready for it."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +132,7 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
         trainer = build_trainer(cfg)
         trainer.check_splits(training=evaluation is None)
         if evaluation is None:
-            if holds_checkpoints(resume_folder(cfg)):
-                refuse_other_config(resume_folder(cfg), stored_config(resume_folder(cfg)), cfg)
-            trainer.check_resume()
+            _check_resume(cfg, trainer)
         elif trainer.trainable:
             check_weights(trainer, evaluation.model_dir)
             trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
@@ -136,6 +141,10 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     aside = evaluation is not None and _is_training(folder)
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
         stack.enter_context(_only_run(folder))
+        if evaluation is None:  # another process may have been at work here until a moment ago
+            if (folder / RESULTS_FILE).is_file():
+                raise _FinishedMeanwhile
+            _check_resume(cfg, trainer)
     stack.enter_context(setup_logger(folder))
     _describe(cfg, trainer)
     _replay(kept)
@@ -143,6 +152,14 @@ def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> 
     if not aside:
         write_tasks(folder, trainer.dm.tasks)
     return trainer
+
+
+def _check_resume(cfg: CfgNode, trainer: TrainerX) -> None:
+    """Refuse to resume a run that had another config or other data (raise UserError)."""
+    folder = resume_folder(cfg)
+    if holds_checkpoints(folder):
+        refuse_other_config(folder, stored_config(folder), cfg)
+    trainer.check_resume()
 
 
 @contextlib.contextmanager
@@ -153,20 +170,16 @@ def _only_run(folder: Path) -> Iterator[None]:
         UserError: another run is at work there, or the folder cannot be written.
     """
 
-    def refuse() -> None:
-        raise PassingError(f"another run is at work in {folder}; wait for it, or use {another_folder()}")
+    def refuse(owner: Owner) -> None:
+        what = f"another run is at work in {folder}"
+        raise PassingError(owner.refusal(what, f"wait for it, or use {another_folder()}"))
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(folder / _LOCK, busy=refuse)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / _LOCK, busy=refuse))
+        except OSError as error:
+            raise write_error(folder, error) from error
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            (folder / _LOCK).unlink()
-        unlock(lock)
 
 
 def _replay(kept: MemoryHandler) -> None:

@@ -1,6 +1,8 @@
 """A run folder belongs to one run: what may follow in the same folder, and what is refused."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -51,7 +53,11 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
     folder = lab.folder("run")
     with _only_run(folder):
         line = refusal(lab, capsys, OPTIM__LR=0.1)
-    assert line == f"another run is at work in {folder}; wait for it, or use another --output-dir"
+    assert re.fullmatch(
+        rf"another run is at work in {folder} \(process {os.getpid()} on \S+ since [-0-9]+ [:0-9]+ UTC, "
+        rf"lock {folder}/\.lock\); wait for it, or use another --output-dir",
+        line,
+    )
     assert not list(folder.iterdir())
 
 
