@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from dassl.report.checks import Notice, notices
+from dassl.report.checks import notice_lines, notices
 from dassl.report.folders import differing_settings, notes
 from dassl.report.forms import print_form, print_table
 from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
@@ -47,8 +47,6 @@ Examples:
 
 docs/tables.md shows what each option prints.
 """
-# So many lines of remarks are read; the page has them all.
-_MOST_NOTICES = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +117,8 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     stream = sys.stdout if form == "text" else sys.stderr
     if form == "text" and remarks:
         print()
-    _print_notices(remarks, stream)
+    for line in notice_lines(remarks):
+        print(line, file=stream)
     for hint in _hints(args, found, sheets):
         print(hint, file=stream)
     if args.plot:
@@ -159,17 +158,6 @@ def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) ->
         others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(interval=INTERVALS[args.interval]))]
         if others and not titles & {sheet.title for sheet in others}:
             yield f"more tables: --{kind}"
-
-
-def _print_notices(remarks: list[Notice], stream: TextIO) -> None:
-    for each in remarks[:_MOST_NOTICES]:
-        if each.kind == "no figure":
-            path, _, reason = each.text.partition(": ")
-            print(f"left out: {path} ({reason})", file=stream)
-        else:
-            print(f"{each.kind}: {each.suite}, {each.text}" if each.suite else f"{each.kind}: {each.text}", file=stream)
-    if len(remarks) > _MOST_NOTICES:
-        print(f"... and {len(remarks) - _MOST_NOTICES} more remarks, all of them on the page of --html", file=stream)
 
 
 def report_run(args: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from clip.errors import BackboneError
 from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     unread: list[str] = []
     with _warnings_only():
-        code = exit_code(lambda: unread.extend(_carry_out(argv)), errors=(UserError, BackboneError))
+        code = exit_code(lambda: unread.extend(_carry_out(argv)))
     return code or int(bool(unread))
 
 

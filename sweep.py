@@ -92,8 +92,6 @@ def place(args: argparse.Namespace) -> Place:
 
 
 def _carry_out(args: argparse.Namespace) -> list[Entry]:
-    from clip.errors import BackboneError  # with it comes torch, which a worker must not load too early
-
     setup_logger(None)
     where, sweep = place(args), chosen_sweep(args)
     if sweep.protocol and where.bring_back:
@@ -104,15 +102,11 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     if args.dry_run:
         print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="", flush=True)
     left = [run for run, state in zip(runs, found, strict=True) if state in ("new", "begun")]
-    try:
-        for remark in look(left, here=not where.ray, fetch=not args.dry_run):
-            print(remark)
-    except BackboneError as error:
-        raise UserError(str(error)) from error
+    for remark in look(left, here=not where.ray, fetch=not args.dry_run):
+        print(remark)
     if args.dry_run:
         return []
-    options = {"place": where, "retries": args.retries, "explained": (BackboneError,)}
-    failed = start(sweep.name, sweep.folder, runs, found, **options)
+    failed = start(sweep.name, sweep.folder, runs, found, place=where, retries=args.retries)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
     for entry in failed:
         print(f"failed: {entry.run.title}: {entry.error}", file=sys.stderr)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from clip.errors import BackboneError
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.published import apply_published
 from dassl.engine.run import run
@@ -107,14 +106,15 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     files = [_find(name) for name in (args.dataset_config_file, args.config_file) if name]
-    pairs = [*_flag_pairs(args), *args.opts]
+    pairs = [*flag_pairs(args), *args.opts]
     merge_cfg(cfg, files=files, pairs=pairs)
     apply_published(cfg, named=pairs[::2])
     cfg.freeze()
     return cfg
 
 
-def _flag_pairs(args: argparse.Namespace) -> list[str]:
+def flag_pairs(args: argparse.Namespace) -> list[str]:
+    """The flags that stand for config keys, as KEY VALUE pairs."""
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
         "OUTPUT_DIR": str(Path(args.output_dir).expanduser()) if args.output_dir else "",
@@ -148,7 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
     return exit_code(
         lambda: _carry_out(argv),
-        errors=(UserError, BackboneError),
         interrupted="interrupted; the same command goes on from the last finished epoch",
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clip.text import PromptLayout, TextEncoder
+from trainers._prompts import EncoderModule
 from trainers.base import PromptTuner
 
 
@@ -101,7 +102,10 @@ def as_released(trainer: PromptTuner) -> PromptTuner:
 
     Its image tower has its weights laid out with channels first and takes each batch as it comes.
     """
-    trainer.model._encoder = (OriginalText(trainer.backbone.text),)
+    text = OriginalText(trainer.backbone.text)
+    for module in trainer.model.modules():
+        if isinstance(module, EncoderModule):
+            module.hold(text)
     trainer.image_features = _image_features(trainer)
     return trainer
 

@@ -132,20 +132,22 @@ class _Known:
     Attributes:
         group: the ``group`` that was given, and in which state.
         own: whether each prompt has a context of its own (without ``group``).
+        limit: that of the encoder for which it was planned.
         size: different prompts that are encoded at once.
     """
 
     group: Tensor | None
     state: int
     own: bool
+    limit: int
     device: torch.device
     trie: Trie
     size: int
     forest: Forest
 
-    def fits(self, group: Tensor | None, own: bool, device: torch.device) -> bool:
-        """Whether this is the trie of an assignment of contexts."""
-        if (self.own, self.device, self.group is None) != (own, device, group is None):
+    def fits(self, group: Tensor | None, own: bool, limit: int, device: torch.device) -> bool:
+        """Whether this is the trie of an assignment of contexts, planned for that limit."""
+        if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
             return False
         if group is None or (self.group is group and self.state == group._version):
             return True
@@ -166,6 +168,9 @@ class TextEncoder(nn.Module):
             end of all prompts, "plain" all columns, both to compare with.
         chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
             pass if there are several; 0 chooses by the free memory.
+
+    Attributes:
+        limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
     """
 
     def __init__(self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0) -> None:
@@ -183,7 +188,7 @@ class TextEncoder(nn.Module):
         mask = torch.full((length, length), float("-inf")).triu_(1)
         self.register_buffer("causal_mask", mask, persistent=False)
         self.encoding = encoding
-        self.chunk = chunk
+        self.chunk, self.limit, self._largest = chunk, 0, 0
         self._precision = precision
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
@@ -249,6 +254,15 @@ class TextEncoder(nn.Module):
         trie = self._trie(tokens, end)
         return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
 
+    def halve(self) -> int:
+        """Encode at most half as many prompts at once from now on; returns how many, 0 if that cannot be.
+
+        For a caller whose memory ran out. Features and gradients are those of an encoder with that ``chunk``.
+        """
+        half = (self.limit or self._largest) // 2
+        self.limit = half or self.limit
+        return half
+
     def phrase_vectors(self, phrase: str) -> Tensor:
         """Embeddings that an init phrase starts the context from.
 
@@ -264,13 +278,14 @@ class TextEncoder(nn.Module):
         """The trie and the plans of a layout: those worked out before, or new ones."""
         device = self.causal_mask.device
         for known in layout.known:
-            if known.fits(group, own, device):
+            if known.fits(group, own, self.limit, device):
+                self._largest = max(self._largest, known.size)
                 return known
         owner = torch.arange(len(layout)) if own else group
         trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner)
         size = self._size(trie, learned=layout.n_ctx > 0)
         state = 0 if group is None else group._version
-        known = _Known(group, state, own, device, trie, size, Forest.of(trie, size, device))
+        known = _Known(group, state, own, self.limit, device, trie, size, Forest.of(trie, size, device))
         layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
         return known
 
@@ -285,7 +300,10 @@ class TextEncoder(nn.Module):
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
         free = free_bytes(self.causal_mask.device)
-        size = min(count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)))
+        size = min(
+            count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)), self.limit or count
+        )
+        self._largest = max(self._largest, size)
         if learned:
             most = need * trie.largest(size) // plan.rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"

@@ -5,17 +5,16 @@ import hashlib
 import http.client
 import logging
 import os
+import socket
 import ssl
+import sys
 import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
-from tqdm import tqdm
 
 from clip.errors import BackboneError
 
@@ -24,7 +23,6 @@ DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
 PUBLISHED = {"RN50": "RN50", "RN101": "RN101", "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16"}
 SUFFIXES = (".pt", ".safetensors", ".pth")
 SETTING = "MODEL.BACKBONE.WEIGHTS"
-CHUNK = 1 << 20
 NETWORK_TIMEOUT_S = 30
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
@@ -154,43 +152,25 @@ def _fetch(name: str, folders: list[Path]) -> Path:
 
 
 def download(source: Source, target: Path) -> None:
-    """Download a file with a progress bar, check its bytes, and only then give it its name.
+    """Download a file with a progress bar; it gets its name once its bytes have the published checksum.
 
     Raises:
         BackboneError: the checksum differs; nothing is left behind.
         OSError: no network, or the file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    digest = hashlib.sha256()
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server for ever
     try:
-        with temporary.open("wb") as file:
-            for chunk in _chunks(source.url, target.name):
-                file.write(chunk)
-                digest.update(chunk)
-        if digest.hexdigest() != source.sha256:
-            raise BackboneError(
-                f"{source.url} gave a wrong file: expected SHA-256 {source.sha256}, got {digest.hexdigest()}; nothing "
-                f"was kept. Try again, or get the file elsewhere and set {SETTING} to it"
-            )
-        temporary.replace(target)
+        # The bar shows only where a person watches a terminal.
+        torch.hub.download_url_to_file(source.url, str(target), source.sha256, progress=sys.stderr.isatty())
+    except RuntimeError as error:
+        raise BackboneError(
+            f"{source.url} gave a wrong file, or one that was cut off: {error}; nothing was kept. Try again, or get "
+            f"the file elsewhere and set {SETTING} to it"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _chunks(url: str, title: str) -> Iterator[bytes]:
-    """The bytes behind ``url`` in pieces; a connection that ends early is an error."""
-    with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as response:
-        total = int(response.headers.get("Content-Length") or 0)
-        # disable=None shows the bar only where a person watches a terminal.
-        with tqdm(total=total or None, unit="B", unit_scale=True, desc=title, disable=None) as bar:
-            received = 0
-            while chunk := response.read(CHUNK):
-                received += len(chunk)
-                bar.update(len(chunk))
-                yield chunk
-    if received < total:
-        raise ConnectionError(f"the connection ended after {received} of {total} bytes")
+        socket.setdefaulttimeout(before)
 
 
 def check_published(name: str, path: Path) -> None:

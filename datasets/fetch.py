@@ -15,13 +15,14 @@ from enum import Enum
 from pathlib import Path
 
 from dassl.data.dataset import DatasetBase
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.layouts import image_folder
 from dassl.data.places import data_root
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from datasets._command import build_parser, members_of, read_choice
-from datasets._fetch.download import DownloadError, download, keep, part_of
+from datasets._fetch.download import DownloadError, download, keep, part_of, refuse_damaged
 from datasets._fetch.sources import SOURCES, Mirror, Source
 from datasets._fetch.unpack import is_archive, unpack
 
@@ -33,7 +34,6 @@ example: what would be downloaded for RS-8
   python -m datasets.fetch rs8 --root ~/data --dry-run
 
 Kaggle: "pip install kaggle" and an API token of your account (kaggle.com/settings); without it the page is named."""
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _KAGGLE_TOKENS = ("kaggle.json", "access_token")
 
 
@@ -137,6 +137,8 @@ def _fetch_source(member: type[DatasetBase], folder: Path, source: Source, *, dr
             return Outcome(State.BY_HAND, _instructions(folder, source, reasons), source.optional)
     if source.into is None:
         return Outcome(State.THERE, f"downloaded to {archive}")
+    published = [mirror.digest for mirror in source.mirrors if mirror.digest]
+    refuse_damaged(archive, published if archive.name == source.file else ())
     count = _unpack(folder, source, archive)
     if not _is_there(member, folder, source):
         wanted = " or ".join(source.gives or (member.image_dir, *member.other_image_dirs))
@@ -160,7 +162,7 @@ def _has_images(place: Path) -> bool:
         return False
     with os.scandir(place) as entries:
         return any(
-            entry.name.lower().endswith(_IMAGE_ENDINGS) or (entry.is_dir() and entry.name != "split_fewshot_mt")
+            entry.name.lower().endswith(IMAGE_ENDINGS) or (entry.is_dir() and entry.name != "split_fewshot_mt")
             for entry in entries
             if not entry.name.startswith(".")
         )

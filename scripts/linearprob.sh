@@ -12,19 +12,5 @@
 # usage: sh linearprob.sh DATASET CFG LAST_TASK [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='linearprob'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "DATASET CFG LAST_TASK" "$@"
-if [ "$3" != all ]; then
-    whole "LAST_TASK (or all)" "$3"
-    each_task=$(up_to "$3")
-    asks_for LAST_TASK "$3"
-fi
-numbers SHOTS "${SHOTS:=1 2 4 8 16}"
-for shots in $SHOTS; do single LinearProbe "$1" "$2" "$shots"; done
-setting=probe
-shift 3
-for shots in $SHOTS; do
-    learns
-    runs "$@"
-done

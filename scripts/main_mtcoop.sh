@@ -8,9 +8,5 @@
 # usage: sh main_mtcoop.sh DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='softcpt'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$softcpt_arguments" "$@"
-softcpt "$@"
-shift 11
-runs "$@"

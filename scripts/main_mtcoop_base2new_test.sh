@@ -7,10 +7,5 @@
 # usage: sh main_mtcoop_base2new_test.sh DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='softcpt base2new test'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$softcpt_arguments" "$@"
-softcpt "$@"
-new_classes
-shift 11
-runs "$@"

@@ -9,10 +9,5 @@
 # usage: sh main_mtcoop_cls_sample.sh DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO CLS_SAMPLE_RATE [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='softcpt'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$softcpt_arguments CLS_SAMPLE_RATE" "$@"
-softcpt "$@"
-sampled "${12}"
-shift 12
-runs "$@"

@@ -8,9 +8,5 @@
 # usage: sh main_mtcoop_hard.sh DATASET CFG SHOTS N_CTX CSC TSC [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='hard'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$hard_arguments" "$@"
-hard "$@"
-shift 6
-runs "$@"

@@ -7,10 +7,5 @@
 # usage: sh main_mtcoop_hard_base2new_test.sh DATASET CFG SHOTS N_CTX CSC TSC [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='hard base2new test'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$hard_arguments" "$@"
-hard "$@"
-new_classes
-shift 6
-runs "$@"

@@ -7,11 +7,5 @@
 # usage: sh main_mtcoop_hard_newtasks_test.sh DATASET CFG SHOTS N_CTX CSC TSC TASKS [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='hard newtasks test'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$hard_arguments TASKS" "$@"
-hard "$@"
-shift 6
-other_tasks "$1"
-shift
-runs "$@"

@@ -8,11 +8,5 @@
 # usage: sh main_mtcoop_hard_newtasks_train.sh DATASET CFG SHOTS N_CTX CSC TSC TASKS [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='hard newtasks train'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$hard_arguments TASKS" "$@"
-hard "$@"
-shift 6
-some_tasks "$1"
-shift
-runs "$@"

@@ -7,11 +7,5 @@
 # usage: sh main_mtcoop_newtasks_test.sh DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO TASKS [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='softcpt newtasks test'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "$softcpt_arguments TASKS" "$@"
-softcpt "$@"
-shift 11
-other_tasks "$1"
-shift
-runs "$@"

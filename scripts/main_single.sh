@@ -10,10 +10,5 @@
 # usage: sh main_single.sh TRAINER DATASET CFG SHOTS [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='single'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "TRAINER DATASET CFG SHOTS" "$@"
-single "$1" "$2" "$3" "$4"
-shift 4
-find_tasks "$@"
-runs "$@"

@@ -7,11 +7,5 @@
 # usage: sh main_single_base2new_test.sh TRAINER DATASET CFG SHOTS [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='single base2new test'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "TRAINER DATASET CFG SHOTS" "$@"
-single "$1" "$2" "$3" "$4"
-new_classes
-shift 4
-find_tasks "$@"
-runs "$@"

@@ -8,9 +8,5 @@
 # usage: sh zeroshot.sh DATASET CFG TASK [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='zeroshot'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "DATASET CFG TASK" "$@"
-zeroshot "$1" "$2" "$3"
-shift 3
-runs "$@"

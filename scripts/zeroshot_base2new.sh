@@ -7,12 +7,5 @@
 # usage: sh zeroshot_base2new.sh DATASET CFG TASK base|new [OPTION ...]
 
 [ ! -h "$0" ] || exec sh "$(readlink -f -- "$0")" "$@" # called by a link
+kind='zeroshot base2new'
 . "$(dirname -- "$0")/common.sh"
-
-arguments "DATASET CFG TASK base|new" "$@"
-zeroshot "$1" "$2" "$3"
-one_of CLASSES "$4" "base new"
-protocol=base2new/$4
-keys="$keys DATASET.SUBSAMPLE_CLASSES $4"
-shift 4
-runs "$@"

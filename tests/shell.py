@@ -12,28 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import train
+from dassl.engine.run import config_digest
+from dassl.results.record import BackboneInfo, RunResult, write_results
 from dassl.utils.files import write_text
-from scripts import count_tasks
+from scripts import launch
 
 ROOT = Path(train.__file__).resolve().parent
 SCRIPTS = ROOT / "scripts"
-# What the scripts call as PYTHON: hands its arguments over, prints what comes back, ends with the exit code.
+# What the scripts call as PYTHON: hands arguments and variables over, prints what comes back, ends with the exit code.
 STAND_IN = """#!/bin/sh
-printf '%s\\n' "$@" >"${0%/*}/request"
+{ printf '%s\\n' "$#" "$@" && env; } >"${0%/*}/request"
 { read -r code && cat; } <"${0%/*}/answer"
 cat "${0%/*}/errors" >&2
 exit "$code"
 """
 
-TASKS = {"general10": 10, "plant6": 6, "rs8": 8, "fashion20": 20}
-Answer = Callable[[str, list[str]], int]
+Answer = Callable[[list[str]], int]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One start of Python by a script."""
+    """One start of train.py by a script."""
 
-    program: str
     words: list[str]
 
     def flag(self, name: str) -> str:
@@ -47,17 +47,16 @@ class Call:
         return dict(zip(self.words[start::2], self.words[start + 1 :: 2], strict=True))
 
 
-def carry_out(program: str, words: list[str]) -> int:
-    """Do what Python would do."""
-    return {"train.py": train.main, "count_tasks.py": count_tasks.main}[program](words)
-
-
-def pretend(program: str, words: list[str]) -> int:
-    """Leave a result without a run; what is no suite has three tasks."""
-    if program == "count_tasks.py":
-        print(TASKS.get(Path(words[words.index("--dataset-config-file") + 1]).stem, 3))
-    else:
-        write_text(Path(words[words.index("--output-dir") + 1]) / "results.json", "{\n}\n")
+def pretend(words: list[str]) -> int:
+    """Leave the result of a run that was never done."""
+    cfg = train.setup_cfg(train.parse(words))
+    folder = Path(cfg.OUTPUT_DIR)
+    write_text(folder / "config.yaml", cfg.dump())
+    known = {"trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED}
+    info = BackboneInfo(cfg.MODEL.BACKBONE.NAME, "", "fp32")
+    digest = config_digest(cfg)
+    result = RunResult("train", backbone=info, split="test", metric=1.0, tasks=(), config_digest=digest, **known)
+    write_results(folder, result)
     return 0
 
 
@@ -66,10 +65,10 @@ class Shell:
     """Starts scripts that put their runs below ``folder``/output.
 
     Attributes:
-        answer: what happens when a script calls Python.
+        answer: what happens when a script starts train.py.
         options: words that are added to every command.
         variables: of the scripts' environment.
-        calls: what the scripts asked of Python.
+        calls: the starts of train.py.
     """
 
     folder: Path
@@ -82,11 +81,6 @@ class Shell:
     def output(self) -> Path:
         """The folder of all runs."""
         return self.folder / "output"
-
-    @property
-    def trained(self) -> list[Call]:
-        """The calls of train.py."""
-        return [call for call in self.calls if call.program == "train.py"]
 
     def start(self, line: str, *, cwd: Path = SCRIPTS, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command line, with the variables at its beginning; the script is found in ``cwd`` or by its path."""
@@ -135,11 +129,24 @@ class Shell:
             served.join(timeout=0.01)
 
     def _serve(self, request: Path, answer: Path) -> None:
-        while words := request.read_text().splitlines():
-            call = Call(Path(words[0]).name, words[1:])
-            self.calls.append(call)
+        while text := request.read_text():
+            count, *lines = text.splitlines()
+            words, variables = lines[: int(count)], lines[int(count) :]
             said, errors = io.StringIO(), io.StringIO()
             with redirect_stdout(said), redirect_stderr(errors):
-                code = self.answer(call.program, call.words)
+                code = self._launch(words, dict(line.split("=", 1) for line in variables))
             (self.folder / "errors").write_text(errors.getvalue())
-            answer.write_text(f"{code}\n{said.getvalue() if call.program == 'count_tasks.py' else ''}")
+            answer.write_text(f"{code}\n{said.getvalue()}")
+
+    def _launch(self, words: list[str], variables: dict[str, str]) -> int:
+        """Do what Python would do."""
+        assert Path(words[0]).name == "launch.py"
+        try:
+            return launch.main(words[1:], variables, self._train)
+        except SystemExit as end:
+            return end.code or 0
+
+    def _train(self, words: list[str]) -> int:
+        self.calls.append(Call(words))
+        with redirect_stdout(io.StringIO()):
+            return self.answer(words)

@@ -79,6 +79,7 @@ def examples(tmp_path: Path) -> Iterator[Path]:
         path = folder / text.split("\n", 1)[0].removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    (folder / "configs/trainers/_base").symlink_to(CHECKOUT / "configs/trainers/_base")
     for path in sorted(folder.rglob("*.py")):
         spec = importlib.util.spec_from_file_location(f"docs_example_{path.stem}", path)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))

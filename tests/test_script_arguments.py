@@ -4,17 +4,23 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import train
 from dassl.config import flatten
-from dassl.engine.run import config_digest
+from dassl.config.comparing import config_digest
 from dassl.results.methods import find_method, label_of, paper_labels
 from dassl.sweep.grid import Sweep
 from dassl.sweep.plan import expand
+from scripts import launch
+from scripts.arguments import ArgumentError, read_command
 from tests.shell import ROOT, SCRIPTS, Shell
 
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.sh") if "common.sh" in path.read_text().split("\n. ")[-1])
@@ -50,9 +56,13 @@ BAD = {
 }
 
 
+TASKS = {"general10": 10, "plant6": 6, "rs8": 8, "fashion20": 20}
+
+
 @pytest.fixture
-def shell(tmp_path) -> Shell:
-    """Scripts whose runs only leave a result."""
+def shell(tmp_path, monkeypatch) -> Shell:
+    """Scripts whose runs only leave a result, as if the data were there."""
+    monkeypatch.setattr(launch, "count_tasks", lambda run: TASKS.get(Path(run.suite).stem, 1))
     return Shell(tmp_path / "work")
 
 
@@ -146,29 +156,28 @@ def test_a_command_asks_for_the_right_runs(shell, line):
     assert shell.run(line, SEEDS="1 2 3").returncode == 0
     seeds = ["1"] if "zeroshot" in line else ["1", "2", "3"]
     assert shell.runs() == [f"{folder}/seed{seed}" for seed in seeds]
-    assert [call.flag("--seed") for call in shell.trained] == seeds
-    for call in shell.trained:
+    assert [call.flag("--seed") for call in shell.calls] == seeds
+    for call in shell.calls:
         assert keys.items() <= call.keys.items()
         cfg = train.setup_cfg(train.parse(call.words))
         assert call.flag("--trainer") == cfg.TRAINER.NAME and Path(cfg.OUTPUT_DIR).is_absolute()
-    assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.trained)
+    assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.calls)
 
 
 def test_linear_probe_runs_its_grid(shell):
     shell.run("sh linearprob.sh general10 rn50 9", SEEDS="1 2 3")
     kinds = {
         (call.keys["DATASET.NUM_SHOTS"], call.keys["DATASET.SUBSAMPLE_TASKS"], call.flag("--seed"))
-        for call in shell.trained
+        for call in shell.calls
     }
-    assert len(shell.trained) == len(kinds) == len(shell.runs()) == 5 * 10 * 3
+    assert len(shell.calls) == len(kinds) == len(shell.runs()) == 5 * 10 * 3
     assert "general10/LinearProbe/rn50_16shots/probe/task9/seed3" in shell.runs()
 
 
 def test_single_counts_the_tasks_itself(shell):
     shell.run("sh main_single.sh MTCoOpHard plant6 rn50_ep50 4", DATA="/some where", SEEDS="2 5")
-    counted, *calls = shell.calls
-    assert counted.program == "count_tasks.py" and counted.flag("--root") == "/some where"
-    assert [(c.keys["DATASET.SUBSAMPLE_TASKS"], c.flag("--seed")) for c in calls] == [
+    assert {call.keys["DATASET.ROOT"] for call in shell.calls} == {"/some where"}
+    assert [(c.keys["DATASET.SUBSAMPLE_TASKS"], c.flag("--seed")) for c in shell.calls] == [
         (f"task{task}", seed) for task in range(6) for seed in ("2", "5")
     ]
 
@@ -223,29 +232,35 @@ def test_an_option_that_the_script_sets_is_refused(shell, option, sentence):
         (
             "main_mtcoop_base2new_train.sh",
             "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1",
-            "it has none for new classes",
+            "for each class, so it has none for new classes",
         ),
         (
             "main_mtcoop_base2new_test.sh",
             "plant6 rn50_ep50 1 4 True 4 True 16 True lin 1",
-            "it has none for new classes",
+            "for each class, so it has none for new classes",
         ),
-        ("main_mtcoop_hard_base2new_train.sh", "plant6 rn50_ep50 1 16 True False", "it has none for new classes"),
+        (
+            "main_mtcoop_hard_base2new_train.sh",
+            "plant6 rn50_ep50 1 16 True False",
+            "for each class, so it has none for new classes",
+        ),
         (
             "main_mtcoop_newtasks_train.sh",
             "plant6 rn50_ep50 1 4 False 4 True 16 True lin 1 base",
-            "it has none for new tasks",
+            "so it has none for new tasks",
         ),
         (
             "main_mtcoop_newtasks_test.sh",
             "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1 base",
-            "it has none for new tasks",
+            "so it has none for new tasks",
         ),
-        ("main_mtcoop_hard_newtasks_train.sh", "plant6 rn50_ep50 1 16 False True base", "it has none for new tasks"),
+        ("main_mtcoop_hard_newtasks_train.sh", "plant6 rn50_ep50 1 16 False True base", "so it has none for new tasks"),
     ],
 )
 def test_variants_that_cannot_do_it_are_refused(shell, script, arguments, sentence):
-    assert sentence in refused(shell, *arguments.split(), script=script)
+    done = shell.run(f"sh {script} {arguments}")
+    assert (done.returncode, done.stdout, shell.calls) == (2, "", [])
+    assert f"{sentence}" in done.stderr and len(done.stderr.splitlines()) <= 2
 
 
 @pytest.mark.parametrize("value", ["1 x", " ", "1,2", "-1"])
@@ -294,11 +309,9 @@ def test_places_come_from_set_env(tmp_path):
     """The defaults, an edited file, and the environment; in a checkout at a path with blanks."""
     checkout = tmp_path / "a check out"
     shutil.copytree(SCRIPTS, checkout / "scripts")
-    (checkout / "configs").symlink_to(ROOT / "configs")
-    (checkout / "train.py").touch()
     python = checkout / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\necho\n')
+    python.write_text('#!/bin/sh\nprintf "%s|" "$DATA" "$OUTPUT" "$SEEDS" "$PYTHONPATH" "$@"\n')
     python.chmod(0o755)
 
     def words(**variables: str) -> list[str]:
@@ -307,26 +320,27 @@ def test_places_come_from_set_env(tmp_path):
         done = subprocess.run(
             command, cwd=checkout / "scripts", env=environment, capture_output=True, text=True, check=True
         )
-        return next(line for line in done.stdout.splitlines() if "|" in line).split("|")
+        return done.stdout.removesuffix("|").split("|")
 
-    assert words()[0] == str(checkout / "train.py")
-    assert {str(checkout / "data"), str(checkout / "output/general10/MTCoOp/rn50_ep50_16shots/NATA/seed1")} < set(
-        words()
-    )
+    data, output, seeds, path, *rest = words(PYTHONPATH="/other")
+    assert (data, output, seeds) == (str(checkout / "data"), str(checkout / "output"), "1 2 3")
+    assert path == f"{checkout}:/other"
+    scripts = checkout / "scripts"
+    assert rest == [str(scripts / "launch.py"), str(scripts / "main_mtcoop.sh"), "softcpt", *NATA.split()]
     env = checkout / "scripts/set_env.sh"
     env.write_text(env.read_text().replace("DATA:=$checkout/data", "DATA:=/my data"))
-    assert "/my data" in words()
-    assert "/other" in words(DATA="/other") and "/my data" not in words(DATA="/other")
+    assert words()[0] == "/my data"
+    assert words(DATA="/other")[0] == "/other"
 
 
 def test_the_first_failure_ends_the_script_with_its_code(shell):
-    shell.answer = lambda program, words: 3 if words[words.index("--seed") + 1] == "2" else 0
+    shell.answer = lambda words: 3 if words[words.index("--seed") + 1] == "2" else 0
     done = shell.run(f"sh main_mtcoop.sh {NATA}", SEEDS="1 2 3")
     assert done.returncode == 3 and [call.flag("--seed") for call in shell.calls] == ["1", "2"]
     assert re.search(r"stopped at \S*/NATA/seed2 \(exit code 3\)", done.stderr)
 
 
-def test_a_run_is_done_only_by_the_same_command_and_configs(shell):
+def test_a_run_is_done_only_by_a_whole_result_of_the_same_config(shell):
     line = f"sh main_mtcoop.sh {NATA}"
     path = shell.output / "general10/MTCoOp/rn50_ep50_16shots/NATA/seed1"
 
@@ -336,15 +350,18 @@ def test_a_run_is_done_only_by_the_same_command_and_configs(shell):
         return len(shell.calls) > before
 
     assert asks() and not asks()
-    assert asks(f"{line} OPTIM.LR 1") and asks(), "train.py is asked when the options are others than before"
-    assert asks(DATA="/elsewhere") and not asks(DATA="/elsewhere")
-    (path / "command.txt").unlink()
-    assert asks() and not asks()
-    os.utime(path / "results.json", (0, 0))
-    assert asks(), "the config files are newer than the result"
-    os.utime(path / "results.json")
+    assert asks(f"{line} OPTIM.LR 1") and not asks(f"{line} OPTIM.LR 1")
+    assert asks(), "train.py is asked when the config is another than that of the result"
+    assert asks(f"{line} --backbone RN101") and asks(), "so it is after a flag that stands for a config key"
+    assert not asks(DATA="/elsewhere"), "where the data lie changes no figure"
     (path / "results.json").write_text("{")
-    assert asks() and (path / "results.json").read_text() == "{\n}\n"
+    assert asks() and not asks()
+
+
+def test_the_words_of_the_run_stay_beside_its_result(shell):
+    shell.run(f"sh main_mtcoop.sh {NATA} --backbone RN101 OPTIM.LR 0.1")
+    path = shell.output / "general10/MTCoOp/rn50_ep50_16shots/NATA/seed1"
+    assert (path / "command.txt").read_text().splitlines() == shell.calls[0].words
 
 
 @pytest.mark.parametrize("name", [*NAMES, "common.sh", "set_env.sh"])
@@ -372,7 +389,7 @@ def test_documented_commands_are_accepted(shell, line):
             shell.run(re.sub(r"_test\.sh", "_train.sh", filled), OUTPUT=folder)
         done = shell.run(filled.replace("/scratch/output", folder), OUTPUT=folder)
         assert (done.returncode, done.stderr) == (0, "")
-    assert {"--root", "--seed"} < set(shell.calls[-1].words)
+    assert {"DATASET.ROOT", "--seed"} < set(shell.calls[-1].words)
 
 
 ROWS = re.findall(
@@ -396,7 +413,7 @@ def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
     sweep = Sweep("rows", (suite,), (find_method(label),), tuple(CFG_OF_SHOTS), (1,), output=str(shell.output / suite))
     runs = expand(sweep)
     cells = {str(run.folder): (run.kind, config_digest(run.config())) for run in runs}
-    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.trained}
+    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.calls}
     assert all(cells[folder][1] == config_digest(cfg) for folder, cfg in configs.items())
     assert {cells[folder][0] for folder in configs} == {run.kind for run in runs}
     assert {label_of(cfg.TRAINER.NAME, flatten(cfg)) for cfg in configs.values()} == {label}
@@ -417,7 +434,7 @@ def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
 def test_a_task_that_is_not_there_is_refused_before_anything_runs(shell, line, argument, task):
     done = shell.run(line)
     sentence = f"{argument}: there is no task{task}; the data set has 6 tasks, task0 to task5"
-    assert (done.returncode, done.stdout, shell.trained) == (2, "", [])
+    assert (done.returncode, done.stdout, shell.calls) == (2, "", [])
     assert f"{sentence}\n" in done.stderr
 
 
@@ -436,8 +453,8 @@ def test_a_script_runs_by_a_link_to_it(shell, tmp_path):
 
 def test_the_variable_of_the_released_scripts_names_the_data(shell):
     shell.run(f"sh main_mtcoop.sh {NATA}", YOUR_DATA_PATH="/their data")
-    shell.run(f"sh main_mtcoop.sh {NATA}", YOUR_DATA_PATH="/their data", DATA="/mine")
-    assert [call.flag("--root") for call in shell.calls] == ["/their data", "/mine"]
+    shell.run(f"sh main_mtcoop.sh {NATA}", YOUR_DATA_PATH="/their data", DATA="/mine", SEEDS="2")
+    assert [call.keys["DATASET.ROOT"] for call in shell.calls] == ["/their data", "/mine"]
 
 
 def test_train_is_told_how_a_script_names_another_folder(shell):
@@ -449,3 +466,84 @@ def test_train_is_told_how_a_script_names_another_folder(shell):
     program.chmod(0o755)
     assert shell.start(f"sh main_mtcoop.sh {NATA}", PYTHON=str(program)).returncode == 0
     assert seen.read_text() == "TAG or OUTPUT"
+
+
+# -- the program behind the scripts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpreter", ["sh", "dash", "bash", "bash --posix"])
+def test_every_shell_starts_them(shell, interpreter):
+    if not shutil.which(interpreter.split()[0]):
+        pytest.skip(f"{interpreter} is not on this machine")
+    assert shell.run(f"{interpreter} main_mtcoop.sh {NATA}").returncode == 0
+    assert shell.runs() == ["general10/MTCoOp/rn50_ep50_16shots/NATA/seed1"]
+    assert "argument CFG is missing" in shell.run(f"{interpreter} main_mtcoop.sh general10").stderr
+
+
+def test_arguments_are_checked_before_torch_is_imported():
+    code = (
+        "import sys\n"
+        "from scripts import launch\n"
+        "code = launch.main([sys.argv[1], 'softcpt', 'plant7'])\n"
+        "sys.exit(code if 'torch' not in sys.modules and 'yaml' not in sys.modules else 9)"
+    )
+    words = [sys.executable, "-c", code, str(SCRIPTS / "main_mtcoop.sh")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "argument CFG is missing" in done.stderr) == (2, True)
+
+
+def test_an_interpreter_without_the_packages_is_told(shell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "train", None)
+    done = shell.run(f"sh main_mtcoop.sh {NATA}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"{sys.executable} has no module train; name another interpreter by PYTHON" in done.stderr
+
+
+WAITING = """#!/bin/sh
+case $1 in
+*/launch.py) exec "{python}" -c 'import sys; from scripts.launch import start_train; sys.exit(start_train([]))' ;;
+esac
+trap 'echo TERM >"{folder}/said"; exit 143' TERM
+trap 'echo INT >"{folder}/said"; exit 130' INT
+echo started
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("TERM", 143), ("INT", 130)])
+def test_a_signal_ends_the_run_and_the_script(tmp_path, name, code):
+    """SIGTERM to the script alone reaches its run as well; Ctrl-C is for all processes of a terminal."""
+    program = tmp_path / "waiting"
+    program.write_text(WAITING.format(python=sys.executable, folder=tmp_path))
+    program.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(program)}
+    command = ["sh", str(SCRIPTS / "main_mtcoop.sh"), *NATA.split()]
+    pipes = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout.readline() == "started\n"
+        if name == "TERM":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == code
+    assert (tmp_path / "said").read_text() == f"{name}\n"
+
+
+@given(st.sampled_from(NAMES), st.data())
+def test_any_words_make_a_command_or_one_sentence(name, data):
+    kind = re.search("^kind='(.*)'$", (SCRIPTS / name).read_text(), re.MULTILINE)[1]
+    kinds = signature(name)
+    words = [data.draw(st.sampled_from([GOOD[each], *BAD.get(each, ())]) | st.text(max_size=5)) for each in kinds]
+    variables = data.draw(st.dictionaries(st.sampled_from(["SEEDS", "TAG", "TASKS", "SHOTS", "METHOD"]), st.text()))
+    try:
+        command = read_command(kinds, kind, words, variables)
+    except ArgumentError as error:
+        assert str(error)
+        return
+    assert re.fullmatch(r"[\w.+-]+", f"{command.setting}{command.tag}") and command.shots and command.seeds
+
+
+def test_an_option_without_a_value_is_told_in_one_line(shell):
+    done = shell.run(f"sh main_mtcoop.sh {NATA} OPTIM.LR")
+    assert (done.returncode, shell.calls) == (2, [])
+    assert done.stderr == "error: command line: 'OPTIM.LR' has no value; options after the flags come as KEY VALUE\n"

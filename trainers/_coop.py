@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import clip
-from clip.text import TextEncoder
+from clip.text import POSITIONS
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.config.keys import coerce
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
-from trainers._prompts import POSITIONS, ContextPrompts, check_phrase
+from trainers._prompts import ContextPrompts, check_phrase
 from trainers.base import PromptTuner
 
 OWN_WORDS = "True"  # the value of CTX_INIT that stands for the method's own words
@@ -89,12 +89,11 @@ class ClassPrompts(nn.Module):
             seed=seed,
             key="prompt_learner.ctx",
         )
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), not normalised."""
         assert columns is None, "the methods of this family have no class sub-sampling"
-        return self.prompt_learner(self._encoder[0])
+        return self.prompt_learner()
 
 
 class CoOpTuner(PromptTuner):

@@ -7,13 +7,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from clip.device import to_device
-from clip.text import PromptLayout, TextEncoder, prompt_layout
+from clip.text import POSITIONS, PromptLayout, TextEncoder, prompt_layout
 from dassl.config import Key, at_least
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 
 CTX_STD = 0.02
-POSITIONS = ("end", "middle", "front")
 
 
 def context_keys(prefix: str, *, n_ctx: int, what: str) -> tuple[Key, ...]:
@@ -41,11 +40,28 @@ def check_phrase(phrase: str, n_ctx: int, key: str) -> None:
         )
 
 
-class ContextPrompts(nn.Module):
+class EncoderModule(nn.Module):
+    """A module that uses the frozen text encoder, which is no part of it: neither trained nor saved with it."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self.hold(encoder)
+
+    def hold(self, encoder: TextEncoder) -> None:
+        """Use ``encoder`` from now on."""
+        self._encoder = (encoder,)  # a module finds its parts among its attributes, but not inside a tuple
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The frozen text encoder."""
+        return self._encoder[0]
+
+
+class ContextPrompts(EncoderModule):
     """N prompts around N names, with learned context of their own or with context that comes from outside.
 
     Args:
-        encoder: the frozen text encoder (kept by the caller, not a part of this module).
+        encoder: the frozen text encoder.
         names: the N names ("_" counts as a space).
         n_ctx: M, number of context vectors.
         position: "end", "middle" or "front", where the name stands.
@@ -68,7 +84,7 @@ class ContextPrompts(nn.Module):
         seed: int = 0,
         key: str = "ctx",
     ) -> None:
-        super().__init__()
+        super().__init__(encoder)
         layout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
         self.layout: PromptLayout = layout.to(encoder.causal_mask.device)
         self.ctx: nn.Parameter | None = None
@@ -106,7 +122,6 @@ class ContextPrompts(nn.Module):
 
     def forward(
         self,
-        encoder: TextEncoder,
         contexts: Tensor | None = None,
         group: Tensor | None = None,
         *,
@@ -124,4 +139,4 @@ class ContextPrompts(nn.Module):
             contexts = self.ctx[None] if self.ctx.dim() == 2 else self.ctx
             if rows is not None and self.ctx.dim() == 3:
                 contexts = contexts.index_select(0, to_device(rows, contexts.device))
-        return encoder(self.layout, contexts, group, rows=rows)
+        return self.encoder(self.layout, contexts, group, rows=rows)

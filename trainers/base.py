@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +13,24 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
-from clip.device import take_rows, to_device
+from clip.device import out_of_memory, take_rows, to_device
 from clip.weights import find
-from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
+from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import kept
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PassingError, UserError
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
+_LESS_MEMORY = (
+    "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
+    "(DATALOADER.FEATURES True), or use a machine with more memory"
+)
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
 
 _log = logging.getLogger(__name__)
@@ -39,8 +44,9 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
         return backbone, changes(backbone)
 
     def changes(backbone: clip.Backbone) -> list[int]:
-        """How often each tensor was written to (torch counts that), and whether it would be trained."""
-        return [t._version + t.requires_grad for t in (*backbone.parameters(), *backbone.buffers())]
+        """How often each tensor was written to (torch counts that), whether it would be trained, and the limit."""
+        tensors = (*backbone.parameters(), *backbone.buffers())
+        return [backbone.text.limit, *(t._version + t.requires_grad for t in tensors)]
 
     key = (name, str(device), *sorted(options.items()))
     return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
@@ -116,6 +122,33 @@ def _same(said: Any, fact: Any) -> bool:
     return all(math.isclose(mine, theirs, abs_tol=1e-4) for mine, theirs in zip(said, fact, strict=True))
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn a mistake that ``clip`` explains, or memory that ran out, into the error that programs show as one line."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except clip.BackboneError as error:
+            raise UserError(str(error)) from error
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise PassingError(f"the memory ran out ({_brief(error)}); {_LESS_MEMORY}") from error
+
+    return wrapped
+
+
+def _brief(error: BaseException) -> str:
+    """The first sentence of what torch says, in one line."""
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
@@ -140,9 +173,29 @@ class PromptTuner(TrainerX):
 
     A method sets ``section`` (its node below TRAINER) and implements ``build_prompts``, which returns an
     ``nn.Module`` that gives the class features (C, F), and ``learned_modules``, what is registered under which name.
+
+    Attributes:
+        test_rows: images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE. A method
+            that scores images in a way of its own, which may need more memory for an image than a row of logits,
+            sets 0.
     """
 
     section = ""
+    test_rows = TEST_ROWS
+
+    @told_to_users
+    def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
+        super().__init__(cfg, data)
+
+    @told_to_users
+    def train(self) -> None:
+        """As every trainer."""
+        super().train()
+
+    @told_to_users
+    def test(self, split: str | None = None) -> dict[str, float | None]:
+        """As every trainer."""
+        return super().test(split)
 
     @property
     def options(self) -> CfgNode:
@@ -174,6 +227,7 @@ class PromptTuner(TrainerX):
         self.precision = self.backbone.precision
 
     @classmethod
+    @told_to_users
     def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
         """Load the frozen backbone once and let it go."""
         name = _backbone_name(cfg)
@@ -185,9 +239,8 @@ class PromptTuner(TrainerX):
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
-        self.task_of_class = task_of_class(self.dm.tasks).to(self.device)
-        self._host_offsets = class_offsets(self.dm.tasks)
-        self.offsets = self._host_offsets.to(self.device)
+        self.task_of_class = self.dm.task_of_class.to(self.device)
+        self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
         check_names(self.dm.tasks)
         try:
@@ -199,7 +252,7 @@ class PromptTuner(TrainerX):
             return
         self.register_learned(modules)
         if self.cfg.MODEL.INIT_WEIGHTS:
-            self.load_model(self.cfg.MODEL.INIT_WEIGHTS)
+            self.checkpoints.load(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
@@ -233,16 +286,6 @@ class PromptTuner(TrainerX):
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""
         with torch.no_grad():
             return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
-
-    @property
-    def test_rows(self) -> int:
-        """Images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE.
-
-        A method that scores images in a way of its own may need more memory for an image than a row of logits.
-        """
-        own = type(self)
-        plain = own.logits is PromptTuner.logits and own.model_inference is PromptTuner.model_inference
-        return TEST_ROWS if plain else 0
 
     def image_features(self, batch: dict[str, Any]) -> Tensor:
         """(B, F) float32, not normalised: stored ones when the batch has them."""
@@ -288,7 +331,7 @@ class PromptTuner(TrainerX):
     def scores(self, batch: dict[str, Any]) -> Scores:
         """Features and logits of a training batch."""
         row, task, column = self.parse_batch_train(batch)
-        kept = self.kept_columns(on_host(batch, "label") + self._host_offsets[on_host(batch, "task")])
+        kept = self.kept_columns(on_host(batch, "label") + self.dm.offsets[on_host(batch, "task")])
         image, text = self.image_features(batch), self.model(kept)
         owner, target = self.task_of_class, column
         if kept is not None:
@@ -310,14 +353,44 @@ class PromptTuner(TrainerX):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
         """One step on a batch."""
+        shown = self.within_memory(lambda: self.gradients(batch))
+        self.model_update()
+        return shown
+
+    def gradients(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """Fill the gradients of a batch; returns the loss and what the log shows beside it."""
         loss, shown = self.loss(batch)
-        self.model_backward_and_update(loss)
+        self.model_backward(loss)
         return {"loss": loss.detach(), **shown}
+
+    def within_memory(self, work: Callable[[], T]) -> T:
+        """Do ``work``, which can be done again; where the memory runs out, with half as many prompts at once.
+
+        Raises:
+            PassingError: it runs out where prompts are encoded one by one already.
+        """
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or not (size := self.backbone.text.halve()):
+                    raise
+                reason = _brief(error)
+            # What the attempt has made is gone by now.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            _log.warning(
+                "the memory ran out (%s): from here on at most %d prompts are encoded at once; MODEL.TEXT_CHUNK %d "
+                "does so from the start, and gives the same figures each time",
+                reason,
+                size,
+                size,
+            )
 
     def before_test(self) -> None:
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
-            self._class_features = self.model()
+            self._class_features = self.within_memory(self.model)
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

@@ -13,13 +13,13 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import to_device
-from clip.text import PromptLayout, TextEncoder, prompt_layout
+from clip.text import PromptLayout, prompt_layout
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.tools import derived_seed
 from trainers._own_task import Block, OwnTaskTuner
-from trainers._prompts import check_phrase, normal_parameter
+from trainers._prompts import EncoderModule, check_phrase, normal_parameter
 
 REDUCTION = 16
 
@@ -57,14 +57,13 @@ def keyed_linear(inputs: int, outputs: int, *, seed: int, name: str) -> nn.Linea
     return layer
 
 
-class ConditionalPrompts(nn.Module):
-    """Class prompts with a context for each image; the frozen encoder is held outside the module tree."""
+class ConditionalPrompts(EncoderModule):
+    """Class prompts with a context for each image."""
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
-        super().__init__()
+        super().__init__(backbone.text)
         n_ctx, phrase = options.N_CTX, options.CTX_INIT
         self.prompt_learner = ShiftedContext(backbone, n_ctx, phrase, seed=seed)
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
         device = backbone.text.causal_mask.device
         self._names = [prompt_layout(task.classnames, n_ctx=n_ctx, phrase=phrase).to(device) for task in tasks]
         self._repeated: dict[tuple[int, int, int, int], tuple[PromptLayout, Tensor]] = {}
@@ -91,7 +90,7 @@ class ConditionalPrompts(nn.Module):
             (b, last - first, F), not normalised.
         """
         layout, group = self.layout(task, first, last, images=len(contexts))
-        return self._encoder[0](layout, contexts, group).view(len(contexts), last - first, -1)
+        return self.encoder(layout, contexts, group).view(len(contexts), last - first, -1)
 
 
 @TRAINER_REGISTRY.register()

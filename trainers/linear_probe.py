@@ -190,6 +190,7 @@ class LinearProbe(FittedTrainer):
     """
 
     section = "LP"
+    test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.LP.STEPS", 8, "steps of the search for C behind the grid", check=at_least(1)),

@@ -13,14 +13,13 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import take_rows, to_device
-from clip.text import TextEncoder
 from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
-from trainers._prompts import ContextPrompts, check_phrase, context_keys, normal_parameter
+from trainers._prompts import ContextPrompts, EncoderModule, check_phrase, context_keys, normal_parameter
 from trainers.base import PromptTuner
 
 PG_TYPES = ("lin", "linmean", "lincls")
@@ -58,16 +57,15 @@ class MetaNetwork(nn.Module):
         return (feature.float() @ self.proj).view(-1, *self.shape)
 
 
-class SoftContext(nn.Module):
+class SoftContext(EncoderModule):
     """Names of tasks (and classes) -> features h_t (and g_c) -> contexts -> class features.
 
     The frozen text encoder is used twice: for the prompts around the names, and for the class prompts that carry the
-    generated context. It is held outside the module tree, so that it is neither trained nor saved.
+    generated context.
     """
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
-        super().__init__()
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
+        super().__init__(backbone.text)
         names, taskname = flat_classnames(tasks), [task.name for task in tasks]
         self.register_buffer("_owner", task_of_class(tasks), persistent=False)
         build = partial(ContextPrompts.from_options, backbone.text, options=options, seed=seed)
@@ -86,17 +84,12 @@ class SoftContext(nn.Module):
         )
         self.prompts = build(names, learned=False)
 
-    @property
-    def encoder(self) -> TextEncoder:
-        """The frozen text encoder."""
-        return self._encoder[0]
-
     def name_features(self, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Features of the task names (T, F) and, with CSC, of (some of) the class names (C, F); not normalised."""
-        tasks = self.task_prompt_learner(self.encoder)
+        tasks = self.task_prompt_learner()
         if self.class_prompt_learner is None:
             return tasks, None
-        return tasks, self.class_prompt_learner(self.encoder, rows=columns)
+        return tasks, self.class_prompt_learner(rows=columns)
 
     def contexts(self, columns: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Generated contexts (G, M, D) and the context of each class (C,).
@@ -116,7 +109,7 @@ class SoftContext(nn.Module):
         are best on the CPU, where texts are planned.
         """
         contexts, group = self.contexts(columns)
-        features = self.prompts(self.encoder, contexts, group, rows=columns)
+        features = self.prompts(contexts, group, rows=columns)
         return features if columns is None else features + SAMPLED_OFFSET
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import clip
-from clip.text import TextEncoder
 from dassl.config import PRECISIONS, Key
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
@@ -25,12 +24,11 @@ class SharedContext(nn.Module):
         super().__init__()
         names, key = flat_classnames(tasks), "prompt_learner.ctx"
         self.prompt_learner = ContextPrompts.from_options(backbone.text, names, options, seed=seed, key=key)
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), not normalised."""
         assert columns is None, "hard sharing has no class sub-sampling"
-        return self.prompt_learner(self._encoder[0])
+        return self.prompt_learner()
 
 
 class TaskContexts(nn.Module):
@@ -42,7 +40,6 @@ class TaskContexts(nn.Module):
         learners = [build(task.classnames, key=f"prompt_learner.learners.{t}.ctx") for t, task in enumerate(tasks)]
         self.prompt_learner = nn.Module()
         self.prompt_learner.learners = nn.ModuleList(learners)
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
         self.prompts = ContextPrompts.from_options(backbone.text, flat_classnames(tasks), options, learned=False)
         self.register_buffer("_owner", task_of_class(tasks), persistent=False)
 
@@ -51,8 +48,8 @@ class TaskContexts(nn.Module):
         assert columns is None, "hard sharing has no class sub-sampling"
         own = [learner.ctx for learner in self.prompt_learner.learners]
         if own[0].dim() == 3:
-            return self.prompts(self._encoder[0], torch.cat(own))
-        return self.prompts(self._encoder[0], torch.stack(own), self._owner)
+            return self.prompts(torch.cat(own))
+        return self.prompts(torch.stack(own), self._owner)
 
 
 @TRAINER_REGISTRY.register()

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import to_device
-from clip.text import POSITIONS, TextEncoder, prompt_layout
+from clip.text import POSITIONS, prompt_layout
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -23,19 +23,18 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.published import Published
 from dassl.utils.errors import UserError
 from trainers._own_task import Block, OwnTaskTuner
-from trainers._prompts import check_phrase, normal_parameter
+from trainers._prompts import EncoderModule, check_phrase, normal_parameter
 from trainers._transport import steps_needed, transport_cosines
 
 _PROGRAM = "plot-coop/train.py, which overrides the config file"  # 200 epochs, batches of 128 otherwise
 VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for the kernel, the plan, a product
 
 
-class SeveralPrompts(nn.Module):
+class SeveralPrompts(EncoderModule):
     """N prompts for each class; ``prompt_learner.ctx`` is (N, M, D), or (N, C, M, D) where each class has its own."""
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
-        super().__init__()
-        self._encoder: tuple[TextEncoder] = (backbone.text,)
+        super().__init__(backbone.text)
         names, count, n_ctx = flat_classnames(tasks), options.N, options.N_CTX
         layout = prompt_layout(names, n_ctx=n_ctx, position=options.CLASS_TOKEN_POSITION)
         self._layout = layout.select(torch.arange(len(names)).repeat(count)).to(backbone.text.causal_mask.device)
@@ -54,7 +53,7 @@ class SeveralPrompts(nn.Module):
     def forward(self) -> Tensor:
         """Class features under each context (N, C, F), not normalised."""
         contexts = self.prompt_learner.ctx.flatten(0, -3)
-        return self._encoder[0](self._layout, contexts, self._group).view(*self._shape, -1)
+        return self.encoder(self._layout, contexts, self._group).view(*self._shape, -1)
 
 
 def phrases(words: str) -> list[str]:
@@ -132,7 +131,7 @@ class PLOT(OwnTaskTuner):
     def before_test(self) -> None:
         """Encode the prompts once for the whole evaluation."""
         with torch.no_grad():
-            self._class_features = self.model()
+            self._class_features = self.within_memory(self.model)
 
     def block_logits(self, features: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
         """Scaled cosines under the transport plans; ``features``: (B, 1 + P, F)."""

@@ -124,15 +124,14 @@ class ProGrad(CoOpTuner):
         total = soft_cross_entropy(scores.logits, teacher, scores.columns, temperature=temperature)
         return total / len(scores.image)
 
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
-        """One step on a batch; the log shows the cross-entropy and the distance from zero-shot CLIP."""
+    def gradients(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """Those of a batch, projected; the log shows the cross-entropy and the distance from zero-shot CLIP."""
         scores = self.scores(batch)
         loss, shown = self.cross_entropy(scores)
         guide = self.guide(scores)
         if self.printing:
             shown["kl"] = float(guide.detach())
         self.set_projected_gradients(loss, guide)
-        self.model_update()
         # The engine stops at a loss that is not finite; a distance that is not finite must stop it as well.
         return {"loss": loss.detach() + 0 * guide.detach(), **shown}
 

@@ -73,6 +73,7 @@ class ProtoNet(FittedTrainer):
     """
 
     section = "PROTONET"
+    test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.PROTONET.VIEWS", 0, "augmented views that make an image; 0: as in tests", check=at_least(0)),

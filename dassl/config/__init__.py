@@ -1,7 +1,8 @@
 """The config system (yacs) with declared keys and readable errors."""
 
-from dassl.config.build import all_keys, flatten, get_cfg_default, load_yaml, merge_cfg
+from dassl.config.build import all_keys, get_cfg_default, merge_cfg
 from dassl.config.defaults import PRECISIONS
+from dassl.config.files import flatten, load_yaml, read_settings
 from dassl.config.keys import Key, above, at_least, between
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "get_cfg_default",
     "load_yaml",
     "merge_cfg",
+    "read_settings",
 ]

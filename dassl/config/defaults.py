@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, at_least, between, colour, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, length
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -60,21 +60,7 @@ KEYS: tuple[Key, ...] = (
         ("", "upright", "original"),
     ),
     Key("INPUT.MAX_PIXELS", 500_000_000, "larger pictures are refused; 4 bytes of memory a pixel", check=at_least(1)),
-    Key("INPUT.CROP_PADDING", 4, "padding of random_crop in pixels", check=at_least(0)),
-    Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=length(2)),
-    Key("INPUT.CUTOUT_N", 1, "number of squares cut out", check=at_least(0)),
-    Key("INPUT.CUTOUT_LEN", 16, "side of a cut-out square in pixels", check=at_least(1)),
-    Key("INPUT.GN_MEAN", 0.0, "mean of gaussian_noise"),
-    Key("INPUT.GN_STD", 0.15, "standard deviation of gaussian_noise", check=at_least(0)),
-    Key("INPUT.RANDAUGMENT_N", 2, "operations of randaugment", check=at_least(0)),
-    Key("INPUT.RANDAUGMENT_M", 10, "strength of randaugment", check=at_least(0)),
-    Key("INPUT.COLORJITTER_B", 0.4, "brightness range of colorjitter", check=at_least(0)),
-    Key("INPUT.COLORJITTER_C", 0.4, "contrast range of colorjitter", check=at_least(0)),
-    Key("INPUT.COLORJITTER_S", 0.4, "saturation range of colorjitter", check=at_least(0)),
-    Key("INPUT.COLORJITTER_H", 0.1, "hue range of colorjitter", check=between(0, 0.5)),
-    Key("INPUT.RGS_P", 0.2, "probability of randomgrayscale", check=between(0, 1)),
-    Key("INPUT.GB_P", 0.5, "probability of gaussian_blur", check=between(0, 1)),
-    Key("INPUT.GB_K", 21, "kernel size of gaussian_blur in pixels", check=at_least(1)),
+    Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
     Key("DATASET.ROOT", "", "folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
@@ -142,9 +128,6 @@ KEYS: tuple[Key, ...] = (
     Key("OPTIM.RMSPROP_ALPHA", 0.99, "smoothing constant of rmsprop"),
     Key("OPTIM.ADAM_BETA1", 0.9, "first beta of the adam family", check=between(0, 1)),
     Key("OPTIM.ADAM_BETA2", 0.999, "second beta of the adam family", check=between(0, 1)),
-    Key("OPTIM.STAGED_LR", False, "learning rate times BASE_LR_MULT outside NEW_LAYERS"),
-    Key("OPTIM.NEW_LAYERS", (), "names of the modules that keep the whole rate with STAGED_LR"),
-    Key("OPTIM.BASE_LR_MULT", 0.1, "see OPTIM.STAGED_LR", check=at_least(0)),
     Key("OPTIM.LR_SCHEDULER", "single_step", "schedule of the learning rate", SCHEDULERS),
     Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step takes the last one; below 1: MAX_EPOCH"),
     Key("OPTIM.GAMMA", 0.1, "factor of a drop", check=above(0)),

@@ -51,6 +51,11 @@ def between(low: float, high: float) -> Callable[[Any], str]:
     return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
 
 
+def areas(value: Any) -> str:
+    """A check for a range of areas: (low, high) with 0 < low <= high."""
+    return "" if len(value) == 2 and 0 < value[0] <= value[1] else "must be two numbers, 0 < low <= high"
+
+
 def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
     """A check for lists with exactly ``count`` entries, or none at all with ``or_empty``."""
     return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from dassl.data.contents import DigestIndex, file_key, file_state, open_index, read_content, short_digest
+from dassl.data.contents import DigestIndex, file_key, open_index, read_content, short_digest
 from dassl.data.images import AS_SEEN, Decoded, Reading, decode
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
+from dassl.utils.files import file_state
 
 READABLE, BLANK, DARK, CLIPPED, UNREADABLE = "", "blank", "dark", "clipped", "unreadable"
 _LOOKS = (READABLE, BLANK, DARK, CLIPPED)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
-from dassl.utils.files import atomic_path
+from dassl.utils.files import atomic_path, file_state
 from dassl.utils.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -81,15 +81,6 @@ def list_key(paths: Sequence[str]) -> str:
     """Names some files in their present states, as text; "" when one of them may be changing."""
     keys = [file_key(path) for path in paths]
     return short_digest(*keys).hex() if all(keys) else ""
-
-
-def file_state(path: str) -> tuple[int, ...]:
-    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
-    try:
-        stat = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
-        return ()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def short_digest(*parts: bytes) -> bytes:

@@ -82,7 +82,7 @@ def recorded_pictures(paths: Sequence[str], cache: Path, limit: float) -> Same:
         if content["limit"] == limit and {path for group in same.files + same.pictures for path in group} <= {*paths}:
             return same
     same = same_pictures(paths, limit)
-    write_json(record, {"limit": limit, **asdict(same)})
+    write_json(record, {"limit": limit, **asdict(same)}, signed=True)
     return same
 
 

@@ -22,6 +22,7 @@ from dassl.data.places import cache_folder, data_root, stand_in, write_json_some
 from dassl.data.splits import PARTS, labels_digest, read_split, split_content, subset_content
 from dassl.registries import DATASET_REGISTRY
 from dassl.utils.cache import kept
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.tools import collector_paused
@@ -418,8 +419,10 @@ def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
         try:
             if read_json(place) == record:
                 return
+        except ChangedError as error:
+            logger.warning("%s; it is written again, and the images are those that were drawn for it", error)
         except UserError:
-            continue
+            pass
     write_json_somewhere((folder / name, stand / name), record)
 
 

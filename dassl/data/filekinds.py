@@ -1,9 +1,11 @@
-"""What a file is that lies in the place of a picture and is none, and what to do about it."""
+"""How names of pictures end, and what a file is that lies in the place of a picture and is none."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
 _HEAD = 1024
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]*")
 

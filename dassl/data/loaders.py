@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from dassl.data.contents import content_digests, file_state
+from dassl.data.contents import content_digests
 from dassl.data.datum import Datum
 from dassl.data.images import AS_SEEN, Reading, identity, read_image
 from dassl.data.transforms import Transform, keyed_transform
+from dassl.data.workers import Key, Read, Reader
 from dassl.utils.errors import UserError
+from dassl.utils.files import file_state
 from dassl.utils.tools import derived_seed
 
 _COLUMNS = ("label", "task", "row")
-Key = tuple[int, int]  # (view, index of the image in its split)
 Batch = dict[str, Any]
 # What a loader takes its batches from.
 Source = Callable[["BatchPlan"], Iterator[Batch]]
@@ -137,7 +138,7 @@ class ImageItems(Dataset):
             return self.transform(image)
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))
 
-    def __getitems__(self, keys: list[Key]) -> tuple[list[Key], Tensor | str]:
+    def __getitems__(self, keys: list[Key]) -> Read:
         """A batch (B, 3, H, W), or a message: torch would wrap a worker's exception into a page of stack trace."""
         try:
             return keys, torch.stack([self[key] for key in keys])
@@ -146,29 +147,17 @@ class ImageItems(Dataset):
 
 
 class ImageSource:
-    """Decodes the images of a plan in worker processes that stay alive between epochs."""
+    """Decodes the images of a plan, in worker processes that stay alive between epochs."""
 
     def __init__(self, images: ImageItems, workers: int, *, pin_memory: bool = False) -> None:
-        self.images, self.workers, self.pin_memory = images, workers, pin_memory
-        self._loader: DataLoader | None = None
-        self._plan: BatchPlan | KeyList | None = None
+        self.images = images
+        self.reader = Reader(images, workers, pin_memory=pin_memory)
 
     def __call__(self, plan: BatchPlan | KeyList) -> Iterator[Batch]:
         """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
-        if self._loader is None or plan is not self._plan:
-            self._plan = plan
-            self._loader = DataLoader(
-                self.images,
-                batch_sampler=plan,
-                num_workers=self.workers,
-                collate_fn=_as_fetched,
-                pin_memory=self.pin_memory,
-                persistent_workers=self.workers > 0,
-                generator=torch.Generator(),  # a loader without one draws from the global generator
-            )
-        for keys, images in self._loader:
+        for keys, images in self.reader(plan):
             if isinstance(images, str):
-                self._loader = None  # lets the workers go now; a traceback could keep them waiting
+                self.reader.close()  # lets the workers go now; a traceback could keep them waiting
                 raise UserError(images)
             yield {"img": images, **describe(self.images.items, [index for _, index in keys])}
 
@@ -238,7 +227,3 @@ def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:
     row, task, label = torch.tensor(entries, dtype=torch.int64).reshape(-1, 3).unbind(1)
     paths = [items[i].impath for i in index]
     return {"label": label, "task": task, "row": row, "index": torch.tensor(index), "impath": paths}
-
-
-def _as_fetched(batch: tuple[list[Key], Tensor | str]) -> tuple[list[Key], Tensor | str]:
-    return batch

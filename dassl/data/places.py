@@ -83,12 +83,16 @@ def _enter(stack: ExitStack, lock: Path) -> None:
 
 
 def write_json_somewhere(places: tuple[Path, Path], value: Any, *, indent: int | None = 2) -> Path:
-    """Write JSON to the first place, or to the second one when the first is read-only; returns the place."""
+    """Write JSON with its digest to the first place, or to the second one when the first is read-only.
+
+    Returns:
+        The place.
+    """
     try:
-        write_json(places[0], value, indent=indent)
+        write_json(places[0], value, indent=indent, signed=True)
         return places[0]
     except UserError as error:
         if getattr(error.__cause__, "errno", None) not in NOT_WRITABLE:
             raise
-    write_json(places[1], value, indent=indent)
+    write_json(places[1], value, indent=indent, signed=True)
     return places[1]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Datum, Split
-from dassl.data.own.listing import IMAGE_ENDINGS
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.utils.errors import UserError
 
 TRAIN_SHARE, VAL_SHARE = 0.5, 0.2  # of a data set without an official split; the rest is for testing

@@ -16,11 +16,13 @@ from typing import Any
 
 from dassl.data.datum import METRICS, Datum, Split, Task
 from dassl.data.layouts import spelt_on_disk
+from dassl.utils.digests import DIGEST_KEY, ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from dassl.utils.tools import collector_paused
 
 PARTS = ("train", "val", "test")
+IF_MEANT = f'if the change is meant, delete its last entry "{DIGEST_KEY}"'
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -32,9 +34,13 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
         default: name, metric, description and template of a task that the file does not describe.
 
     Raises:
+        ChangedError: we wrote it, and it is not what we wrote. Published files carry no digest.
         UserError: the file is not a split file; the message names the entry.
     """
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except ChangedError as error:
+        raise ChangedError(path, f"put it back from a copy, or delete it to have it made again; {IF_MEANT}") from error
     _check_lists(content, path)
     prefix = os.path.join(image_folder, "")  # noqa: PTH118  (Path drops the separator at the end)
     if "meta" in content:

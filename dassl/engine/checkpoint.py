@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import pickle
 import re
 from collections.abc import Iterable, Sequence
@@ -10,20 +11,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from yacs.config import CfgNode
 
 from dassl.engine.foreign import read_foreign
+from dassl.utils.digests import TAIL_BYTES, ChangedError, is_signed_zip, is_whole_zip, sign_zip
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
 BEST = "model-best.pth.tar"
-_TO_GO_ON = ("optimizer", "scheduler", "scaler", "best")
-_EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
+_TO_RESUME = ("optimizer", "scheduler", "scaler", "best")
+EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # what a pointer of Git LFS begins with, and more than it has
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
 # What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
 _NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
 _ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation", "Please ")
+_CHANGED = "use another epoch, put the file back from a copy, or delete it and start the run's command again"
 _log = logging.getLogger(__name__)
 
 
@@ -46,8 +48,10 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     path = folder / (BEST if best else epoch_file(content["epoch"]))
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    sign_zip(buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())  # torch itself hides that a disk is full behind a RuntimeError
+        # Torch itself hides that a disk is full behind a RuntimeError.
+        temporary.write_bytes(buffer.getbuffer())
     if not best:
         point_to(folder, content["epoch"])
     _log.log(logging.DEBUG if quiet else logging.INFO, 'Checkpoint saved to "%s"', path)
@@ -65,6 +69,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     Of checkpoints that the original SoftCPT or CoOp wrote, ``state_dict`` and ``epoch`` are read and nothing else.
 
     Raises:
+        ChangedError: it is not what this program wrote.
         UserError: the file is missing, damaged, or not a checkpoint.
     """
     path = Path(path)
@@ -74,6 +79,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
+    except ChangedError as error:
+        raise ChangedError(f"checkpoint {path}", _CHANGED) from error
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make the reader raise nearly anything
@@ -87,11 +94,24 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         content = read_foreign(path)
     _log.info('"%s" was written by other code; its tensors are read, its optimiser and schedule are not', path)
     return content
+
+
+def _checked(path: Path) -> Path | io.BytesIO:
+    """What a checkpoint is read from: its bytes once they agree with their digest, or the file if it carries none."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, TAIL_BYTES), os.SEEK_END)
+        if not is_signed_zip(file.read()):
+            return path
+        file.seek(0)
+        content = file.read()
+    if not is_whole_zip(content):
+        raise ChangedError(path)
+    return io.BytesIO(content)
 
 
 def _reason(error: Exception) -> str:
@@ -176,63 +196,12 @@ def saved_epochs(folder: Path) -> set[int]:
     """Epochs of the checkpoints in a module's folder."""
     if not folder.is_dir():
         return set()
-    return {int(match.group(1)) for match in map(_EPOCH.match, (p.name for p in folder.iterdir())) if match}
+    return {int(match.group(1)) for match in map(EPOCH.match, (p.name for p in folder.iterdir())) if match}
 
 
-def whole_epochs(run: Path, modules: Sequence[str]) -> list[int]:
-    """Epochs for which every module has a checkpoint, the newest one first."""
-    epochs = [saved_epochs(run / name) for name in modules]
-    return sorted(set.intersection(*epochs), reverse=True) if epochs else []
-
-
-def load_newest(run: Path, modules: Sequence[str]) -> dict[str, dict[str, Any]] | None:
-    """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
-
-    A damaged file is named in a warning, and an earlier epoch is taken.
-
-    Raises:
-        UserError: there are learned tensors but nothing that says how to go on, as in the original's checkpoints.
-    """
-    foreign = False
-    for epoch in whole_epochs(run, modules):
-        paths = {name: run / name / epoch_file(epoch) for name in modules}
-        try:
-            contents = {name: load_checkpoint(path) for name, path in paths.items()}
-        except UserError as error:
-            _log.warning("%s; looking for an earlier epoch", error)
-            continue
-        if all(key in content for content in contents.values() for key in _TO_GO_ON):
-            return contents
-        foreign = True
-    if foreign:
-        raise UserError(
-            f"the checkpoints in {run} are of other code and do not say how to go on; start from their weights with "
-            f"MODEL.INIT_WEIGHTS {run} and another --output-dir, or evaluate them with --eval-only --model-dir {run}"
-        )
-    return None
-
-
-def holds_checkpoints(run: Path) -> bool:
-    """Whether a folder is that of a training run, of whatever method, that has finished an epoch."""
-    return any(_EPOCH.match(path.name) for path in run.glob("*/model.pth.tar-*"))
-
-
-def checkpoint_config(run: Path) -> dict[str, Any] | None:
-    """The keys that can change a figure, as a checkpoint of the run in ``run`` has them; None where none says it."""
-    for path in sorted(run.glob("*/model*.pth.tar*")):
-        try:
-            config = load_checkpoint(path).get("config")
-        except UserError:
-            continue
-        if isinstance(config, dict):
-            return config
-    return None
-
-
-def resume_folder(cfg: CfgNode) -> Path:
-    """Where a run goes on from: its own folder if it was cut off itself, else RESUME where that is given."""
-    own = Path(cfg.OUTPUT_DIR)
-    return Path(cfg.RESUME) if cfg.RESUME and not holds_checkpoints(own) else own
+def says_how_to_resume(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint has more than learned tensors, as those of other code have not."""
+    return all(key in content for key in _TO_RESUME)
 
 
 def remove_epochs(folder: Path, epochs: Iterable[int]) -> None:

@@ -1,17 +1,28 @@
 """What a training run reports while it goes on: how long a batch takes, and curves for every chosen logger."""
 
+import datetime
+import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.config import flatten
+from dassl.engine.checks import not_finite_loss
 from dassl.registries import LOGGERS
 from dassl.results.methods import label_of
-from dassl.utils.meters import AverageMeter
+from dassl.utils.meters import AverageMeter, MetricMeter
+
+if TYPE_CHECKING:
+    from dassl.engine.trainer import TrainerX
+
+_log = logging.getLogger(__name__)
 
 
 class Clock:
@@ -30,6 +41,64 @@ class Clock:
         now = time.perf_counter()
         self.batch_time.update(now - self._end)
         self._end = now
+
+
+class EpochLog:
+    """Losses and times of the batches of one epoch, and the log lines that show them.
+
+    A loss is fetched from the device only when a line is written, so that no step waits for it.
+    """
+
+    def __init__(self, trainer: "TrainerX") -> None:
+        self.trainer, self.losses, self.clock = trainer, MetricMeter(), Clock()
+        self._batches = len(trainer.dm.train_loader_x)
+        self._pending: list[tuple[int, Tensor, Tensor]] = []
+
+    def is_due(self, index: int) -> bool:
+        """Whether a line follows the batch ``index``: the last one, and every TRAIN.PRINT_FREQ-th."""
+        freq = self.trainer.cfg.TRAIN.PRINT_FREQ
+        return index + 1 == self._batches or self._batches < freq or not (index + 1) % freq
+
+    def add(self, index: int, loss: Tensor, task: Tensor) -> None:
+        """Note the loss of a batch and the tasks of its entries."""
+        self._pending.append((index, loss, task))
+
+    def write(self, shown: Mapping[str, Any]) -> None:
+        """Write a line, with what the step shows beside its loss.
+
+        Raises:
+            UserError: a loss since the last line is not finite.
+        """
+        index = self._pending[-1][0]
+        self._settle()
+        self.losses.update(shown)
+        rate = self.trainer.sched.get_last_lr()[0] if self.trainer.sched else 0.0
+        _log.info(self._line(index, rate))
+        step = self.trainer.epoch * self._batches + index
+        for name, meter in self.losses.meters.items():
+            self.trainer.loggers.add(f"train/{name}", meter.avg, step)
+        self.trainer.loggers.add("train/lr", rate, step)
+
+    def _settle(self) -> None:
+        values = torch.stack([loss for _, loss, _ in self._pending]).tolist()
+        for (index, _, task), value in zip(self._pending, values, strict=True):
+            if not math.isfinite(value):
+                raise not_finite_loss(self.trainer, value, batch=index, tasks=task.tolist())
+            self.losses.update({"loss": value})
+        self._pending.clear()
+
+    def _line(self, index: int, rate: float) -> str:
+        epoch, epochs, clock = self.trainer.epoch, self.trainer.max_epoch, self.clock
+        left = self._batches - index - 1 + (epochs - epoch - 1) * self._batches
+        fields = [
+            f"epoch [{epoch + 1}/{epochs}][{index + 1}/{self._batches}]",
+            f"time {clock.batch_time.val:.3f} ({clock.batch_time.avg:.3f})",
+            f"data {clock.data_time.val:.3f} ({clock.data_time.avg:.3f})",
+            f"eta {datetime.timedelta(seconds=int(clock.batch_time.avg * left))}",
+            str(self.losses),
+            f"lr {rate:.6e}",
+        ]
+        return "\t".join(fields)
 
 
 @dataclass(frozen=True)
@@ -73,9 +142,8 @@ class RunLogger:
 class Loggers:
     """All loggers of a run."""
 
-    def __init__(self, cfg: CfgNode, *, first_step: int = 0) -> None:
-        run = describe_run(cfg, first_step=first_step)
-        self._loggers = [LOGGERS.get(name)(run) for name in cfg.TRAIN.LOGGERS]
+    def __init__(self, loggers: Sequence[RunLogger] = ()) -> None:
+        self._loggers = list(loggers)
 
     def add(self, tag: str, value: float, step: int) -> None:
         """Add a point."""
@@ -92,6 +160,12 @@ class Loggers:
         """Close all; a second call does nothing."""
         while self._loggers:
             self._loggers.pop().close()
+
+
+def open_loggers(cfg: CfgNode, *, first_step: int = 0) -> Loggers:
+    """The loggers that TRAIN.LOGGERS names."""
+    run = describe_run(cfg, first_step=first_step)
+    return Loggers([LOGGERS.get(name)(run) for name in cfg.TRAIN.LOGGERS])
 
 
 def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:

@@ -2,27 +2,25 @@
 
 import contextlib
 import datetime
-import hashlib
-import json
 import logging
 import random
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
 import torch
 from yacs.config import CfgNode
 
+from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
-from dassl.engine.checkpoint import holds_checkpoints, resume_folder
+from dassl.engine.checks import check_splits
+from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
-from dassl.engine.transfer import check_transfer, check_weights, number_values, refuse_other_config, stored_config
-from dassl.registries import LOGGERS, TRAINER_REGISTRY
+from dassl.engine.transfer import check_transfer, check_weights
+from dassl.registries import LOGGERS
 from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
@@ -30,17 +28,14 @@ from dassl.results.record import (
     RunResult,
     SplitResult,
     TaskResult,
-    read_results,
     write_results,
 )
-from dassl.utils.errors import PassingError, UserError, another_folder
-from dassl.utils.files import write_error, write_json, write_text
-from dassl.utils.locks import Owner, locked
+from dassl.utils.errors import PassingError, UserError
+from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.remarks import collect_warnings
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
-_LOCK = ".lock"  # in a run folder, while the run is at work
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 _log = logging.getLogger(__name__)
 
@@ -50,39 +45,46 @@ def run(
 ) -> RunResult | None:
     """Train and test (or only evaluate) what ``cfg`` says; returns the result, None with ``no_train``.
 
-    A run folder that is finished is left as it is; one that was cut off is gone on with.
+    A run folder that is finished is left as it is; one that was cut off is resumed.
 
     Raises:
         UserError: the user can mend it. Nothing was written if it was found before the work began.
     """
     started = time.monotonic()
-    folder = Path(cfg.OUTPUT_DIR)
-    cfg = _with_seed(cfg, stored_config(resume_folder(cfg)))
-    if not eval_only and (folder / RESULTS_FILE).is_file():
+    folder = RunFolder(cfg.OUTPUT_DIR)
+    resumed = RunFolder.to_resume(cfg)
+    cfg = _with_seed(cfg, resumed)
+    if not eval_only and folder.has_result():
         return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
     reset_peak_memory()
     with ExitStack() as stack:
         remarks = stack.enter_context(collect_warnings())
         try:
-            trainer = _prepare(cfg, _Evaluation(model_dir or folder, load_epoch) if eval_only else None, stack)
+            trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
         except _FinishedMeanwhile:
             return _finished(folder, cfg)
         if no_train and not eval_only:
             return None
-        stack.callback(trainer.close_loggers)
+        stack.callback(lambda: trainer.loggers.close())
         try:
             trainer.test() if eval_only else trainer.train()
         except torch.OutOfMemoryError as error:
-            raise _note_error(folder, _out_of_memory(error)) from error
+            raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
-            raise _note_error(folder, error) from None
+            raise _note_error(folder.path, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
         result = replace(result, warnings=tuple(dict.fromkeys((*remarks, *result.warnings))))
         if eval_only and trainer.trainable:
             result = replace(result, best_epoch=load_epoch)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
+    return result
+
+
+def _finished(folder: RunFolder, cfg: CfgNode) -> RunResult:
+    result = folder.finished(cfg)
+    _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
     return result
 
 
@@ -98,88 +100,51 @@ class _Evaluation:
     epoch: int | None
 
 
-def _finished(folder: Path, cfg: CfgNode) -> RunResult:
-    """The result of a run that need not be done again."""
-    try:
-        result = read_results(folder)
-    except UserError as error:
-        raise UserError(f"{error}; delete the file, and the same command makes it again") from error
-    if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
-        raise UserError(f"{folder} holds an evaluation; use {another_folder()} for the training")
-    stored = stored_config(folder)
-    if stored is None and result.config_digest not in ("", config_digest(cfg)):
-        raise UserError(
-            f"{folder} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use "
-            f"{another_folder()}, or delete the folder"
-        )
-    refuse_other_config(folder, stored, cfg)
-    _log.info("%s is finished; delete %s there to run it again", folder, RESULTS_FILE)
-    return result
+def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> TrainerX:
+    """Build the trainer; the run folder is only touched once everything proved to be good.
 
-
-def _prepare(cfg: CfgNode, evaluation: _Evaluation | None, stack: ExitStack) -> TrainerX:
-    """Build the trainer; the run folder is only touched once everything proved to be good."""
-    folder = Path(cfg.OUTPUT_DIR)
+    Args:
+        work: what is evaluated, or the folder that a training resumes from.
+    """
+    folder, evaluates = RunFolder(cfg.OUTPUT_DIR), isinstance(work, _Evaluation)
     setup_logger(None)
     root = logging.getLogger()
     kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(kept)
     try:
-        if evaluation is not None:
-            check_transfer(cfg, evaluation.model_dir)
+        if isinstance(work, _Evaluation):
+            check_transfer(cfg, RunFolder(work.model_dir))
         for name in cfg.TRAIN.LOGGERS:
             LOGGERS.get(name)
         trainer = build_trainer(cfg)
-        trainer.check_splits(training=evaluation is None)
-        if evaluation is None:
-            _check_resume(cfg, trainer)
+        check_splits(trainer, training=not evaluates)
+        if isinstance(work, RunFolder):
+            trainer.checkpoints.check(work)
         elif trainer.trainable:
-            check_weights(trainer, evaluation.model_dir)
-            trainer.load_model(evaluation.model_dir, epoch=evaluation.epoch)
+            check_weights(trainer, RunFolder(work.model_dir))
+            trainer.checkpoints.load(work.model_dir, epoch=work.epoch)
     finally:
         root.removeHandler(kept)
-    aside = evaluation is not None and _is_training(folder)
+    aside = evaluates and folder.holds_training()
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
-        stack.enter_context(_only_run(folder))
-        if evaluation is None:  # another process may have been at work here until a moment ago
-            if (folder / RESULTS_FILE).is_file():
-                raise _FinishedMeanwhile
-            _check_resume(cfg, trainer)
-    stack.enter_context(setup_logger(folder))
+        stack.enter_context(folder.exclusive())
+        if isinstance(work, RunFolder):
+            _check_again(cfg, trainer, work)
+    stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
-    write_text(folder / (f"config{EVALUATION}.yaml" if aside else CONFIG_FILE), cfg.dump())
+    write_text(folder.path / (f"config{EVALUATION}.yaml" if aside else CONFIG_FILE), cfg.dump())
     if not aside:
-        write_tasks(folder, trainer.dm.tasks)
+        write_tasks(folder.path, trainer.dm.tasks)
     return trainer
 
 
-def _check_resume(cfg: CfgNode, trainer: TrainerX) -> None:
-    """Refuse to resume a run that had another config or other data (raise UserError)."""
-    folder = resume_folder(cfg)
-    if holds_checkpoints(folder):
-        refuse_other_config(folder, stored_config(folder), cfg)
-    trainer.check_resume()
-
-
-@contextlib.contextmanager
-def _only_run(folder: Path) -> Iterator[None]:
-    """Keep other runs out of ``folder``, whose files would then be partly theirs.
-
-    Raises:
-        UserError: another run is at work there, or the folder cannot be written.
-    """
-
-    def refuse(owner: Owner) -> None:
-        what = f"another run is at work in {folder}"
-        raise PassingError(owner.refusal(what, f"wait for it, or use {another_folder()}"))
-
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder / _LOCK, busy=refuse))
-        except OSError as error:
-            raise write_error(folder, error) from error
-        yield
+def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
+    """Look again, now that nobody else is at work here: another process may have been until a moment ago."""
+    if RunFolder(cfg.OUTPUT_DIR).has_result():
+        raise _FinishedMeanwhile
+    now = RunFolder.to_resume(cfg)
+    trainer.checkpoints.check(checked if now.path == checked.path else now)
 
 
 def _replay(kept: MemoryHandler) -> None:
@@ -190,21 +155,16 @@ def _replay(kept: MemoryHandler) -> None:
                 handler.handle(record)
 
 
-def _is_training(folder: Path) -> bool:
-    """Whether a training run lives in a folder, finished or cut off; an evaluation must leave its files alone."""
-    return holds_checkpoints(folder) or ((folder / RESULTS_FILE).is_file() and read_results(folder).mode == "train")
-
-
-def _write(folder: Path, trainer: TrainerX, result: RunResult) -> None:
+def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
-    aside = EVALUATION if result.mode == "eval" and _is_training(folder) else ""
+    aside = EVALUATION if result.mode == "eval" and folder.holds_training() else ""
     if trainer.cfg.TEST.COMPUTE_CMAT:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
-        write_json(folder / f"cmat{aside}.json", matrices, indent=None)
+        write_json(folder.path / f"cmat{aside}.json", matrices, indent=None)
     if aside:
-        write_json(folder / f"results{aside}.json", result.to_json())
+        write_json(folder.path / f"results{aside}.json", result.to_json(), signed=True)
     else:
-        write_results(folder, result)
+        write_results(folder.path, result)
 
 
 def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
@@ -246,18 +206,13 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
     )
 
 
-def config_digest(cfg: CfgNode) -> str:
-    """SHA-256 over the keys that can change a figure."""
-    return hashlib.sha256(json.dumps(number_values(cfg), sort_keys=True).encode()).hexdigest()
-
-
-def _with_seed(cfg: CfgNode, stored: dict[str, Any] | None) -> CfgNode:
-    """A negative seed means: draw one (or go on with the one that the folder's run drew)."""
+def _with_seed(cfg: CfgNode, resumed: RunFolder) -> CfgNode:
+    """A negative seed means: draw one (or take the one that the run which is resumed drew)."""
     if cfg.SEED >= 0:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
-    kept = (stored or {}).get("SEED")
+    kept = (resumed.config() or {}).get("SEED")
     cfg.SEED = kept if isinstance(kept, int) and kept >= 0 else random.SystemRandom().randrange(2**31)
     cfg.freeze()
     return cfg

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.datum import Task
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
 TASKS_FILE = "tasks.json"
 _FORMAT = 1
+_AGAIN = "delete its results.json and start the run's command again: it only tests, and writes the file"
 
 
 def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the tasks of the run in ``folder``."""
     # Where the data lay is of no use without it.
     content = [{name: value for name, value in asdict(task).items() if name != "places"} for task in tasks]
-    write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content})
+    write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content}, signed=True)
 
 
 def read_tasks(folder: Path) -> list[Task]:
@@ -28,11 +30,11 @@ def read_tasks(folder: Path) -> list[Task]:
     """
     path = folder / TASKS_FILE
     if not path.is_file():
-        raise UserError(
-            f"{folder} has no {TASKS_FILE}, which runs of older versions lack; delete its results.json and start the "
-            "run's command again: it only tests, and writes the file"
-        )
-    content = read_json(path)
+        raise UserError(f"{folder} has no {TASKS_FILE}, which runs of older versions lack; {_AGAIN}")
+    try:
+        content = read_json(path)
+    except ChangedError as error:
+        raise ChangedError(path, f"put it back from a copy, or {_AGAIN}") from error
     try:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}, this version reads {_FORMAT}")

@@ -1,11 +1,8 @@
 """The training loop. A method subclasses TrainerX and says how a model is built and what a step does."""
 
-import datetime
 import logging
 import math
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,41 +15,18 @@ from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
-from dassl.engine.checkpoint import (
-    BEST,
-    check_names,
-    epoch_file,
-    load_checkpoint,
-    load_learned,
-    load_newest,
-    load_optimizer_state,
-    not_finite,
-    optimizer_state,
-    point_to,
-    remove_epochs,
-    remove_leftovers,
-    resume_folder,
-    save_checkpoint,
-    saved_epochs,
-    whole_epochs,
-)
+from dassl.engine.checks import check_learned, check_warm_up
 from dassl.engine.published import Published
-from dassl.engine.reporting import Clock, Loggers
-from dassl.engine.transfer import number_values, refuse_other_config
+from dassl.engine.reporting import EpochLog, Loggers, open_loggers
+from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
-from dassl.optim import EpochSchedule, learning_rate
-from dassl.utils.errors import UserError, another_folder
-from dassl.utils.meters import MetricMeter
+from dassl.optim import EpochSchedule
+from dassl.utils.errors import UserError
 
 _WITHOUT = {
     "train": "there is nothing to learn from",
     "val": "set TEST.SPLIT test and TEST.FINAL_MODEL last_step",
     "test": "set TEST.SPLIT val",
-}
-_LEARNED_FROM = {
-    "subset": "training images",
-    "labels": "labels, classes or tasks of the training images",
-    "contents": "pictures under the names of the training images",
 }
 _log = logging.getLogger(__name__)
 
@@ -72,7 +46,6 @@ class TrainerX:
 
     def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
         self.cfg = cfg
-        self.output_dir = Path(cfg.OUTPUT_DIR)
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
         self.before_data()
@@ -86,8 +59,9 @@ class TrainerX:
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
-        self._loggers: Loggers | None = None
+        self.loggers = Loggers()  # none before the training begins
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self.checkpoints = Checkpoints(self)
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.scored_tasks)
 
@@ -168,6 +142,10 @@ class TrainerX:
         """Steps of the learning-rate schedule after each epoch."""
         return 1
 
+    def backbone_identity(self) -> tuple[str, str, str]:
+        """Name, digest and precision of the frozen model, for results.json."""
+        return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
+
     # ---- modules ------------------------------------------------------------------------------
 
     def register_model(
@@ -204,10 +182,14 @@ class TrainerX:
 
     def model_backward_and_update(self, loss: Tensor) -> None:
         """Backward pass and the optimiser step(s) of one batch."""
+        self.model_backward(loss)
+        self.model_update()
+
+    def model_backward(self, loss: Tensor) -> None:
+        """Backward pass of one batch."""
         assert self.optim is not None
         self.optim.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.model_update()
 
     def model_update(self) -> None:
         """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
@@ -239,102 +221,41 @@ class TrainerX:
         self.after_train()
 
     def before_train(self) -> None:
-        """Go on from a checkpoint if there is one, and open the loggers."""
+        """Resume from a checkpoint if there is one, and open the loggers."""
         if self.trainable:
-            self.start_epoch = self.resume_model_if_exist(resume_folder(self.cfg))
+            self.start_epoch = self.checkpoints.resume()
             self.epoch = max(self.start_epoch - 1, 0)
-        self._check_warm_up()
-        self._loggers = Loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
-
-    def _check_warm_up(self) -> None:
-        """Say so when no epoch is trained with the rate that OPTIM.LR asks for."""
-        optim = self.cfg.OPTIM
-        if not self.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
-            return
-        steps = [epoch * self.schedule_steps_per_epoch for epoch in range(optim.MAX_EPOCH)]
-        behind = sum(step >= optim.WARMUP_EPOCH for step in steps)
-        _log.warning(
-            "OPTIM.WARMUP_EPOCH is %d and OPTIM.MAX_EPOCH %d: %s, and the highest learning rate is %g, where OPTIM.LR "
-            "is %g; set OPTIM.WARMUP_EPOCH 0 or a larger OPTIM.MAX_EPOCH",
-            optim.WARMUP_EPOCH,
-            optim.MAX_EPOCH,
-            f"{behind} epochs come after the warm-up" if behind else "the schedule never leaves its warm-up",
-            max(learning_rate(optim, step) for step in steps),
-            optim.LR,
-        )
+        check_warm_up(self)
+        self.loggers = open_loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend on the epoch only."""
         self.set_model_mode("train")
         loader = self.dm.train_loader_x
         loader.set_epoch(self.epoch)
-        losses, clock = MetricMeter(), Clock()
-        pending: list[tuple[int, Tensor, Tensor]] = []
+        log = EpochLog(self)
         for index, batch in enumerate(loader):
-            clock.data()
-            last = index + 1 == len(loader)
-            self.printing = (
-                last or len(loader) < self.cfg.TRAIN.PRINT_FREQ or not (index + 1) % self.cfg.TRAIN.PRINT_FREQ
-            )
-            self.batch_index = index
+            log.clock.data()
+            self.batch_index, self.printing = index, log.is_due(index)
             summary = self.forward_backward(batch)
-            clock.batch()
-            pending.append((index, summary.pop("loss"), batch["task"]))
+            log.clock.batch()
+            log.add(index, summary.pop("loss"), batch["task"])
             bar.update()
             if self.printing:
-                self._settle(pending, losses)
-                losses.update(summary)
-                self._report(index, losses, clock)
-                bar.set_postfix(loss=f"{losses.meters['loss'].avg:.3f}")
-
-    def _settle(self, pending: list[tuple[int, Tensor, Tensor]], losses: MetricMeter) -> None:
-        """Fetch the losses of the batches since the last log line, and stop if one is not finite."""
-        values = torch.stack([loss for _, loss, _ in pending]).tolist()
-        for (index, _, task), value in zip(pending, values, strict=True):
-            if not math.isfinite(value):
-                raise UserError(self._not_finite(index, value, task))
-            losses.update({"loss": value})
-        pending.clear()
-
-    def _not_finite(self, index: int, value: float, task: Tensor) -> str:
-        names = [self.dm.tasks[t].name for t in sorted(set(task.tolist()))]
-        return (
-            f"the loss is {value} at epoch {self.epoch + 1}, batch {index + 1} (tasks {', '.join(names)}; "
-            f"precision {self.precision}); {self._remedy}"
-        )
-
-    @property
-    def _remedy(self) -> str:
-        """What to do where training leaves the finite numbers."""
-        return "lower OPTIM.LR" + " or use PREC fp32" * (self.precision != "fp32")
-
-    def check_learned(self) -> None:
-        """Refuse learned tensors that are not finite (raise UserError): the loss does not see the last step."""
-        for name, module in self.modules.items():
-            if broken := not_finite(module, module.state_dict()):
-                raise UserError(
-                    f"after epoch {self.epoch + 1} the learned tensors of {name} are not finite in {broken} (precision "
-                    f"{self.precision}); {self._remedy}"
-                )
+                log.write(summary)
+                bar.set_postfix(loss=f"{log.losses.meters['loss'].avg:.3f}")
 
     def after_epoch(self) -> None:
         """Step the schedule, test on val for best_val, save."""
-        self.check_learned()
+        check_learned(self)
         self.step_schedule()
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test("val")["metric"]
             if result is not None and result > self.best_result:
                 self.best_result, self.best_epoch = result, self.epoch + 1
-                self.save_model(self.epoch + 1, best=True)
-        self.save_model(self.epoch + 1)
-        for name in self.modules:
-            folder = self.output_dir / name
-            remove_epochs(folder, [e for e in saved_epochs(folder) if e <= self.epoch and not self._is_kept(e)])
-
-    def _is_kept(self, epoch: int) -> bool:
-        """Whether the checkpoint of ``epoch`` stays when the next one is written."""
-        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
-        return epoch == self.max_epoch or bool(freq and epoch % freq == 0)
+                self.checkpoints.save(self.epoch + 1, best=True)
+        self.checkpoints.save(self.epoch + 1)
+        self.checkpoints.remove_old(self.epoch + 1)
 
     def after_train(self) -> None:
         """Test the final model, once."""
@@ -343,18 +264,12 @@ class TrainerX:
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
                 _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
-                self.load_model(self.output_dir)
+                self.checkpoints.load(self.cfg.OUTPUT_DIR)
             elif self.trainable:
                 _log.info("Deploy the last-epoch model")
             metric = self.test()["metric"]
-            if self._loggers is not None:
-                self._loggers.finish({"metric": metric, "train seconds": self.seconds["train"]})
-        self.close_loggers()
-
-    def close_loggers(self) -> None:
-        """Let the loggers write what is left; also called when the run has failed."""
-        if self._loggers is not None:
-            self._loggers.close()
+            self.loggers.finish({"metric": metric, "train seconds": self.seconds["train"]})
+        self.loggers.close()
 
     # ---- testing ------------------------------------------------------------------------------
 
@@ -369,40 +284,6 @@ class TrainerX:
         if not loader:
             raise UserError(f"data set {self.cfg.DATASET.NAME} has no {split} image; {_WITHOUT[split]}")
         return loader
-
-    def check_splits(self, *, training: bool) -> None:
-        """Find out before the work begins that a split, which is needed only later, is empty or no use.
-
-        Raises:
-            UserError: it is empty. That images are tested which were trained on or chosen on is only a warning.
-        """
-        cfg = self.cfg.TEST
-        learns = training and self.trainable
-        tests = not training or not cfg.NO_TEST
-        needed = {"train": learns, "val": learns and tests and cfg.FINAL_MODEL == "best_val"}
-        needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
-        for split in (name for name, wanted in needed.items() if wanted):
-            self.loader(split)
-        if learns and needed["val"]:
-            self._warn_of_choice()
-        testing = self.dm.dataset.only_for_testing(self.cfg) if learns and tests else []
-        if testing:
-            _log.warning(
-                "the training images of %s are its test images, so the figure of what is trained on them says nothing; "
-                "train on another data set, and evaluate that run here with --eval-only --model-dir",
-                " and ".join(testing),
-            )
-
-    def _warn_of_choice(self) -> None:
-        """Say that the best epoch on val was chosen on test images."""
-        shared = sum(self.dm.dataset.validated_on_test().values())
-        if shared:
-            _log.warning(
-                "TEST.FINAL_MODEL best_val chooses the epoch on %s validation images, of which %s are test images, so "
-                "the figure is too high; set TEST.FINAL_MODEL last_step",
-                f"{len(self.dm.dataset.val):,}",
-                f"{shared:,}",
-            )
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:
@@ -419,136 +300,6 @@ class TrainerX:
         results = self.evaluator.evaluate()
         for key, value in results.items():
             if value is not None:
-                self.write_scalar(f"{split}/{key}", value, self.epoch)
+                self.loggers.add(f"{split}/{key}", value, self.epoch)
         self.seconds["test"] += time.monotonic() - started - (self.dm.encode_seconds - encoded)
         return results
-
-    # ---- checkpoints --------------------------------------------------------------------------
-
-    def save_model(self, epoch: int, *, best: bool = False) -> None:
-        """Save every registered module after ``epoch`` finished epochs."""
-        for name, module in self.modules.items():
-            content = {
-                "state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
-                "epoch": epoch,
-                "optimizer": {} if self.optim is None else optimizer_state(self.optim, module),
-                "scheduler": {} if self.sched is None else self.sched.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "seconds": self.train_seconds,
-                **self.dm.train_digests,
-                "config": number_values(self.cfg),
-                "best": {"epoch": self.best_epoch, "result": self.best_result},
-            }
-            if self.bound_names:
-                content["names"] = self.bound_names
-            save_checkpoint(self.output_dir / name, content, best=best, quiet=not best and not self._is_kept(epoch))
-
-    def load_model(self, directory: Path | str, *, epoch: int | None = None) -> None:
-        """Load learned tensors for evaluation: of ``epoch``, else the best on val, else the last.
-
-        Raises:
-            UserError: there is no such checkpoint, or it does not fit the config.
-        """
-        directory, chosen_elsewhere = Path(directory), False
-        for name, module in self.modules.items():
-            path = self._find_checkpoint(directory, name, epoch)
-            chosen_elsewhere |= path.name == BEST and self.best_epoch is None
-            content = load_checkpoint(path)
-            check_names(content, self.bound_names, source=path)
-            load_learned(module, content["state_dict"], source=path)
-            _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
-        if chosen_elsewhere:  # a training of this process has said it before it began
-            self._warn_of_choice()
-
-    def _find_checkpoint(self, directory: Path, name: str, epoch: int | None) -> Path:
-        folder = directory / name
-        if not folder.is_dir():
-            lack = f"holds no trained {name}" if directory.is_dir() else "is no folder"
-            raise UserError(f"{directory} {lack}; give the run folder of a {self.cfg.TRAINER.NAME} run")
-        if epoch is not None:
-            return folder / epoch_file(epoch)
-        best = folder / BEST
-        whole = whole_epochs(directory, list(self.modules))
-        if not whole or (best.is_file() and self.cfg.TEST.FINAL_MODEL == "best_val"):
-            return best
-        return folder / epoch_file(whole[0])
-
-    def resume_model_if_exist(self, directory: Path) -> int:
-        """Go on from the newest whole checkpoint below ``directory``; returns the number of finished epochs.
-
-        Raises:
-            UserError: the checkpoint does not fit the config, or RESUME names a folder without one.
-        """
-        for name in self.modules:
-            remove_leftovers(self.output_dir / name)
-        contents = load_newest(directory, list(self.modules))
-        if contents is None:
-            self.check_resume()
-            return 0
-        for name, module in self.modules.items():
-            content = contents[name]
-            load_learned(module, content["state_dict"], source=directory / name / epoch_file(content["epoch"]))
-            if self.optim is not None and self.sched is not None:
-                load_optimizer_state(self.optim, module, content["optimizer"])
-                self.sched.load_state_dict(content["scheduler"])
-            self.seconds_before = content.get("seconds", 0.0)
-            if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
-                self.scaler.load_state_dict(content["scaler"])
-            if directory == self.output_dir:  # the run may have been killed before it wrote this file
-                point_to(directory / name, content["epoch"])
-            self.best_epoch, self.best_result = content["best"]["epoch"], content["best"]["result"]
-            if self.best_epoch is not None and directory != self.output_dir:
-                save_checkpoint(self.output_dir / name, load_checkpoint(directory / name / BEST), best=True)
-        _log.info('Resumed from "%s" after epoch %d', directory, content["epoch"])
-        return content["epoch"]
-
-    def check_resume(self) -> None:
-        """Refuse a RESUME folder in which nothing can be gone on with, another config and other images (UserError)."""
-        folder = resume_folder(self.cfg)
-        contents = load_newest(folder, list(self.modules))
-        if contents is None and self.cfg.RESUME and folder != self.output_dir:
-            raise UserError(f"nothing to resume in {folder}: no epoch has a whole checkpoint of every learned module")
-        for content in (contents or {}).values():
-            refuse_other_config(
-                folder, content.get("config"), self.cfg
-            )  # a damaged config.yaml may be readable in part
-            self._refuse_other_data(folder, content)
-
-    def _refuse_other_data(self, folder: Path, content: Mapping[str, Any]) -> None:
-        for kind, what in _LEARNED_FROM.items():
-            mine, there = self.dm.train_digests.get(kind), content.get(kind)
-            if mine and there and mine != there:
-                raise UserError(
-                    f"the run in {folder} was begun on other {what} ({kind} {there[:12]} there, {mine[:12]} here); put "
-                    f"them back, use {another_folder()}, or delete the folder"
-                )
-
-    def backbone_identity(self) -> tuple[str, str, str]:
-        """Name, digest and precision of the frozen model, for results.json."""
-        return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
-
-    # ---- reporting ----------------------------------------------------------------------------
-
-    def _report(self, index: int, losses: MetricMeter, clock: Clock) -> None:
-        batches = len(self.dm.train_loader_x)
-        rate = self.sched.get_last_lr()[0] if self.sched else 0.0
-        left = batches - index - 1 + (self.max_epoch - self.epoch - 1) * batches
-        eta = datetime.timedelta(seconds=int(clock.batch_time.avg * left))
-        fields = [
-            f"epoch [{self.epoch + 1}/{self.max_epoch}][{index + 1}/{batches}]",
-            f"time {clock.batch_time.val:.3f} ({clock.batch_time.avg:.3f})",
-            f"data {clock.data_time.val:.3f} ({clock.data_time.avg:.3f})",
-            f"eta {eta}",
-            str(losses),
-            f"lr {rate:.6e}",
-        ]
-        _log.info("\t".join(fields))
-        step = self.epoch * batches + index
-        for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, step)
-        self.write_scalar("train/lr", rate, step)
-
-    def write_scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a point to a curve; nothing happens with --eval-only."""
-        if self._loggers is not None:
-            self._loggers.add(tag, value, step)

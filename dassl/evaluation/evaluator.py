@@ -96,12 +96,11 @@ class ClassificationMT:
         """Take the logits of a batch.
 
         Args:
-            logits: (B, C), or (V, B, C) for V views that are averaged.
+            logits: (B, C).
             label: (E,) class index inside the task.
             task: (E,) task of each entry.
             row: (E,) image of each entry; None when entry i is image i.
         """
-        logits = logits.mean(dim=0) if logits.dim() == 3 else logits
         self._task_of_class = self._task_of_class.to(logits.device)
         task = task.to(logits.device)
         entries = logits if row is None else logits[row.to(logits.device)]

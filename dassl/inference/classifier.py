@@ -17,11 +17,12 @@ from dassl.data.datum import Task
 from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
 from dassl.data.transforms import Transform, build_transform, settle_input
+from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
-from dassl.engine.transfer import check_weights, stored_config
+from dassl.engine.transfer import check_weights
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.record import RESULTS_FILE, read_results
+from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -186,12 +187,11 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
 
     Raises:
         UserError: the folder is no finished run, or the backbone is not the one it was trained on.
-        clip.errors.BackboneError: the weights of the backbone are missing or damaged.
     """
     folder = Path(run).expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of a finished run")
-    if not (folder / RESULTS_FILE).is_file():
+    if not RunFolder(folder).has_result():
         raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
     cfg = _config(folder, device=device, weights=weights)
     trainer = _trainer(folder, cfg, read_tasks(folder))
@@ -208,9 +208,10 @@ def _best(names: Sequence[str], values: Tensor, top_k: int) -> Iterator[ClassSco
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
     """The config of a run, for the machine at hand."""
-    stored = stored_config(folder)
+    stored = RunFolder(folder).config()
     if stored is None:
         raise UserError(f"{folder} has no config.yaml that can be read; give the folder of a finished run")
+    RunFolder(folder).check_config(stored)
     cfg = get_cfg_default()
     merge_cfg(cfg, values=flatten(stored), place=str(folder / "config.yaml"))
     own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}
@@ -227,15 +228,15 @@ def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
 
 def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task]) -> TrainerX:
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, NamesOnly(tasks))
-    check_weights(trainer, folder)
+    check_weights(trainer, RunFolder(folder))
     if trainer.trainable and trainer.modules:
-        trainer.load_model(folder, epoch=_tested_epoch(folder))
+        trainer.checkpoints.load(folder, epoch=_tested_epoch(folder))
     return trainer
 
 
 def _tested_epoch(folder: Path) -> int | None:
     """The epoch that an evaluation was told to take; None: the one that the training ended with."""
-    result = read_results(folder)
+    result = RunFolder(folder).result()
     return result.best_epoch if result.mode == "eval" else None
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.images import Reading, read_image
-from dassl.data.own.listing import IMAGE_ENDINGS, of_the_system
+from dassl.data.own.listing import of_the_system
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
 

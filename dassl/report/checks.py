@@ -17,6 +17,7 @@ from dassl.results.tables import ANY_SHOTS, shots_heading
 OUTLIER_DEVIATIONS = 5.0
 OUTLIER_POINTS = 3.0
 OUTLIER_TASK_POINTS = 10.0
+_MOST_LINES = 40  # so many remarks are read; the page has them all
 _SHOWN_RUNS = 4  # so many runs are named, others counted
 
 
@@ -186,3 +187,15 @@ def _own_notices(suite: Suite) -> Iterator[tuple[str, str]]:
 
 def _runs(count: int) -> str:
     return f"{count} run{'s' * (count > 1)}"
+
+
+def notice_lines(remarks: Sequence[Notice]) -> Iterator[str]:
+    """The remarks as lines below printed tables; what is more than anybody reads is counted only."""
+    for each in remarks[:_MOST_LINES]:
+        if each.kind == "no figure":
+            path, _, reason = each.text.partition(": ")
+            yield f"left out: {path} ({reason})"
+        else:
+            yield f"{each.kind}: {f'{each.suite}, ' * bool(each.suite)}{each.text}"
+    if len(remarks) > _MOST_LINES:
+        yield f"... and {len(remarks) - _MOST_LINES} more remarks, all of them on the page of --html"

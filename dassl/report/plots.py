@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from dassl.report.figures import Figure as Mean
 from dassl.report.labels import draw_labels
 from dassl.report.sheets import Options, cell_figure, cost_shots, parameter_count, train_seconds
-from dassl.report.simple import COLOURS
 from dassl.report.study import Grid, Suite
 from dassl.results.tables import shots_heading
 from dassl.utils.errors import UserError
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = (".png", ".pdf", ".svg")
+# Okabe and Ito, "Color Universal Design" (2008): told apart with every common kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Ink of the axes and of the last colour; a page puts the colour of its text in the place of it.
 INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
 from dassl.results.methods import key_groups, nearest_method, short_names
-from dassl.results.record import PLACES
+from dassl.results.record import PLACES, RETIRED_KEYS
 
 # Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
@@ -21,6 +21,7 @@ SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
 # Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
 NEWER_KEYS = {"DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": "500000000", "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]"}
 _EMPTY = ("", "[]", "None")
+_NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
 _STARTS = "MODEL.INIT_WEIGHTS"
 _NAMED_KEYS = 3  # so many differing keys make a readable name
@@ -104,7 +105,7 @@ def changing_values(record: Record) -> dict[str, str]:
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
     out = PLACES | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
-    found = {key: text for key, text in told.items() if text not in (*_EMPTY, NEWER_KEYS.get(key))}
+    found = {key: text for key, text in told.items() if text not in (*_EMPTY, _NO_NEWS.get(key))}
     return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found
 
 

@@ -45,10 +45,18 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Options:
-    """How figures are shown: what stands behind their sign, and whether each task has a table."""
+    """How figures are shown.
+
+    Attributes:
+        interval: what stands behind their sign.
+        per_task: each task has a table.
+        costs: the main table has parameters and training time. memory: it has the peak memory, too.
+    """
 
     interval: Interval = STD
     per_task: bool = False
+    costs: bool = True
+    memory: bool = False
 
 
 # ---- methods x shots
@@ -59,19 +67,57 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     grid = suite.plain
     if grid is None:
         return
-    costs = cost_columns(grid)
+    names, costs = _shown_costs(grid, options)
     table = Table(
-        ["method", "parameters", "training time", *shot_headings(grid)],
+        ["method", *names, *shot_headings(grid)],
         [
             [row, *costs[row], *cells]
             for row, cells in zip(grid.rows, _ranked_rows(figure_rows(grid, options=options)), strict=True)
         ],
     )
     title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
-    notes = [*_legend(table), *_mixture_note(grid), *_cost_note(grid), *_schedule_notes(grid), *_published_notes(grid)]
+    costs_note = _cost_note(grid) if names else []
+    notes = [*_legend(table), *_mixture_note(grid), *costs_note, *_schedule_notes(grid), *_published_notes(grid)]
     yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
         yield _task_sheet(suite, grid, task, options)
+
+
+def _shown_costs(grid: Grid, options: Options) -> tuple[list[str], dict[str, list[Cell]]]:
+    """The headings of the columns that say what a method costs, and its cells."""
+    costs: dict[str, list[Cell]] = {row: [] for row in grid.rows}
+    names: list[str] = []
+    if options.costs:
+        names += ["parameters", "training time"]
+        costs = {row: list(cells) for row, cells in cost_columns(grid).items()}
+    if options.memory:
+        names.append("peak MiB")
+        costs = {row: [*cells, peak_memory(grid, row)] for row, cells in costs.items()}
+    return names, costs
+
+
+def peak_memory(grid: Grid, row: str) -> Number | None:
+    """The most memory in MiB that a run of a method took: of the device, or of the process where there is none."""
+    shots = cost_shots(grid)
+    found = [run.result.memory for each in grid.cell(row, shots).values() for run in each.records]
+    most = max((memory.get("device_mib") or memory.get("host_mib", 0.0) for memory in found), default=0.0)
+    return Number(round(most)) if most else None
+
+
+def task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """Methods x tasks and their mean, a table for each number of shots."""
+    grid = suite.plain
+    for shots in grid.shots if grid else ():
+        cells = _task_cells(grid, shots, options)
+        means = [cell_figure(grid, row, shots, options=options) for row in grid.rows]
+        rows = _ranked_rows([[*each, mean] for each, mean in zip(cells, means, strict=True)])
+        table = Table(["method", *grid.tasks, "average"], [[row, *r] for row, r in zip(grid.rows, rows, strict=True)])
+        title = f"{suite.title}, {shots_heading(shots)}: each task in %, {_spread(grid, options)}"
+        yield Sheet(title, {"suite": suite.title, "shots": _shots_key(shots)}, table, notes=_legend(table))
+
+
+def _task_cells(grid: Grid, shots: int, options: Options) -> list[list[Figure | None]]:
+    return [[cell_figure(grid, row, shots, task=task, options=options) for task in grid.tasks] for row in grid.rows]
 
 
 def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
@@ -320,7 +366,7 @@ def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: 
 def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) -> Sheet:
     """Each new task of a pairing in a column."""
     grid = pairing.second
-    cells = [[cell_figure(grid, row, shots, task=task, options=options) for task in grid.tasks] for row in grid.rows]
+    cells = _task_cells(grid, shots, options)
     table = Table(
         ["method", *grid.tasks], [[row, *each] for row, each in zip(grid.rows, _ranked_rows(cells), strict=True)]
     )

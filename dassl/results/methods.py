@@ -20,7 +20,7 @@ class Method:
     """A row of a table.
 
     Attributes:
-        label: what tables call it.
+        label: what tables call it; "": the row of the table that its config makes it (``label_of``).
         trainer: registered name.
         config: file in configs/trainers/<trainer>/ without its suffix, or one from each number of shots on;
             "{backbone}" stands for the short name of the backbone.

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
@@ -30,6 +31,26 @@ PLACES = {
     *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
     *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
+}
+# Keys of earlier versions and of the original that no shipped method used, with the only value that is still accepted.
+RETIRED_KEYS: dict[str, Any] = {
+    "INPUT.CROP_PADDING": 4,
+    "INPUT.CUTOUT_N": 1,
+    "INPUT.CUTOUT_LEN": 16,
+    "INPUT.GN_MEAN": 0.0,
+    "INPUT.GN_STD": 0.15,
+    "INPUT.RANDAUGMENT_N": 2,
+    "INPUT.RANDAUGMENT_M": 10,
+    "INPUT.COLORJITTER_B": 0.4,
+    "INPUT.COLORJITTER_C": 0.4,
+    "INPUT.COLORJITTER_S": 0.4,
+    "INPUT.COLORJITTER_H": 0.1,
+    "INPUT.RGS_P": 0.2,
+    "INPUT.GB_P": 0.5,
+    "INPUT.GB_K": 21,
+    "OPTIM.STAGED_LR": False,
+    "OPTIM.NEW_LAYERS": (),
+    "OPTIM.BASE_LR_MULT": 0.1,
 }
 # Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
 _LARGEST = 1e300
@@ -156,7 +177,7 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
         UserError: the folder cannot be written.
     """
     path = Path(folder) / RESULTS_FILE
-    write_json(path, _without_nan(result).to_json())
+    write_json(path, _without_nan(result).to_json(), signed=True)
     return path
 
 
@@ -164,11 +185,14 @@ def read_results(folder: Path | str) -> RunResult:
     """Read the result of the run in ``folder``.
 
     Raises:
+        ChangedError: it is not what the run wrote.
         UserError: the file is missing, damaged or not a result; the message names the file and the field.
     """
     path = Path(folder) / RESULTS_FILE
     try:
         value = read_json(path)
+    except ChangedError as error:
+        raise ChangedError(path, "put it back from a copy, or delete it and start the run's command again") from error
     except (ValueError, RecursionError) as error:  # legal JSON beyond Python's limits: digits, nesting
         raise UserError(f"{path} cannot be read: {error}") from error
     return RunResult.from_json(value, path)

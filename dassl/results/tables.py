@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol, TypeVar, runtime_checkable
 
-from dassl.results.record import RunResult
 from dassl.utils.intervals import STD, Interval
 
-# Runs of one table cell: (label of the method, shots) -> its seeds.
-Cells = Mapping[tuple[str, int], Sequence[RunResult]]
 # The shots of a method that sees no training image; its figure stands in every column.
 ANY_SHOTS = 0
 PLUS_MINUS = {"text": "+-", "markdown": "±", "html": "±", "latex": r"$\pm$"}
@@ -184,61 +181,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "latex": Table.latex,
     "json": Table.json,
 }
-
-
-def summarise(runs: Iterable[tuple[str, RunResult]]) -> dict[tuple[str, int], list[RunResult]]:
-    """Sort labelled runs into table cells, keeping the order in which labels appear.
-
-    Zero-shot runs go under ANY_SHOTS, whatever their configuration says: they use no training image.
-    """
-    cells: dict[tuple[str, int], list[RunResult]] = {}
-    for label, run in runs:
-        shots = ANY_SHOTS if run.trainer.startswith("Zeroshot") else run.shots
-        cells.setdefault((label, shots), []).append(run)
-    return cells
-
-
-def method_table(cells: Cells, *, interval: Interval = STD) -> Table:
-    """One row per method, one column per number of shots: the mean over tasks, its mean and spread over seeds."""
-    columns = shot_columns(cells)
-    rows = [
-        [
-            label,
-            *(mean_spread((run.metric for run in _runs(cells, label, shots)), interval=interval) for shots in columns),
-        ]
-        for label in labels(cells)
-    ]
-    return Table(["method", *map(shots_heading, columns)], rows)
-
-
-def task_table(cells: Cells, shots: int, *, interval: Interval = STD) -> Table:
-    """One row per method, one column per task and one for their average, all at the given number of ``shots``."""
-    by_label = {label: _runs(cells, label, shots) for label in labels(cells)}
-    means = {
-        label: task_means([{task.name: task.metric for task in run.tasks} for run in runs], interval=interval)
-        for label, runs in by_label.items()
-    }
-    tasks = list(dict.fromkeys(task for each in means.values() for task in each))
-    rows = [
-        [label, *map(means[label].get, tasks), mean_spread((run.metric for run in runs), interval=interval)]
-        for label, runs in by_label.items()
-    ]
-    return Table(["method", *tasks, "average"], rows)
-
-
-def labels(cells: Cells) -> list[str]:
-    """The methods of a table in the order in which they first appear."""
-    return list(dict.fromkeys(label for label, _ in cells))
-
-
-def shot_columns(cells: Cells) -> list[int]:
-    """The numbers of shots of a table, in rising order, "all images" (-1) last; ANY_SHOTS only if nothing else is."""
-    found = {shots for _, shots in cells} - {ANY_SHOTS}
-    return sorted(found, key=lambda shots: (shots < 0, shots)) or [ANY_SHOTS]
-
-
-def _runs(cells: Cells, label: str, shots: int) -> Sequence[RunResult]:
-    return cells.get((label, shots)) or cells.get((label, ANY_SHOTS), ())
 
 
 def shots_heading(shots: int) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dassl.results.record import RESULTS_FILE
 from dassl.sweep.joining import join, reason, within
-from dassl.sweep.worker import Explained, Job, Outcome, Worker
+from dassl.sweep.worker import Job, Outcome, Worker
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
@@ -40,8 +40,8 @@ class RemoteWorker:
         mark: a file in the sweep's folder, which a machine that shares the folder sees; "": none is shared.
     """
 
-    def __init__(self, threads: int, explained: Explained, mark: str) -> None:
-        self._worker = Worker(threads=threads, explained=explained)
+    def __init__(self, threads: int, mark: str) -> None:
+        self._worker = Worker(threads=threads)
         self._mark = mark
 
     def hello(self) -> tuple[str, bool]:
@@ -103,8 +103,8 @@ class RayCluster:
         UserError: Ray is not installed, there is no cluster that may be joined, or it has not what a run needs.
     """
 
-    def __init__(self, place: "Place", folder: Path, *, explained: Explained = ()) -> None:
-        self._explained, self._bring_back = explained, place.bring_back
+    def __init__(self, place: "Place", folder: Path) -> None:
+        self._bring_back = place.bring_back
         self._ray = join(place.ray, open_cluster=place.open_cluster)
         has = within(_SECONDS_TO_ANSWER, self._ray.cluster_resources, "the Ray cluster")
         # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
@@ -191,7 +191,7 @@ class RayCluster:
 
     def _start(self) -> None:
         kind = self._ray.remote(**self._needs, max_restarts=0)(RemoteWorker)
-        actor = kind.remote(self._needs["num_cpus"], self._explained, str(self._mark or ""))
+        actor = kind.remote(self._needs["num_cpus"], str(self._mark or ""))
         self._starting[actor.hello.remote()] = actor
         self._asked = time.monotonic()
 

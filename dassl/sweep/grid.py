@@ -16,17 +16,30 @@ from dassl.utils.registry import nearest
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
-# Each run learns on the first part and is evaluated on both: (folder, as the scripts call it; config keys) of a part.
-PROTOCOLS = {
-    "base2new": (
-        ("base2new/base", {"DATASET.SUBSAMPLE_CLASSES": "base"}),
-        ("base2new/new", {"DATASET.SUBSAMPLE_CLASSES": "new"}),
-    ),
-    "newtasks": (
-        ("newtasks/base/seen", {"DATASET.SUBSAMPLE_TASKS": "base"}),
-        ("newtasks/base/unseen", {"DATASET.SUBSAMPLE_TASKS": "new"}),
-    ),
-}
+PROTOCOLS = ("base2new", "newtasks")
+Part = tuple[str, dict[str, str]]  # folder of the runs of a part of a protocol, and its config keys
+
+
+def parts_of(protocol: str) -> tuple[Part, ...]:
+    """The two parts of a protocol: each run learns on the first one and is evaluated on both. "" has none.
+
+    Args:
+        protocol: "base2new", or "newtasks" and perhaps the tasks that are learned from: "newtasks new",
+            "newtasks task0,task3".
+    """
+    name, _, tasks = protocol.partition(" ")
+    if name == "base2new":
+        return tuple((f"base2new/{part}", {"DATASET.SUBSAMPLE_CLASSES": part}) for part in ("base", "new"))
+    return _task_parts(tasks or "base") if name == "newtasks" else ()
+
+
+def _task_parts(seen: str) -> tuple[Part, Part]:
+    unseen = {"base": "new", "new": "base"}.get(seen, f"not:{seen}")
+    folder = seen if seen in ("base", "new") else f"tasks{'_'.join(re.findall('[0-9]+', seen))}"
+    return tuple(
+        (f"newtasks/{folder}/{name}", {"DATASET.SUBSAMPLE_TASKS": tasks})
+        for name, tasks in (("seen", seen), ("unseen", unseen))
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Sweep:
         config: one config for every method, in the place of its own.
         options: config keys of all runs; they come after those of a method.
         method_options: config keys of single methods, by label; they come after ``options``.
-        protocol: "", or which classes or tasks are learned from and which are only tested: a key of PROTOCOLS.
+        protocol: "", or which classes or tasks are learned from and which are only tested (``parts_of``).
         vary: config keys with the values that each run of the grid is repeated with.
         output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
     """

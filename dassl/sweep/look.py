@@ -20,7 +20,7 @@ def look(runs: Sequence[Run], *, here: bool, fetch: bool) -> list[str]:
         What a person should know before the runs start.
 
     Raises:
-        UserError (of the backbone: BackboneError): the first mistake.
+        UserError: the first mistake.
     """
     configs = [cfg for run in runs for cfg in run.configs()]
     for cfg in _different(configs, _method_part):

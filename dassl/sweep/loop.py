@@ -1,17 +1,13 @@
 """The loop of a sweep: hand out runs, note what becomes of them, try failed ones again, go on to the end."""
 
-import contextlib
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from types import FrameType
 
 from dassl.sweep.executor import Executor
 from dassl.sweep.progress import Progress
 from dassl.sweep.status import Entry, Status
 from dassl.sweep.worker import Outcome
+from dassl.utils.cli import terminable
 from dassl.utils.errors import UserError
 
 _SECONDS_TO_WAIT = 1.0
@@ -31,7 +27,7 @@ def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry
     """
     loop, ended, stopped = _Loop(status, executor, retries), False, ""
     try:
-        with _terminated_like_interrupted(), Progress(status) as loop.progress:
+        with terminable(), Progress(status) as loop.progress:
             stopped = loop.go()
         ended = True
     finally:
@@ -117,20 +113,3 @@ class _Loop:
         else:
             entry.state = "failed"
         self.progress.report(entry)
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM (a batch system that ends the job) do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

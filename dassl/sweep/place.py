@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dassl.sweep.executor import Executor
 from dassl.sweep.processes import Processes
-from dassl.sweep.worker import Explained, threads_per_worker
+from dassl.sweep.worker import threads_per_worker
 from dassl.utils.errors import UserError
 
 _MOST_JOBS_WITHOUT_GPU = 8
@@ -40,14 +40,14 @@ class Place:
         if self.jobs < 0:
             raise UserError(f"--jobs {self.jobs}: expected 0 or more")
 
-    def executor(self, folder: Path, *, explained: Explained = ()) -> Executor:
+    def executor(self, folder: Path) -> Executor:
         """Workers there, for a sweep that writes into ``folder``."""
         if self.ray:
             from dassl.sweep.cluster import RayCluster
 
-            return RayCluster(self, folder, explained=explained)
+            return RayCluster(self, folder)
         jobs, gpus = self.local()
-        return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()), explained=explained)
+        return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()))
 
     def local(self) -> tuple[int, tuple[str, ...]]:
         """(jobs, GPUs) of this machine, with what was left open filled in.

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dassl.results.methods import Method, read_methods, short_names
-from dassl.results.record import RunResult, read_results
-from dassl.sweep.grid import CONFIGS, PROTOCOLS, Sweep, find_file, suite_name
+from dassl.results.record import RunResult
+from dassl.sweep.grid import CONFIGS, Sweep, find_file, parts_of, suite_name
 from dassl.sweep.worker import Job
 from dassl.utils.errors import UserError
 from dassl.utils.logger import LOG_FILE
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
+
+    from dassl.engine.runfolder import RunFolder
 
 # Keys that a sweep sets for each run, after all others, and what chooses their value.
 _CHOSEN_BY = {
@@ -98,10 +100,10 @@ class Run:
         from dassl.engine.published import apply_published
 
         cfg = _of_files(self.files).clone()
-        merge_cfg(cfg, values=self.options, place=f"options of {self.method.label}")
+        merge_cfg(cfg, values=self.options, place=f"options of {self.method.label or self.method.trainer}")
         merge_cfg(cfg, pairs=self.pairs)
         fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed, **self.part}
-        if self.label not in read_methods():
+        if self.method.label and self.label not in read_methods():
             fixed["TRAINER.LABEL"] = self.label
         task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
@@ -131,29 +133,36 @@ class Run:
 
     def conflicts(self) -> list[str]:
         """In what the run in its folder differs from this one."""
-        from dassl.engine.transfer import config_conflicts, stored_config
-
-        own = config_conflicts(stored_config(self.folder), self.config())
+        own = self._home().conflicts(self.config())
         return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
         """Its result; None while there is none that can be read."""
         try:
-            return read_results(self.folder)
+            return self._home().result()
         except UserError:
             return None
 
+    def _home(self) -> "RunFolder":
+        from dassl.engine.runfolder import RunFolder
+
+        return RunFolder(self.folder)
+
     def command(self) -> str:
         """The command that does this run by itself, without its evaluation."""
+        return shlex.join(["python", "train.py", *self.arguments()])
+
+    def arguments(self, *flags: str) -> list[str]:
+        """The words that make train.py do this run: its own flags, ``flags``, and KEY VALUE pairs."""
         suite, method = self.files
-        words = ["python", "train.py", "--trainer", self.method.trainer, "--dataset-config-file", suite]
-        words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder]
+        words = ["--trainer", self.method.trainer, "--dataset-config-file", suite]
+        words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder, *flags]
         keys = {**self.options, "DATASET.NUM_SHOTS": self.shots, **self.part}
-        if self.label not in read_methods():
+        if self.method.label and self.label not in read_methods():
             keys["TRAINER.LABEL"] = self.label
         if self.task is not None:
             keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
-        return shlex.join(map(str, [*words, *(word for pair in keys.items() for word in pair), *self.pairs]))
+        return [str(word) for word in [*words, *(word for pair in keys.items() for word in pair), *self.pairs]]
 
 
 def shots_text(shots: int) -> str:
@@ -204,7 +213,7 @@ def _refuse_keys_without_effect(sweep: Sweep, pairs: Sequence[str]) -> None:
     """Say that a key has no effect, because the sweep itself sets it for each run: figures would be mislabelled."""
     own = [options for method in sweep.methods for options in (method.options, *method.suite_options.values())]
     given = {*pairs[::2]}.union(sweep.options, sweep.vary, *sweep.method_options.values(), *own)
-    part = dict.fromkeys((key for _, keys in PROTOCOLS.get(sweep.protocol, ()) for key in keys), "protocol:")
+    part = dict.fromkeys((key for _, keys in parts_of(sweep.protocol) for key in keys), "protocol:")
     for key, chooser in {**_CHOSEN_BY, **part}.items():
         if key in given:
             raise UserError(
@@ -232,15 +241,15 @@ def _check(run: Run, protocol: str) -> None:
     """
     from dassl.registries import TRAINER_REGISTRY
 
-    cfg = run.config()
+    cfg, name, protocol = run.config(), run.method.label or run.method.trainer, protocol.split(" ")[0]
     if protocol == "newtasks" and run.method.per_task:
-        raise UserError(f"{run.method.label} is trained task by task, so protocol newtasks has nothing to test with it")
+        raise UserError(f"{name} is trained task by task, so protocol newtasks has nothing to test with it")
     units = {"": (), "base2new": ("class",), "newtasks": ("class", "task")}[protocol]
     for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).learned_for(cfg).items():
         if unit in units:
             raise UserError(
-                f"{run.method.label} cannot take part in protocol {protocol}: {cause} learns something of its own "
-                f"for each {unit}"
+                f"{name} cannot take part in protocol {protocol}: {cause} learns something of its own "
+                f"for each {unit}, so it has none for new {'classes' if protocol == 'base2new' else 'tasks'}"
             )
 
 
@@ -273,7 +282,7 @@ class _Cells:
         fixed = (self.method, self.suite, shots, seed, files, self.options, self.pairs)
         runs = [
             Run(*fixed, kind / inner, kind, task, part, self.variation)
-            for name, part in PROTOCOLS.get(self.sweep.protocol, (("", {}),))
+            for name, part in parts_of(self.sweep.protocol) or (("", {}),)
             for kind in [top / name / setting]
         ]
         return replace(runs[0], evaluation=runs[1]) if len(runs) > 1 else runs[0]

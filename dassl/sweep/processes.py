@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from dassl.sweep.worker import Explained, Job, Outcome, Worker, gpu_of
+from dassl.sweep.worker import Job, Outcome, Worker, gpu_of
 
 _SECONDS_TO_STOP = 10.0
 # "spawn": a forked copy of a process that has used torch's threads or a GPU may hang.
@@ -36,9 +36,9 @@ class Processes:
         threads: of torch, in each worker.
     """
 
-    def __init__(self, jobs: int, *, gpus: Sequence[str] = (), threads: int = 1, explained: Explained = ()) -> None:
+    def __init__(self, jobs: int, *, gpus: Sequence[str] = (), threads: int = 1) -> None:
         self._slots = [_Slot(gpu_of(number, gpus)) for number in range(jobs)]
-        self._threads, self._explained = threads, explained
+        self._threads = threads
 
     @property
     def slots(self) -> int:
@@ -88,7 +88,7 @@ class Processes:
         if slot.pipe is not None:
             slot.pipe.close()
         slot.pipe, theirs = _CONTEXT.Pipe()
-        arguments = (theirs, slot.gpu, self._threads, self._explained)
+        arguments = (theirs, slot.gpu, self._threads)
         slot.process = _CONTEXT.Process(target=_serve, args=arguments, name="sweep worker")
         with _interrupts_ignored():
             slot.process.start()
@@ -134,7 +134,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _serve(pipe: Connection, gpu: str, threads: int, explained: Explained) -> None:
+def _serve(pipe: Connection, gpu: str, threads: int) -> None:
     """The main function of a worker process."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -142,7 +142,7 @@ def _serve(pipe: Connection, gpu: str, threads: int, explained: Explained) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker(threads=threads, explained=explained)
+    worker = Worker(threads=threads)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while (job := pipe.recv()) is not None:
             pipe.send(worker.carry_out(job))

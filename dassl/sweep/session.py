@@ -8,7 +8,6 @@ from dassl.sweep.loop import carry_out
 from dassl.sweep.place import Place
 from dassl.sweep.plan import Found, Run
 from dassl.sweep.status import Entry, Status, only_sweep
-from dassl.sweep.worker import Explained
 
 
 def start(
@@ -19,7 +18,6 @@ def start(
     *,
     place: Place,
     retries: int = 1,
-    explained: Explained = (),
 ) -> list[Entry]:
     """Carry out the runs that are not done; returns those that failed in the end.
 
@@ -32,7 +30,7 @@ def start(
     entries = [_entry(run, state) for run, state in zip(runs, found, strict=True)]
     folder = folder.absolute()
     with only_sweep(folder):
-        executor = place.executor(folder, explained=explained)
+        executor = place.executor(folder)
         status = Status(name, folder, entries, Estimates.of(runs, found), jobs=executor.slots)
         return carry_out(status, executor, retries=retries)
 

@@ -15,7 +15,6 @@ from dassl.utils.errors import PassingError, UserError
 from dassl.utils.logger import LOG_FILE
 
 # Exceptions whose text explains a mistake of the user.
-Explained = tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,9 @@ class Worker:
 
     Args:
         threads: of torch.
-        explained: exceptions besides UserError whose text is for the user.
     """
 
-    def __init__(self, *, threads: int, explained: Explained = ()) -> None:
+    def __init__(self, *, threads: int) -> None:
         os.environ["TQDM_DISABLE"] = "1"
         import torch
 
@@ -70,7 +68,6 @@ class Worker:
         torch.set_num_threads(threads)
         keep_loaded()
         _silence_console()
-        self._explained = (UserError, *explained)
 
     def carry_out(self, job: Job) -> Outcome:
         """Do a run, or go on with it; a failure is an outcome too."""
@@ -79,7 +76,7 @@ class Worker:
             if job.evaluation is not None:
                 _run(job.evaluation, eval_only=True, model_dir=str(job.folder))
             return Outcome(job.number, seconds=result.seconds, metric=result.metric)
-        except self._explained as error:
+        except UserError as error:
             return Outcome(job.number, error=one_line(error), mistake=not isinstance(error, PassingError))
         except Exception as error:
             return Outcome(job.number, error=f"{type(error).__name__}: {one_line(error)}; {_noted(job)}")

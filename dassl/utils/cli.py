@@ -2,8 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from dassl.utils.errors import UserError
@@ -33,25 +37,46 @@ def numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them") from error
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it to a job that must end: what is under way is left as by Ctrl-C."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` in the main thread, which is the only one that can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 def exit_code(
     action: Callable[[], object],
     *,
-    errors: tuple[type[Exception], ...] = (UserError,),
     interrupted: str = "interrupted",
 ) -> int:
-    """Run ``action``: 0 when it ends, 2 after one of ``errors`` (one line for each problem), 130 when interrupted.
+    """The exit code of ``action``: 0; 2 after a UserError, with a line for each problem.
 
-    1 when nobody reads its output any more.
+    130 after Ctrl-C, 143 after SIGTERM, 1 when nobody reads its output any more.
     """
     try:
-        action()
-    except errors as error:
+        with terminable():
+            action()
+    except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         forget_stdout()
         return 1

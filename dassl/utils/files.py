@@ -3,18 +3,26 @@
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.digests import DIGEST_KEY, ChangedError, is_whole_text, sign_text
 from dassl.utils.errors import PassingError, UserError
+from dassl.utils.owners import is_dead, mark
+
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]+-\d+-\d+)\.tmp", re.DOTALL)
+_tidied: set[str] = set()  # folders
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
+
+    Temporary files of processes that were killed are removed when the next one writes into the folder.
 
     Raises:
         UserError: the folder cannot be written or no space is left.
@@ -23,7 +31,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        _tidy(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=f".{mark()}.tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -34,6 +43,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in the life of this process."""
+    place = os.path.realpath(folder)
+    if place in _tidied:
+        return
+    _tidied.add(place)
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and is_dead(found[1]):
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108  (a Path for each file of a large folder costs time)
 
 
 def write_error(path: Path | str, error: OSError) -> UserError:
@@ -49,20 +72,29 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any, *, indent: int | None = 2) -> None:
-    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path | str, value: Any, *, indent: int | None = 2, signed: bool = False) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity are refused: they are not JSON.
+
+    Args:
+        signed: end the file, an object, with the digest of its text, which :func:`read_json` checks.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, sign_text(text) if signed else text)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; the digest of one that carries it is checked and left out.
 
     Raises:
+        ChangedError: it is not what was written.
         UserError: the file is missing or is not JSON; the message names the line.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if not is_whole_text(content):
+            raise ChangedError(path)
+        value = json.loads(content.decode("utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -71,6 +103,18 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
+    if isinstance(value, dict):
+        value.pop(DIGEST_KEY, None)
+    return value
+
+
+def file_state(path: Path | str) -> tuple[int, ...]:
+    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
+        return ()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def _umask() -> int:

@@ -5,35 +5,20 @@ from typing import SupportsFloat
 
 
 class AverageMeter:
-    """The newest value (``val``) and the average (``avg``) of a stream of numbers.
+    """The newest value (``val``) and the weighted mean (``avg``) of a stream of numbers."""
 
-    Args:
-        ema: exponential average, nine tenths old and one tenth new, instead of the plain mean. It starts at the
-            first value.
-    """
-
-    def __init__(self, ema: bool = False) -> None:
-        self.ema = ema
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all values."""
+    def __init__(self) -> None:
         self.val = 0.0
         self.avg = 0.0
         self.sum = 0.0
         self.count = 0
 
     def update(self, value: SupportsFloat, n: int = 1) -> None:
-        """Enter ``value``; ``n`` is its weight in the plain mean (such as the images that it is a mean of)."""
-        first, self.val = self.count == 0, float(value)
+        """Enter ``value``; ``n`` is its weight in the mean (such as the images that it is a mean of)."""
+        self.val = float(value)
         self.sum += self.val * n
         self.count += n
-        if not self.ema:
-            self.avg = self.sum / self.count
-        elif first:
-            self.avg = self.val
-        else:
-            self.avg = 0.9 * self.avg + 0.1 * self.val
+        self.avg = self.sum / self.count
 
 
 class MetricMeter:

@@ -6,18 +6,19 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from dassl.utils.errors import UserError
-from dassl.utils.files import write_error
+from dassl.utils.files import write_error, write_text
 
 CHUNK = 1 << 20
 ATTEMPTS = 5
 TIMEOUT_S = 30
 PAUSE_S = 1.0
+NOTED = "blake2b"  # the digest of a file for which none is published
 _AGENT = "Mozilla/5.0 (compatible; softcpt data fetch)"  # some hosts refuse Python's own name
 _CUT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
@@ -55,6 +56,8 @@ def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None
 def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     """Give a finished download its name if it is the right file, and delete it otherwise.
 
+    Where nobody publishes a digest, that of what came is noted beside the target for :func:`refuse_damaged`.
+
     Raises:
         DownloadError: it has another size or digest than expected.
     """
@@ -63,7 +66,34 @@ def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     if wrong:
         part.unlink()
         raise DownloadError(f"a wrong file came for {target.name}: {wrong}; nothing was kept")
+    _note(target).unlink(missing_ok=True)
+    came = "" if digest else _hash(part, NOTED)
     part.replace(target)
+    if came:
+        write_text(_note(target), f"{NOTED}:{came}\n")
+
+
+def refuse_damaged(target: Path, digests: Sequence[str]) -> None:
+    """Refuse a file that lies on the disk, but is neither one of the published ones nor what was downloaded.
+
+    Args:
+        digests: the published ones, as for :func:`download`; of a file for which none is known, nothing is checked.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    known = [*digests, *(_note(target).read_text(encoding="utf-8").split() if _note(target).is_file() else ())]
+    wrong = [_mismatch(target, digest, 0) for digest in known]
+    if wrong and all(wrong):
+        raise UserError(
+            f"{target} was changed or damaged: {wrong[0]}; delete it and start the same command again, or, if it is "
+            "another archive of the same images, unpack it yourself"
+        )
+
+
+def _note(target: Path) -> Path:
+    """Where the digest of a file lies for which none is published."""
+    return target.with_name(f".{target.name}.digest")
 
 
 def part_of(target: Path, url: str) -> Path:
@@ -156,11 +186,16 @@ def _mismatch(path: Path, digest: str, size: int) -> str:
     if not digest:
         return ""
     kind, _, expected = digest.partition(":")
+    found = _hash(path, kind)
+    return "" if found == expected else f"expected {kind.upper()} {expected}, got {found}"
+
+
+def _hash(path: Path, kind: str) -> str:
     found = hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             found.update(chunk)
-    return "" if found.hexdigest() == expected else f"expected {kind.upper()} {expected}, got {found.hexdigest()}"
+    return found.hexdigest()
 
 
 def _size(path: Path) -> int:

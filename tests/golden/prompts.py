@@ -14,6 +14,7 @@ from torch import Tensor
 
 import clip
 from dassl.config import get_cfg_default, merge_cfg
+from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.dataset import DATASET_REGISTRY, Suite
 from dassl.data.datum import Datum, Task
 from dassl.data.loaders import describe
@@ -63,7 +64,7 @@ class FixedData:
     """A data manager of one recorded batch."""
 
     def __init__(self, tasks: list[Task], batch: dict[str, Any]) -> None:
-        self.tasks = tasks
+        self.tasks, self.offsets, self.task_of_class = tasks, class_offsets(tasks), task_of_class(tasks)
         self.train_loader_x = self.val_loader = self.test_loader = [batch]
 
     def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:

@@ -1,7 +1,5 @@
 """Every method that learns goes through the same trials; a new file in trainers/ joins by itself."""
 
-import re
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import task_columns, task_cross_entropy
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+from tests.dassl.config.recorded import merged
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
 
@@ -143,8 +142,13 @@ def test_other_positions_of_the_name_learn_or_are_refused_in_one_line(lab, name,
 @pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes"])
 def test_a_method_has_a_config_for_every_backbone_and_for_the_demo(name):
     folder = CHECKOUT / "configs" / "trainers" / name
-    written = [re.search(r'NAME: "?([\w/-]+)"?\n', path.read_text().split("BACKBONE:")[1]) for path in folder.glob("*")]
-    assert {match[1] for match in written} == {"RN50", "RN101", "ViT-B/32", "ViT-B/16", "demo"}
+    assert {merged(path)["MODEL.BACKBONE.NAME"] for path in folder.glob("*")} == {
+        "RN50",
+        "RN101",
+        "ViT-B/32",
+        "ViT-B/16",
+        "demo",
+    }
 
 
 def test_every_key_of_a_method_is_declared_once():
@@ -170,3 +174,11 @@ def test_what_is_not_finite_is_no_percentage(lab, name, stage, monkeypatch):
             buffer.data.fill_(torch.nan if buffer.is_floating_point() else 0)
     assert trainer.test()["metric"] is None
     assert all(score.metric is None and score.lost == score.total for score in trainer.evaluator.scores)
+
+
+@pytest.mark.parametrize("kind", list(TRAINER_REGISTRY), ids=lambda kind: kind.__name__)
+def test_who_scores_images_in_a_way_of_its_own_says_how_many_at_once(kind):
+    """Else a test batch of stored features would be as large as one that needs a row of logits for an image."""
+    lines = {name: next(c for c in kind.__mro__ if name in vars(c)) for name in ("logits", "model_inference")}
+    said = next(c for c in kind.__mro__ if "test_rows" in vars(c))
+    assert all(issubclass(said, own) for own in lines.values())

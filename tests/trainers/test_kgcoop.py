@@ -50,7 +50,7 @@ def test_a_strong_pull_brings_the_classes_to_the_hand_written_prompts(lab):
     gaps = {}
     for run in ("free", "held"):
         trainer = lab.trainer(run, **KEYS)
-        trainer.load_model(lab.folder(run))
+        trainer.checkpoints.load(lab.folder(run))
         gaps[run] = knowledge_gap(trainer.model(), trainer.teacher).item()
     start = lab.trainer("start", **KEYS)
     assert gaps["held"] < knowledge_gap(start.model(), start.teacher).item() < gaps["free"]

@@ -12,6 +12,7 @@ import clip
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.data.datum import Task
 from dassl.data.loaders import BatchPlan
+from dassl.engine.checks import check_splits
 from dassl.utils.errors import UserError
 from tests.lab import figures, same_tensors
 from trainers import linear_probe
@@ -286,31 +287,31 @@ def test_an_epoch_that_is_chosen_on_test_images_is_remarked_on(lab, caplog):
     trainer = lab.trainer(TEST__FINAL_MODEL="best_val")
     trainer.dm.dataset.val = trainer.dm.dataset.test[:3]
     with caplog.at_level(logging.WARNING):
-        trainer.check_splits(training=True)
+        check_splits(trainer, training=True)
     assert "best_val chooses the epoch on 3 validation images, of which 3 are test images" in caplog.text
     caplog.clear()
-    lab.trainer("other", TEST__FINAL_MODEL="best_val").check_splits(training=True)
+    check_splits(lab.trainer("other", TEST__FINAL_MODEL="best_val"), training=True)
     assert "best_val" not in caplog.text
 
 
 def test_evaluating_an_epoch_that_was_chosen_on_test_images_is_remarked_on(lab, caplog):
     lab.run("trained", TEST__FINAL_MODEL="best_val")
     trainer = lab.trainer("trained", "--eval-only", TEST__FINAL_MODEL="best_val")
-    trainer.load_model(lab.folder("trained"))
+    trainer.checkpoints.load(lab.folder("trained"))
     assert "best_val" not in caplog.text
     trainer.dm.dataset.val = trainer.dm.dataset.test[:3]
-    trainer.load_model(lab.folder("trained"), epoch=3)
+    trainer.checkpoints.load(lab.folder("trained"), epoch=3)
     assert "best_val" not in caplog.text
-    trainer.load_model(lab.folder("trained"))
+    trainer.checkpoints.load(lab.folder("trained"))
     assert "best_val chooses the epoch on 3 validation images, of which 3 are test images" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["ToyPets", "ToyBoth"])
 def test_training_on_what_is_for_testing_is_remarked_on(lab, caplog, monkeypatch, name):
     monkeypatch.setattr(DATASET_REGISTRY.get("ToyPets"), "for_testing", True)
-    lab.trainer(trainer="ZeroshotCLIP", dataset=name).check_splits(training=True)
+    check_splits(lab.trainer(trainer="ZeroshotCLIP", dataset=name), training=True)
     trainer = lab.trainer(trainer="LinearProbe", dataset=name)
-    trainer.check_splits(training=False)
+    check_splits(trainer, training=False)
     assert "--eval-only" not in caplog.text
-    trainer.check_splits(training=True)
+    check_splits(trainer, training=True)
     assert "the training images of ToyPets are its test images" in caplog.text

@@ -136,7 +136,7 @@ def test_a_frozen_class_prompt_is_saved_and_loaded(lab):
     lab.run(**METHODS["CATA frozen"], OPTIM__MAX_EPOCH=1)
     other = lab.trainer("other", **METHODS["CATA frozen"], seed=5)
     before = other.model.class_prompt_learner.ctx.clone()
-    other.load_model(lab.folder("run"))
+    other.checkpoints.load(lab.folder("run"))
     saved = lab.learned()["class_prompt_learner/model.pth.tar-1:ctx"]
     assert torch.equal(other.model.class_prompt_learner.ctx, saved)
     assert not torch.equal(before, saved)

@@ -91,7 +91,7 @@ def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figure
     trainer = demo.trainer()
     before = own_loss(trainer) if trainer.optim is not None else chance(trainer)
     assert train.main(demo.command("whole")) == 0
-    trainer.load_model(demo.place("whole"))
+    trainer.checkpoints.load(demo.place("whole"))
     assert own_loss(trainer) < before
 
     with interrupted_after_the_last_step():

@@ -1,7 +1,5 @@
 """Images are prepared as the backbone reads them, and what a config says otherwise is never silent."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
@@ -10,10 +8,11 @@ import clip
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.images import ORIGINAL
 from dassl.data.transforms import transform_id
+from tests.dassl.config.recorded import shipped
 from tests.lab import SETTINGS, Lab, figures
 from trainers.base import check_preprocessing
 
-SHIPPED = sorted(Path(__file__).parents[2].glob("configs/trainers/*/*.yaml"))
+SHIPPED = shipped("trainers")
 EMPTY = {"INPUT__SIZE": "", "INPUT__INTERPOLATION": "", "INPUT__TRANSFORMS": ""}
 SPELT = {
     "INPUT__SIZE": "32,32",

@@ -111,7 +111,6 @@ def build(networks: Path, name: str, method: Method) -> PromptTuner:
     batch = {**describe(items, range(len(items))), "img": problem.images(method.variant)}
     task = Task("pets", problem.NAMES, template=method.template)
     trainer = TRAINER_REGISTRY.get(method.trainer)(cfg, FixedData([task], batch))
-    trainer.dm.offsets = trainer._host_offsets
     if method.draws:
         for key, parameter in learned(trainer).items():
             with torch.no_grad():

@@ -85,6 +85,7 @@ class ViewFiles:
     def __init__(self, folder: Path, dtype: np.dtype, about: dict[str, str]) -> None:
         self.folder, self.dtype, self.about = folder, dtype, about
         self._kept: list[np.ndarray] = []  # parts that could not be written
+        self._named: set[int] = set()
 
     def find(self, images: np.ndarray) -> Rows:
         """Where the features of ``images`` (n, 2) uint64 are; newer parts are preferred."""
@@ -95,9 +96,19 @@ class ViewFiles:
             if not len(open_):
                 break
             match, place = _look_up(parts[number], images[open_])
-            match[match] = checks(parts[number], place[match])
+            good = checks(parts[number], place[match])
+            self._name_damage(number, len(good) - int(good.sum()))
+            match[match] = good
             found[open_[match]], row[open_[match]] = number, place[match]
         return Rows(parts, found, row)
+
+    def _name_damage(self, number: int, count: int) -> None:
+        """Say once for each part, counted from the oldest, that some of its features are not what was written."""
+        if count and number not in self._named:
+            self._named.add(number)
+            logger.warning(
+                "%d stored features in %s were damaged after they were written; they are made again", count, self.folder
+            )
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -187,8 +198,7 @@ class ViewFiles:
 
 def as_part(images: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Records with their checks."""
-    fields = [("image", "<u8", (2,)), ("feature", features.dtype.newbyteorder("<"), features.shape[1:])]
-    part = np.zeros(len(images), np.dtype([*fields, ("check", "<u4")]))
+    part = np.zeros(len(images), _record(np.dtype((features.dtype.newbyteorder("<"), features.shape[1:]))))
     part["image"], part["feature"] = images, features
     part["check"] = _sums(part, np.arange(len(part)))
     return part
@@ -205,9 +215,22 @@ def open_part(path: Path) -> np.ndarray | None:
     """The records of a part, memory-mapped; None when the file is gone, cut off or no part."""
     try:
         part = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (OSError, ValueError, EOFError):
+    except MemoryError:
+        raise
+    except Exception:  # a damaged header makes the reader raise nearly anything
         return None
-    return part if part.dtype.names == ("image", "feature", "check") and part.ndim == 1 and len(part) else None
+    return part if part.dtype in _dtypes(part.dtype) and part.ndim == 1 and len(part) else None
+
+
+def _dtypes(found: np.dtype) -> list[np.dtype]:
+    """What the records of a part may be: a flipped bit in the header must not make other numbers of the same bytes."""
+    shape = found["feature"].shape if "feature" in (found.names or ()) else ()
+    return [_record(np.dtype((base, shape))) for base in ("<f4", "<f2")]
+
+
+def _record(feature: np.dtype) -> np.dtype:
+    """The type of a record. ``feature``: the type of a feature, with its shape."""
+    return np.dtype([("image", "<u8", (2,)), ("feature", feature), ("check", "<u4")])
 
 
 def checks(part: np.ndarray, rows: np.ndarray) -> np.ndarray:

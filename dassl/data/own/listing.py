@@ -13,14 +13,13 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.own.partnames import near_part, part_of
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
 # Pictures of formats that are not read.
 _OTHER_PICTURES = (
     ".jp2",

@@ -11,7 +11,8 @@ from typing import Any
 
 from dassl.data.own.listing import on_disk, text_form
 from dassl.data.places import locked_somewhere, write_json_somewhere
-from dassl.data.splits import PARTS
+from dassl.data.splits import IF_MEANT, PARTS
+from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 Ratios = tuple[float, float, float]
 
 _SEED = 0
+_ANEW = "all images split anew (older results are then not comparable)"
 _FIRST_NEEDS = (0, 2, 1)  # a class with few images gets one for train, then for test, then for val
 
 
@@ -187,7 +189,7 @@ class PartsFile:
         ratios: dict[str, Ratios] = {}
         for path in reversed(self.places):  # what the data folder says counts more than what its stand-in says
             if path.is_file():
-                content = read_json(path)
+                content = _content(path)
                 _check(content, path)
                 parts.update({text_form(image): part for part in PARTS for image in content[part]})
                 ratios.update({source: tuple(shares) for source, shares in content["ratios"].items()})
@@ -200,7 +202,7 @@ class PartsFile:
                 path = next(path for path in self.places if path.is_file())
                 raise UserError(
                     f"the ratios of {source} are {now}, but its images were split by {then}; put the old ratios back, "
-                    f"or delete {path} to have all images split anew (older results are then not comparable)"
+                    f"or delete {path} to have {_ANEW}"
                 )
 
     def _write(self, parts: Mapping[str, str], ratios: Mapping[str, Ratios]) -> Path:
@@ -208,6 +210,13 @@ class PartsFile:
         for part in PARTS:
             content[part] = sorted(image for image, its in parts.items() if its == part)
         return write_json_somewhere(self.places, content)
+
+
+def _content(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except ChangedError as error:
+        raise ChangedError(path, f"put it back from a copy, or delete it to have {_ANEW}; {IF_MEANT}") from error
 
 
 def _check(content: Any, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from dassl.config import all_keys, flatten, get_cfg_default
+from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
+from dassl.results.record import RETIRED_KEYS
+from dassl.utils.errors import UserError
 
 ORIGINAL = {
     "VERSION": 1,
@@ -114,7 +116,7 @@ CHANGED = {
 
 @pytest.mark.parametrize(("name", "value"), [*ORIGINAL.items(), *CHANGED.items()])
 def test_defaults_are_those_of_the_original(name, value):
-    found = flatten(get_cfg_default())[name]
+    found = {**flatten(get_cfg_default()), **RETIRED_KEYS}[name]
     assert found == value
     assert type(found) is type(value)
 
@@ -127,3 +129,12 @@ def test_every_default_is_accepted_by_its_own_key():
 def test_every_key_is_explained():
     assert [name for name, key in all_keys().items() if not key.help] == []
     assert len(all_keys()) == len(flatten(get_cfg_default()))
+
+
+@pytest.mark.parametrize("name", RETIRED_KEYS)
+def test_a_retired_key_may_say_its_old_default_and_nothing_else(name):
+    cfg = get_cfg_default()
+    merge_cfg(cfg, values={name: RETIRED_KEYS[name]})
+    assert cfg == get_cfg_default()
+    with pytest.raises(UserError, match=f"{name} is '7': what it set was taken out"):
+        merge_cfg(cfg, pairs=[name, "7"])

@@ -1,22 +1,21 @@
 """Every config file in the repository loads, alone and together with every file of the other kind."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
-from dassl.config import flatten, get_cfg_default, merge_cfg
+from dassl.config import flatten, get_cfg_default, merge_cfg, read_settings
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from tests.dassl.config.recorded import name, shipped
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-METHODS = sorted((CONFIGS / "trainers").rglob("*.yaml"))
-DATASETS = sorted((CONFIGS / "datasets").rglob("*.yaml"))
-DATA_KEYS = {path: set(flatten(yaml.safe_load(path.read_text()))) for path in DATASETS}
+METHODS = shipped("trainers")
+DATASETS = shipped("datasets")
 
 
-def name(path):
-    return path.relative_to(CONFIGS).as_posix()
+def keys(path):
+    return {key for _, key, _ in read_settings(path).settings}
+
+
+DATA_KEYS = {path: keys(path) for path in DATASETS}
 
 
 def load(*files):
@@ -42,7 +41,7 @@ def test_a_data_set_config_names_a_data_set(dataset):
 @pytest.mark.parametrize("method", METHODS, ids=name)
 def test_data_set_files_and_method_files_speak_of_different_keys(method):
     # So the order of the two does not matter, and every combination loads because each of them does.
-    mine = set(flatten(yaml.safe_load(method.read_text())))
+    mine = keys(method)
     assert not {dataset.name: mine & keys for dataset, keys in DATA_KEYS.items() if mine & keys}
 
 

@@ -106,7 +106,7 @@ def test_recorded_label_vectors():
 
 def test_workers_change_nothing_and_epochs_do(make_cfg):
     alone, helped = DataManager(make_cfg("ToyBoth")), DataManager(make_cfg("ToyBoth", DATALOADER__NUM_WORKERS=2))
-    if not helped.train_loader_x.source.workers:
+    if not helped.train_loader_x.source.reader.workers:
         pytest.skip("one processor core")
     torch.manual_seed(123)
     epochs = [batches(alone.train_loader_x, epoch) for epoch in range(3)]

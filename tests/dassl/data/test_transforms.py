@@ -14,17 +14,7 @@ from dassl.utils.tools import derived_seed
 from tests.dassl.data.toy import write_image
 from tests.folders import golden_folder
 
-EVERYTHING = (
-    "gaussian_noise",
-    "normalize",
-    "cutout",
-    "gaussian_blur",
-    "randomgrayscale",
-    "colorjitter",
-    "randaugment",
-    "random_flip",
-    "random_resized_crop",
-)
+EVERYTHING = ("normalize", "random_flip", "random_resized_crop")
 
 EDGE = {  # by PIL 13.0
     "bicubic": [50, 50, 50, 50, 50, 46, 39, 80, 170, 211, 204, 200, 200, 200, 200, 200],
@@ -111,13 +101,7 @@ def test_a_bicubic_crop_has_recorded_pixels(make_cfg):
         assert (view[0, 0] * 255).round().int().tolist() == row
 
 
-def test_a_crop_of_a_fixed_size_and_a_flip(make_cfg, picture):
-    """A crop without padding is a part of the picture; half of the views are mirrored."""
-    cfg = make_cfg(INPUT__TRANSFORMS=("random_crop",), INPUT__CROP_PADDING=0)
-    whole = torch.tensor(np.asarray(picture) / 255).permute(2, 0, 1).float()
-    parts = whole.unfold(1, 16, 1).unfold(2, 16, 1)
-    got = keyed_transform(build_transform(cfg, True), picture, (1, 0, "a"))
-    assert (parts.permute(1, 2, 0, 3, 4) == got).flatten(2).all(2).any()
+def test_half_of_the_views_are_mirrored(make_cfg, picture):
     flip = build_transform(make_cfg(INPUT__TRANSFORMS=("random_flip",)), True)
     plain = build_transform(make_cfg(INPUT__TRANSFORMS=()), True)(picture)
     views = [keyed_transform(flip, picture, (1, view, "a")) for view in range(200)]
@@ -126,74 +110,19 @@ def test_a_crop_of_a_fixed_size_and_a_flip(make_cfg, picture):
     assert 80 < sum(mirrored) < 120  # a chance of 0.5 is outside in one of 200 keys; these are fixed
 
 
-OPTIONS = {
-    "RANDAUGMENT_N": 3,
-    "RANDAUGMENT_M": 4,
-    "COLORJITTER_B": 0.1,
-    "COLORJITTER_C": 0.2,
-    "COLORJITTER_S": 0.3,
-    "COLORJITTER_H": 0.05,
-    "RGS_P": 0.7,
-    "GB_P": 0.35,
-    "GB_K": 5,
-    "CUTOUT_N": 3,
-    "CUTOUT_LEN": 2,
-    "GN_MEAN": 0.25,
-    "GN_STD": 0.5,
-}
-
-
-def test_every_option_reaches_its_transform(make_cfg):
-    cfg = make_cfg(INPUT__TRANSFORMS=EVERYTHING, **{f"INPUT__{name}": value for name, value in OPTIONS.items()})
-    step = {type(each).__name__: each for each in build_transform(cfg, True)}
-    assert (step["RandAugment"].num_ops, step["RandAugment"].magnitude) == (3, 4)
-    jitter = step["ColorJitter"]
-    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
-    assert ranges == ((0.9, 1.1), (0.8, 1.2), (0.7, 1.3), (-0.05, 0.05))
-    assert step["RandomGrayscale"].p == 0.7
-    assert (step["RandomApply"].p, step["RandomApply"].transforms[0].kernel_size) == (0.35, (5, 5))
-    assert (step["Cutout"].count, step["Cutout"].side) == (3, 2)
-    noise = step["GaussianNoise"]
-    assert (noise.mean, noise.sigma, noise.clip) == (0.25, 0.5, False)
-
-
-def test_a_padded_crop_shows_the_border(make_cfg):
-    """Four pixels of black around a white picture: a crop of its own size shows at most four of them at a side."""
-    white = Image.new("RGB", (16, 16), "white")
-    transform = build_transform(make_cfg(INPUT__TRANSFORMS=("random_crop",)), True)
-    black = [int((keyed_transform(transform, white, (0, view, ""))[0] == 0).all(1).sum()) for view in range(60)]
-    assert min(black) == 0 and max(black) == 4
-
-
 def test_the_order_is_fixed(make_cfg):
     kinds = [type(step).__name__ for step in build_transform(make_cfg(INPUT__TRANSFORMS=EVERYTHING), True)]
-    assert kinds == [
-        "RandomResizedCrop", "RandomHorizontalFlip", "RandAugment", "ColorJitter", "RandomGrayscale", "RandomApply",
-        "ToFloat", "Cutout", "Normalize", "GaussianNoise",
-    ]  # fmt: skip
+    assert kinds == ["RandomResizedCrop", "RandomHorizontalFlip", "ToFloat", "Normalize"]
 
 
-@pytest.mark.parametrize("name", [*EVERYTHING, "random_crop", "center_crop"])
+@pytest.mark.parametrize("name", [*EVERYTHING, "center_crop"])
 def test_each_transform_runs_and_is_drawn_by_key(make_cfg, picture, name):
-    cfg = make_cfg(INPUT__TRANSFORMS=(name,), INPUT__GB_P=1.0, INPUT__CUTOUT_LEN=6)
+    cfg = make_cfg(INPUT__TRANSFORMS=(name,))
     transform = build_transform(cfg, True)
     views = [keyed_transform(transform, picture, (1, view, "a.png")) for view in range(8)]
     assert all(view.shape == (3, 16, 16) and view.isfinite().all() for view in views)
     assert all(torch.equal(view, keyed_transform(transform, picture, (1, v, "a.png"))) for v, view in enumerate(views))
     assert any(not torch.equal(views[0], view) for view in views) == is_random(cfg, True)
-
-
-def test_cutout_blanks_one_square(make_cfg):
-    white = Image.new("RGB", (16, 16), "white")
-    transform = build_transform(make_cfg(INPUT__TRANSFORMS=("cutout",), INPUT__CUTOUT_LEN=4), True)
-    sizes = set()
-    for view in range(30):
-        rows, columns = (keyed_transform(transform, white, (0, view, ""))[0] == 0).nonzero(as_tuple=True)
-        height, width = rows.unique().numel(), columns.unique().numel()
-        assert rows.numel() == height * width
-        assert rows.max() - rows.min() == height - 1 and columns.max() - columns.min() == width - 1
-        sizes.add((height, width))
-    assert (4, 4) in sizes and max(map(max, sizes)) == 4
 
 
 def test_keys_leave_the_global_generator_alone(make_cfg, picture):
@@ -217,11 +146,9 @@ def test_no_transform_trains_as_it_tests(make_cfg, picture):
     assert not is_random(make_cfg(), False)
 
 
-def test_mistakes_get_one_line(make_cfg):
+def test_an_unknown_name_gets_one_line(make_cfg):
     with pytest.raises(UserError, match="unknown transform 'random_flop'; did you mean random_flip"):
         build_transform(make_cfg(INPUT__TRANSFORMS=("normalize", "random_flop")), False)
-    with pytest.raises(UserError, match="option is out of range"):
-        build_transform(make_cfg(INPUT__TRANSFORMS=("gaussian_blur",), INPUT__GB_K=4), True)
 
 
 def test_transform_id_sees_every_option(make_cfg):

@@ -12,15 +12,11 @@ from torch import nn
 from dassl.engine.checkpoint import (
     BEST,
     epoch_file,
-    holds_checkpoints,
     load_checkpoint,
     load_learned,
-    load_newest,
     load_optimizer_state,
     optimizer_state,
     save_checkpoint,
-    saved_epochs,
-    whole_epochs,
 )
 from dassl.engine.reporting import LOGGERS, RunInfo
 from dassl.utils.errors import UserError
@@ -130,27 +126,6 @@ def test_token_tables_of_the_original_are_ignored():
     tables = {name: torch.ones(5) for name in ("token_prefix", "0.token_suffix", "learners.0.token_prefix")}
     load_learned(module, {"ctx": torch.ones(2, 3), **tables}, source=Path("place"))
     assert module.ctx.all()
-
-
-def test_epochs_count_when_every_module_has_them(tmp_path):
-    for name, epochs in {"a": (1, 2, 3, 10), "b": (2, 3, 11)}.items():
-        for epoch in epochs:
-            save_checkpoint(tmp_path / name, content(epoch))
-    assert saved_epochs(tmp_path / "a") == {1, 2, 3, 10}
-    assert saved_epochs(tmp_path / "none") == set()
-    assert whole_epochs(tmp_path, ["a", "b"]) == [3, 2]
-    assert whole_epochs(tmp_path, ["a", "b", "c"]) == whole_epochs(tmp_path, []) == []
-    assert [each["epoch"] for each in load_newest(tmp_path, ["a", "b"]).values()] == [3, 3]
-    assert load_newest(tmp_path, ["a", "c"]) is None
-
-
-def test_whether_a_folder_holds_checkpoints(tmp_path):
-    assert not holds_checkpoints(tmp_path / "missing")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / ".model.pth.tar-1.abc").touch()
-    assert not holds_checkpoints(tmp_path)
-    save_checkpoint(tmp_path / "a", content())
-    assert holds_checkpoints(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])

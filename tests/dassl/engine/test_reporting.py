@@ -4,7 +4,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from dassl.engine.reporting import LOGGERS, Loggers, RunLogger, describe_run
+from dassl.engine.reporting import LOGGERS, RunLogger, describe_run, open_loggers
 from trainers.base import PromptTuner
 
 
@@ -120,7 +120,7 @@ def test_figures_that_could_not_be_computed_are_left_out(lab, monkeypatch):
     told = []
     recorder = type("Recorder", (RunLogger,), {"finish": lambda self, figures: told.append(figures)})
     monkeypatch.setitem(LOGGERS._entries, "recorder", recorder)
-    loggers = Loggers(lab.trainer(TRAIN__LOGGERS="recorder").cfg)
+    loggers = open_loggers(lab.trainer(TRAIN__LOGGERS="recorder").cfg)
     loggers.finish({"metric": None, "train seconds": 1.0})
     loggers.close()
     loggers.close()

@@ -252,7 +252,7 @@ def test_a_run_begun_without_loss_scaling_can_go_on_with_it(lab):
     cut_off(lab, epoch=1, batch=1)
     trainer = lab.trainer()
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    assert trainer.resume_model_if_exist(lab.folder("run")) == 1
+    assert trainer.checkpoints.resume() == 1
     assert trainer.scaler.is_enabled() and trainer.scaler.get_scale() == 8.0
 
 

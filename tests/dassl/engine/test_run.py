@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dassl.config import get_cfg_default
-from dassl.engine.run import _only_run, config_digest
+from dassl.config.comparing import config_digest
+from dassl.engine.runfolder import RunFolder
 from dassl.results.record import RunResult
 from tests.clip.helpers import Hostile, save_script
 from tests.dassl.engine.cutting import cut_off
@@ -51,7 +52,7 @@ def test_a_finished_run_is_not_done_again(lab, capsys):
 
 def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
     folder = lab.folder("run")
-    with _only_run(folder):
+    with RunFolder(folder).exclusive():
         line = refusal(lab, capsys, OPTIM__LR=0.1)
     assert re.fullmatch(
         rf"another run is at work in {folder} \(process {os.getpid()} on \S+ since [-0-9]+ [:0-9]+ UTC, "
@@ -63,7 +64,7 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
 
 def test_a_run_that_goes_on_can_be_evaluated_in_its_folder(lab):
     cut_off(lab, epoch=2, batch=0)
-    with _only_run(lab.folder("run")):
+    with RunFolder(lab.folder("run")).exclusive():
         assert lab.main("run", "--eval-only") == 0
     assert evaluated(lab).epochs == 0
     assert ".lock" not in [path.name for path in lab.folder("run").iterdir()]

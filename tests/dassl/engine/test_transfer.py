@@ -122,9 +122,9 @@ def test_the_context_of_a_new_task_comes_from_its_name(lab):
     """The same learned tensors, another name, another context."""
     lab.run("trained", DATASET__SUBSAMPLE_TASKS="task0")
     mine = lab.trainer("a", DATASET__SUBSAMPLE_TASKS="task1")
-    mine.load_model(lab.folder("trained"))
+    mine.checkpoints.load(lab.folder("trained"))
     both = lab.trainer("b")
-    both.load_model(lab.folder("trained"))
+    both.checkpoints.load(lab.folder("trained"))
     new, all_tasks = mine.model.contexts()[0], both.model.contexts()[0]
     assert new.shape[0] == 1 and all_tasks.shape[0] == 2
     assert new[0].allclose(all_tasks[1], atol=1e-5) and not new[0].allclose(all_tasks[0], atol=1e-3)

@@ -113,16 +113,6 @@ def test_without_any_image_there_is_no_metric():
     assert ClassificationMT(TASKS).evaluate() == {"metric": None, "pertask_metric": None}
 
 
-@pytest.mark.parametrize("first", range(3))
-def test_views_are_averaged(first):
-    views = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.5]]]).roll(first, dims=0)
-    task = torch.zeros(1, dtype=torch.int64)
-    evaluator = ClassificationMT([Task("pair", ("a", "b"))])
-    evaluator.process(views, task, task)
-    assert evaluator.evaluate()["metric"] == 100.0
-    assert evaluator.scores[0].total == 1
-
-
 def test_reset_forgets():
     evaluator, _ = scores([(0, 0), (1, 0)])
     evaluator.reset()

@@ -147,19 +147,6 @@ def test_settings_reach_the_optimiser(changes, expected):
     assert {key: group[key] for key in expected} == expected
 
 
-def test_staged_rates():
-    model = Model()
-    groups = build(model, STAGED_LR=True, NEW_LAYERS="head", LR=0.5, BASE_LR_MULT=0.25).param_groups
-    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    assert rate == {id(model.body.weight): 0.125, id(model.head.weight): 0.5}
-
-
-def test_staged_rates_where_every_module_is_new():
-    (group,) = build(Model(), STAGED_LR=True, NEW_LAYERS="head,body", LR=0.5).param_groups
-    assert group["lr"] == 0.5
-    assert len(group["params"]) == 2
-
-
 @pytest.mark.parametrize(
     "changes",
     [{"NAME": "sgd", "SGD_NESTEROV": True, "MOMENTUM": 0}, {"NAME": "adam", "ADAM_BETA1": 1}],

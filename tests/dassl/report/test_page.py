@@ -161,7 +161,9 @@ def test_names_in_figures_are_text_too(tmp_path):
     tasks = [name for name in SPECIAL if "\ud800" not in name]
     write_run(tmp_path / "runs", "<Trainer>$_", tasks=tasks, metrics=[50.0] * len(tasks), suite="<!-- $x_{ -->")
     for path in (tmp_path / "runs").rglob("results.json"):
-        path.write_text(path.read_text().replace("a&b;", "\\ud800"))  # half a character, as JSON writes it
+        content = json.loads(path.read_text())
+        del content["blake2b"]
+        path.write_text(json.dumps(content).replace("a&b;", "\\ud800"))  # half a character, as JSON writes it
     text, _ = make_page(tmp_path / "runs")
     reader = Reader(text)
     assert text.count("<script") == 1 and text.count("<figure") == 2 and len(reader.ids) == len(set(reader.ids))

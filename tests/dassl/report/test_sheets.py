@@ -11,6 +11,7 @@ from dassl.report.sheets import (
     comparison_sheets,
     main_sheets,
     new_task_sheets,
+    task_sheets,
 )
 from dassl.report.study import suites
 from dassl.report.tree import read_tree
@@ -59,6 +60,40 @@ def test_per_task_tables_add_up_to_the_main_one(sweep):
     for method, cells in rows_of(main).items():
         mean = sum(rows_of(sheet)[method]["4 shots"].mean for sheet in each) / 3
         assert cells["4 shots"].mean == pytest.approx(mean)
+
+
+def test_tables_of_tasks_have_the_figures_of_the_tables_of_shots(sweep):
+    main, *each = main_sheets(suite_of(sweep), Options(per_task=True))
+    one, four = task_sheets(suite_of(sweep), Options())
+    assert list(four.table.header) == ["method", *TASKS, "average"] and (one.keys["shots"], four.keys["shots"]) == (
+        "1",
+        "4",
+    )
+    for method, cells in rows_of(four).items():
+        assert cells["average"].mean == rows_of(main)[method]["4 shots"].mean
+        assert [cells[task].mean for task in TASKS] == [rows_of(sheet)[method]["4 shots"].mean for sheet in each]
+
+
+def test_costs_are_shown_as_asked(sweep):
+    (bare,) = main_sheets(suite_of(sweep), Options(costs=False))
+    assert list(bare.table.header) == ["method", "1 shot", "4 shots", "average"]
+    assert not any("training time" in note for note in bare.notes)
+    suite = suite_of(sweep)
+    (full,) = main_sheets(suite, Options(memory=True))
+    assert list(full.table.header)[1:4] == ["parameters", "training time", "peak MiB"]
+    assert {cells["peak MiB"] for cells in rows_of(full).values()} == {None}
+    for number, each in enumerate(suite.records):
+        each.result.memory["host_mib"] = 100.4 + number
+    suite.records[-1].result.memory["device_mib"] = 7.6
+    (full,) = main_sheets(suite, Options(memory=True))
+    most: dict[str, float] = {}
+    for each in suite.records:
+        if each.result.shots == 4 or not each.learns:
+            memory = each.result.memory.get("device_mib") or each.result.memory["host_mib"]
+            most[each.label] = max(most.get(each.label, 0), memory)
+    assert {name: cells["peak MiB"].value for name, cells in rows_of(full).items()} == {
+        name: round(memory) for name, memory in most.items()
+    }
 
 
 def test_a_single_number_of_shots_has_no_average(tmp_path):

@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dassl.results.tables import (
-    ANY_SHOTS,
     MeanSpread,
     Table,
     mean_spread,
-    method_table,
-    summarise,
     task_means,
-    task_table,
 )
 from dassl.utils.intervals import INTERVALS, NORMAL, STUDENT
 from tests.dassl.results.samples import make_result
@@ -131,33 +127,6 @@ RUNS = [
     ("CoOp", make_result(shots=4, metric=None)),
     ("CoOp", make_result(shots=4, metric=65.0)),
 ]
-
-
-def test_method_table():
-    cells = summarise(RUNS)
-    assert set(cells) == {("ZS-CLIP", ANY_SHOTS), ("SoftCPT", 4), ("SoftCPT", 16), ("CoOp", 4)}
-    table = method_table(cells)
-    assert list(table.header) == ["method", "4 shots", "16 shots"]
-    assert table.rows == [
-        ["ZS-CLIP", MeanSpread(50.0, 0.0, 1), MeanSpread(50.0, 0.0, 1)],
-        ["SoftCPT", MeanSpread(71.0, 0.5, 2), MeanSpread(90.0, 0.0, 1)],
-        ["CoOp", MeanSpread(65.0, 0.0, 1, 1), None],
-    ]
-    assert method_table(cells, interval=NORMAL).rows[1][1].spread == pytest.approx(1.96 * 0.5 / 2**0.5)
-
-
-def test_task_table():
-    table = task_table(summarise(RUNS), 4)
-    assert list(table.header) == ["method", "animal", "texture", "average"]
-    assert table.rows[0] == ["ZS-CLIP", MeanSpread(40.0, 0.0, 1), MeanSpread(60.0, 0.0, 1), MeanSpread(50.0, 0.0, 1)]
-    assert table.rows[1] == ["SoftCPT", MeanSpread(62.0, 1.0, 2), MeanSpread(80.0, 0.0, 2), MeanSpread(71.0, 0.5, 2)]
-    assert task_table(summarise(RUNS), 16).rows[2] == ["CoOp", None, None, None]
-
-
-def test_columns_of_special_shots():
-    assert method_table(summarise(RUNS[:1])).header == ["method", "no shots"]
-    runs = [("a", make_result(shots=shots)) for shots in (-1, 16, 1)]
-    assert method_table(summarise(runs)).header == ["method", "1 shot", "16 shots", "all images"]
 
 
 def test_json():

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dassl.results.methods import find_method, paper_labels
-from dassl.sweep.grid import CONFIGS, find_file, make_sweep, read_sweep, with_changes
+from dassl.sweep.grid import CONFIGS, find_file, make_sweep, parts_of, read_sweep, with_changes
 from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
 
@@ -144,3 +144,21 @@ def test_files_are_found_by_path_and_by_name(tmp_path, monkeypatch):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
             read_sweep(str(path))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "key", "parts"),
+    [
+        ("base2new", "CLASSES", {"base2new/base": "base", "base2new/new": "new"}),
+        ("newtasks", "TASKS", {"newtasks/base/seen": "base", "newtasks/base/unseen": "new"}),
+        ("newtasks new", "TASKS", {"newtasks/new/seen": "new", "newtasks/new/unseen": "base"}),
+        (
+            "newtasks task0,task12",
+            "TASKS",
+            {"newtasks/tasks0_12/seen": "task0,task12", "newtasks/tasks0_12/unseen": "not:task0,task12"},
+        ),
+        ("", "", {}),
+    ],
+)
+def test_a_protocol_has_two_parts_with_folders_of_their_own(protocol, key, parts):
+    assert dict(parts_of(protocol)) == {place: {f"DATASET.SUBSAMPLE_{key}": which} for place, which in parts.items()}

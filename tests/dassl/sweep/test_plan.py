@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import train
+from dassl.config.comparing import config_digest
 from dassl.data.dataset import DATASET_REGISTRY
-from dassl.engine.run import config_digest
 from dassl.results.methods import Method, find_method
 from dassl.sweep.estimates import Estimate, Estimates, duration
 from dassl.sweep.grid import make_sweep, read_sweep, with_changes

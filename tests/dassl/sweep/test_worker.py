@@ -98,7 +98,7 @@ def test_a_backbone_that_a_run_has_changed_is_loaded_again(small, monkeypatch):
 
 
 def test_a_mistake_is_an_outcome_with_its_reason(small):
-    worker = Worker(threads=1, explained=(clip.BackboneError,))
+    worker = Worker(threads=1)
     (job, *_) = jobs(small)
     wrong = replace(job, config={**job.config, "MODEL.BACKBONE.NAME": "RN5O"})
     assert worker.carry_out(wrong).error.startswith("unknown backbone 'RN5O'")

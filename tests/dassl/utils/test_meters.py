@@ -16,16 +16,6 @@ def test_average_is_the_weighted_mean(entries):
     assert meter.avg == pytest.approx(np.average(values, weights=weights), rel=1e-9, abs=1e-6)
 
 
-def test_exponential_average_starts_at_the_first_value():
-    meter = AverageMeter(ema=True)
-    meter.update(10.0, n=4)
-    assert meter.avg == 10.0
-    meter.update(20.0, n=4)
-    assert meter.avg == pytest.approx(11.0)
-    meter.reset()
-    assert (meter.val, meter.avg, meter.count) == (0.0, 0.0, 0)
-
-
 def test_metric_meter_line():
     meter = MetricMeter()
     meter.update({"loss": np.float32(0.5), "map": 50})

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dassl.data import loaders
+from dassl.data import loaders, workers
 from dassl.data.datum import Datum
 from dassl.data.features import files as featurefiles
 from dassl.data.features import store as room
@@ -121,7 +121,7 @@ def test_stored_features_equal_the_online_path(make_cfg, encode, decoded, name):
 def test_training_from_a_warm_store_uses_no_data_loader(make_cfg, encode, monkeypatch):
     cfg = make_cfg("ToyBoth", DATALOADER__FEATURES=True)
     first = list(with_features(cfg, encode).train_loader_x)
-    monkeypatch.setattr(loaders, "DataLoader", None)
+    monkeypatch.setattr(workers, "DataLoader", None)
     again = list(with_features(cfg, encode).train_loader_x)
     assert all(torch.equal(a["feat"], b["feat"]) for a, b in zip(first, again, strict=True))
     # All batches are slices of the tensors of the epoch.

@@ -226,13 +226,13 @@ def test_changed_ratios_stop_the_run(folder):
 def test_read_only_root(folder, monkeypatch):
     import dassl.data.places as places
 
-    def refuse(path, value, indent=2, write=places.write_json):
+    def refuse(path, value, write=places.write_json, **options):
         if path.parent == folder:
             try:
                 raise PermissionError(13, "no")
             except PermissionError as error:
                 raise UserError("cannot write") from error
-        write(path, value, indent=indent)
+        write(path, value, **options)
 
     monkeypatch.setattr(places, "write_json", refuse)
     first = complete(folder, names_in(folder))

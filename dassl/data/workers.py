@@ -1,0 +1,171 @@
+"""Worker processes that read images: how much they hand over at once, and what is done when one fails.
+
+A worker hands its images over in shared memory, which is small in a container (64 MiB in Docker unless ``--shm-size``
+says otherwise). Where whole batches do not fit, they come in pieces; where not even single images fit, or a worker
+dies or is silent, this process reads the images itself. Batches are the same in every case.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+Key = tuple[int, int]  # (view, index of the image in its split)
+Read = tuple[list[Key], Tensor | str]  # a batch (B, ...), or a message about an image that cannot be read
+
+SILENCE_S = 600  # a worker that reads nothing for so long is given up
+_PREFETCHED = 2  # pieces that wait at each worker; torch's own number
+_SHARE = 0.5  # of the free shared memory; other runs on this machine need some, too
+_SHARED_MEMORY = Path("/dev/shm")
+
+logger = logging.getLogger(__name__)
+
+
+class Plan(Protocol):
+    """Which images make the batches of an epoch: every iteration gives the same."""
+
+    def __iter__(self) -> Iterator[list[Key]]: ...
+
+
+class Reads(Protocol):
+    """A data set that reads a batch at once."""
+
+    def __getitems__(self, keys: list[Key]) -> Read: ...
+
+
+class Pieces(Sampler[list[Key]]):
+    """The batches of a plan in pieces of at most ``size`` images."""
+
+    def __init__(self, plan: Plan, size: int) -> None:
+        self.plan, self.size = plan, size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for keys in self.plan:
+            yield from _cut(keys, self.size)
+
+
+class Reader:
+    """Reads the batches of a plan in worker processes that stay alive between epochs.
+
+    Args:
+        workers: their number at most; 0: this process reads.
+        pin_memory: put batches where a CUDA device can fetch them by itself.
+    """
+
+    def __init__(self, images: Any, workers: int, *, pin_memory: bool = False) -> None:
+        self.images, self.workers, self.pin_memory = images, workers, pin_memory
+        self._plan: Plan | None = None
+        self._pieces: Pieces | None = None
+        self._loader: DataLoader | None = None
+
+    def __call__(self, plan: Plan) -> Iterator[Read]:
+        """Every batch of the plan, in its order."""
+        done = 0
+        if self.workers:
+            self._start(plan)
+        if self._loader is not None:
+            try:
+                for batch in self._by_workers(plan):
+                    done += 1
+                    yield batch
+                return
+            except RuntimeError as error:  # how torch says that a worker died or is silent
+                self._give_up(str(error))
+        for keys in islice(plan, done, None):
+            yield self._pinned(self.images.__getitems__(keys))
+
+    def close(self) -> None:
+        """Let the workers go."""
+        self._loader = None
+
+    def _start(self, plan: Plan) -> None:
+        """Workers for a plan, as many and with pieces as large as the shared memory bears."""
+        if plan is self._plan and self._loader is not None:
+            return
+        self._plan, self._loader = plan, None
+        first = next(iter(plan), None)
+        if first is None:
+            return
+        workers, size = self._bearable(first)
+        if not workers:
+            return
+        self._pieces = Pieces(plan, size)
+        self._loader = DataLoader(
+            self.images,
+            batch_sampler=self._pieces,
+            num_workers=workers,
+            collate_fn=_as_read,
+            pin_memory=self.pin_memory,
+            persistent_workers=True,
+            timeout=SILENCE_S,
+            generator=torch.Generator(),  # a loader without one draws from the global generator
+        )
+
+    def _bearable(self, keys: list[Key]) -> tuple[int, int]:
+        """(workers, images in a piece) for batches like that of ``keys``."""
+        free = shared_memory()
+        if free is None:
+            return self.workers, len(keys)
+        _, image = self.images.__getitems__(keys[:1])
+        if isinstance(image, str):
+            return self.workers, len(keys)  # the batch will say so
+        for workers in dict.fromkeys((self.workers, 1)):
+            # Pieces that wait, one that is made by each worker and one that is used.
+            size = int(free * _SHARE) // (((_PREFETCHED + 1) * workers + 1) * image.nbytes)
+            if size:
+                return workers, min(size, len(keys))
+        self._read_here(f"the shared memory {_SHARED_MEMORY} has {free >> 20} MiB free, too little for them")
+        return 0, 0
+
+    def _by_workers(self, plan: Plan) -> Iterator[Read]:
+        assert self._loader is not None and self._pieces is not None
+        pieces = iter(self._loader)
+        for keys in plan:
+            parts = [next(pieces)[1] for _ in _cut(keys, self._pieces.size)]
+            wrong = next((part for part in parts if isinstance(part, str)), None)
+            if wrong is not None:
+                yield keys, wrong
+            elif len(parts) == 1:
+                yield keys, parts[0]
+            else:
+                yield self._pinned((keys, torch.cat(parts)))
+
+    def _pinned(self, batch: Read) -> Read:
+        keys, images = batch
+        return (keys, images) if isinstance(images, str) or not self.pin_memory else (keys, images.pin_memory())
+
+    def _give_up(self, reason: str) -> None:
+        self.close()
+        self._read_here(f"a worker failed ({' '.join(reason.split())})")
+
+    def _read_here(self, reason: str) -> None:
+        self.workers = 0
+        logger.warning(
+            "images are read by the process of the run and not by workers: %s; the batches are the same, reading takes "
+            "longer; give the container more shared memory (docker run --shm-size 2g) or more memory, or set "
+            "DATALOADER.NUM_WORKERS 0",
+            reason,
+        )
+
+
+def shared_memory() -> int | None:
+    """Free shared memory in bytes; None where the system sets no limit of its own."""
+    try:
+        return shutil.disk_usage(_SHARED_MEMORY).free
+    except OSError:
+        return None
+
+
+def _cut(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+    for start in range(0, len(keys), size):
+        yield list(keys[start : start + size])
+
+
+def _as_read(batch: Read) -> Read:
+    return batch

@@ -1,0 +1,93 @@
+"""What is found out about a training: before it begins, and after each epoch whether its numbers are finite."""
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dassl.engine.checkpoint import not_finite
+from dassl.optim import learning_rate
+from dassl.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from dassl.engine.trainer import TrainerX
+
+_log = logging.getLogger(__name__)
+
+
+def check_splits(trainer: "TrainerX", *, training: bool) -> None:
+    """Find out before the work begins that a split, which is needed only later, is empty or no use.
+
+    Raises:
+        UserError: it is empty. That images are tested which were trained on or chosen on is only a warning.
+    """
+    cfg = trainer.cfg.TEST
+    learns = training and trainer.trainable
+    tests = not training or not cfg.NO_TEST
+    needed = {"train": learns, "val": learns and tests and cfg.FINAL_MODEL == "best_val"}
+    needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
+    for split in (name for name, wanted in needed.items() if wanted):
+        trainer.loader(split)
+    if learns and needed["val"]:
+        warn_of_choice(trainer)
+    testing = trainer.dm.dataset.only_for_testing(trainer.cfg) if learns and tests else []
+    if testing:
+        _log.warning(
+            "the training images of %s are its test images, so the figure of what is trained on them says nothing; "
+            "train on another data set, and evaluate that run here with --eval-only --model-dir",
+            " and ".join(testing),
+        )
+
+
+def warn_of_choice(trainer: "TrainerX") -> None:
+    """Say that the best epoch on val was chosen on test images."""
+    data = trainer.dm.dataset
+    shared = sum(data.validated_on_test().values())
+    if shared:
+        _log.warning(
+            "TEST.FINAL_MODEL best_val chooses the epoch on %s validation images, of which %s are test images, so "
+            "the figure is too high; set TEST.FINAL_MODEL last_step",
+            f"{len(data.val):,}",
+            f"{shared:,}",
+        )
+
+
+def check_warm_up(trainer: "TrainerX") -> None:
+    """Say so when no epoch is trained with the rate that OPTIM.LR asks for."""
+    optim = trainer.cfg.OPTIM
+    if not trainer.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
+        return
+    steps = [epoch * trainer.schedule_steps_per_epoch for epoch in range(optim.MAX_EPOCH)]
+    behind = sum(step >= optim.WARMUP_EPOCH for step in steps)
+    _log.warning(
+        "OPTIM.WARMUP_EPOCH is %d and OPTIM.MAX_EPOCH %d: %s, and the highest learning rate is %g, where OPTIM.LR "
+        "is %g; set OPTIM.WARMUP_EPOCH 0 or a larger OPTIM.MAX_EPOCH",
+        optim.WARMUP_EPOCH,
+        optim.MAX_EPOCH,
+        f"{behind} epochs come after the warm-up" if behind else "the schedule never leaves its warm-up",
+        max(learning_rate(optim, step) for step in steps),
+        optim.LR,
+    )
+
+
+def not_finite_loss(trainer: "TrainerX", value: float, *, batch: int, tasks: Iterable[int]) -> UserError:
+    """The error that names the batch (counted from 0) whose loss is not finite, and its tasks."""
+    names = [trainer.dm.tasks[task].name for task in sorted(set(tasks))]
+    return UserError(
+        f"the loss is {value} at epoch {trainer.epoch + 1}, batch {batch + 1} (tasks {', '.join(names)}; "
+        f"precision {trainer.precision}); {_remedy(trainer)}"
+    )
+
+
+def check_learned(trainer: "TrainerX") -> None:
+    """Refuse learned tensors that are not finite (raise UserError): the loss does not see the last step."""
+    for name, module in trainer.modules.items():
+        if broken := not_finite(module, module.state_dict()):
+            raise UserError(
+                f"after epoch {trainer.epoch + 1} the learned tensors of {name} are not finite in {broken} (precision "
+                f"{trainer.precision}); {_remedy(trainer)}"
+            )
+
+
+def _remedy(trainer: "TrainerX") -> str:
+    """What to do where training leaves the finite numbers."""
+    return "lower OPTIM.LR" + " or use PREC fp32" * (trainer.precision != "fp32")

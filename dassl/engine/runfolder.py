@@ -1,0 +1,233 @@
+"""A run folder: whose it is, and whether it may be resumed, evaluated or reused."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.config.comparing import config_conflicts, config_digest, differences, number_values
+from dassl.engine.checkpoint import EPOCH, epoch_file, load_checkpoint, saved_epochs, says_how_to_resume
+from dassl.registries import TRAINER_REGISTRY
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results
+from dassl.utils.digests import ChangedError
+from dassl.utils.errors import PassingError, UserError, another_folder
+from dassl.utils.files import file_state, write_error
+from dassl.utils.locks import Owner, locked
+
+_LOCK = ".lock"  # there while the run is at work
+_LAST_KEY = "VERSION"
+_OTHER_EPOCHS = (
+    "; it cannot go on for another number of epochs, for which its learning rates were not planned (a new run may "
+    "start from what it learned, with MODEL.INIT_WEIGHTS {folder})"
+)
+_Content = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """What the folder of a run holds: config, result, checkpoints, lock.
+
+    A checkpoint is read once, and again only after its file was replaced.
+
+    Attributes:
+        path: the folder, which need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._read: dict[Path, tuple[object, _Content | UserError]] = {}
+        self._said: list[UserError] = []
+
+    @classmethod
+    def to_resume(cls, cfg: CfgNode) -> "RunFolder":
+        """Where a training resumes from: its own folder if that was cut off, else RESUME where that is given."""
+        own = cls(cfg.OUTPUT_DIR)
+        return cls(cfg.RESUME) if cfg.RESUME and not own.holds_checkpoints() else own
+
+    # ---- result -------------------------------------------------------------------------------
+
+    def has_result(self) -> bool:
+        """Whether the run is finished."""
+        return (self.path / RESULTS_FILE).is_file()
+
+    def result(self) -> RunResult:
+        """The result of the finished run (UserError: there is none that can be read)."""
+        return read_results(self.path)
+
+    def finished(self, cfg: CfgNode) -> RunResult:
+        """The result of a training under ``cfg``, which need not be done again.
+
+        Raises:
+            UserError: the folder holds an evaluation, a run with another config, or a result that cannot be read.
+        """
+        try:
+            result = self.result()
+        except ChangedError:
+            raise
+        except UserError as error:
+            raise UserError(f"{error}; delete the file, and the same command makes it again") from error
+        if result.mode == "eval" and TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable:
+            raise UserError(f"{self.path} holds an evaluation; use {another_folder()} for the training")
+        if self.config() is None and result.config_digest not in ("", config_digest(cfg)):
+            raise UserError(
+                f"{self.path} holds a run with another config, and its {CONFIG_FILE} is gone or damaged; use "
+                f"{another_folder()}, or delete the folder"
+            )
+        self.refuse_other_config(cfg)
+        return result
+
+    # ---- config -------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any] | None:
+        """The config of the run as it was written; None where nothing can be read that says it.
+
+        Where ``config.yaml`` is gone or damaged, a checkpoint has the keys that can change a figure.
+        """
+        try:
+            stored = yaml.safe_load((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+            stored = None
+        # Keys are written in the order of their names, so that one which was cut off lacks the last of them.
+        whole = isinstance(stored, dict) and _LAST_KEY in stored
+        return stored if whole else self._config_of_a_checkpoint()
+
+    def _config_of_a_checkpoint(self) -> dict[str, Any] | None:
+        for path in sorted(self.path.glob("*/model*.pth.tar*")):
+            with contextlib.suppress(UserError):
+                config = self.checkpoint(path).get("config")
+                if isinstance(config, dict):
+                    return config
+        return None
+
+    def check_config(self, stored: dict[str, Any]) -> None:
+        """Find out whether ``stored``, read from ``config.yaml``, is the config that the run's result was made with.
+
+        Raises:
+            UserError: a checkpoint says otherwise; the message names the keys. Without checkpoints it is a warning,
+                since another version of this program may count other keys among those that can change a figure.
+        """
+        if self.result().config_digest in ("", config_digest(stored)):
+            return
+        path, learned = self.path / CONFIG_FILE, self._config_of_a_checkpoint()
+        if learned is None:
+            _log.warning(
+                "%s is not the config of the run's %s: another version wrote it, or it was changed; compare it "
+                "with a copy",
+                path,
+                RESULTS_FILE,
+            )
+            return
+        values = number_values(stored)
+        if wrong := differences(learned, values, sorted(learned.keys() & values.keys())):
+            raise UserError(
+                f"{path} was changed or damaged after it was written: {'; '.join(wrong[:5])} in the "
+                "checkpoints; put the values of the checkpoints back"
+            )
+
+    def conflicts(self, cfg: CfgNode) -> list[str]:
+        """The keys that can change a figure and differ between the run's config and ``cfg``, with both values."""
+        stored = self.config()
+        return [] if stored is None else config_conflicts(stored, cfg)
+
+    def refuse_other_config(self, cfg: CfgNode, stored: dict[str, Any] | None = None) -> None:
+        """A folder belongs to one config: to resume under another one would give figures that belong to neither.
+
+        Args:
+            stored: the run's config where it is known already, from a checkpoint.
+
+        Raises:
+            UserError: names the keys that differ.
+        """
+        wrong = self.conflicts(cfg) if stored is None else config_conflicts(stored, cfg)
+        if wrong:
+            shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+            epochs = any(text.startswith("OPTIM.MAX_EPOCH ") for text in wrong)
+            raise UserError(
+                f"{self.path} holds a run with another config ({shown}); use {another_folder()}, or delete the folder"
+                + _OTHER_EPOCHS.format(folder=self.path) * epochs
+            )
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    def holds_checkpoints(self) -> bool:
+        """Whether it is the folder of a training, of whatever method, that has finished an epoch."""
+        return any(EPOCH.match(path.name) for path in self.path.glob("*/model.pth.tar-*"))
+
+    def holds_training(self) -> bool:
+        """Whether a training lives here, finished or cut off; an evaluation must leave its files alone."""
+        return self.holds_checkpoints() or (self.has_result() and self.result().mode == "train")
+
+    def whole_epochs(self, modules: Sequence[str]) -> list[int]:
+        """Epochs for which every module has a checkpoint, the newest one first."""
+        epochs = [saved_epochs(self.path / name) for name in modules]
+        return sorted(set.intersection(*epochs), reverse=True) if epochs else []
+
+    def checkpoint(self, path: Path) -> _Content:
+        """The content of a checkpoint of this run (UserError: it cannot be read)."""
+        now = file_state(path)
+        if path not in self._read or self._read[path][0] != now:
+            try:
+                self._read[path] = now, load_checkpoint(path)
+            except UserError as error:
+                self._read[path] = now, error
+        content = self._read[path][1]
+        if isinstance(content, UserError):
+            raise content
+        return content
+
+    def newest(self, modules: Sequence[str]) -> dict[str, _Content] | None:
+        """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
+
+        A damaged file is named in a warning, and an earlier epoch is taken.
+
+        Raises:
+            UserError: there are learned tensors but nothing that says how to resume, as in the original's checkpoints.
+        """
+        foreign = False
+        for epoch in self.whole_epochs(modules):
+            try:
+                contents = {name: self.checkpoint(self.path / name / epoch_file(epoch)) for name in modules}
+            except UserError as error:
+                if error not in self._said:
+                    _log.warning("%s; looking for an earlier epoch", error)
+                    self._said.append(error)
+                continue
+            if all(map(says_how_to_resume, contents.values())):
+                return contents
+            foreign = True
+        if foreign:
+            raise UserError(
+                f"the checkpoints in {self.path} are of other code and do not say how to go on; start from their "
+                f"weights with MODEL.INIT_WEIGHTS {self.path} and another --output-dir, or evaluate them with "
+                f"--eval-only --model-dir {self.path}"
+            )
+        return None
+
+    def forget(self) -> None:
+        """Let go of the checkpoints that were read."""
+        self._read.clear()
+
+    # ---- lock ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other runs out of the folder, whose files would then be partly theirs.
+
+        Raises:
+            UserError: another run is at work there, or the folder cannot be written.
+        """
+
+        def refuse(owner: Owner) -> None:
+            what = f"another run is at work in {self.path}"
+            raise PassingError(owner.refusal(what, f"wait for it, or use {another_folder()}"))
+
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / _LOCK, busy=refuse))
+            except OSError as error:
+                raise write_error(self.path, error) from error
+            yield

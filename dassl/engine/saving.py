@@ -1,0 +1,177 @@
+"""What a trainer saves after an epoch, and loads to resume or to evaluate."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dassl.config.comparing import number_values
+from dassl.engine.checkpoint import (
+    BEST,
+    check_names,
+    epoch_file,
+    load_checkpoint,
+    load_learned,
+    load_optimizer_state,
+    optimizer_state,
+    point_to,
+    remove_epochs,
+    remove_leftovers,
+    save_checkpoint,
+    saved_epochs,
+)
+from dassl.engine.checks import warn_of_choice
+from dassl.engine.runfolder import RunFolder
+from dassl.utils.errors import UserError, another_folder
+
+if TYPE_CHECKING:
+    from dassl.engine.trainer import TrainerX
+
+_LEARNED_FROM = {
+    "subset": "training images",
+    "labels": "labels, classes or tasks of the training images",
+    "contents": "pictures under the names of the training images",
+}
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Saves and loads the registered modules of a trainer, its optimiser, schedule, loss scale and best epoch."""
+
+    def __init__(self, trainer: "TrainerX") -> None:
+        self.trainer, self.cfg = trainer, trainer.cfg
+        self.folder = Path(trainer.cfg.OUTPUT_DIR)
+        self._checked: RunFolder | None = None
+
+    # ---- after an epoch -----------------------------------------------------------------------
+
+    def save(self, epoch: int, *, best: bool = False) -> None:
+        """Save every registered module after ``epoch`` finished epochs."""
+        trainer = self.trainer
+        for name, module in trainer.modules.items():
+            content = {
+                "state_dict": {key: value.cpu() for key, value in module.state_dict().items()},
+                "epoch": epoch,
+                "optimizer": {} if trainer.optim is None else optimizer_state(trainer.optim, module),
+                "scheduler": {} if trainer.sched is None else trainer.sched.state_dict(),
+                "scaler": trainer.scaler.state_dict(),
+                "seconds": trainer.train_seconds,
+                **trainer.dm.train_digests,
+                "config": number_values(self.cfg),
+                "best": {"epoch": trainer.best_epoch, "result": trainer.best_result},
+            }
+            if trainer.bound_names:
+                content["names"] = trainer.bound_names
+            save_checkpoint(self.folder / name, content, best=best, quiet=not best and not self._stays(epoch))
+
+    def remove_old(self, newest: int) -> None:
+        """Delete the checkpoints up to epoch ``newest`` that are not to stay."""
+        for name in self.trainer.modules:
+            folder = self.folder / name
+            remove_epochs(folder, [e for e in saved_epochs(folder) if e <= newest - 1 and not self._stays(e)])
+
+    def _stays(self, epoch: int) -> bool:
+        """Whether the checkpoint of ``epoch`` stays when the next one is written."""
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return epoch == self.trainer.max_epoch or bool(freq and epoch % freq == 0)
+
+    # ---- to evaluate --------------------------------------------------------------------------
+
+    def load(self, directory: Path | str, *, epoch: int | None = None) -> None:
+        """Load learned tensors for evaluation: of ``epoch``, else the best on val, else the last.
+
+        Raises:
+            UserError: there is no such checkpoint, or it does not fit the config.
+        """
+        trainer, run, chosen_elsewhere = self.trainer, RunFolder(directory), False
+        for name, module in trainer.modules.items():
+            path = self._find(run, name, epoch)
+            chosen_elsewhere |= path.name == BEST and trainer.best_epoch is None
+            content = load_checkpoint(path)
+            check_names(content, trainer.bound_names, source=path)
+            load_learned(module, content["state_dict"], source=path)
+            _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
+        if chosen_elsewhere:  # a training of this process has said it before it began
+            warn_of_choice(trainer)
+
+    def _find(self, run: RunFolder, name: str, epoch: int | None) -> Path:
+        folder = run.path / name
+        if not folder.is_dir():
+            lack = f"holds no trained {name}" if run.path.is_dir() else "is no folder"
+            raise UserError(f"{run.path} {lack}; give the run folder of a {self.cfg.TRAINER.NAME} run")
+        if epoch is not None:
+            return folder / epoch_file(epoch)
+        best = folder / BEST
+        whole = run.whole_epochs(list(self.trainer.modules))
+        if not whole or (best.is_file() and self.cfg.TEST.FINAL_MODEL == "best_val"):
+            return best
+        return folder / epoch_file(whole[0])
+
+    # ---- to resume ----------------------------------------------------------------------------
+
+    def check(self, run: RunFolder) -> None:
+        """Refuse to resume a RESUME folder without a checkpoint, another config, and other images (UserError)."""
+        if run.holds_checkpoints():
+            run.refuse_other_config(self.cfg)
+        contents = run.newest(list(self.trainer.modules))
+        self._refuse_nothing(run, contents)
+        for content in (contents or {}).values():
+            if isinstance(content.get("config"), dict):  # a damaged config.yaml may be readable in part
+                run.refuse_other_config(self.cfg, content["config"])
+            self._refuse_other_data(run, content)
+        self._checked = run
+
+    def resume(self) -> int:
+        """Resume from the newest whole checkpoint; returns the number of finished epochs.
+
+        Raises:
+            UserError: the checkpoint does not fit the config, or RESUME names a folder without one.
+        """
+        trainer, run = self.trainer, self._to_resume()
+        for name in trainer.modules:
+            remove_leftovers(self.folder / name)
+        contents = run.newest(list(trainer.modules))
+        self._refuse_nothing(run, contents)
+        if contents is None:
+            return 0
+        for name, module in trainer.modules.items():
+            content = contents[name]
+            load_learned(module, content["state_dict"], source=run.path / name / epoch_file(content["epoch"]))
+            if trainer.optim is not None and trainer.sched is not None:
+                load_optimizer_state(trainer.optim, module, content["optimizer"])
+                trainer.sched.load_state_dict(content["scheduler"])
+            self._take_over(run, name, content)
+            trainer.best_epoch, trainer.best_result = content["best"]["epoch"], content["best"]["result"]
+        trainer.seconds_before = content.get("seconds", 0.0)
+        if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
+            trainer.scaler.load_state_dict(content["scaler"])
+        if run.path == self.folder:  # the run may have been killed before it deleted older ones
+            self.remove_old(content["epoch"])
+        run.forget()
+        _log.info('Resumed from "%s" after epoch %d', run.path, content["epoch"])
+        return content["epoch"]
+
+    def _to_resume(self) -> RunFolder:
+        """The folder that was checked, unless another one holds the newest checkpoint by now."""
+        run = RunFolder.to_resume(self.cfg)
+        return self._checked if self._checked is not None and self._checked.path == run.path else run
+
+    def _take_over(self, run: RunFolder, name: str, content: Mapping[str, Any]) -> None:
+        """Leave in this run's folder what it would hold if it had not been cut off."""
+        if run.path == self.folder:  # the run may have been killed before it wrote this file
+            point_to(self.folder / name, content["epoch"])
+        elif content["best"]["epoch"] is not None:
+            save_checkpoint(self.folder / name, load_checkpoint(run.path / name / BEST), best=True)
+
+    def _refuse_nothing(self, run: RunFolder, contents: Mapping[str, Any] | None) -> None:
+        if contents is None and self.cfg.RESUME and run.path != self.folder:
+            raise UserError(f"nothing to resume in {run.path}: no epoch has a whole checkpoint of every learned module")
+
+    def _refuse_other_data(self, run: RunFolder, content: Mapping[str, Any]) -> None:
+        for kind, what in _LEARNED_FROM.items():
+            mine, there = self.trainer.dm.train_digests.get(kind), content.get(kind)
+            if mine and there and mine != there:
+                raise UserError(
+                    f"the run in {run.path} was begun on other {what} ({kind} {there[:12]} there, {mine[:12]} here); "
+                    f"put them back, use {another_folder()}, or delete the folder"
+                )

@@ -1,0 +1,48 @@
+"""Which process made a file: a mark that says so, and whether that process is still there.
+
+A process is known by the running system (boot identity), its space of process numbers (a container has its own), its
+number and the time at which it started, so that another process that gets the number later is not taken for it.
+"""
+
+import os
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+_PROC = Path("/proc")
+_START = 19  # place of the start time in /proc/PID/stat, behind the name of the program
+
+
+def mark() -> str:
+    """A text of letters, digits and "-" for this process; "" where the system tells too little about processes."""
+    return f"{here()}-{os.getpid()}-{started(os.getpid())}" if here() else ""
+
+
+def is_dead(text: str) -> bool:
+    """Whether the process of a mark is certainly gone: it ran on this system and is there no more."""
+    place, _, process = text.partition("-")
+    number, _, start = process.partition("-")
+    if not here() or place != here() or not number.isdigit() or not start.isdigit():
+        return False
+    return started(int(number)) != int(start)
+
+
+@cache
+def here() -> str:
+    """Identity of the running system and of its space of process numbers; "" where it does not tell."""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = (_PROC / "self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return blake2b(f"{boot} {space}".encode(), digest_size=4).hexdigest()
+
+
+def started(pid: int) -> int:
+    """When a process started, in ticks since the boot; 0 if there is no such process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    state, *rest = text.rpartition(")")[2].split()
+    return 0 if state == "Z" else int(rest[_START - 1])

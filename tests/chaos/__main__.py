@@ -1,0 +1,47 @@
+"""Trials at full length: ``python -m tests.chaos kill --runs 100`` ends with a table, and exit code 1 if one failed."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TQDM_DISABLE="1")
+
+
+def main() -> int:
+    """Carry out the trials that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("what", choices=["kill"])
+    parser.add_argument("--runs", type=int, default=100, help="trials (default: 100)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
+    parser.add_argument("--short", action="store_true", help="one trial for each kind of file, as in the test suite")
+    parser.add_argument("--keep", type=Path, help="folder for the trials; the last one stays there")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        return kill(args, args.keep or Path(temporary))
+
+
+def kill(args: argparse.Namespace, top: Path) -> int:
+    """Kill runs and start them again."""
+    from tests.chaos.kill import CHOSEN, prepare, short_trials, trials
+
+    counts: dict[str, Counter[str]] = {}
+    failed, place = 0, prepare(top)
+    runs = len(CHOSEN) if args.short else args.runs
+    for number, trial in enumerate(short_trials(place) if args.short else trials(place, runs, args.seed), 1):
+        outcome = "differs" if trial.problems else "equal" if trial.killed else "equal, not killed"
+        counts.setdefault(trial.variant, Counter())[outcome] += 1
+        print(f"[{number}/{runs}] {trial.variant}, {trial.moment}: {outcome}", flush=True)
+        for problem in trial.problems:
+            print(f"    {problem}", flush=True)
+        failed += bool(trial.problems)
+    for variant, outcomes in counts.items():
+        print(f"{variant}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
+    print(f"{runs - failed} of {runs} trials ended as the run that was left in peace")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Runs that are killed in the middle of each kind of file and started again end as a run that was left in peace."""
+
+import subprocess
+import sys
+
+from dassl.utils.tools import CHECKOUT
+from tests.chaos.kill import CHOSEN
+
+
+def test_killed_runs_end_as_others(tmp_path):
+    # In a process of its own: it forks, which no process may do in which torch has threads.
+    command = [sys.executable, "-m", "tests.chaos", "kill", "--short", "--keep", str(tmp_path)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == len(CHOSEN) and all(line.endswith(": equal") for line in lines)
