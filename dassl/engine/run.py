@@ -55,9 +55,7 @@ def run(
     resumed = RunFolder.to_resume(cfg)
     cfg = _with_seed(cfg, resumed)
     if not eval_only and folder.has_result():
-        result = folder.finished(cfg)
-        _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
-        return result
+        return _finished(folder, cfg)
     set_random_seed(cfg.SEED)
     reset_peak_memory()
     with ExitStack() as stack:
@@ -65,7 +63,7 @@ def run(
         try:
             trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
         except _FinishedMeanwhile:
-            return folder.finished(cfg)
+            return _finished(folder, cfg)
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
@@ -81,6 +79,12 @@ def run(
             result = replace(result, best_epoch=load_epoch)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
+    return result
+
+
+def _finished(folder: RunFolder, cfg: CfgNode) -> RunResult:
+    result = folder.finished(cfg)
+    _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
     return result
 
 
@@ -124,11 +128,8 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     aside = evaluates and folder.holds_training()
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
-        if isinstance(work, RunFolder):  # another process may have been at work here until a moment ago
-            if folder.has_result():
-                raise _FinishedMeanwhile
-            now = RunFolder.to_resume(cfg)
-            trainer.checkpoints.check(work if now.path == work.path else now)
+        if isinstance(work, RunFolder):
+            _check_again(cfg, trainer, work)
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
@@ -136,6 +137,14 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     if not aside:
         write_tasks(folder.path, trainer.dm.tasks)
     return trainer
+
+
+def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
+    """Look again, now that nobody else is at work here: another process may have been until a moment ago."""
+    if RunFolder(cfg.OUTPUT_DIR).has_result():
+        raise _FinishedMeanwhile
+    now = RunFolder.to_resume(cfg)
+    trainer.checkpoints.check(checked if now.path == checked.path else now)
 
 
 def _replay(kept: MemoryHandler) -> None:

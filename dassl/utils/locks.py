@@ -186,14 +186,10 @@ def _acquire(path: Path, busy: Callable[[Owner], object]) -> _Held:
 
 def _create(path: Path) -> _Held | None:
     """Make the lock; None when there is one."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        try:
-            descriptor = os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, flags, 0o666)
-    except FileExistsError:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except (FileExistsError, FileNotFoundError):  # or the folder was deleted this moment
         return None
     try:
         owner = _sign(path, descriptor)
