@@ -1,5 +1,6 @@
 """Runs that are killed and started again, compared with runs that were left in peace."""
 
+import json
 import os
 import random
 import re
@@ -16,6 +17,8 @@ import train
 from dassl.data.features.__main__ import main as features_main
 from dassl.utils.tools import CHECKOUT
 from tests.chaos.children import STAGES, Moment, end_at, fork, wait, watch_renames
+from tests.chaos.fetching import archive_served, kill_download
+from tests.chaos.fetching import moments as fetch_moments
 from tests.chaos.states import differences, leftovers, log_lines, state
 
 TRAIN = CHECKOUT / "configs/trainers"
@@ -41,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "ProGrad": ("ProGrad", {}),
     "LinearProbe": ("LinearProbe", {}),
 }
+_WORK = ("epoch [", "Finished training")
 # The kinds of files in the middle of which a run is killed.
 KINDS = {
     "checkpoint": r"model.*\.pth\.tar",
@@ -108,10 +112,15 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run that was killed and started again. ``problems``: what was not as it should be."""
+    """One run that was killed and started again. ``problems``: what was not as it should be.
+
+    Attributes:
+        seconds: from the start to the kill.
+    """
 
     variant: str
     moment: str
+    seconds: float
     killed: bool
     problems: list[str]
 
@@ -126,6 +135,10 @@ def prepare(top: Path) -> Place:
         assert code == 0, place.output()
         for made in [*place.top.glob("data/**/split_fewshot_mt")]:
             shutil.rmtree(made)
+        for path in place.top.glob("data/**/split_zhou_*.json"):
+            split = json.loads(path.read_text(encoding="utf-8"))
+            split["test"] = split["test"][::8]  # encoding them is most of the time of a run
+            path.write_text(json.dumps(split), encoding="utf-8")
         shutil.copytree(place.top / "data", place.pictures)
     return place
 
@@ -155,8 +168,10 @@ def kill_at(place: Place, variant: str, moment: Moment) -> Trial:
     """Kill a run at a moment of its work, start it again, and compare."""
     wanted = undisturbed(place, variant)
     place.renew()
+    begin = time.monotonic()
     code = wait(place.start(variant, prepare=lambda: end_at(moment)))
-    return Trial(variant, str(moment), code == -9, _again(place, variant, wanted, code))
+    passed = time.monotonic() - begin
+    return Trial(variant, str(moment), passed, code == -9, _again(place, variant, wanted, code))
 
 
 def kill_after(place: Place, variant: str, seconds: float) -> Trial:
@@ -164,7 +179,7 @@ def kill_after(place: Place, variant: str, seconds: float) -> Trial:
     wanted = undisturbed(place, variant)
     place.renew()
     code = wait(place.start(variant), kill_after=seconds)
-    return Trial(variant, f"after {seconds:.2f} s", code == -9, _again(place, variant, wanted, code))
+    return Trial(variant, "at random", seconds, code == -9, _again(place, variant, wanted, code))
 
 
 def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) -> list[str]:
@@ -183,11 +198,15 @@ def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) ->
 
 
 def _log_problems(wanted: Sequence[str], found: Sequence[str]) -> list[str]:
-    """Every epoch and every figure must be there, as in the run that was left in peace, once or again."""
+    """Every figure must be there, once or again; from the first epoch after the last start on, the logs are equal."""
     numbers = [line for line in wanted if line.startswith(("epoch [", "* "))]
     lost = [line for line in numbers if line not in found]
     strange = [line for line in found if line.startswith(("epoch [", "* ")) and line not in numbers]
-    return [f"not in the log: {line}" for line in lost[:3]] + [f"only in this log: {line}" for line in strange[:3]]
+    problems = [f"not in the log: {line}" for line in lost[:3]] + [f"only in this log: {line}" for line in strange[:3]]
+    last = found[max(n for n, line in enumerate(found) if line.startswith("Seed ")) :]
+    begin = next((n for n, line in enumerate(last) if line.startswith(_WORK)), len(last))
+    resumed = last[begin:]
+    return problems + ([] if resumed and resumed == list(wanted[-len(resumed) :]) else [f"other lines: {resumed}"])
 
 
 def moments(place: Place, variant: str) -> Iterator[tuple[str, Moment]]:
@@ -231,3 +250,13 @@ def trials(place: Place, runs: int, seed: int) -> Iterator[Trial]:
         kinds = sorted({kind for kind, _ in chosen})
         kind = kinds[number // (2 * len(names)) % len(kinds)]
         yield kill_at(place, variant, draw.choice([moment for each, moment in chosen if each == kind]))
+
+
+def fetches(top: Path) -> Iterator[Trial]:
+    """One trial for each moment of a download and its unpacking."""
+    folder = top / "fetch"
+    shutil.rmtree(folder, ignore_errors=True)
+    with archive_served(folder) as place:
+        for title, prepare_process in fetch_moments():
+            seconds, killed, problems = kill_download(place, prepare_process)
+            yield Trial("datasets.fetch", title, seconds, killed, problems)
