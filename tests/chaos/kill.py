@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import train
+from dassl.config import get_cfg_default
 from dassl.data.features.__main__ import main as features_main
 from dassl.utils.tools import CHECKOUT
 from tests.chaos.children import STAGES, Moment, end_at, fork, wait, watch_renames
@@ -128,6 +129,7 @@ class Trial:
 def prepare(top: Path) -> Place:
     """A place for trials; the pictures of the demo suite are drawn once, in a process of their own."""
     torch.set_num_threads(1)
+    get_cfg_default()  # imports all trainers, here once and not in each process
     place = Place(top / "trial", top / "pictures")
     if not place.pictures.is_dir():
         (top / "trial" / "data").mkdir(parents=True)
