@@ -36,6 +36,12 @@ class ChaosFetched(FolderDataset):
     num_classes = 2
 
 
+def draw(folder: Path) -> None:
+    """Write the pictures of :class:`ChaosFetched`."""
+    for number in range(10):
+        write_image(folder / "pictures" / "ab"[number % 2] / f"{number}.png", seed=number, size=(64, 64))
+
+
 @dataclass(frozen=True)
 class Download:
     """A folder for trials, and the address of the archive."""
@@ -62,8 +68,7 @@ class Download:
 @contextmanager
 def archive_served(top: Path) -> Iterator[Download]:
     """A server in a process of its own: this one must have no threads, because it forks."""
-    for number in range(10):
-        write_image(top / "drawn" / "pictures" / "ab"[number % 2] / f"{number}.png", seed=number, size=(64, 64))
+    draw(top / "drawn")
     content = pack(top / "fetched.zip", content_of(top / "drawn")).read_bytes()
     assert len(content) > _CHUNK * _CHUNKS
     said = top / "address.txt"

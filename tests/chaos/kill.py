@@ -18,7 +18,7 @@ from dassl.config import get_cfg_default
 from dassl.data.features.__main__ import main as features_main
 from dassl.utils.tools import CHECKOUT
 from tests.chaos.children import STAGES, Moment, end_at, fork, wait, watch_renames
-from tests.chaos.fetching import archive_served, kill_download
+from tests.chaos.fetching import ChaosFetched, archive_served, draw, kill_download
 from tests.chaos.fetching import moments as fetch_moments
 from tests.chaos.states import differences, leftovers, log_lines, state
 
@@ -44,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "SoftCPT, best_val": ("MTCoOp", {"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": "1"}),
     "ProGrad": ("ProGrad", {}),
     "LinearProbe": ("LinearProbe", {}),
+    "SoftCPT, split drawn": ("MTCoOp", {"DATASET.NAME": "ChaosFetched", "DATASET.MEMBERS": "()"}),
 }
 _WORK = ("epoch [", "Finished training")
 # The kinds of files in the middle of which a run is killed.
@@ -55,6 +56,7 @@ KINDS = {
     "results.json": r"results\.json$",
     "config.yaml": r"config\.yaml$",
     "tasks.json": r"tasks\.json$",
+    "split file": r"split_\w+\.json$",
     "few-shot file": r"shot_1-seed_1\.json$",
     "digests of pictures": r"/pictures$",
 }
@@ -91,6 +93,10 @@ class Place:
     def start(self, variant: str, **options: Any) -> int:
         """Start a run; returns its process."""
         return fork(train.main, self.arguments(variant), self.top / "output.txt", **options)
+
+    def state(self) -> dict[str, Any]:
+        """What the run left in its folder and beside the pictures."""
+        return {**state(self.run), **state(self.top / "data")}
 
     def output(self) -> str:
         """The last lines that a process printed."""
@@ -141,6 +147,7 @@ def prepare(top: Path) -> Place:
             split = json.loads(path.read_text(encoding="utf-8"))
             split["test"] = split["test"][::8]  # encoding them is most of the time of a run
             path.write_text(json.dumps(split), encoding="utf-8")
+        draw(place.top / "data" / ChaosFetched.dataset_dir)
         shutil.copytree(place.top / "data", place.pictures)
     return place
 
@@ -156,7 +163,7 @@ def undisturbed(place: Place, variant: str) -> Undisturbed:
         assert code == 0, place.output()
         renames = names.read_text(encoding="utf-8").splitlines()
         log = log_lines(place.run / "log.txt")
-        place.undisturbed[variant] = Undisturbed(state(place.run), log, renames, seconds)
+        place.undisturbed[variant] = Undisturbed(place.state(), log, renames, seconds)
     return place.undisturbed[variant]
 
 
@@ -190,7 +197,7 @@ def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) ->
     code = wait(place.start(variant))
     if code != 0:
         return [f"the second start ended with {code}: {place.output()}"]
-    problems = differences(wanted.state, state(place.run))
+    problems = differences(wanted.state, place.state())
     problems += [f"left behind: {path}" for path in leftovers(place.top)]
     problems += _log_problems(wanted.log, log_lines(place.run / "log.txt"))
     if (place.top / "features").is_dir():
@@ -230,6 +237,7 @@ CHOSEN = (
     ("SoftCPT", "digests of pictures", 0, "before"),
     ("SoftCPT, best_val", "checkpoint", 4, "after"),
     ("LinearProbe", "checkpoint", 0, "half"),
+    ("SoftCPT, split drawn", "split file", 0, "half"),
 )
 
 
