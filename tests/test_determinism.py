@@ -87,10 +87,10 @@ def test_neither_workers_nor_stored_features_nor_a_resume_show(lab, method, ways
 
 @pytest.mark.parametrize("chunk", [0, 3])
 def test_results_json_says_what_the_last_digits_depend_on(lab, chunk):
-    with threads(3):
+    with threads(2):
         found = lab.run(MODEL__TEXT_CHUNK=chunk)
-    assert "3 threads" in found.device
-    assert (found.rounding.deterministic, found.rounding.threads, found.rounding.text_chunk) == (False, 3, chunk)
+    assert "2 threads" in found.device
+    assert (found.rounding.deterministic, found.rounding.threads, found.rounding.text_chunk) == (False, 2, chunk)
 
 
 def test_a_chunk_that_the_free_memory_chose_is_told_and_the_next_run_of_a_process_begins_anew(lab, monkeypatch):
@@ -98,6 +98,25 @@ def test_a_chunk_that_the_free_memory_chose_is_told_and_the_next_run_of_a_proces
         patch.setattr(text, "free_bytes", lambda device: 0)
         assert lab.run("scarce").rounding.text_chunk == 1
     assert lab.run("plenty").rounding.text_chunk == 0
+
+
+def test_what_was_to_be_said_of_a_session_that_was_cut_off_is_said_of_the_run(lab, monkeypatch):
+    with monkeypatch.context() as patch:
+        too_many(patch, 4)
+        cut_off(lab, epoch=1, batch=1)
+    found = lab.run()
+    assert [warning for warning in found.warnings if "the memory ran out" in warning]
+    assert found.rounding.text_chunk == 4
+
+
+def test_a_resume_on_another_number_of_threads_is_told(lab):
+    with threads(1):
+        cut_off(lab, epoch=1, batch=1)
+    with threads(2):
+        [said] = [each for each in lab.run().warnings if "1 threads up to epoch 1 and goes on with" in each]
+        assert "2 threads, where sums are rounded" in said
+        cut_off(lab, "fixed", epoch=1, batch=1, **FIXED)
+    assert not [each for each in lab.run("fixed", **FIXED).warnings if "goes on" in each]
 
 
 # ---- TRAIN.DETERMINISTIC ----------------------------------------------------------------------
@@ -114,12 +133,12 @@ def test_a_deterministic_run_sums_as_on_one_thread_and_leaves_the_process_as_it_
     )
     with threads(1):
         lab.run("one", OPTIM__MAX_EPOCH=1)
-    with threads(3):
-        lab.run("three", OPTIM__MAX_EPOCH=1)
+    with threads(2):
+        lab.run("two", OPTIM__MAX_EPOCH=1)
         found = lab.run("fixed", OPTIM__MAX_EPOCH=1, **FIXED)
-        assert torch.get_num_threads() == 3
-    one, three, fixed = (set(sums[first : first + BATCHES]) for first in (0, BATCHES, 2 * BATCHES))
-    assert fixed == one and three.isdisjoint(one), "three threads sum in another order, or this test shows nothing"
+        assert torch.get_num_threads() == 2
+    one, two, fixed = (set(sums[first : first + BATCHES]) for first in (0, BATCHES, 2 * BATCHES))
+    assert fixed == one and two.isdisjoint(one), "two threads sum in another order, or this test shows nothing"
     assert found.rounding.deterministic and found.rounding.threads == 1 and "1 threads" in found.device
 
 

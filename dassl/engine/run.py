@@ -66,6 +66,7 @@ def run(
         reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
         trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        trainer.remarks = remarks
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
@@ -183,7 +184,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
-        rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.text_chunk),
+        rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
