@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
 from dassl.engine.checks import check_splits
+from dassl.engine.determinism import arithmetic, lacks_explained
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
@@ -25,6 +26,7 @@ from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
+    Rounding,
     RunResult,
     SplitResult,
     TaskResult,
@@ -56,19 +58,22 @@ def run(
     cfg = _with_seed(cfg, resumed)
     if not eval_only and folder.has_result():
         return _finished(folder, cfg)
-    set_random_seed(cfg.SEED)
-    reset_peak_memory()
     with ExitStack() as stack:
+        stack.enter_context(arithmetic(cfg))
+        set_random_seed(cfg.SEED)
+        reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
         try:
             trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
         except _FinishedMeanwhile:
             return _finished(folder, cfg)
+        trainer.remarks = remarks
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
         try:
-            trainer.test() if eval_only else trainer.train()
+            with lacks_explained():
+                trainer.test() if eval_only else trainer.train()
         except torch.OutOfMemoryError as error:
             raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
@@ -200,6 +205,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
+        rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
@@ -224,7 +230,7 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     _log.info("Seed %d on %s; %s", cfg.SEED, device_name(trainer.device), packages)
     if torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not cfg.TRAIN.DETERMINISTIC
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:
