@@ -75,11 +75,20 @@ def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     if wrong:
         part.unlink()
         raise DownloadError(f"a wrong file came for {target.name}: {wrong}; nothing was kept")
-    _note(target).unlink(missing_ok=True)
-    came = "" if digest else _hash(part, NOTED)
+    if digest:
+        _note(target).unlink(missing_ok=True)
+    else:  # first, so that a kill in between does not leave a file that nothing is known of
+        write_text(_note(target), f"{NOTED}:{_hash(part, NOTED)}\n")
     part.replace(target)
-    if came:
-        write_text(_note(target), f"{NOTED}:{came}\n")
+    remove_parts(target)
+
+
+def remove_parts(target: Path) -> None:
+    """Remove what came of ``target`` from other addresses, once it is there."""
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part(\.tag)?")
+    for path in target.parent.iterdir():
+        if unfinished.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def refuse_damaged(target: Path, digests: Sequence[str]) -> None:
