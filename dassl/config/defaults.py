@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -42,7 +42,7 @@ KEYS: tuple[Key, ...] = (
         "INPUT.PIXEL_STD",
         (),
         "standard deviation of a normalised channel; empty: the backbone's",
-        check=length(3, or_empty=True),
+        check=deviations,
         like=(0.229, 0.224, 0.225),
     ),
     Key(

@@ -57,15 +57,16 @@ def run(
     resumed = RunFolder.to_resume(cfg)
     cfg = _with_seed(cfg, resumed)
     if not eval_only and folder.has_result():
-        result = folder.finished(cfg)
-        _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
-        return result
+        return _finished(folder, cfg)
     with ExitStack() as stack:
         stack.enter_context(arithmetic(cfg))
         set_random_seed(cfg.SEED)
         reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
-        trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        try:
+            trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        except _FinishedMeanwhile:
+            return _finished(folder, cfg)
         trainer.remarks = remarks
         if no_train and not eval_only:
             return None
@@ -84,6 +85,16 @@ def run(
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
+
+
+def _finished(folder: RunFolder, cfg: CfgNode) -> RunResult:
+    result = folder.finished(cfg)
+    _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
+    return result
+
+
+class _FinishedMeanwhile(Exception):
+    """Another process has done this run while this one got ready for it."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,8 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     aside = evaluates and folder.holds_training()
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
+        if isinstance(work, RunFolder):
+            _check_again(cfg, trainer, work)
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
@@ -129,6 +142,14 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     if not aside:
         write_tasks(folder.path, trainer.dm.tasks)
     return trainer
+
+
+def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
+    """Look again, now that nobody else is at work here: another process may have been until a moment ago."""
+    if RunFolder(cfg.OUTPUT_DIR).has_result():
+        raise _FinishedMeanwhile
+    now = RunFolder.to_resume(cfg)
+    trainer.checkpoints.check(checked if now.path == checked.path else now)
 
 
 def _replay(kept: MemoryHandler) -> None:

@@ -14,11 +14,12 @@ from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
 from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
 from dassl.report.study import Suite
-from dassl.report.tree import Record, Tree, printable
+from dassl.report.tree import Record, Tree
 from dassl.results.record import idle_keys
 from dassl.results.tables import Cell, Shown, Table, show_cell
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
+from dassl.utils.texts import printable
 
 _FOLDER = Path(__file__).parent
 _RANKS = {BEST: "best", SECOND: "second"}
