@@ -78,7 +78,7 @@ def place(args: argparse.Namespace) -> Place:
     """
     if min(args.jobs, args.gpus_per_run or 0, args.retries) < 0 or args.cpus_per_run < 1:
         raise UserError("--jobs, --gpus-per-run and --retries must be 0 or more, --cpus-per-run 1 or more")
-    share = args.gpus_per_run or 0
+    share = float(args.gpus_per_run or 0)
     if (share > 1 and not share.is_integer()) or math.isnan(share):
         raise UserError(
             f"--gpus-per-run {share:g}: expected a share of one GPU, such as 0.25, or a whole number of GPUs"

@@ -149,7 +149,7 @@ class _Known:
         """Whether this is the trie of an assignment of contexts, planned for that limit."""
         if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
             return False
-        if group is None or (self.group is group and self.state == group._version):
+        if group is None or self.group is None or (self.group is group and self.state == group._version):
             return True
         # Another tensor: comparing makes the host wait for the device, but less than planning does.
         if self.state != self.group._version or not torch.equal(self.group, group.to(self.group.device)):
@@ -172,6 +172,8 @@ class TextEncoder(nn.Module):
     Attributes:
         limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
     """
+
+    causal_mask: Tensor
 
     def __init__(self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0) -> None:
         super().__init__()

@@ -169,7 +169,7 @@ announce_large() {
 
 # Prints the first package whose file has another digest.
 mismatched() {
-    sed -n '/DO NOT MATCH THE HASHES/,$ s/^ *\([A-Za-z0-9._-]*==[^ ]*\) from .*/\1/p' "$log" | head -n 1
+    sed -n '/DO NOT MATCH THE HASHES/,$ s/^ *\([A-Za-z0-9._-]*==[^ ]*\) from .*/\1/p' "$log" | sed 1q
 }
 
 # Says in one line why pip failed.

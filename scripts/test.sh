@@ -32,8 +32,8 @@ check() { # check NAME COMMAND...: runs it and notes how it went
 
 check "ruff check" .venv/bin/python -m ruff check .
 check "ruff format" .venv/bin/python -m ruff format --check .
-check "words" .venv/bin/python -m scripts.words
-check "mypy" .venv/bin/python -m scripts.types
+check "words" .venv/bin/python -m scripts.lint.words
+check "mypy" .venv/bin/python -m scripts.lint.typecheck
 check "pytest" .venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
 printf 'test.sh: %s (%s s)\n' "$summary" "$SECONDS"
 exit "$failed"

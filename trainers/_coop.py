@@ -100,7 +100,7 @@ class CoOpTuner(PromptTuner):
     """A method that learns the context of CoOp's class prompts."""
 
     section = "COOP"
-    config_keys = COOP_KEYS
+    config_keys: tuple[Key, ...] = COOP_KEYS
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a phrase of another length than the context."""

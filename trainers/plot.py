@@ -33,6 +33,8 @@ VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for
 class SeveralPrompts(EncoderModule):
     """N prompts for each class; ``prompt_learner.ctx`` is (N, M, D), or (N, C, M, D) where each class has its own."""
 
+    _group: Tensor | None
+
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__(backbone.text)
         names, count, n_ctx = flat_classnames(tasks), options.N, options.N_CTX

@@ -33,6 +33,8 @@ class ClassResiduals(nn.Module):
 class ShiftedFeatures(nn.Module):
     """w_c = w_c^clip + alpha * x_c."""
 
+    base: Tensor
+
     def __init__(self, base: Tensor, *, scale: float) -> None:
         super().__init__()
         self.register_buffer("base", base, persistent=False)

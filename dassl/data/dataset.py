@@ -200,8 +200,9 @@ class DatasetBase:
         """
         name, source = cls.__name__, files[0] if files else None
         own = source if source and cls.makes(source) else None
-        known = {"tasks": cls.num_tasks, "classes": cls.num_classes, "counts": cls.counts}
-        numbers = completeness.other_numbers(name, split, **known, source=own)
+        numbers = completeness.other_numbers(
+            name, split, tasks=cls.num_tasks, classes=cls.num_classes, counts=cls.counts, source=own
+        )
         yield numbers
         if source is None:
             return

@@ -33,7 +33,7 @@ def parts_of(protocol: str) -> tuple[Part, ...]:
     return _task_parts(tasks or "base") if name == "newtasks" else ()
 
 
-def _task_parts(seen: str) -> tuple[Part, Part]:
+def _task_parts(seen: str) -> tuple[Part, ...]:
     unseen = {"base": "new", "new": "base"}.get(seen, f"not:{seen}")
     folder = seen if seen in ("base", "new") else f"tasks{'_'.join(re.findall('[0-9]+', seen))}"
     return tuple(

@@ -153,7 +153,7 @@ def _token() -> str:
 def _probe(address: str, mode: str) -> tuple[str, str]:
     """(what ``dassl.sweep.probe`` finds, HOST:PORT) with RAY_AUTH_MODE ``mode``; ("", "") when nothing answers."""
     command = [sys.executable, "-m", "dassl.sweep.probe", address]
-    options = {"cwd": CHECKOUT, "capture_output": True, "text": True, "timeout": _SECONDS_TO_ANSWER}
+    options: dict[str, Any] = {"cwd": CHECKOUT, "capture_output": True, "text": True, "timeout": _SECONDS_TO_ANSWER}
     try:
         done = subprocess.run(command, env={**os.environ, _MODE: mode}, check=False, **options)
     except subprocess.TimeoutExpired:

@@ -139,7 +139,7 @@ def _read_own(
 
 def _groups(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], Images]:
     """The tasks that share images, directly or through other tasks, with their images."""
-    group = {number: (number,) for number in tasks}
+    group: dict[int, tuple[int, ...]] = {number: (number,) for number in tasks}
     for numbers in {tuple(image.targets) for image in images.values()}:
         joined = tuple(sorted({member for number in numbers for member in group[number]}))
         group.update(dict.fromkeys(joined, joined))
