@@ -11,6 +11,7 @@ the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from open_clip.model import CLIP
@@ -230,7 +231,9 @@ class TextEncoder(nn.Module):
         groups, given = (1, 0) if contexts is None else contexts.shape[:2]
         count = len(layout) if rows is None else len(rows)
         assert given == layout.n_ctx, f"{given} context vectors for prompts with {layout.n_ctx}"
-        assert group is not None or groups in (1, count), f"{groups} contexts for {count} prompts: who has which?"
+        assert group is not None or groups in (1, count), (
+            f"{groups} contexts for {count} prompts: give the group of each"
+        )
         if self.encoding != "auto":
             return self._encode_columns(*_chosen(layout, contexts, group, rows))
         own = bool(given) and group is None and groups > 1
@@ -291,7 +294,7 @@ class TextEncoder(nn.Module):
         layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
         return known
 
-    def _trie(self, slots: Tensor, end: Tensor, **contexts: object) -> Trie:
+    def _trie(self, slots: Tensor, end: Tensor, **contexts: Any) -> Trie:
         length, longest = int(end.max()) + 1, len(self.causal_mask)
         if length > longest:
             raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
@@ -389,5 +392,5 @@ def _per_prompt(contexts: Tensor, group: Tensor | None, count: int) -> Tensor:
         # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
         rows = functional.embedding(group.to(contexts.device), contexts.reshape(groups, -1))
         return rows.view(count, n_ctx, width)
-    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts need to be told who has which"
+    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts: give the group of each prompt"
     return contexts.expand(count, -1, -1)

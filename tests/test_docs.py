@@ -68,7 +68,7 @@ def anchors(page: Path) -> set[str]:
 def examples(tmp_path: Path) -> Iterator[Path]:
     """A folder with the files of docs/extending.md, whose classes are registered while a test runs.
 
-    Somebody may have put the same files where the page says, so those of the page come in the place of them.
+    Somebody may have put the same files where the page says, so those of the page come in place of them.
     """
     folder = tmp_path / "examples"
     registries = (DATASET_REGISTRY, TRAINER_REGISTRY, LOGGERS)

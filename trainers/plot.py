@@ -114,7 +114,7 @@ class PLOT(OwnTaskTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """The contexts."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
 
     @property
     def encoder_id(self) -> str:

@@ -52,7 +52,7 @@ class Sweep:
         methods: the rows.
         shots, seeds: the cells of a row.
         backbone: fills "{backbone}" in the names of config files.
-        config: one config for every method, in the place of its own.
+        config: one config for every method, in place of its own.
         options: config keys of all runs; they come after those of a method.
         method_options: config keys of single methods, by label; they come after ``options``.
         protocol: "", or which classes or tasks are learned from and which are only tested (``parts_of``).

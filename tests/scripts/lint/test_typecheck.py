@@ -1,6 +1,7 @@
 """Errors in what mypy prints, and what happens where it does not run."""
 
 import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +25,7 @@ def mypy(monkeypatch, tmp_path):
     """Says what mypy shall print; the record is empty."""
     monkeypatch.setattr(typecheck, "RECORD", tmp_path / "record.txt")
     monkeypatch.setattr("sys.argv", ["typecheck"])
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
 
     def prints(code, stdout="", stderr=""):
         done = subprocess.CompletedProcess([], code, stdout, stderr)
@@ -43,3 +45,9 @@ def test_a_new_error_fails(mypy, capsys):
 def test_a_check_that_did_not_run_is_no_success(mypy, capsys, code, stderr):
     assert mypy(code, stderr=stderr) == 2
     assert (stderr or "exit code -9") in capsys.readouterr().out
+
+
+def test_an_old_python_with_other_packages_is_a_reason_to_skip(mypy, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 9))
+    assert mypy(1, PRINTED) == 0
+    assert "skipped, the record is of the packages for Python 3.11" in capsys.readouterr().out
