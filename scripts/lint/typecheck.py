@@ -3,8 +3,8 @@
     python -m scripts.lint.typecheck            a new error fails with its place
     python -m scripts.lint.typecheck --renew    record that there are fewer
 
-Settings are in pyproject.toml. The record is of the pinned mypy and packages; before Python 3.11 these are others, and the
-check is skipped.
+Settings are in pyproject.toml. The record is of the pinned mypy and packages; before Python 3.11 these are
+others, and the check is skipped.
 """
 
 import re
