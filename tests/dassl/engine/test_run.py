@@ -1,6 +1,8 @@
 """A run folder belongs to one run: what may follow in the same folder, and what is refused."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -52,7 +54,9 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
     folder = lab.folder("run")
     with RunFolder(folder).exclusive():
         line = refusal(lab, capsys, OPTIM__LR=0.1)
-    assert line == f"another run is at work in {folder}; wait for it, or use another --output-dir"
+    who = rf"process {os.getpid()} on .+ since .+, lock {re.escape(str(folder))}/\.lock"
+    wanted = rf"another run is at work in {re.escape(str(folder))} \({who}\); wait for it, or use another --output-dir"
+    assert re.fullmatch(wanted, line)
     assert not list(folder.iterdir())
 
 
