@@ -74,6 +74,7 @@ class PLOT(OwnTaskTuner):
     """
 
     section = "PLOT"
+    no_table = "it compares several prompts of a class with the local features of each image by optimal transport"
     whole_tasks = True
     config_keys = (
         Key("TRAINER.PLOT.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),

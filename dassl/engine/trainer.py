@@ -16,6 +16,7 @@ from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checks import check_learned, check_warm_up
+from dassl.engine.head import Head
 from dassl.engine.published import Published
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
@@ -41,6 +42,7 @@ class TrainerX:
 
     config_keys: tuple[Key, ...] = ()
     published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
+    no_table = "it scores images in a way of its own"
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -118,6 +120,17 @@ class TrainerX:
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""
         raise NotImplementedError
+
+    def head(self) -> Head:
+        """What was learned as one table that scores image features, after ``before_test``.
+
+        Raises:
+            UserError: the method scores images in another way; the message says why and what to use instead.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
+            "with predict.py"
+        )
 
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
