@@ -123,7 +123,7 @@ class CoCoOp(OwnTaskTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """Context and network in one folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
 
     def pairs_at_once(self, features: Tensor) -> int:
         """Prompts in a chunk."""

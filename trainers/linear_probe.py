@@ -38,7 +38,8 @@ MAX_ITER = 1000
 # gains too little, is stricter now than then; trainers/_logistic.py has the old one.
 
 _log = logging.getLogger(__name__)
-_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 def grid_peak(scores: Sequence[float]) -> float:
@@ -160,6 +161,8 @@ class ProbeWeights(nn.Module):
     """What the probes of all tasks learned: weights (C, F), biases (C,), and the chosen C of each task (T,)."""
 
     never = ("bias",)  # -inf for a class without a training image
+
+    c: Tensor
 
     def __init__(self, tasks: Sequence[Task], width: int) -> None:
         super().__init__()

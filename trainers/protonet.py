@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 class Prototypes(nn.Module):
     """Prototypes (C, F) of unit length (zero for a class without an image), and the point (T, F) they are seen from."""
 
+    _owner: Tensor
+    prototypes: Tensor
+    centers: Tensor
+
     def __init__(self, tasks: Sequence[Task], embed_dim: int) -> None:
         super().__init__()
         self.register_buffer("_owner", task_of_class(tasks), persistent=False)
@@ -45,7 +49,7 @@ class Prototypes(nn.Module):
         Returns:
             (C_t,) number of images of each class.
         """
-        own = self._owner == task
+        own: Tensor = self._owner == task
         features, label = features.to(self.centers), label.to(own.device)
         if center and len(features):
             self.centers[task] = features.mean(dim=0)

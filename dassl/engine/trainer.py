@@ -57,7 +57,8 @@ class TrainerX:
         self.sched: EpochSchedule | None = None
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
-        self.best_result, self.best_epoch = -math.inf, None
+        self.best_result = -math.inf
+        self.best_epoch: int | None = None
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
@@ -225,8 +226,9 @@ class TrainerX:
 
     def step_schedule(self) -> None:
         """Set the learning rate of the next epoch; methods without an optimiser have none."""
-        for _ in range(self.schedule_steps_per_epoch if self.sched else 0):
-            self.sched.step()
+        if self.sched is not None:
+            for _ in range(self.schedule_steps_per_epoch):
+                self.sched.step()
 
     # ---- training -----------------------------------------------------------------------------
 
