@@ -106,7 +106,7 @@ class ImageItems(Dataset):
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
         self.reading, self.cache = reading, cache
-        self._first: list[object] | None = None
+        self._first: list[tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -129,11 +129,10 @@ class ImageItems(Dataset):
     def warn_of_changed(self) -> None:
         """Say which files are not what they were when this was first asked: a run may have read both."""
         now = [file_state(item.impath) for item in self.items]
-        if self._first is None:
-            self._first = now
-        changed = [item.impath for item, a, b in zip(self.items, self._first, now, strict=True) if a != b]
+        first = self._first or now
+        changed = [item.impath for item, a, b in zip(self.items, first, now, strict=True) if a != b]
+        self._first = now
         if changed:
-            self._first = now
             _log.warning(
                 "%d pictures were changed or replaced while the run read them (first %s): its figure may be that of "
                 "both; leave the data alone and do the run again",
