@@ -161,7 +161,7 @@ def download(source: Source, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server for ever
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server forever
     try:
         # The bar shows only where a person watches a terminal.
         torch.hub.download_url_to_file(source.url, str(target), source.sha256, progress=sys.stderr.isatty())

@@ -154,25 +154,30 @@ def _one_run(run: "Run", model: "Run | None", flags: Sequence[str], start: Start
 
 
 def start_train(words: Sequence[str]) -> int:
-    """Run train.py; returns its exit code as a shell counts it. A signal that ends this process ends the run first."""
-    signal.signal(signal.SIGTERM, _end)
-    python, interrupted = os.environ.get("PYTHON") or sys.executable, False
-    with subprocess.Popen([python, str(CHECKOUT / "train.py"), *words]) as process:
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait()
-                except KeyboardInterrupt:  # Ctrl-C goes to the run as well, which ends by itself
-                    interrupted = True
-        except SystemExit:
+    """Run train.py; returns its exit code as a shell counts it.
+
+    Ctrl-C goes to the run as well, which ends by itself. A SIGTERM ends the run, then this process.
+    """
+    caught: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def note(signum: int, _: FrameType | None) -> None:
+        caught.append(signum)
+        if process and signum == signal.SIGTERM:
             process.terminate()
-            raise
-    code = process.returncode
-    return 128 - code if code < 0 else code or 130 * interrupted
 
-
-def _end(signum: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process = subprocess.Popen([os.environ.get("PYTHON") or sys.executable, str(CHECKOUT / "train.py"), *words])
+        if signal.SIGTERM in caught:  # while it was started
+            process.terminate()
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGTERM in caught:
+        raise SystemExit(128 + signal.SIGTERM)
+    return 128 - code if code < 0 else code or (128 + signal.SIGINT if caught else 0)
 
 
 # -- which runs ----------------------------------------------------------------------------------------------------

@@ -29,3 +29,4 @@ lock() { # lock NAME OPTIONS...: NAME.txt from NAME.in
 
 lock requirements "$@"
 lock requirements-ray --constraint requirements.txt "$@"
+lock requirements-audit "$@"

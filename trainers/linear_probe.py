@@ -26,6 +26,7 @@ from dassl.data.columns import class_offsets
 from dassl.data.datum import METRICS, Task
 from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.head import Head
 from dassl.evaluation.evaluator import score_task
 from trainers._fitted import FittedTrainer, SplitFeatures
 from trainers._logistic import GRADIENT, fit_as_released
@@ -250,6 +251,10 @@ class LinearProbe(FittedTrainer):
         steps = self.options.STEPS
         best = side_by_side(lambda pair: narrow(pair[1], pair[0].score, steps=steps), peaks, what="search for C")
         return {probe.index: c for probe, c in zip(probes, best, strict=True)}
+
+    def head(self) -> Head:
+        """Weights and biases."""
+        return Head("linear", self.model.weight.detach().cpu().float(), bias=self.model.bias.detach().cpu().float())
 
     def before_test(self) -> None:
         """There are no class names to encode."""

@@ -74,6 +74,7 @@ class PLOT(OwnTaskTuner):
     """
 
     section = "PLOT"
+    no_table = "it compares several prompts of a class with the local features of each image by optimal transport"
     whole_tasks = True
     config_keys = (
         Key("TRAINER.PLOT.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -114,7 +115,7 @@ class PLOT(OwnTaskTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """The contexts."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
 
     @property
     def encoder_id(self) -> str:

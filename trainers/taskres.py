@@ -76,4 +76,4 @@ class TaskRes(PromptTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}

@@ -238,7 +238,7 @@ class DatasetBase:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
         Args:
-            stand: folder used in the place of ``folder`` when that is read-only.
+            stand: folder used in place of ``folder`` when that is read-only.
             keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)

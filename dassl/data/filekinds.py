@@ -1,4 +1,4 @@
-"""How names of pictures end, and what a file is that lies in the place of a picture and is none."""
+"""How names of pictures end, and what a file is that lies in place of a picture and is none."""
 
 import re
 from collections.abc import Callable

@@ -16,6 +16,7 @@ from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.checks import check_learned, check_warm_up
+from dassl.engine.head import Head
 from dassl.engine.published import Published
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
@@ -41,6 +42,7 @@ class TrainerX:
 
     config_keys: tuple[Key, ...] = ()
     published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
+    no_table = "it scores images in a way of its own"
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -60,6 +62,8 @@ class TrainerX:
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
+        self.chunk_before = 0  # text_chunk of earlier sessions
+        self.remarks: dict[str, None] = {}  # warnings of the run so far
         self.loggers = Loggers()  # none before the training begins
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.checkpoints = Checkpoints(self)
@@ -117,6 +121,17 @@ class TrainerX:
         """Logits (B, C) of a test batch."""
         raise NotImplementedError
 
+    def head(self) -> Head:
+        """What was learned as one table that scores image features, after ``before_test``.
+
+        Raises:
+            UserError: the method scores images in another way; the message says why and what to use instead.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
+            "with predict.py"
+        )
+
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
 
@@ -146,6 +161,16 @@ class TrainerX:
     def backbone_identity(self) -> tuple[str, str, str]:
         """Name, digest and precision of the frozen model, for results.json."""
         return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
+
+    @property
+    def text_chunk(self) -> int:
+        """Fewest prompts to which an encoding in chunks was held in this session; 0: all went at once."""
+        return 0
+
+    @property
+    def smallest_chunk(self) -> int:
+        """``text_chunk`` over all sessions of a run."""
+        return min(filter(None, (self.text_chunk, self.chunk_before)), default=0)
 
     # ---- modules ------------------------------------------------------------------------------
 

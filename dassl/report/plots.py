@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KINDS = (".png", ".pdf", ".svg")
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common kind of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Ink of the axes and of the last colour; a page puts the colour of its text in the place of it.
+# Ink of the axes and of the last colour; a page puts the colour of its text in place of it.
 INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
@@ -142,7 +142,7 @@ def save(draw: Draw, suite: Suite, path: Path, *, interval: Interval = STD) -> N
 
 
 def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
-    """A figure of ``suite`` as an SVG document without a word about its origin.
+    """A figure of ``suite`` as an SVG document that does not tell its origin.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -166,7 +166,7 @@ def _drawing() -> Iterator[None]:
 
 
 def _name_unknown_letters(suites: Sequence[Suite]) -> None:
-    """Say which letters of names matplotlib's font has not, so that a picture shows boxes in the place of them."""
+    """Warn of characters in names that matplotlib's font lacks; a picture shows boxes for them."""
     with _drawing():
         from matplotlib.font_manager import FontProperties, findfont, get_font
 

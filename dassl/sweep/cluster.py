@@ -110,8 +110,9 @@ class RayCluster:
         # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
         gpus = place.gpus_per_run if place.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
         self._needs = {"num_cpus": place.cpus_per_run, "num_gpus": gpus}
-        # Asked in any case: workers without room would be waited for without end.
-        fit = room(has, num_cpus=place.cpus_per_run, num_gpus=gpus)
+        fit = room(
+            has, num_cpus=place.cpus_per_run, num_gpus=gpus
+        )  # asked in any case: workers without room would be waited for without end
         self.slots = place.jobs or fit
         self._folder = folder
         self._mark = None if place.bring_back else folder / _MARK

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 import clip
-from dassl.data import loaders
+from dassl.data import loaders, workers
 from dassl.data.features.store import ENCODE_BATCH, encode_fixed
 from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.lab import figures, same_tensors
@@ -68,7 +68,7 @@ def test_the_second_run_of_a_sweep_cell_encodes_no_image(lab, encoded, monkeypat
     lab.run("first", trainer="MTCoOp", **common)
     assert encoded
     encoded.clear()
-    monkeypatch.setattr(loaders, "DataLoader", None)
+    monkeypatch.setattr(workers, "DataLoader", None)
     monkeypatch.setattr(loaders, "read_image", None)
     lab.run("second", trainer="MTCoOpHard", **common)
     lab.run("third", trainer="MTCoOp", **common, OPTIM__LR=0.01, TRAINER__MTCOOP__CSC=True)
@@ -89,7 +89,7 @@ def test_the_second_run_of_a_sweep_cell_encodes_no_image(lab, encoded, monkeypat
 def test_nor_does_the_second_run_of_another_method(lab, monkeypatch, trainer, keys, other):
     common = options(trainer, DATALOADER__FEATURES="on", INPUT__NO_TRANSFORM=False, **keys)
     lab.run("first", **common)
-    monkeypatch.setattr(loaders, "DataLoader", None)
+    monkeypatch.setattr(workers, "DataLoader", None)
     monkeypatch.setattr(loaders, "read_image", None)
     lab.run("second", **common, **other)
     assert lab.files("first") == lab.files("second")

@@ -11,6 +11,7 @@ from dassl.config import flatten, get_cfg_default, read_settings
 from tests.dassl.config.recorded import CONFIGS, KINDS, merged, name, plain, recorded, rows, shipped
 
 RECORD = recorded()
+DEFAULTS = plain(flatten(get_cfg_default()))
 FILES = [path for kind in KINDS for path in shipped(kind)]
 
 
@@ -22,7 +23,7 @@ def test_the_record_has_every_shipped_file():
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_the_merged_config_is_as_recorded(path):
     usual = RECORD["common"] if path.is_relative_to(CONFIGS / "trainers") else {}
-    expected = {**plain(flatten(get_cfg_default())), **usual, **RECORD["files"][name(path)]}
+    expected = {**DEFAULTS, **usual, **RECORD["files"][name(path)]}
     found = merged(path)
     assert {key: found[key] for key in found if found[key] != expected[key]} == {}
     assert found.keys() == expected.keys()
