@@ -1,6 +1,7 @@
 """From a finished run to a file or folder that others can use."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dassl.inference.exported import SCHEMA, Exported, write_exported
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
+from dassl.utils.privacy import without_home
 
 _RECORD = ("split", "metric", "tasks")
 _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest", "config_digest", "classes")
@@ -27,18 +29,25 @@ def exported_content(classifier: Classifier) -> Exported:
     """
     trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
     name, tag = trainer.open_clip_name()
-    config = number_values(trainer.cfg)
+    backbone = {key: without_home(value) for key, value in result["backbone"].items()}
+    config = {
+        key: without_home(each) if isinstance(each, str) else each for key, each in number_values(trainer.cfg).items()
+    }
     about = {
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
         "temperature": [1.0] * len(classifier.tasks),
-        "backbone": {**result["backbone"], "open_clip_name": name, "open_clip_tag": tag},
+        "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
         "preprocess_cfg": _preprocessing(classifier),
         "reading": asdict(classifier.reading),
         "training": {key: result[key] for key in _TRAINED},
         "results": {key: result[key] for key in _RECORD},
-        "config": {key: value for key, value in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
+        "config": {key: each for key, each in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
     }
     return Exported(trainer.head(), about)
+
+
+def _without_homes(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: without_home(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def export_file(classifier: Classifier, path: Path) -> None:
