@@ -66,6 +66,7 @@ class Backbone(nn.Module):
         digest: str,
         text_encoding: str = "auto",
         text_chunk: int = 0,
+        text_memory: int = 0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
-        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk)
+        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk, memory=text_memory)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
@@ -128,6 +129,7 @@ def load(
     precision: str = "fp32",
     text_encoding: str = "auto",
     text_chunk: int = 0,
+    text_memory: int = 0,
 ) -> tuple[Backbone, Preprocess]:
     """Load a frozen backbone.
 
@@ -143,6 +145,7 @@ def load(
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
         text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
         text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
+        text_memory: bytes that count as free in that choice; 0: those that are.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
@@ -167,7 +170,7 @@ def load(
     check_finite(state, source=source)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
-    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk}
+    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk, "text_memory": text_memory}
     digest = digest_of(state, "" if style == OPENAI else str(style))
     backbone = Backbone(model, chosen, name=name, digest=digest, **texts).to(device)
     return backbone, image_transform(backbone.image_size)

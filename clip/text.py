@@ -168,12 +168,16 @@ class TextEncoder(nn.Module):
             end of all prompts, "plain" all columns, both to compare with.
         chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
             pass if there are several; 0 chooses by the free memory.
+        memory: bytes that count as free in that choice; 0: those that are.
 
     Attributes:
         limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
+        smallest: prompts that were encoded at once where they had to be divided, the smallest number so far; 0: none.
     """
 
-    def __init__(self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0) -> None:
+    def __init__(
+        self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0, memory: int = 0
+    ) -> None:
         super().__init__()
         if encoding not in TEXT_ENCODINGS:
             raise BackboneError(f"unknown text encoding {encoding!r}; choose one of {', '.join(TEXT_ENCODINGS)}")
@@ -189,6 +193,7 @@ class TextEncoder(nn.Module):
         self.register_buffer("causal_mask", mask, persistent=False)
         self.encoding = encoding
         self.chunk, self.limit, self._largest = chunk, 0, 0
+        self.memory, self.smallest = memory, 0
         self._precision = precision
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
@@ -299,18 +304,21 @@ class TextEncoder(nn.Module):
         """Different prompts that are encoded at once: all, if what a training step keeps of them fits."""
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
-        free = free_bytes(self.causal_mask.device)
+        free = self.memory or free_bytes(self.causal_mask.device)
         size = min(
             count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)), self.limit or count
         )
         self._largest = max(self._largest, size)
+        if size < count:
+            self.smallest = min(size, self.smallest or size)
         if learned:
             most = need * trie.largest(size) // plan.rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
             logger.info(
                 "%d prompts are a tree of %d tokens (padded: %d); a training step takes about %d MiB for them, "
-                "%d MiB are free: encoded %s",
-                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20, free >> 20, how),
+                "%d MiB %s: encoded %s",
+                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20),
+                *(free >> 20, "count as free" if self.memory else "are free", how),
             )
         return size
 

@@ -27,6 +27,7 @@ from dassl.utils.errors import PassingError, UserError
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
+_MEMORY = 4 * 2**30  # bytes that TRAIN.DETERMINISTIC counts as free, on any machine
 _LESS_MEMORY = (
     "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
     "(DATALOADER.FEATURES True), or use a machine with more memory"
@@ -68,6 +69,7 @@ def _backbone_options(cfg: CfgNode) -> dict[str, Any]:
         "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
         "text_encoding": node.TEXT_ENCODING,
         "text_chunk": node.TEXT_CHUNK,
+        "text_memory": _MEMORY if cfg.TRAIN.DETERMINISTIC else 0,
     }
 
 
@@ -238,7 +240,8 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
+        encoder_id = self.encoder_id + "-deterministic" * self.cfg.TRAIN.DETERMINISTIC  # not mixed with other threads'
+        self.dm.attach_encoder(self.encode_images, encoder_id, test_rows=self.test_rows)
         self.task_of_class = self.dm.task_of_class.to(self.device)
         self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
@@ -270,11 +273,17 @@ class PromptTuner(TrainerX):
         backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **_backbone_options(self.cfg))
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         check_preprocessing(self.cfg.INPUT, backbone)
+        backbone.text.smallest = 0  # an earlier run of this process may have had the backbone
         return backbone
 
     def image_facts(self) -> dict[str, Any]:
         """The backbone's preprocessing."""
         return image_facts(self.backbone)
+
+    @property
+    def text_chunk(self) -> int:
+        """Of the text encoder."""
+        return self.backbone.text.smallest
 
     @property
     def encoder_id(self) -> str:
@@ -376,6 +385,11 @@ class PromptTuner(TrainerX):
                 if not out_of_memory(error) or not (size := self.backbone.text.halve()):
                     raise
                 reason = _brief(error)
+            if self.cfg.TRAIN.DETERMINISTIC:
+                raise PassingError(
+                    f"the memory ran out ({reason}), and TRAIN.DETERMINISTIC does not let chunks follow the memory; set "
+                    f"MODEL.TEXT_CHUNK {size} in each run that is compared with this one"
+                )
             # What the attempt has made is gone by now.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

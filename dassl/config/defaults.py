@@ -141,6 +141,11 @@ KEYS: tuple[Key, ...] = (
     Key("TRAIN.CHECKPOINT_FREQ", 0, "epochs between kept checkpoints; 0: keep only the newest one", check=at_least(0)),
     Key("TRAIN.PRINT_FREQ", 10, "batches between log lines", check=at_least(1)),
     Key("TRAIN.LOGGERS", ("tensorboard",), "where curves go, see docs/extending.md; empty: nowhere"),
+    Key(
+        "TRAIN.DETERMINISTIC",
+        False,
+        "the same bits with any number of threads and any free memory: one thread, torch's deterministic algorithms",
+    ),
     Key("TRAIN.COUNT_ITER", "train_x", "what counts as an epoch", ("train_x",)),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),

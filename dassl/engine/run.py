@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
 from dassl.engine.checks import check_splits
+from dassl.engine.determinism import determinism, refusal
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
@@ -59,6 +60,7 @@ def run(
     set_random_seed(cfg.SEED)
     reset_peak_memory()
     with ExitStack() as stack:
+        stack.enter_context(determinism(cfg.TRAIN.DETERMINISTIC, cuda=cfg.USE_CUDA and torch.cuda.is_available()))
         remarks = stack.enter_context(collect_warnings())
         try:
             trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
@@ -73,6 +75,11 @@ def run(
             raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
             raise _note_error(folder.path, error) from None
+        except RuntimeError as error:
+            refused = refusal(error) if cfg.TRAIN.DETERMINISTIC else None
+            if refused is None:
+                raise
+            raise _note_error(folder.path, refused) from error
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
         result = replace(result, warnings=tuple(dict.fromkeys((*remarks, *result.warnings))))
         if eval_only and trainer.trainable:
@@ -200,6 +207,8 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
+        deterministic=cfg.TRAIN.DETERMINISTIC,
+        text_chunk=trainer.text_chunk,
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
@@ -224,7 +233,7 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     _log.info("Seed %d on %s; %s", cfg.SEED, device_name(trainer.device), packages)
     if torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not cfg.TRAIN.DETERMINISTIC
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:

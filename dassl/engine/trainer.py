@@ -146,6 +146,11 @@ class TrainerX:
         """Name, digest and precision of the frozen model, for results.json."""
         return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
 
+    @property
+    def text_chunk(self) -> int:
+        """Prompts that were encoded at once where they had to be divided, 0 where they were not; for results.json."""
+        return 0
+
     # ---- modules ------------------------------------------------------------------------------
 
     def register_model(

@@ -19,7 +19,12 @@ SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBON
 # How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
 # Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
-NEWER_KEYS = {"DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": "500000000", "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]"}
+NEWER_KEYS = {
+    "DATASET.TEMPLATES": "own",
+    "INPUT.MAX_PIXELS": "500000000",
+    "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]",
+    "TRAIN.DETERMINISTIC": "False",
+}
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")

@@ -115,6 +115,10 @@ class RunResult:
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
+        device: name of the GPU, or the kind of processor with the number of threads, which can change last digits.
+        deterministic: whether TRAIN.DETERMINISTIC was set.
+        text_chunk: prompts that were encoded at once, where those of a step were too many for the memory and last
+            digits depend on this number; 0: all were encoded at once.
         warnings: what a reader of the figures should know, one sentence each: every warning of the log.
     """
 
@@ -141,6 +145,8 @@ class RunResult:
     memory: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    deterministic: bool = False
+    text_chunk: int = 0
     warnings: tuple[str, ...] = ()
     format: Literal[1] = FORMAT
 
