@@ -387,7 +387,7 @@ class PromptTuner(TrainerX):
                 reason = _brief(error)
             if self.cfg.TRAIN.DETERMINISTIC:
                 raise PassingError(
-                    f"the memory ran out ({reason}), and TRAIN.DETERMINISTIC does not let chunks follow the memory; set "
+                    f"the memory ran out ({reason}), and TRAIN.DETERMINISTIC does not let chunks follow it; set "
                     f"MODEL.TEXT_CHUNK {size} in each run that is compared with this one"
                 )
             # What the attempt has made is gone by now.

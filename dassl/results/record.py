@@ -257,6 +257,8 @@ def _decode_object(kind: type, value: Any, place: str) -> Any:
 def _decode_scalar(kind: type, value: Any, place: str) -> Any:
     if kind is str:
         return _expect(isinstance(value, str), value, place, "a text")
+    if kind is bool:
+        return _expect(isinstance(value, bool), value, place, "true or false")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return _expect(number and isinstance(value, int), value, place, "a whole number")
