@@ -15,9 +15,10 @@ from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
 from dassl.results.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.results.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
-from dassl.utils.cli import Parser, exit_code
+from dassl.utils.cli import Parser, exit_code, shortened
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import INTERVALS, STD
+from dassl.utils.texts import visible_line
 
 DESCRIPTION = """\
 Collect the results of finished runs.
@@ -118,7 +119,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     if form == "text" and remarks:
         print()
     for line in notice_lines(remarks):
-        print(line, file=stream)
+        print(shortened(visible_line(line)), file=stream)
     for hint in _hints(args, found, sheets):
         print(hint, file=stream)
     if args.plot:
@@ -271,7 +272,7 @@ def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -
 
 def _print_lines(*lines: Iterable[str], stream: TextIO | None = None) -> None:
     for line in chain(*lines):
-        print(line, file=stream)
+        print(shortened(visible_line(line)), file=stream)
 
 
 def _read(args: argparse.Namespace, folders: list[Path]) -> Group:

@@ -17,6 +17,7 @@ from dassl.inference.stream import find_images, read_batches
 from dassl.utils.cli import Parser, exit_code, names
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
+from dassl.utils.texts import visible
 
 __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
 
@@ -90,7 +91,7 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
         with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
             for batch in batches:
                 for line in batch.unread:
-                    tqdm.write(f"skipped: {line}", file=sys.stderr)
+                    tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
                 unread += batch.unread
                 if batch.paths:
                     for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=args.top_k):

@@ -14,7 +14,7 @@ from dassl.sweep.place import Place
 from dassl.sweep.plan import expand
 from dassl.sweep.session import start
 from dassl.sweep.status import STATUS_FILE, Entry
-from dassl.utils.cli import Parser, exit_code, names, numbers
+from dassl.utils.cli import Parser, exit_code, names, numbers, say
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 
@@ -109,7 +109,7 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     failed = start(sweep.name, sweep.folder, runs, found, place=where, retries=args.retries)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
     for entry in failed:
-        print(f"failed: {entry.run.title}: {entry.error}", file=sys.stderr)
+        say(f"failed: {entry.run.title}: {entry.error}")
     return failed
 
 

@@ -145,7 +145,7 @@ def load(
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
         text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
         text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
-        text_memory: bytes that count as free in that choice; 0: those that are.
+        text_memory: bytes that it chooses by instead; 0: half of what is free.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.

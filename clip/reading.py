@@ -194,7 +194,7 @@ def _tables(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[st
     """(where, table) of the tables that hold nothing but tensors; they are looked for in tables of other things."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return
-    if all(isinstance(value, Tensor) for value in content.values()):
+    if all(isinstance(value, Tensor) and value.layout == torch.strided for value in content.values()):
         yield place, content
     elif depth:
         for key, value in content.items():

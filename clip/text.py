@@ -167,12 +167,13 @@ class TextEncoder(nn.Module):
         encoding: "auto" computes what prompts share once, where that is exact; "cut" runs the columns up to the last
             end of all prompts, "plain" all columns, both to compare with.
         chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
-            pass if there are several; 0 chooses by the free memory.
-        memory: bytes that count as free in that choice; 0: those that are.
+            pass if there are several; 0 chooses by ``memory``.
+        memory: bytes that the tensors of one encoding may take; 0: half of what is free.
 
     Attributes:
         limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
-        smallest: prompts that were encoded at once where they had to be divided, the smallest number so far; 0: none.
+        largest: most prompts that were encoded at once; 0: none yet.
+        chunked: fewest prompts to which an encoding in chunks was held; 0: there was none, all went at once.
     """
 
     def __init__(
@@ -192,8 +193,8 @@ class TextEncoder(nn.Module):
         mask = torch.full((length, length), float("-inf")).triu_(1)
         self.register_buffer("causal_mask", mask, persistent=False)
         self.encoding = encoding
-        self.chunk, self.limit, self._largest = chunk, 0, 0
-        self.memory, self.smallest = memory, 0
+        self.chunk, self.memory, self.limit = chunk, memory, 0
+        self.forget()
         self._precision = precision
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
@@ -259,12 +260,22 @@ class TextEncoder(nn.Module):
         trie = self._trie(tokens, end)
         return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
 
+    def forget(self) -> None:
+        """Let ``largest`` and ``chunked`` tell of what comes now, e.g. of the next run in a process."""
+        self.largest = self.chunked = 0
+
+    def note(self, size: int, count: int) -> None:
+        """Remember that ``count`` different prompts are encoded ``size`` at once."""
+        self.largest = max(self.largest, size)
+        if size < count:
+            self.chunked = min(self.chunked or size, size)
+
     def halve(self) -> int:
         """Encode at most half as many prompts at once from now on; returns how many, 0 if that cannot be.
 
         For a caller whose memory ran out. Features and gradients are those of an encoder with that ``chunk``.
         """
-        half = (self.limit or self._largest) // 2
+        half = (self.limit or self.largest) // 2
         self.limit = half or self.limit
         return half
 
@@ -284,7 +295,7 @@ class TextEncoder(nn.Module):
         device = self.causal_mask.device
         for known in layout.known:
             if known.fits(group, own, self.limit, device):
-                self._largest = max(self._largest, known.size)
+                self.note(known.size, len(known.trie.keys))
                 return known
         owner = torch.arange(len(layout)) if own else group
         trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner)
@@ -304,21 +315,17 @@ class TextEncoder(nn.Module):
         """Different prompts that are encoded at once: all, if what a training step keeps of them fits."""
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
-        free = self.memory or free_bytes(self.causal_mask.device)
-        size = min(
-            count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)), self.limit or count
-        )
-        self._largest = max(self._largest, size)
-        if size < count:
-            self.smallest = min(size, self.smallest or size)
+        free = free_bytes(self.causal_mask.device)
+        bound = self.memory or free * MEMORY_SHARE
+        size = min(count, self.chunk or _fitting(trie, int(plan.rows * bound / need)), self.limit or count)
+        self.note(size, count)
         if learned:
             most = need * trie.largest(size) // plan.rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
             logger.info(
                 "%d prompts are a tree of %d tokens (padded: %d); a training step takes about %d MiB for them, "
-                "%d MiB %s: encoded %s",
-                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20),
-                *(free >> 20, "count as free" if self.memory else "are free", how),
+                "%d MiB are free: encoded %s",
+                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20, free >> 20, how),
             )
         return size
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -16,7 +17,7 @@ BASE = "BASE"  # the word of a file for the files that it takes settings from; n
 Setting = tuple[str, str, Any]  # the file that says it, dotted key, value
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Bounded, yaml.SafeLoader):
     """Refuses a key that stands twice in a block, of which YAML keeps the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

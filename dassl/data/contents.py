@@ -56,6 +56,8 @@ def content_digests(paths: Sequence[str], cache: Path | None = None) -> list[byt
 def read_content(path: str) -> tuple[bytes, bytes]:
     """The key of a file, b"" while it may be changing, and the digest of its bytes, b"" when it cannot be read."""
     digest, state, key = blake2b(digest_size=DIGEST_BYTES), file_state(path), file_key(path)
+    if not os.path.isfile(path):  # noqa: PTH113  (a pipe or a device may have no end)
+        return b"", b""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (a Path for each of a million images costs seconds)
             while chunk := file.read(_READ):

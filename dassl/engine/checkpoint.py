@@ -127,7 +127,12 @@ def _is_checkpoint(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
         return False
     state = content.get("state_dict")
-    return isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    return isinstance(state, dict) and all(isinstance(key, str) and _is_plain(value) for key, value in state.items())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether something is a tensor of real numbers, all of which are there."""
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_complex()
 
 
 def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:

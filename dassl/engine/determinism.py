@@ -1,67 +1,92 @@
-"""TRAIN.DETERMINISTIC: figures that depend on neither the number of threads nor the memory that is free."""
+"""TRAIN.DETERMINISTIC: figures that depend neither on threads and free memory nor on the order of a GPU's sums."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from threadpoolctl import threadpool_limits
+from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-_FIXED_WORKSPACES = (":4096:8", ":16:8")  # those with which cuBLAS gives the same sums each time
+THREADS = 1  # of torch; another number splits sums at other places
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_FIXED_WORKSPACES = (":4096:8", ":16:8")  # the two with which cuBLAS promises equal results
+_NO_VERSION = " does not have a deterministic implementation"  # torch, behind the name of an operation
 
 
 @contextmanager
-def determinism(wanted: bool, *, cuda: bool = False) -> Iterator[None]:
-    """Compute on one thread of the host and with torch's deterministic algorithms alone; everything is put back.
-
-    A sum that several threads share is rounded otherwise with another number of them, so only a fixed number serves,
-    and one is the number that every machine has.
-
-    Args:
-        wanted: False changes nothing.
-        cuda: the run computes on a GPU.
+def arithmetic(cfg: CfgNode) -> Iterator[None]:
+    """The process computes as ``cfg`` asks; afterwards as before. To be entered before CUDA starts.
 
     Raises:
-        UserError: the GPU's library of matrix products is set otherwise, or was set up by an earlier run.
+        UserError: deterministic algorithms are asked for, and CUDA was started without them or lacks one.
     """
-    if not wanted:
+    if not cfg.TRAIN.DETERMINISTIC:
         yield
         return
-    if cuda:
+    if cfg.USE_CUDA and torch.cuda.is_available():
         _fix_workspace()
-    switch, cudnn = torch.utils.deterministic, torch.backends.cudnn
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled, benchmark = switch.fill_uninitialized_memory, cudnn.benchmark
-    with threadpool_limits(1):
-        try:
-            torch.set_num_threads(1)
-            torch.use_deterministic_algorithms(True)
-            switch.fill_uninitialized_memory = cudnn.benchmark = False
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before[1])
-            switch.fill_uninitialized_memory, cudnn.benchmark = filled, benchmark
-            torch.set_num_threads(before[0])
+    with _one_thread(), _fixed_algorithms(enabled=cfg.USE_CUDA and torch.cuda.is_available()), lacks_explained():
+        yield
 
 
-def refusal(error: RuntimeError) -> UserError | None:
-    """The line for an operation that has no deterministic version; None for any other error."""
-    text = " ".join(str(error).split())
-    if "does not have a deterministic implementation" not in text and _WORKSPACE not in text:
-        return None
-    return UserError(f"TRAIN.DETERMINISTIC: {text.partition(', but')[0]}; set TRAIN.DETERMINISTIC False, or use a CPU")
+@contextmanager
+def lacks_explained() -> Iterator[None]:
+    """An operation that has no deterministic version becomes the error that programs show as one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        name, lacks, _ = str(error).partition(_NO_VERSION)
+        if not lacks:
+            raise
+        raise UserError(
+            f"TRAIN.DETERMINISTIC is True, and {name.strip()} has no deterministic version on this device; compute on "
+            "the CPU (USE_CUDA False), or set TRAIN.DETERMINISTIC False"
+        ) from error
 
 
 def _fix_workspace() -> None:
-    value = os.environ.get(_WORKSPACE)
-    if value in _FIXED_WORKSPACES:
+    """cuBLAS reads the variable once, when it starts; any other value than these two lets its sums vary."""
+    given = os.environ.get(WORKSPACE)
+    if given in _FIXED_WORKSPACES:
         return
-    if value is not None or torch.cuda.is_initialized():
+    if given is not None:
         raise UserError(
-            f"TRAIN.DETERMINISTIC needs {_WORKSPACE}={_FIXED_WORKSPACES[0]} on a GPU, but the variable is "
-            f"{'not set' if value is None else repr(value)}; set it before the program starts"
+            f"{WORKSPACE} is {given!r}, with which TRAIN.DETERMINISTIC True cannot be kept; unset it, or set it to "
+            f"{_FIXED_WORKSPACES[0]}"
         )
-    os.environ[_WORKSPACE] = _FIXED_WORKSPACES[0]
+    if torch.cuda.is_initialized():
+        raise UserError(
+            "TRAIN.DETERMINISTIC is True, but this process has used the GPU without it, as an earlier run of a sweep "
+            f"does; start the command with {WORKSPACE}={_FIXED_WORKSPACES[0]} in its environment"
+        )
+    os.environ[WORKSPACE] = _FIXED_WORKSPACES[0]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _fixed_algorithms(*, enabled: bool) -> Iterator[None]:
+    """On a GPU only: on a CPU one thread sums in one order by whatever algorithm."""
+    if not enabled:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.benchmark, cudnn.deterministic
+    torch.use_deterministic_algorithms(True)
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.benchmark, cudnn.deterministic = flags

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
 from dassl.engine.checks import check_splits
-from dassl.engine.determinism import determinism, refusal
+from dassl.engine.determinism import arithmetic, lacks_explained
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
@@ -26,6 +26,7 @@ from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
+    Rounding,
     RunResult,
     SplitResult,
     TaskResult,
@@ -57,29 +58,26 @@ def run(
     cfg = _with_seed(cfg, resumed)
     if not eval_only and folder.has_result():
         return _finished(folder, cfg)
-    set_random_seed(cfg.SEED)
-    reset_peak_memory()
     with ExitStack() as stack:
-        stack.enter_context(determinism(cfg.TRAIN.DETERMINISTIC, cuda=cfg.USE_CUDA and torch.cuda.is_available()))
+        stack.enter_context(arithmetic(cfg))
+        set_random_seed(cfg.SEED)
+        reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
         try:
             trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
         except _FinishedMeanwhile:
             return _finished(folder, cfg)
+        trainer.remarks = remarks
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
         try:
-            trainer.test() if eval_only else trainer.train()
+            with lacks_explained():
+                trainer.test() if eval_only else trainer.train()
         except torch.OutOfMemoryError as error:
             raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
             raise _note_error(folder.path, error) from None
-        except RuntimeError as error:
-            refused = refusal(error) if cfg.TRAIN.DETERMINISTIC else None
-            if refused is None:
-                raise
-            raise _note_error(folder.path, refused) from error
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
         result = replace(result, warnings=tuple(dict.fromkeys((*remarks, *result.warnings))))
         if eval_only and trainer.trainable:
@@ -207,8 +205,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
-        deterministic=cfg.TRAIN.DETERMINISTIC,
-        text_chunk=trainer.text_chunk,
+        rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),

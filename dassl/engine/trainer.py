@@ -59,6 +59,8 @@ class TrainerX:
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
+        self.chunk_before = 0  # text_chunk of earlier sessions
+        self.remarks: dict[str, None] = {}  # warnings of the run so far
         self.loggers = Loggers()  # none before the training begins
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.checkpoints = Checkpoints(self)
@@ -148,8 +150,13 @@ class TrainerX:
 
     @property
     def text_chunk(self) -> int:
-        """Prompts that were encoded at once where they had to be divided, 0 where they were not; for results.json."""
+        """Fewest prompts to which an encoding in chunks was held in this session; 0: all went at once."""
         return 0
+
+    @property
+    def smallest_chunk(self) -> int:
+        """``text_chunk`` over all sessions of a run."""
+        return min(filter(None, (self.text_chunk, self.chunk_before)), default=0)
 
     # ---- modules ------------------------------------------------------------------------------
 

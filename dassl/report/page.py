@@ -14,11 +14,12 @@ from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
 from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
 from dassl.report.study import Suite
-from dassl.report.tree import Record, Tree, printable
-from dassl.results.record import PLACES
+from dassl.report.tree import Record, Tree
+from dassl.results.record import idle_keys
 from dassl.results.tables import Cell, Shown, Table, show_cell
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
+from dassl.utils.texts import printable
 
 _FOLDER = Path(__file__).parent
 _RANKS = {BEST: "best", SECOND: "second"}
@@ -171,8 +172,8 @@ def _configs(suite: Suite) -> Iterator[str]:
         yield "<p>The runs have no config.yaml.</p>\n"
         return
     configs = {
-        row: {key: str(value) for key, value in record.config.items() if key not in PLACES | CELL_KEYS}
-        for row, record in first.items()
+        row: {key: str(value) for key, value in config.items() if key not in idle_keys(config) | CELL_KEYS}
+        for row, config in ((row, record.config) for row, record in first.items())
     }
     keys = sorted({key for config in configs.values() for key in config})
     same = [key for key in keys if len({config.get(key) for config in configs.values()}) == 1]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
 from dassl.results.methods import key_groups, nearest_method, short_names
-from dassl.results.record import PLACES, RETIRED_KEYS
+from dassl.results.record import RETIRED_KEYS, idle_keys
 
 # Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
@@ -108,7 +108,7 @@ def changing_values(record: Record) -> dict[str, str]:
     foreign = {f"TRAINER.{each}." for each in groups.values()} - {f"TRAINER.{groups.get(trainer)}."}
     # A trainer that nobody knows may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
-    out = PLACES | CELL_KEYS | SUITE_KEYS
+    out = idle_keys(record.config) | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
     found = {key: text for key, text in told.items() if text not in (*_EMPTY, _NO_NEWS.get(key))}
     return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found

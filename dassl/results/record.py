@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -32,6 +32,9 @@ PLACES = {
     *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
 }
+# Of these, the ones that round differently, and so change the last digits. A deterministic run counts them.
+ROUNDING_KEYS = {"MODEL.TEXT_CHUNK", "DATALOADER.TEST.BATCH_SIZE"}
+DETERMINISTIC = "TRAIN.DETERMINISTIC"
 # Keys of earlier versions and of the original that no shipped method used, with the only value that is still accepted.
 RETIRED_KEYS: dict[str, Any] = {
     "INPUT.CROP_PADDING": 4,
@@ -95,6 +98,22 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What the last digits of a run depend on, besides the machine and the versions.
+
+    Attributes:
+        deterministic: TRAIN.DETERMINISTIC.
+        threads: of torch on the CPU.
+        text_chunk: fewest prompts to which an encoding in chunks was held, by MODEL.TEXT_CHUNK or by the memory; 0:
+            all prompts were encoded at once.
+    """
+
+    deterministic: bool
+    threads: int
+    text_chunk: int
+
+
+@dataclass(frozen=True)
 class RunResult:
     """A finished run.
 
@@ -115,10 +134,7 @@ class RunResult:
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
-        device: name of the GPU, or the kind of processor with the number of threads, which can change last digits.
-        deterministic: whether TRAIN.DETERMINISTIC was set.
-        text_chunk: prompts that were encoded at once, where those of a step were too many for the memory and last
-            digits depend on this number; 0: all were encoded at once.
+        rounding: what the last digits depend on; None where an older version did not say it.
         warnings: what a reader of the figures should know, one sentence each: every warning of the log.
     """
 
@@ -145,8 +161,7 @@ class RunResult:
     memory: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
-    deterministic: bool = False
-    text_chunk: int = 0
+    rounding: Rounding | None = None
     warnings: tuple[str, ...] = ()
     format: Literal[1] = FORMAT
 
@@ -172,6 +187,11 @@ class RunResult:
             return _decode(cls, value, "")
         except ValueError as error:
             raise UserError(f"{source}: {error}; delete the file and run again to make it anew") from error
+
+
+def idle_keys(config: Mapping[str, Any]) -> set[str]:
+    """The keys that change no figure of a run with this config, by dotted key."""
+    return PLACES - ROUNDING_KEYS if config.get(DETERMINISTIC) else PLACES
 
 
 def write_results(folder: Path | str, result: RunResult) -> Path:

@@ -13,6 +13,7 @@ from dassl.config import load_yaml
 from dassl.results.methods import Method, find_method, make_method
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
@@ -171,6 +172,8 @@ def _method(entry: Any, place: str) -> Method:
     if isinstance(entry, str):
         return find_method(entry)
     label = str(entry.get("label") or "")
+    if not isinstance(entry.get("label") or "", str | int | float) or not is_one_line(label):
+        raise UserError(f"{place}: label {entry['label']!r}; expected one line of text")
     if not label:
         raise UserError(f"{place}: the method {entry!r} has no label; add the line label: ...")
     own = {key: value for key, value in entry.items() if key not in ("label", "like")}

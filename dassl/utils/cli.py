@@ -1,6 +1,7 @@
 """What the command-line programs share: one line for a mistake, and exit codes."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -8,9 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from dassl.utils.errors import UserError
+from dassl.utils.texts import visible
+
+_LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,19 +72,52 @@ def exit_code(
     130 after Ctrl-C, 143 after SIGTERM, 1 when nobody reads its output any more.
     """
     try:
-        with terminable():
+        with terminable(), contextlib.redirect_stdout(_VisibleOutput(sys.stdout)):
             action()
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            say(f"error: {line}")
+        return 2
+    except BrokenPipeError:
+        forget_stdout()
+        return 1
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        say(f"error: {os.fsdecode(error.filename)!r} cannot be used: {error.strerror}; give another path")
         return 2
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        forget_stdout()
-        return 1
     return 0
+
+
+def say(line: str) -> None:
+    """Print one line for people to standard error: without hidden characters, and shortened if it is very long."""
+    print(shortened(visible(line)), file=sys.stderr)
+
+
+def shortened(text: str) -> str:
+    """A message that can be read: of a very long one its beginning and its end, where the remedy stands."""
+    left_out = len(text) - _LONGEST_LINE
+    if left_out <= 0:
+        return text
+    return f"{text[: _LONGEST_LINE - _KEPT_END]} [{left_out:,} more characters] {text[-_KEPT_END:]}"
+
+
+class _VisibleOutput:
+    """A text stream to which hidden characters, and letters that its encoding lacks, go as escapes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def forget_stdout() -> None:

@@ -33,9 +33,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from dassl.utils import owners
 
 try:
     import fcntl
@@ -99,7 +100,8 @@ class Owner:
     @property
     def near(self) -> bool:
         """Whether this process can look the owner up among its own machine's processes."""
-        return bool(self.space) and (self.host, self.boot, self.space) == (platform.node(), _boot(), _space())
+        here = platform.node(), owners.boot(), owners.space()
+        return bool(self.space) and (self.host, self.boot, self.space) == here
 
     def refusal(self, what: str, remedy: str) -> str:
         """The line for a user who cannot have the lock."""
@@ -214,8 +216,7 @@ def _sign(path: Path, descriptor: int) -> Owner:
     """Take hold of a new lock by flock where there is one, and write the record."""
     since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     pid, flock = os.getpid(), _flock(descriptor, exclusive=True) == "mine"
-    state = _process(pid)
-    who = (platform.node(), _boot(), _space(), pid, state or 0)
+    who = (platform.node(), owners.boot(), owners.space(), pid, owners.started(pid))
     owner = Owner(path, *who, flock, since, uuid.uuid4().hex)
     record = {key: value for key, value in asdict(owner).items() if key != "path"}
     os.write(descriptor, json.dumps(record).encode())
@@ -257,7 +258,7 @@ class _Watch:
             return True
         if owner.near:
             return _lives(owner)
-        if owner.boot == _boot() and owner.flock and seen.flock == "mine":
+        if owner.boot == owners.boot() and owner.flock and seen.flock == "mine":
             return False
         return self._watched(seen, owner)
 
@@ -344,7 +345,7 @@ def _flock(descriptor: int, *, exclusive: bool) -> Literal["mine", "another's", 
 def _lives(owner: Owner) -> bool:
     """Whether the owner is among the processes that this one sees."""
     if Path("/proc", str(owner.pid)).exists():
-        return _process(owner.pid) == owner.started
+        return owners.started(owner.pid) == owner.started
     try:
         os.kill(owner.pid, 0)
     except PermissionError:  # another user's process, which this system hides
@@ -352,31 +353,6 @@ def _lives(owner: Owner) -> bool:
     except (OSError, OverflowError):
         return False
     return False  # it began a moment ago
-
-
-def _process(pid: int) -> int | None:
-    """When a process began, in ticks since the boot; None when it is dead or the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-@cache
-def _boot() -> str:
-    """Names the running system: the machine from one start to the next, or the machine where that is all one knows."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{platform.node()} {uuid.getnode():x}"
-
-
-@cache
-def _space() -> str:
-    """Names the process numbers that this process sees; "" where the system does not tell."""
-    with suppress(OSError, AttributeError):
-        return str(Path("/proc/self/ns/pid").readlink())
-    return ""
 
 
 def _forget_locks() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dassl.utils.cli import forget_stdout
 from dassl.utils.files import write_error
+from dassl.utils.texts import visible
 
 LOG_FILE = "log.txt"
 # Our own rooms and programs speak from INFO on, everybody else from WARNING on.
@@ -49,7 +50,7 @@ def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        return prefix + super().format(record).rstrip("\n")
+        return prefix + visible(super().format(record)).rstrip("\n")
 
 
 class _Console(logging.Handler):

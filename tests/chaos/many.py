@@ -1,10 +1,15 @@
 """Many processes at once, on one machine and on two that share a folder, compared with a run that was alone."""
 
 import errno
+import io
 import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,11 @@ from safetensors.torch import save_file
 
 import sweep
 import train
+from dassl.data.features.__main__ import main as features_main
+from dassl.data.features.store import FeatureStore
 from dassl.data.own.parts import ClassImages, PartsFile
 from dassl.sweep import place as sweep_place
-from dassl.utils import locks
+from dassl.utils import locks, owners
 from tests.chaos.children import fork, wait
 from tests.chaos.states import differences, leftovers, state
 from tests.clip.helpers import openai_state, random_model
@@ -81,8 +88,9 @@ def local_flock(number: int) -> None:
 def _move(number: int) -> None:
     locks.BEAT, locks.SILENCE = 0.2, 20.0
     if number % 2:
-        locks._boot = lambda: "the boot of the other machine"  # type: ignore[assignment]
-        locks.platform.node = lambda: "another-machine"
+        platform.node = lambda: "another-machine"
+        owners.boot = lambda: "the boot of the other machine"  # type: ignore[assignment]
+        owners.here.cache_clear()
 
 
 MACHINES: dict[str, Prepare] = {
@@ -122,7 +130,8 @@ def same_run(place: Place, machines: str, count: int) -> Iterator[str]:
     lab = place.lab(f"same run, {machines}")
     ends = together(train.main, [lab.command("run", **KEYS)] * count, lab.output.parent / "out", MACHINES[machines])
     yield from _wrong_ends(ends, f"another run is at work in {lab.folder('run')} (process ")
-    yield from _compare(place, lab.folder("run"), machines)
+    yield from _compare(place, lab.folder("run"))
+    yield from _trained_twice(lab.folder("run"))
     yield from leftovers(lab.output)
 
 
@@ -130,11 +139,27 @@ def shared_files(place: Place, machines: str, count: int) -> Iterator[str]:
     """Each does a run of its own; they share stored features, digests of pictures, few-shot and split files."""
     lab = place.lab(f"shared, {machines}")
     commands = [lab.command(f"run{number}", **KEYS) for number in range(count)]
-    for code, output in together(train.main, commands, lab.output.parent / "out", MACHINES[machines]):
+    encode = FeatureStore._features
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.3)  # so that the others come meanwhile
+        return encode(*arguments)
+
+    def prepare(number: int) -> None:
+        FeatureStore._features = slowly  # type: ignore[method-assign]
+        MACHINES[machines](number)
+
+    for code, output in together(train.main, commands, lab.output.parent / "out", prepare):
         if code != 0:
             yield f"ended with {code}: {output[-500:]}"
     for number in range(count):
-        yield from _compare(place, lab.folder(f"run{number}"), f"{machines} {number}")
+        yield from _compare(place, lab.folder(f"run{number}"))
+    once, encoded = _encoded([alone(place)]), _encoded(lab.output.glob("runs/*"))
+    if encoded != once:
+        yield f"{encoded} images were encoded, {once} would have been enough"
+    with redirect_stdout(io.StringIO()):
+        if features_main([str(lab.output / "features"), "--verify"]) != 0:
+            yield "stored features are damaged"
     yield from leftovers(lab.output)
 
 
@@ -173,8 +198,11 @@ def two_sweeps(place: Place, machines: str, count: int) -> Iterator[str]:
 
     ends = together(sweep.main, [small.command("--jobs", "1")] * count, small.folder / "out", prepare)
     yield from _wrong_ends(ends, f" is at work in {small.output} (process ")
-    if len(small.results()) != 2:
-        yield f"{len(small.results())} of 2 runs are done"
+    folders = [path.parent for path in small.output.rglob("results.json")]
+    if len(folders) != 2:
+        yield f"{len(folders)} of 2 runs are done"
+    for folder in folders:
+        yield from _trained_twice(folder)
     yield from leftovers(small.output)
 
 
@@ -187,10 +215,22 @@ def _wrong_ends(ends: Sequence[tuple[int | None, str]], line: str) -> Iterator[s
             yield f"ended with {code}: {output[-500:]}"
 
 
-def _compare(place: Place, folder: Path, name: str) -> Iterator[str]:
+def _trained_twice(folder: Path) -> Iterator[str]:
+    times = len(re.findall(r"^epoch \[1/\d+\]\[1/", (folder / "log.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    if times != 1:
+        yield f"{folder.name} was trained {times} times"
+
+
+def _encoded(folders: Iterable[Path]) -> int:
+    """How many images the runs in these folders have encoded."""
+    logs = ((folder / "log.txt").read_text(encoding="utf-8") for folder in folders)
+    return sum(int(count) for log in logs for count in re.findall(r"^Encoding (\d+) images", log, re.MULTILINE))
+
+
+def _compare(place: Place, folder: Path) -> Iterator[str]:
     """What differs between a run and one that was alone."""
     for text in differences(_figures(alone(place)), _figures(folder)):
-        yield f"{name}: {text}"
+        yield f"{folder.name}: {text}"
 
 
 def _figures(folder: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class PartsFile:
         Raises:
             UserError: the file is damaged or cannot be written, or shares were changed.
         """
-        stored, stored_ratios, parts = self._assign(classes, fixed, ratios, copies)
+        stored, _, parts = self._assign(classes, fixed, ratios, copies)
         if keep and any(self._changes(parts, fixed, stored, classes)):
             # Of two runs that add images of different tasks, each has to see what the other one stored.
             with locked_somewhere(self.places):

@@ -37,8 +37,6 @@ results = st.builds(
     seconds=st.dictionaries(texts, st.floats(0, 1e9), max_size=3),
     versions=st.dictionaries(texts, texts, max_size=3),
     device=texts,
-    deterministic=st.booleans(),
-    text_chunk=counts,
     warnings=st.lists(texts, max_size=2).map(tuple),
 )
 

@@ -20,7 +20,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here, Small
 from tests.dassl.sweep.test_processes import until
-from tests.lab import figures
+from tests.lab import lasting
 
 
 def test_a_run_folder_travels_whole_and_the_result_is_written_last(tmp_path, monkeypatch):
@@ -150,12 +150,12 @@ def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypat
     small.output.rename(small.folder / "on the cluster")
     assert sweep.main(command) == 0
     local = small.results()
-    assert {folder: figures(result) for folder, result in shared.items()} == {
-        folder: figures(result) for folder, result in local.items()
+    assert {folder: lasting(result) for folder, result in shared.items()} == {
+        folder: lasting(result) for folder, result in local.items()
     }
     small.output.rename(small.folder / "local")
     back.rename(small.output)
-    assert [figures(result) for result in small.results().values()] == [figures(next(iter(local.values())))]
+    assert [lasting(result) for result in small.results().values()] == [lasting(next(iter(local.values())))]
 
 
 @pytest.fixture

@@ -1,241 +1,214 @@
-"""Locks: one owner at a time, and who is dead by which rule, with flock and without."""
+"""One lock for all: who is kept out, whose lock is taken over, by which rule."""
 
 import errno
 import json
-import logging
 import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from dassl.utils import locks
-from dassl.utils.locks import Owner, locked
+from dassl.utils import locks, owners
+from dassl.utils.locks import locked
 
 FORK = multiprocessing.get_context("fork")
+WAYS = ["flock", "no flock"]
 
 
-class BusyError(Exception):
-    """Somebody holds the lock."""
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """With flock, and on a file system without it; signs of life are quick."""
+    if request.param == "no flock":
 
+        def none(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Signs of life and silence of a test's length."""
-    monkeypatch.setattr(locks, "BEAT", 0.05)
-    monkeypatch.setattr(locks, "SILENCE", 0.5)
-    monkeypatch.setattr(locks, "UNSIGNED", 0.1)
-
-
-@pytest.fixture(params=["flock", "ENOLCK", "ENOSYS", "no fcntl"])
-def system(request, monkeypatch):
-    """What the file system has."""
-    if request.param == "no fcntl":
-        monkeypatch.setattr(locks, "fcntl", None)
-    elif request.param != "flock":
-        without_flock(monkeypatch, request.param)
+        monkeypatch.setattr(locks.fcntl, "flock", none)
+    for name, seconds in {"BEAT": 0.05, "SILENCE": 0.5, "UNSIGNED": 0.2}.items():
+        monkeypatch.setattr(locks, name, seconds)
     return request.param
 
 
-def without_flock(monkeypatch, name="ENOSYS"):
-    def refuse(descriptor, operation):
-        raise OSError(getattr(errno, name), "refused")
-
-    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+class BusyError(Exception):
+    pass
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "folder/.lock"
+def refuse(owner):
+    raise BusyError(owner.refusal("busy", "wait"))
 
 
-def refuse(owner: Owner) -> None:
-    raise BusyError(owner.refusal("another run is at work", "wait for it"))
+def record(path, **changes):
+    """A lock as another process would have left it."""
+    here = {"host": os.uname().nodename, "boot": owners.boot(), "space": owners.space(), "pid": os.getpid()}
+    fields = {**here, "started": owners.started(os.getpid()), "flock": False, "since": "then", "token": "a" * 32}
+    path.write_text(json.dumps({**fields, **changes}))
 
 
-def take(path, busy=refuse) -> float:
-    """Seconds that it took to get the lock."""
-    begin = time.monotonic()
-    with locked(path, busy=busy):
-        return time.monotonic() - begin
-
-
-def killed_owner(path) -> None:
-    """Leave the lock of a process that was killed."""
-
-    def hold(ready):
-        with locked(path):
-            ready.set()
-            signal.pause()
-
-    ready = FORK.Event()
-    process = FORK.Process(target=hold, args=(ready,))
-    process.start()
-    assert ready.wait(60)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert path.is_file()
-
-
-def change_record(path, **changes) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def messages(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "dassl.utils.locks"]
-
-
-def test_one_at_a_time_and_nothing_stays(path, system):
+def test_one_holds_it_and_it_is_gone_afterwards(tmp_path, way):
+    path = tmp_path / "deep" / ".lock"
     with locked(path):
-        with pytest.raises(BusyError) as caught:
-            take(path)
-        assert str(caught.value).startswith(f"another run is at work (process {os.getpid()} on ")
-        assert str(caught.value).endswith(f", lock {path}); wait for it")
-    take(path)
-    assert not list(path.parent.iterdir())
-
-
-def test_threads_take_turns(path, system):
-    inside, most = [], []
-
-    def work():
-        for _ in range(5):
-            with locked(path):
-                inside.append(1)
-                most.append(len(inside))
-                time.sleep(0.001)
-                inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert most == [1] * 20
-
-
-def test_the_lock_of_a_killed_process_is_taken_over(path, system, caplog):
-    caplog.set_level(logging.INFO)
-    killed_owner(path)
-    take(path)
-    if system != "flock":
-        [line] = messages(caplog)
-        assert line.startswith("Took over process ") and line.endswith(f"lock {path}: its owner is dead")
-    assert not list(path.parent.iterdir())
-
-
-def test_another_process_with_the_number_of_the_owner_is_no_owner(path, system):
-    killed_owner(path)
-    change_record(path, pid=os.getppid())
-    take(path)
-    mine = locks._process(os.getppid())
-    killed_owner(path)
-    change_record(path, pid=os.getppid(), started=mine)  # the control: this one lives
-    with pytest.raises(BusyError):
-        take(path)
-
-
-def test_a_container_that_is_gone_is_known_by_flock(path, monkeypatch):
-    monkeypatch.setattr(locks, "SILENCE", 1000.0)
-    killed_owner(path)
-    change_record(path, space="pid:[1]", host="0123456789ab")
-    take(path)
-
-
-def test_another_machine_lives_as_long_as_it_gives_signs(path, system, monkeypatch):
-    with locked(path):
-        change_record(path, boot="another boot", host="node3", flock=False)
-        monkeypatch.setattr(locks, "_flock", lambda *arguments, **options: "none")
-        with pytest.raises(BusyError, match=r" on node3 since .*; if that process is gone for good, delete the lock$"):
-            take(path)
-
-
-def test_a_machine_that_is_gone_loses_the_lock_after_a_silence(path, system, caplog):
-    caplog.set_level(logging.INFO)
-    killed_owner(path)
-    change_record(path, boot="another boot", host="node3")
-    assert take(path) >= locks.SILENCE
-    assert len(messages(caplog)) == 2
-    assert "node3" in messages(caplog)[0] and "taken over unless it moves in 0.5 s" in messages(caplog)[0]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 3}', b"\xff" * 9000, b"[" * 4000])
-def test_a_lock_without_a_record_is_nobodys(path, system, content):
-    path.parent.mkdir()
-    path.write_bytes(content)
-    assert take(path) >= locks.UNSIGNED
-
-
-def test_an_owner_without_a_record_that_holds_the_file_lives(path):
-    path.parent.mkdir()
-    with path.open("w") as file:
-        locks.fcntl.flock(file, locks.fcntl.LOCK_EX)
-        with pytest.raises(BusyError, match=r"an unknown process, lock .*delete the lock$"):
-            take(path)
-    take(path)
-
-
-@pytest.mark.parametrize("change", [{"token": "../../elsewhere"}, {"host": "a\nb"}, {"pid": "3"}, {"more": 1}])
-def test_a_record_that_nobody_wrote_is_none(path, change):
-    killed_owner(path)
-    change_record(path, **change)
-    assert take(path) >= locks.UNSIGNED
-
-
-def test_one_of_many_takes_over(path, monkeypatch):
-    without_flock(monkeypatch)
-    killed_owner(path)
-    counter = path.with_name("counter")
-    counter.write_text("0")
-
-    def count():
-        with locked(path):
-            value = int(counter.read_text())
-            time.sleep(0.01)
-            counter.write_text(str(value + 1))
-
-    processes = [FORK.Process(target=count) for _ in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 8
-    assert counter.read_text() == "8"
-    assert [each.name for each in path.parent.iterdir()] == ["counter"]
-
-
-def test_a_process_that_dies_while_it_takes_over_leaves_no_lock_for_ever(path, system):
-    killed_owner(path)
-    token = json.loads(path.read_text())["token"]
-    killed_owner(path.with_name(f"{path.name}.{token}"))
-    take(path)
-    assert not list(path.parent.iterdir())
-
-
-def test_an_owner_that_lost_its_lock_says_so_and_leaves_the_other_ones(path, caplog):
-    with locked(path):
-        theirs = json.dumps({**json.loads(path.read_text()), "token": "0" * 32})
-        path.write_text(theirs)
-        latest = time.monotonic() + 60
-        while not messages(caplog) and time.monotonic() < latest:
-            time.sleep(0.01)
-    assert path.read_text() == theirs
-    [line] = messages(caplog)
-    assert line.startswith(f"another process took {path}") and "delete what they made" in line
-
-
-def test_a_forked_child_neither_holds_nor_removes_the_lock(path, system):
-    with locked(path):
-        child = FORK.Process(target=lambda: [held.release() for held in locks._all_held])
-        child.start()
-        child.join()
         assert path.is_file()
-    take(path)
+        with (
+            pytest.raises(BusyError, match=rf"^busy \(process {os.getpid()} on .*, lock {path}\); wait$"),
+            locked(path, busy=refuse),
+        ):
+            pass
+        assert path.is_file()
+    assert not path.exists()
+    with locked(path, busy=refuse):
+        pass
 
 
-def test_a_folder_in_the_place_of_the_lock_is_an_error(path):
-    path.mkdir(parents=True)
-    with pytest.raises(OSError, match="directory"):
-        take(path)
+def test_who_waits_gets_it(tmp_path, way):
+    path, order = tmp_path / ".lock", []
+
+    def wait():
+        with locked(path, busy=lambda owner: order.append("waits")):
+            order.append("second")
+
+    with locked(path):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not order:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join(30)
+    assert order == ["waits", "first", "second"]
+
+
+@pytest.mark.parametrize("gone", [{"pid": 2**22 - 1}, {"started": 1}], ids=["dead", "another has its number"])
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path, way, gone, caplog):
+    caplog.set_level("INFO", logger="dassl.utils.locks")
+    record(tmp_path / ".lock", **gone)
+    with locked(tmp_path / ".lock", busy=refuse):
+        pass
+    assert any("its owner is dead" in line for line in caplog.messages)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_living_process_keeps_it(tmp_path, way):
+    record(tmp_path / ".lock")
+    with pytest.raises(BusyError), locked(tmp_path / ".lock", busy=refuse):
+        pass
+
+
+def hold(path):
+    with locked(path):
+        time.sleep(60)
+
+
+def test_a_killed_process_needs_no_hand(tmp_path, way):
+    path = tmp_path / ".lock"
+    child = FORK.Process(target=hold, args=(path,))
+    child.start()
+    while not path.exists() or not path.read_bytes():
+        time.sleep(0.01)
+    child.kill()
+    child.join()
+    with locked(path, busy=refuse):
+        pass
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "other", "boot": "b"}, {"space": "pid:[1]", "flock": True}])
+def test_a_machine_that_is_gone(tmp_path, way, elsewhere):
+    """Its lock stands still; where flock tells that nobody holds it, that is enough for a container of this machine."""
+    record(tmp_path / ".lock", **elsewhere)
+    begin = time.monotonic()
+    with locked(tmp_path / ".lock", busy=refuse):
+        passed = time.monotonic() - begin
+    told = way == "flock" and "space" in elsewhere
+    assert (passed < locks.SILENCE) == told
+
+
+def test_a_living_machine_elsewhere_keeps_it(tmp_path, way):
+    path, end = tmp_path / ".lock", threading.Event()
+    record(path, host="other", boot="b")
+
+    def live():
+        while not end.wait(0.05):
+            os.utime(path)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    told = r"process .* on other .*; if that process is gone for good, delete the lock"
+    with pytest.raises(BusyError, match=told), locked(path, busy=refuse):
+        pass
+    end.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"[1]", b'{"token": "../../x"}', b"\xff" * 9000])
+def test_a_lock_without_a_record_is_no_obstacle(tmp_path, way, content):
+    (tmp_path / ".lock").write_bytes(content)
+    with locked(tmp_path / ".lock", busy=refuse):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_lost_it_says_so(tmp_path, way, caplog):
+    with locked(tmp_path / ".lock"):
+        record(tmp_path / ".lock")
+        end = time.monotonic() + 10
+        while not caplog.messages and time.monotonic() < end:
+            time.sleep(0.02)
+    assert "another process took" in caplog.text
+    assert (tmp_path / ".lock").exists()  # it is the other one's
+
+
+def count(path, number):
+    for _ in range(20):
+        with locked(path.with_name(".lock")):
+            text = path.read_text()
+            path.write_text(str(int(text) + 1))
+
+
+def test_eight_processes_never_hold_it_together(tmp_path, way):
+    path = tmp_path / "count"
+    path.write_text("0")
+    children = [FORK.Process(target=count, args=(path, number)) for number in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert path.read_text() == "160" and [child.exitcode for child in children] == [0] * 8
+
+
+def test_of_many_who_find_a_dead_one_each_gets_it_once(tmp_path, way):
+    path = tmp_path / "count"
+    path.write_text("0")
+    record(tmp_path / ".lock", pid=2**22 - 1)
+    children = [FORK.Process(target=count, args=(path, number)) for number in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert path.read_text() == "80"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
+
+
+def test_a_forked_child_does_not_hold_the_lock_of_its_parent(tmp_path):
+    """A worker that outlives the run must not keep the folder."""
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from dassl.utils.locks import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(30)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / ".lock")], env=os.environ | {"PYTHONPATH": "."}
+    )
+    assert done.wait(60) == 0
+    with locked(tmp_path / ".lock", busy=refuse):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError), locked(tmp_path / "file" / ".lock"):
+        pass
