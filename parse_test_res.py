@@ -1,6 +1,7 @@
 """Collect the results of finished runs: tables, curves and a page of one folder or a whole tree."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -258,7 +259,7 @@ def _print_run(run: RunFigures, keyword: str) -> None:
     print(f"file: {run.source}. {keyword}: {run.metric:.2f}%. ")
 
 
-def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -> None:
+def _print_summary(title: str, figures: Mapping[str, MeanSpread | None] | Mapping[int, MeanSpread | None]) -> None:
     print(f"===\n{title}")
     for name, figure in figures.items():
         if figure is None:
@@ -350,5 +351,6 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     # A folder's or task's name may hold a character that the terminal cannot show.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="predict.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="folder of a finished run")
+    add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
     add("--classes", type=names, default=(), metavar="A,B,C", help="other class names, with what was learned")

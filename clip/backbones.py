@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -163,14 +164,14 @@ def load(
         check_sizes(state, name, source=source, published=PUBLISHED)
         check_published(name, path)
     known = OPENAI if content.by_openai or name in (*PUBLISHED, DEMO) else None
-    style = choose_style(state, Style(activation, tuple(head_widths)), known=known, source=source)
+    style = choose_style(state, Style(activation, (head_widths[0], head_widths[1])), known=known, source=source)
     if known and style != known:
         _contradicted(name, source, style)
     model = build_model(state, source=source, style=style, cast_dtype=chosen.cast_dtype)
     check_finite(state, source=source)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
-    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk, "text_memory": text_memory}
+    texts: dict[str, Any] = {"text_encoding": text_encoding, "text_chunk": text_chunk, "text_memory": text_memory}
     digest = digest_of(state, "" if style == OPENAI else str(style))
     backbone = Backbone(model, chosen, name=name, digest=digest, **texts).to(device)
     return backbone, image_transform(backbone.image_size)

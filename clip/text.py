@@ -11,6 +11,7 @@ the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from open_clip.model import CLIP
@@ -149,7 +150,7 @@ class _Known:
         """Whether this is the trie of an assignment of contexts, planned for that limit."""
         if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
             return False
-        if group is None or (self.group is group and self.state == group._version):
+        if group is None or self.group is None or (self.group is group and self.state == group._version):
             return True
         # Another tensor: comparing makes the host wait for the device, but less than planning does.
         if self.state != self.group._version or not torch.equal(self.group, group.to(self.group.device)):
@@ -175,6 +176,8 @@ class TextEncoder(nn.Module):
         largest: most prompts that were encoded at once; 0: none yet.
         chunked: fewest prompts to which an encoding in chunks was held; 0: there was none, all went at once.
     """
+
+    causal_mask: Tensor
 
     def __init__(
         self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0, memory: int = 0
@@ -234,7 +237,9 @@ class TextEncoder(nn.Module):
         groups, given = (1, 0) if contexts is None else contexts.shape[:2]
         count = len(layout) if rows is None else len(rows)
         assert given == layout.n_ctx, f"{given} context vectors for prompts with {layout.n_ctx}"
-        assert group is not None or groups in (1, count), f"{groups} contexts for {count} prompts: who has which?"
+        assert group is not None or groups in (1, count), (
+            f"{groups} contexts for {count} prompts: give the group of each"
+        )
         if self.encoding != "auto":
             return self._encode_columns(*_chosen(layout, contexts, group, rows))
         own = bool(given) and group is None and groups > 1
@@ -305,7 +310,7 @@ class TextEncoder(nn.Module):
         layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
         return known
 
-    def _trie(self, slots: Tensor, end: Tensor, **contexts: object) -> Trie:
+    def _trie(self, slots: Tensor, end: Tensor, **contexts: Any) -> Trie:
         length, longest = int(end.max()) + 1, len(self.causal_mask)
         if length > longest:
             raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
@@ -402,5 +407,5 @@ def _per_prompt(contexts: Tensor, group: Tensor | None, count: int) -> Tensor:
         # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
         rows = functional.embedding(group.to(contexts.device), contexts.reshape(groups, -1))
         return rows.view(count, n_ctx, width)
-    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts need to be told who has which"
+    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts: give the group of each prompt"
     return contexts.expand(count, -1, -1)

@@ -233,7 +233,7 @@ def _download(source: Source, target: Path) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Getter:
-    """How files at one kind of address are had; ``missing`` says what is not here for that, "" when all is."""
+    """How files at one kind of address are fetched; ``missing`` says what is not here for that, "" when all is."""
 
     missing: Callable[[], str]
     get: Callable[[Mirror, Path], None]

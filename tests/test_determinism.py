@@ -113,7 +113,7 @@ def test_a_resume_on_another_number_of_threads_is_told(lab):
     with threads(1):
         cut_off(lab, epoch=1, batch=1)
     with threads(2):
-        [said] = [each for each in lab.run().warnings if "1 threads up to epoch 1 and goes on with" in each]
+        [said] = [each for each in lab.run().warnings if "1 threads up to epoch 1 and resumes with" in each]
         assert "2 threads, where sums are rounded" in said
         cut_off(lab, "fixed", epoch=1, batch=1, **FIXED)
     assert not [each for each in lab.run("fixed", **FIXED).warnings if "goes on" in each]

@@ -14,12 +14,13 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import out_of_memory, take_rows, to_device
-from clip.weights import find
+from clip.weights import PUBLISHED, find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
 from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
+from dassl.engine.head import Head
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import kept
@@ -422,6 +423,28 @@ class PromptTuner(TrainerX):
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
+
+    def head(self) -> Head:
+        """The class features and the scale, of a method that scores by cosine similarity with them."""
+        own = type(self)
+        if own.logits is not PromptTuner.logits or own.model_inference is not PromptTuner.model_inference:
+            return super().head()
+        assert self._class_features is not None, "before_test() encodes the class names"
+        rows = functional.normalize(self._class_features.float(), dim=-1).detach().cpu()
+        return Head("cosine", rows, self.backbone.logit_scale)
+
+    @classmethod
+    @told_to_users
+    def image_tower(cls, cfg: CfgNode, device: torch.device) -> tuple[clip.Backbone, dict[str, Any]]:
+        """The frozen model that a config names, for a use without prompts, and what it expects of images."""
+        precision = cfg.TRAINER[cls.section].PREC
+        backbone = frozen_backbone(_backbone_name(cfg), device, precision=precision, **_backbone_options(cfg))
+        return backbone, image_facts(backbone)
+
+    def open_clip_name(self) -> tuple[str, str]:
+        """What open_clip calls the backbone, name and tag; empty for a file."""
+        name = PUBLISHED.get(self.backbone.name, "")
+        return (f"{name}-quickgelu", "openai") if name else ("", "")
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

@@ -18,7 +18,7 @@ Setting = tuple[str, str, Any]  # the file that says it, dotted key, value
 
 
 class _Loader(Bounded, yaml.SafeLoader):
-    """Refuses a key that stands twice in a block, of which YAML keeps the last without a word."""
+    """Refuses a key that stands twice in a block, because YAML would silently keep only the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -136,4 +136,4 @@ def _not_yaml(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "is not UTF-8; save it as UTF-8"
     mark = getattr(error, "problem_mark", None)
-    return f"is not YAML (line {mark.line + 1}: {error.problem})" if mark else "is not YAML"
+    return f"is not YAML (line {mark.line + 1}: {getattr(error, 'problem', None)})" if mark else "is not YAML"

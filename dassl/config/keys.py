@@ -19,7 +19,7 @@ class Key:
         choices: accepted values; empty means any value of the type.
         check: returns what is wrong with a value, or "".
         like: a value of the key's type, where the default (an empty list) does not show it.
-        parse: for keys that hold more than numbers and texts, in the place of the type of ``default``: a value as
+        parse: for keys that hold more than numbers and texts, in place of the type of ``default``: a value as
             a file has it -> (the value that is kept, what is wrong with it, a line each).
     """
 

@@ -4,6 +4,7 @@ The order is decided in the main process and the view of an image by its key, so
 number of workers.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -24,6 +25,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
 from dassl.utils.tools import derived_seed
 
+_log = logging.getLogger(__name__)
 _COLUMNS = ("label", "task", "row")
 Batch = dict[str, Any]
 # What a loader takes its batches from.
@@ -104,6 +106,7 @@ class ImageItems(Dataset):
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
         self.reading, self.cache = reading, cache
+        self._first: list[tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -122,6 +125,20 @@ class ImageItems(Dataset):
             # Another state, such as another owner, does not mean another content.
             if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
                 raise UserError(f"{path} was changed while the run read it; start the same command again")
+
+    def warn_of_changed(self) -> None:
+        """Say which files are not what they were when this was first asked: a run may have read both."""
+        now = [file_state(item.impath) for item in self.items]
+        first = self._first or now
+        changed = [item.impath for item, a, b in zip(self.items, first, now, strict=True) if a != b]
+        self._first = now
+        if changed:
+            _log.warning(
+                "%d pictures were changed or replaced while the run read them (first %s): its figure may be that of "
+                "both; leave the data alone and do the run again",
+                len(changed),
+                changed[0],
+            )
 
     def _names(self, paths: Sequence[str]) -> np.ndarray:
         names = (identity(path, self.root).encode("utf-8", "surrogateescape") for path in paths)
@@ -155,11 +172,16 @@ class ImageSource:
 
     def __call__(self, plan: BatchPlan | KeyList) -> Iterator[Batch]:
         """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
+        watched = isinstance(plan, BatchPlan)  # a feature store looks by itself
+        if watched:
+            self.images.warn_of_changed()
         for keys, images in self.reader(plan):
             if isinstance(images, str):
                 self.reader.close()  # lets the workers go now; a traceback could keep them waiting
                 raise UserError(images)
             yield {"img": images, **describe(self.images.items, [index for _, index in keys])}
+        if watched:
+            self.images.warn_of_changed()
 
 
 class BatchLoader:

@@ -76,7 +76,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
     if path.stat().st_size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
-        raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
+        raise UserError(f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
     except ChangedError as error:
@@ -181,7 +181,7 @@ def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
 
 
 def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:
-    """Refuse tensors with a row for each of some names (``content["names"]``) in the place of those for ``names``.
+    """Refuse tensors with a row for each of some names (``content["names"]``) in place of those for ``names``.
 
     Raises:
         UserError: the two lists differ, even if they are of the same length.

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Literal
 
 import torch
 from yacs.config import CfgNode
@@ -172,7 +173,7 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
         write_results(folder.path, result)
 
 
-def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
+def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float) -> RunResult:
     cfg, data = trainer.cfg, trainer.dm.dataset
     tested = trainer.evaluator.scores
     tasks = [

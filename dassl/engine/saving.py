@@ -167,7 +167,7 @@ class Checkpoints:
         trainer.remarks.update(dict.fromkeys(earlier.get("warnings", ())))
         if earlier.get("device", here) != here:
             _log.warning(
-                "the run was computed on %s up to epoch %d and goes on with %s, where sums are rounded in another way: "
+                "the run was computed on %s up to epoch %d and resumes with %s, where sums are rounded in another way: "
                 "its figures may not be those of a run that was not cut off; start it anew where that matters",
                 earlier["device"],
                 epoch,

@@ -119,9 +119,9 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     html += _figures(suite, anchor, options)
     html += _folded("Each task", [_sheet(each) for each in main[1:]])
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
-        first, *rest = [*MAKERS[kind](suite, options)] or [None]
-        if first is not None:
-            html += [f"<h3>{title}</h3>\n", _sheet(first), *_folded(f"{title}: more tables", map(_sheet, rest))]
+        sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
+        if sheets:
+            html += [f"<h3>{title}</h3>\n", sheets[0], *_folded(f"{title}: more tables", sheets[1:])]
     html += ["<h3>Configs</h3>\n", *_configs(suite), "<h3>Environment</h3>\n", _environments(suite)]
     return _Part(anchor, suite.title, "".join(html))
 

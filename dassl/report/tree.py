@@ -176,7 +176,7 @@ def _has_figure(folder: Path) -> bool:
 
 
 def _asked(folder: Path, keyword: str) -> RunResult:
-    """The result with the figure that was asked for in the place of its own.
+    """The result with the figure that was asked for in place of its own.
 
     Raises:
         UserError: there is none; the message is the reason.

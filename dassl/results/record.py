@@ -14,7 +14,7 @@ from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 # Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
 PLACES = {
     *(

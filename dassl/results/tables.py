@@ -229,7 +229,7 @@ _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # In LaTeX's first fonts other signs stand in the place of these.
+    # In LaTeX's first fonts other signs stand in place of these.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

@@ -34,7 +34,7 @@ def parts_of(protocol: str) -> tuple[Part, ...]:
     return _task_parts(tasks or "base") if name == "newtasks" else ()
 
 
-def _task_parts(seen: str) -> tuple[Part, Part]:
+def _task_parts(seen: str) -> tuple[Part, ...]:
     unseen = {"base": "new", "new": "base"}.get(seen, f"not:{seen}")
     folder = seen if seen in ("base", "new") else f"tasks{'_'.join(re.findall('[0-9]+', seen))}"
     return tuple(
@@ -53,7 +53,7 @@ class Sweep:
         methods: the rows.
         shots, seeds: the cells of a row.
         backbone: fills "{backbone}" in the names of config files.
-        config: one config for every method, in the place of its own.
+        config: one config for every method, in place of its own.
         options: config keys of all runs; they come after those of a method.
         method_options: config keys of single methods, by label; they come after ``options``.
         protocol: "", or which classes or tasks are learned from and which are only tested (``parts_of``).

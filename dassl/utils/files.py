@@ -89,6 +89,8 @@ def write_error(path: Path | str, error: OSError) -> UserError:
     """Say in one line why ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PassingError(f"no space left while writing {path}; free some space and start the same command again")
+    if error.errno == errno.EFBIG:
+        return PassingError(f"{path} grows beyond the size that a file may have here; raise that limit (ulimit -f)")
     return UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 

@@ -18,7 +18,8 @@ _START = 19  # place of the start time in /proc/PID/stat, behind the name of the
 
 def mark() -> str:
     """A text of letters, digits and "-" for this process; "" where the system tells too little about processes."""
-    return f"{here()}-{os.getpid()}-{started(os.getpid())}" if here() else ""
+    start = started(os.getpid())
+    return f"{here()}-{os.getpid()}-{start}" if here() and start else ""
 
 
 def is_dead(text: str) -> bool:

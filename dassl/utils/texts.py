@@ -42,7 +42,7 @@ def visible_json(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """For a document: U+FFFD in the place of each hidden character. Tabs and line breaks stay."""
+    """For a document: U+FFFD in place of each hidden character. Tabs and line breaks stay."""
     return _IN_LINES.sub("\ufffd", text)
 
 

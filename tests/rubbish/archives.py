@@ -157,7 +157,7 @@ def _raw(content: bytes) -> Answer:
 _SERVERS: dict[str, Answer] = {
     "404": _status(404),
     "403 with an escape": lambda to: to.send_response(403, "\x1b[31mno") or to.end_headers(),
-    "500 for ever": _status(500),
+    "500 forever": _status(500),
     "200 and nothing": _status(200, Content_Length=0),
     "a wrong file": _body(b"x" * 500, Content_Length=500),
     "a web page": _body(b"<!DOCTYPE html><html></html>", Content_Length=28),

@@ -10,7 +10,7 @@ from tests.rubbish.case import Bench, Case
 
 _PAIRS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a key without a value": (("OPTIM.LR",), ("OPTIM.LR",)),
-    "a value in the place of a key": (("0.1", "OPTIM.LR"), ("0.1",)),
+    "a value in place of a key": (("0.1", "OPTIM.LR"), ("0.1",)),
     "an empty key": (("", "1"), ("''",)),
     "a flag behind the pairs": (("OPTIM.LR", "1", "--seed", "2"), ("--seed",)),
     "an equals sign": (("OPTIM.LR=1", "x"), ("OPTIM.LR=1",)),

@@ -77,9 +77,9 @@ def assign_parts(
         loose = [image for image in images if image not in parts]
         random.Random(_SEED).shuffle(loose)
         for image in loose:
-            part = max(range(3), key=lambda part: (lacking[part], -part))
-            lacking[part] -= 1
-            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[part]))
+            fullest = max(range(3), key=lambda number: (lacking[number], -number))
+            lacking[fullest] -= 1
+            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[fullest]))
     return parts
 
 

@@ -22,7 +22,7 @@ from tests.dassl.data.toy import write_image
 
 
 def process_id(image):
-    """In the place of a transform: which process decoded the image."""
+    """In place of a transform: which process decoded the image."""
     return torch.tensor([os.getpid()])
 
 
@@ -94,7 +94,7 @@ def dies(number):
 
 
 def hangs(number):
-    """Keeps the worker that comes to image 5 for ever."""
+    """Keeps the worker that comes to image 5 forever."""
     while in_worker(number):
         time.sleep(0.1)
     return torch.full((3, 8, 8), float(number))
@@ -126,7 +126,7 @@ def test_small_shared_memory_is_not_overrun(monkeypatch, caplog, images_fit, wor
 
 @pytest.mark.parametrize("limit", [1, 64])
 def test_a_real_small_shared_memory(limit, tmp_path):
-    """In a mount namespace with so many MiB of shared memory; batches of 8 MiB would hang for ever in the smaller."""
+    """In a mount namespace with so many MiB of shared memory; batches of 8 MiB would hang forever in the smaller."""
     program = tmp_path / "small.py"
     program.write_text(
         "import torch\n"

@@ -273,7 +273,7 @@ def test_a_git_lfs_pointer_in_the_place_of_a_checkpoint_is_named(lab, capsys):
     path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n")
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
-    assert line == f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`"
+    assert line == f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`"
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])

@@ -52,7 +52,7 @@ def pictures(tmp_path_factory):
 
 
 def pixels(image):
-    """In the place of a transform."""
+    """In place of a transform."""
     return torch.from_numpy(np.asarray(image.resize((6, 6)), np.float32)).permute(2, 0, 1) / 255
 
 
@@ -62,7 +62,7 @@ def shifted(image):
 
 
 def flat(images):
-    """In the place of an encoder."""
+    """In place of an encoder."""
     return images.flatten(1)[:, :16] * 1.5
 
 
