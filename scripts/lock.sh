@@ -29,4 +29,5 @@ lock() { # lock NAME OPTIONS...: NAME.txt from NAME.in
 
 lock requirements "$@"
 lock requirements-ray --constraint requirements.txt "$@"
+lock requirements-export --constraint requirements.txt "$@"
 lock requirements-audit "$@"
