@@ -1,4 +1,4 @@
-"""Trials at full length: ``python -m tests.chaos kill --runs 100`` ends with a table, and exit code 1 if one failed."""
+"""Trials at full length: ``python -m tests.chaos kill --runs 100`` or ``many``; exit code 1 if one failed."""
 
 import argparse
 import os
@@ -14,16 +14,33 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TQDM_DISABLE="1
 def main() -> int:
     """Carry out the trials that the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("what", choices=["kill"])
+    parser.add_argument("what", choices=["kill", "many"])
     parser.add_argument(
-        "--runs", type=int, default=100, help="trials of training, after which come those of downloads (default: 100)"
+        "--runs",
+        type=int,
+        default=100,
+        help="kill: trials of training, after which come those of downloads (default: 100)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
-    parser.add_argument("--short", action="store_true", help="one trial for each kind of file, as in the test suite")
+    parser.add_argument("--seed", type=int, default=1, help="kill: of the moments (default: 1)")
+    parser.add_argument("--short", action="store_true", help="only the trials of the test suite")
     parser.add_argument("--keep", type=Path, help="folder for the trials; the last one stays there")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        return kill(args, args.keep or Path(temporary))
+        return {"kill": kill, "many": many}[args.what](args, args.keep or Path(temporary))
+
+
+def many(args: argparse.Namespace, top: Path) -> int:
+    """Start many processes at once."""
+    from tests.chaos.many import ALL, SHORT, Place, trials
+
+    failed, chosen = 0, SHORT if args.short else ALL
+    for number, (what, problems) in enumerate(trials(Place.made(top), chosen), 1):
+        print(f"{number:4}  {'differs' if problems else 'equal':8}  {what}", flush=True)
+        for problem in problems:
+            print(f"    {problem}", flush=True)
+        failed += bool(problems)
+    print(f"{len(chosen) - failed} of {len(chosen)} trials ended as a run that was alone")
+    return int(failed > 0)
 
 
 def kill(args: argparse.Namespace, top: Path) -> int:
