@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dassl.config.comparing import number_values
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
-from dassl.inference.exported import SCHEMA, Exported, write_exported
+from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_exported
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
@@ -32,7 +32,7 @@ def exported_content(classifier: Classifier) -> Exported:
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
         "temperature": [1.0] * len(classifier.tasks),
         "backbone": {**result["backbone"], "open_clip_name": name, "open_clip_tag": tag},
-        "preprocess_cfg": _preprocessing(classifier),
+        "preprocess_cfg": preprocessing(classifier.input),
         "reading": asdict(classifier.reading),
         "training": {key: result[key] for key in _TRAINED},
         "results": {key: result[key] for key in _RECORD},
@@ -103,18 +103,3 @@ _BASE_MODELS = {
     "ViT-B/32": "openai/clip-vit-base-patch32",
     "ViT-B/16": "openai/clip-vit-base-patch16",
 }
-
-
-def _preprocessing(classifier: Classifier) -> dict[str, Any]:
-    """The transform in open_clip's words."""
-    said = classifier.input
-    normal = "normalize" in said.TRANSFORMS
-    return {
-        "size": list(said.SIZE),
-        "mode": "RGB",
-        "mean": list(said.PIXEL_MEAN) if normal else [0.0] * 3,
-        "std": list(said.PIXEL_STD) if normal else [1.0] * 3,
-        "interpolation": said.INTERPOLATION,
-        "resize_mode": "shortest",
-        "fill_color": 0,
-    }
