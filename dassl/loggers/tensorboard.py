@@ -1,5 +1,6 @@
 """TensorBoard: curves, and the table of choices and figures over all runs of a sweep (its HParams page)."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ class TensorBoard(RunLogger):
 
         super().__init__(run)
         self._folder = run.folder / "tensorboard"
+        self._hook, threading.excepthook = threading.excepthook, self._without_page
         with self._writing():
             self._writer = SummaryWriter(str(self._folder), purge_step=run.first_step or None)
 
@@ -42,8 +44,16 @@ class TensorBoard(RunLogger):
 
     def close(self) -> None:
         """Write what is left."""
-        with self._writing():
-            self._writer.close()
+        try:
+            with self._writing():
+                self._writer.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _without_page(self, failed: threading.ExceptHookArgs) -> None:
+        """Its thread keeps the error of the disk for the next call; Python would print a stack trace beside it."""
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
+            self._hook(failed)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
