@@ -1,6 +1,7 @@
 """Collect the results of finished runs: tables, curves and a page of one folder or a whole tree."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -15,9 +16,10 @@ from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
 from dassl.results.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.results.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
-from dassl.utils.cli import Parser, exit_code
+from dassl.utils.cli import Parser, exit_code, shortened
 from dassl.utils.errors import UserError
 from dassl.utils.intervals import INTERVALS, STD
+from dassl.utils.texts import visible_line
 
 DESCRIPTION = """\
 Collect the results of finished runs.
@@ -118,7 +120,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     if form == "text" and remarks:
         print()
     for line in notice_lines(remarks):
-        print(line, file=stream)
+        print(shortened(visible_line(line)), file=stream)
     for hint in _hints(args, found, sheets):
         print(hint, file=stream)
     if args.plot:
@@ -257,7 +259,7 @@ def _print_run(run: RunFigures, keyword: str) -> None:
     print(f"file: {run.source}. {keyword}: {run.metric:.2f}%. ")
 
 
-def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -> None:
+def _print_summary(title: str, figures: Mapping[str, MeanSpread | None] | Mapping[int, MeanSpread | None]) -> None:
     print(f"===\n{title}")
     for name, figure in figures.items():
         if figure is None:
@@ -271,7 +273,7 @@ def _print_summary(title: str, figures: Mapping[str | int, MeanSpread | None]) -
 
 def _print_lines(*lines: Iterable[str], stream: TextIO | None = None) -> None:
     for line in chain(*lines):
-        print(line, file=stream)
+        print(shortened(visible_line(line)), file=stream)
 
 
 def _read(args: argparse.Namespace, folders: list[Path]) -> Group:
@@ -349,5 +351,6 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     # A folder's or task's name may hold a character that the terminal cannot show.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -17,6 +17,7 @@ from dassl.inference.stream import find_images, read_batches
 from dassl.utils.cli import Parser, exit_code, names
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
+from dassl.utils.texts import visible
 
 __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
 
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="predict.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="folder of a finished run")
+    add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
     add("--classes", type=names, default=(), metavar="A,B,C", help="other class names, with what was learned")
@@ -90,7 +91,7 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
         with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
             for batch in batches:
                 for line in batch.unread:
-                    tqdm.write(f"skipped: {line}", file=sys.stderr)
+                    tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
                 unread += batch.unread
                 if batch.paths:
                     for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=args.top_k):

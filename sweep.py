@@ -14,7 +14,7 @@ from dassl.sweep.place import Place
 from dassl.sweep.plan import expand
 from dassl.sweep.session import start
 from dassl.sweep.status import STATUS_FILE, Entry
-from dassl.utils.cli import Parser, exit_code, names, numbers
+from dassl.utils.cli import Parser, exit_code, names, numbers, say
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 
@@ -39,10 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("sweep", metavar="SWEEP", help="a sweep file, or the name of one in configs/sweeps/")
     add("--dry-run", action="store_true", help="list the runs, what is done, and how long the rest may take")
     add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
-    add("--output-dir", default="", metavar="DIR", help="folder of the runs, in the place of the file's")
-    add("--methods", type=names, default=(), metavar="NAME,NAME", help="these methods, in the place of the file's")
-    add("--shots", type=numbers, default=(), metavar="N,N", help="these shots, in the place of the file's")
-    add("--seeds", type=numbers, default=(), metavar="N,N", help="these seeds, in the place of the file's")
+    add("--output-dir", default="", metavar="DIR", help="folder of the runs, in place of the file's")
+    add("--methods", type=names, default=(), metavar="NAME,NAME", help="these methods, in place of the file's")
+    add("--shots", type=numbers, default=(), metavar="N,N", help="these shots, in place of the file's")
+    add("--seeds", type=numbers, default=(), metavar="N,N", help="these seeds, in place of the file's")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add_place_flags(parser)
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
@@ -78,7 +78,7 @@ def place(args: argparse.Namespace) -> Place:
     """
     if min(args.jobs, args.gpus_per_run or 0, args.retries) < 0 or args.cpus_per_run < 1:
         raise UserError("--jobs, --gpus-per-run and --retries must be 0 or more, --cpus-per-run 1 or more")
-    share = args.gpus_per_run or 0
+    share = float(args.gpus_per_run or 0)
     if (share > 1 and not share.is_integer()) or math.isnan(share):
         raise UserError(
             f"--gpus-per-run {share:g}: expected a share of one GPU, such as 0.25, or a whole number of GPUs"
@@ -109,7 +109,7 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     failed = start(sweep.name, sweep.folder, runs, found, place=where, retries=args.retries)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
     for entry in failed:
-        print(f"failed: {entry.run.title}: {entry.error}", file=sys.stderr)
+        say(f"failed: {entry.run.title}: {entry.error}")
     return failed
 
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed: list[Entry] = []
     code = exit_code(
         lambda: failed.extend(_carry_out(build_parser().parse_intermixed_args(argv))),
-        interrupted="interrupted; the same command goes on with the runs that are left",
+        interrupted="interrupted; the same command resumes with the runs that are left",
     )
     return code or int(bool(failed))
 

@@ -135,7 +135,7 @@ class RandomData:
         return {**tensors, "label": column - self.offsets[task], "task": task, "row": rows, "index": rows}
 
     def store_features(self, trainer: PromptTuner) -> None:
-        """Put features in the place of the batch's images."""
+        """Put features in place of the batch's images."""
         del self.batch["img"]
         self.batch["feat"] = trainer.encode_images(self.images).cpu()
 

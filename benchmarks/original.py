@@ -48,7 +48,7 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 class OriginalText(nn.Module):
-    """Stands in the place of a :class:`TextEncoder`: called with a layout, contexts and the context of each prompt.
+    """Stands in place of a :class:`TextEncoder`: called with a layout, contexts and the context of each prompt.
 
     Args:
         text: our encoder, whose weights and precision it takes over.

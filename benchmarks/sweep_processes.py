@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks._common import commit, machine, result_file
 from dassl.data.threads import cpu_count
@@ -68,7 +69,13 @@ def planned(size: Size, common: Path, output: Path, *, store: bool = True) -> tu
         "DATALOADER.FEATURES_DIR": str(output / "features"),
         "OPTIM.MAX_EPOCH": size.epochs,
     }
-    changes = {"methods": rows, "shots": size.shots, "seeds": size.seeds, "options": options, "output": str(output)}
+    changes: dict[str, Any] = {
+        "methods": rows,
+        "shots": size.shots,
+        "seeds": size.seeds,
+        "options": options,
+        "output": str(output),
+    }
     sweep = replace(read_sweep("demo"), **changes)
     return sweep, expand(sweep)
 

@@ -69,8 +69,8 @@ def choose_style(state: dict[str, Tensor], said: Style, *, known: Style | None, 
             f"{HEADS_KEY} is {said.head_widths}; give the widths for the image tower and the text tower"
         )
     known = known or Style(head_widths=_listed_head_widths(state, source))
-    widths = tuple(mine or theirs for mine, theirs in zip(said.head_widths, known.head_widths, strict=True))
-    style = Style(said.activation or known.activation, widths)
+    (image, text), (known_image, known_text) = said.head_widths, known.head_widths
+    style = Style(said.activation or known.activation, (image or known_image, text or known_text))
     lacks = {
         f"{ACTIVATION_KEY} to quickgelu (the activation of OpenAI's models) or gelu (of LAION's, DataComp's and most "
         "others)": not style.activation,

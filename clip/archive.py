@@ -40,7 +40,9 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         registered = _registered(archive, entries)
     names = get_unsafe_globals_in_checkpoint(data)
     data.seek(0)
-    stand_ins = [(type("StandIn", (_StandIn,), {"registered": registered.get(name)}), name) for name in names]
+    stand_ins: list[Any] = [
+        (type("StandIn", (_StandIn,), {"registered": registered.get(name)}), name) for name in names
+    ]
     with safe_globals(stand_ins):
         module = torch.load(data, map_location="cpu", weights_only=True)
     return dict(_tensors(module, "", set()))

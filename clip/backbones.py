@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -66,6 +67,7 @@ class Backbone(nn.Module):
         digest: str,
         text_encoding: str = "auto",
         text_chunk: int = 0,
+        text_memory: int = 0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -75,7 +77,7 @@ class Backbone(nn.Module):
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
-        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk)
+        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk, memory=text_memory)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
@@ -128,6 +130,7 @@ def load(
     precision: str = "fp32",
     text_encoding: str = "auto",
     text_chunk: int = 0,
+    text_memory: int = 0,
 ) -> tuple[Backbone, Preprocess]:
     """Load a frozen backbone.
 
@@ -143,6 +146,7 @@ def load(
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
         text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
         text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
+        text_memory: bytes that it chooses by instead; 0: half of what is free.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
@@ -160,14 +164,14 @@ def load(
         check_sizes(state, name, source=source, published=PUBLISHED)
         check_published(name, path)
     known = OPENAI if content.by_openai or name in (*PUBLISHED, DEMO) else None
-    style = choose_style(state, Style(activation, tuple(head_widths)), known=known, source=source)
+    style = choose_style(state, Style(activation, (head_widths[0], head_widths[1])), known=known, source=source)
     if known and style != known:
         _contradicted(name, source, style)
     model = build_model(state, source=source, style=style, cast_dtype=chosen.cast_dtype)
     check_finite(state, source=source)
     if model.vocab_size != vocabulary_size():
         raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
-    texts = {"text_encoding": text_encoding, "text_chunk": text_chunk}
+    texts: dict[str, Any] = {"text_encoding": text_encoding, "text_chunk": text_chunk, "text_memory": text_memory}
     digest = digest_of(state, "" if style == OPENAI else str(style))
     backbone = Backbone(model, chosen, name=name, digest=digest, **texts).to(device)
     return backbone, image_transform(backbone.image_size)

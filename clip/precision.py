@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -45,7 +46,7 @@ def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """In what to compute products of ``dtype`` where both would do: an x86 CPU without matrix units is slow in bf16."""
     if device.type != "cpu" or dtype != torch.bfloat16:
         return dtype
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.float32 if known.get("architecture") == "x86_64" and not known.get("amx_bf16") else dtype
 
 

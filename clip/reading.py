@@ -119,14 +119,14 @@ def _no_weights(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    again = f"in the place of the weights; get the file itself, which must be {FORMATS}"
+    again = f"in place of the weights; get the file itself, which must be {FORMATS}"
     if not head:
         return f"is empty (0 bytes), {again}"
     if head.startswith(LFS):
         whole = re.search(rb"^size (\d{1,18})\s*$", head, re.M)
         of = f" of {int(whole[1]):,} bytes" if whole else ""
         return (
-            f"is a Git LFS pointer of {size:,} bytes in the place of a file{of}; get that file with `git lfs pull` in "
+            f"is a Git LFS pointer of {size:,} bytes in place of a file{of}; get that file with `git lfs pull` in "
             "its repository, or download it by hand"
         )
     if not any(head):
@@ -194,7 +194,7 @@ def _tables(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[st
     """(where, table) of the tables that hold nothing but tensors; they are looked for in tables of other things."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return
-    if all(isinstance(value, Tensor) for value in content.values()):
+    if all(isinstance(value, Tensor) and value.layout == torch.strided for value in content.values()):
         yield place, content
     elif depth:
         for key, value in content.items():

@@ -11,6 +11,7 @@ the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from open_clip.model import CLIP
@@ -149,7 +150,7 @@ class _Known:
         """Whether this is the trie of an assignment of contexts, planned for that limit."""
         if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
             return False
-        if group is None or (self.group is group and self.state == group._version):
+        if group is None or self.group is None or (self.group is group and self.state == group._version):
             return True
         # Another tensor: comparing makes the host wait for the device, but less than planning does.
         if self.state != self.group._version or not torch.equal(self.group, group.to(self.group.device)):
@@ -167,13 +168,20 @@ class TextEncoder(nn.Module):
         encoding: "auto" computes what prompts share once, where that is exact; "cut" runs the columns up to the last
             end of all prompts, "plain" all columns, both to compare with.
         chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
-            pass if there are several; 0 chooses by the free memory.
+            pass if there are several; 0 chooses by ``memory``.
+        memory: bytes that the tensors of one encoding may take; 0: half of what is free.
 
     Attributes:
         limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
+        largest: most prompts that were encoded at once; 0: none yet.
+        chunked: fewest prompts to which an encoding in chunks was held; 0: there was none, all went at once.
     """
 
-    def __init__(self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0) -> None:
+    causal_mask: Tensor
+
+    def __init__(
+        self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0, memory: int = 0
+    ) -> None:
         super().__init__()
         if encoding not in TEXT_ENCODINGS:
             raise BackboneError(f"unknown text encoding {encoding!r}; choose one of {', '.join(TEXT_ENCODINGS)}")
@@ -188,7 +196,8 @@ class TextEncoder(nn.Module):
         mask = torch.full((length, length), float("-inf")).triu_(1)
         self.register_buffer("causal_mask", mask, persistent=False)
         self.encoding = encoding
-        self.chunk, self.limit, self._largest = chunk, 0, 0
+        self.chunk, self.memory, self.limit = chunk, memory, 0
+        self.forget()
         self._precision = precision
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
@@ -228,7 +237,9 @@ class TextEncoder(nn.Module):
         groups, given = (1, 0) if contexts is None else contexts.shape[:2]
         count = len(layout) if rows is None else len(rows)
         assert given == layout.n_ctx, f"{given} context vectors for prompts with {layout.n_ctx}"
-        assert group is not None or groups in (1, count), f"{groups} contexts for {count} prompts: who has which?"
+        assert group is not None or groups in (1, count), (
+            f"{groups} contexts for {count} prompts: give the group of each"
+        )
         if self.encoding != "auto":
             return self._encode_columns(*_chosen(layout, contexts, group, rows))
         own = bool(given) and group is None and groups > 1
@@ -254,12 +265,22 @@ class TextEncoder(nn.Module):
         trie = self._trie(tokens, end)
         return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
 
+    def forget(self) -> None:
+        """Let ``largest`` and ``chunked`` tell of what comes now, e.g. of the next run in a process."""
+        self.largest = self.chunked = 0
+
+    def note(self, size: int, count: int) -> None:
+        """Remember that ``count`` different prompts are encoded ``size`` at once."""
+        self.largest = max(self.largest, size)
+        if size < count:
+            self.chunked = min(self.chunked or size, size)
+
     def halve(self) -> int:
         """Encode at most half as many prompts at once from now on; returns how many, 0 if that cannot be.
 
         For a caller whose memory ran out. Features and gradients are those of an encoder with that ``chunk``.
         """
-        half = (self.limit or self._largest) // 2
+        half = (self.limit or self.largest) // 2
         self.limit = half or self.limit
         return half
 
@@ -279,7 +300,7 @@ class TextEncoder(nn.Module):
         device = self.causal_mask.device
         for known in layout.known:
             if known.fits(group, own, self.limit, device):
-                self._largest = max(self._largest, known.size)
+                self.note(known.size, len(known.trie.keys))
                 return known
         owner = torch.arange(len(layout)) if own else group
         trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner)
@@ -289,7 +310,7 @@ class TextEncoder(nn.Module):
         layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
         return known
 
-    def _trie(self, slots: Tensor, end: Tensor, **contexts: object) -> Trie:
+    def _trie(self, slots: Tensor, end: Tensor, **contexts: Any) -> Trie:
         length, longest = int(end.max()) + 1, len(self.causal_mask)
         if length > longest:
             raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
@@ -300,10 +321,9 @@ class TextEncoder(nn.Module):
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
         free = free_bytes(self.causal_mask.device)
-        size = min(
-            count, self.chunk or _fitting(trie, int(plan.rows * free * MEMORY_SHARE / need)), self.limit or count
-        )
-        self._largest = max(self._largest, size)
+        bound = self.memory or free * MEMORY_SHARE
+        size = min(count, self.chunk or _fitting(trie, int(plan.rows * bound / need)), self.limit or count)
+        self.note(size, count)
         if learned:
             most = need * trie.largest(size) // plan.rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
@@ -387,5 +407,5 @@ def _per_prompt(contexts: Tensor, group: Tensor | None, count: int) -> Tensor:
         # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
         rows = functional.embedding(group.to(contexts.device), contexts.reshape(groups, -1))
         return rows.view(count, n_ctx, width)
-    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts need to be told who has which"
+    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts: give the group of each prompt"
     return contexts.expand(count, -1, -1)

@@ -24,6 +24,7 @@ PUBLISHED = {"RN50": "RN50", "RN101": "RN101", "ViT-B/32": "ViT-B-32", "ViT-B/16
 SUFFIXES = (".pt", ".safetensors", ".pth")
 SETTING = "MODEL.BACKBONE.WEIGHTS"
 NETWORK_TIMEOUT_S = 30
+_BLOCK = 2**20  # bytes that are hashed at a time
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def download(source: Source, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server for ever
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server forever
     try:
         # The bar shows only where a person watches a terminal.
         torch.hub.download_url_to_file(source.url, str(target), source.sha256, progress=sys.stderr.isatty())
@@ -189,8 +190,11 @@ def check_published(name: str, path: Path) -> None:
 
 
 def _file_digest(path: Path) -> str:
+    found = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def digest_of(state: dict[str, Tensor], remark: str = "") -> str:

@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite
+from dassl.utils.cli import Parser
 from dassl.utils.tools import CHECKOUT
 
 _CONFIGS = CHECKOUT / "configs" / "datasets"
@@ -14,7 +15,7 @@ _CONFIGS = CHECKOUT / "configs" / "datasets"
 
 def build_parser(program: str, description: str | None, epilog: str) -> argparse.ArgumentParser:
     """The arguments that both commands take."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m datasets.{program}",
         description=description,
         epilog=epilog,

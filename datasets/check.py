@@ -70,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--near", action="store_true", help="name test images that look like a training image, such as scaled copies"
     )
-    options = parser.parse_args(arguments)
     reports: list[Report] = []
 
     def run() -> None:
+        options = parser.parse_args(arguments)
         cfg = read_choice(options.suite, options.root)
         allowed, quick, near = options.allow_duplicates, options.quick, options.near
         for member in members_of(cfg):

@@ -60,10 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser("fetch", __doc__, _EPILOG)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and do nothing")
-    options = parser.parse_args(arguments)
     complete: list[bool] = []
-    code = exit_code(lambda: complete.append(_run(options.suite, options.root, dry=options.dry_run)))
-    return code or int(not complete[0])
+
+    def run() -> None:
+        options = parser.parse_args(arguments)
+        complete.append(_run(options.suite, options.root, dry=options.dry_run))
+
+    return exit_code(run) or int(not complete[0])
 
 
 def _run(suite: str, root: str, *, dry: bool) -> bool:
@@ -230,7 +233,7 @@ def _download(source: Source, target: Path) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Getter:
-    """How files at one kind of address are had; ``missing`` says what is not here for that, "" when all is."""
+    """How files at one kind of address are fetched; ``missing`` says what is not here for that, "" when all is."""
 
     missing: Callable[[], str]
     get: Callable[[Mirror, Path], None]

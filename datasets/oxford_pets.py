@@ -23,7 +23,8 @@ class OxfordPets(DatasetBase):
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
         """Lines are an image's name without its ending, its class from 1, species and breed."""
-        images, names = cls.image_folder(folder), {}
+        images = cls.image_folder(folder)
+        names: dict[int, str] = {}
         parts = []
         for path in (folder / "annotations/trainval.txt", folder / "annotations/test.txt"):
             rows = [

@@ -8,7 +8,6 @@ Task names, templates and metrics are ours; for none of these sets has SoftCPT p
 """
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,7 +67,7 @@ class SceneDataset(FolderDataset):
         super().__init_subclass__(**keywords)
         names = cls.folders.split(", ")
         cls.num_classes = len(names)
-        cls.renames: Mapping[str, str] = {name: readable(name) for name in names}
+        cls.renames = {name: readable(name) for name in names}
         cls.task_name = f"{cls.subject} image classification"
         cls.task_description = f"classify {cls.subject} images into {len(names)} categories"
 

@@ -9,7 +9,7 @@ checkout=${here%/*}
 set -a # what set_env.sh sets is for launch.py
 # shellcheck source=set_env.sh
 . "$here/set_env.sh"
-RUN_FOLDER_BY='TAG or OUTPUT' # what a message of train.py advises in the place of --output-dir
+RUN_FOLDER_BY='TAG or OUTPUT' # what a message of train.py advises in place of --output-dir
 PYTHONPATH=$checkout${PYTHONPATH:+:$PYTHONPATH}
 set +a
 

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns 0, 2 after a mistake that was explained, 130 when interrupted."""
     return exit_code(
         lambda: _carry_out(build_parser().parse_intermixed_args(argv)),
-        interrupted="interrupted; the same command goes on with the runs that are left",
+        interrupted="interrupted; the same command resumes with the runs that are left",
     )
 
 

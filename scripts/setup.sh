@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Makes or updates the virtual environment .venv of this checkout from requirements.txt. Does nothing when it is current.
+# pip compares every file that it downloads with the digests there, torch's and its CUDA libraries' included.
 #
 #   bash scripts/setup.sh
 #
 # PYTHON=...         the interpreter to use; otherwise the first suitable one of python3.12, python3.11, ...
 # SETUP_FREE_GB=...  free disk space to ask for before an install, in GB
+# SETUP_HASHES=off   the pins of requirements.in without digests: for an index that builds files of its own, such as
+#                    PyTorch's (+cpu, +cu130), whose files differ from PyPI's of the same release
 #
 # Exit codes: 0 ready, 2 something that the user can put right (said in one line).
 set -euo pipefail
@@ -12,13 +15,16 @@ set -euo pipefail
 [ ! -h "$0" ] || exec bash "$(readlink -f -- "$0")" "$@" # called by a link
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$root/.venv"
-requirements="$root/requirements.txt"
+lockfile="$root/requirements.txt"
+requirements="$lockfile"
+checked=(--require-hashes)
 state="$venv/.setup-state" # "installing", later the fingerprint of what was installed
 scratch="$venv/.setup-tmp" # pip unpacks here: /tmp is often too small for torch
 log="$venv/setup.log"
 newest_minor=14 # the newest 3.x that the pinned packages support
 range="3.10 to 3.$newest_minor"
 unset PYTHONHOME PYTHONPATH # they would mix foreign packages into the environment
+if [ "${SETUP_HASHES:-}" = off ]; then requirements="$root/requirements.in" checked=(--no-input); fi
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -92,7 +98,7 @@ up_to_date() {
 
 # Waits until no other set-up works on this checkout. The lock lies on descriptor 9 and ends with this process.
 lock() {
-    exec 9<"$requirements"
+    exec 9<"$lockfile"
     "$python" -I -c '
 import fcntl, sys
 try:
@@ -161,6 +167,11 @@ announce_large() {
     [ "$size" -lt 100 ] || say "${SECONDS} s: ${name%%-*} ($size MB)"
 }
 
+# Prints the first package whose file has another digest.
+mismatched() {
+    sed -n '/DO NOT MATCH THE HASHES/,$ s/^ *\([A-Za-z0-9._-]*==[^ ]*\) from .*/\1/p' "$log" | sed 1q
+}
+
 # Says in one line why pip failed.
 explain() {
     local why
@@ -170,6 +181,8 @@ explain() {
         why="the package index does not pass the certificate check: set PIP_CERT or check proxy and clock"
     elif grep -qiE 'connection broken|newconnection|failed to establish|name resolution|name or service|timed out|max retries|proxyerror' "$log"; then
         why="the package index cannot be reached: check the network, a proxy, or PIP_INDEX_URL, and start again"
+    elif grep -q 'DO NOT MATCH THE HASHES' "$log"; then
+        why="a file from the package index is not the one that requirements.txt names ($(mismatched)): use PyPI or a true copy of it (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS), or accept the files of your index with SETUP_HASHES=off"
     elif grep -q 'No matching distribution' "$log"; then
         why="the package index has no $(sed -n 's/.*No matching distribution found for //p' "$log" | tail -n 1) for this machine and Python"
     elif grep -qi 'permission denied' "$log"; then
@@ -206,9 +219,9 @@ install_packages() {
     trap abandon EXIT
     printf 'installing\n' >"$state"
     mkdir -p "$scratch"
-    say "installing the packages of requirements.txt (details in $log)"
+    say "installing the packages of ${requirements##*/} (details in $log)"
     if ! TMPDIR="$scratch" PIP_USER=0 PYTHONUNBUFFERED=1 "$venv/bin/python" -I -m pip install --no-input --disable-pip-version-check \
-        --progress-bar off -r "$requirements" 2>&1 | tee "$log" | show_progress; then
+        --progress-bar off "${checked[@]}" -r "$requirements" 2>&1 | tee "$log" | show_progress; then
         explain
     fi
     output="$("$venv/bin/python" -I -c 'import torch, torchvision' 2>&1)" || die "torch does not start: ${output##*$'\n'}"

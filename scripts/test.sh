@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv, then runs lint, format check and all tests. Arguments go to pytest:
+# Sets up .venv, then runs lint, format check, word list, type check and all tests. Arguments go to pytest:
 #
 #   bash scripts/test.sh
 #   bash scripts/test.sh tests/clip -k tokenize
@@ -32,6 +32,8 @@ check() { # check NAME COMMAND...: runs it and notes how it went
 
 check "ruff check" .venv/bin/python -m ruff check .
 check "ruff format" .venv/bin/python -m ruff format --check .
+check "words" .venv/bin/python -m scripts.lint.words
+check "mypy" .venv/bin/python -m scripts.lint.typecheck
 check "pytest" .venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
 printf 'test.sh: %s (%s s)\n' "$summary" "$SECONDS"
 exit "$failed"

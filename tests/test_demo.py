@@ -50,7 +50,7 @@ def test_other_options_do_not_pass_for_the_old_result(finished, capfd):
 
 
 def test_all_shows_what_the_methods_cost_and_keeps_what_is_there(finished, monkeypatch, capsys):
-    """With two methods more in the place of the paper's table: one of all tasks, one task by task."""
+    """With two methods more in place of the paper's table: one of all tasks, one task by task."""
     output, command = finished
     known = demo.read_methods()
     by_task = Method("by-task", "MTCoOpHard", "demo", "default", per_task=True, options={"TRAINER.MTCOOPH.N_CTX": 4})

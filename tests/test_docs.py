@@ -28,7 +28,7 @@ from tests.dassl.data.toy import write_image
 from tests.lab import Lab
 
 DOCS = CHECKOUT / "docs"
-PAGES = [path for path in (CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))) if path.is_file()]
+PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -68,7 +68,7 @@ def anchors(page: Path) -> set[str]:
 def examples(tmp_path: Path) -> Iterator[Path]:
     """A folder with the files of docs/extending.md, whose classes are registered while a test runs.
 
-    Somebody may have put the same files where the page says, so those of the page come in the place of them.
+    Somebody may have put the same files where the page says, so those of the page come in place of them.
     """
     folder = tmp_path / "examples"
     registries = (DATASET_REGISTRY, TRAINER_REGISTRY, LOGGERS)
@@ -214,6 +214,15 @@ def test_named_files_exist(page: Path) -> None:
     text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
     for name in re.findall(r"`((?:clip|dassl|trainers|datasets|configs|scripts|tests|docs)/[\w./*-]*)`", text):
         assert any(CHECKOUT.glob(name.rstrip("/"))), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_tests_exist(page: Path) -> None:
+    """`FILE::TEST` in backquotes, or `::TEST` of the file that was named last."""
+    path = ""
+    for name, test in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", page.read_text(encoding="utf-8")):
+        path = name or path
+        assert f"\ndef {test}(" in (CHECKOUT / path).read_text(encoding="utf-8"), f"{page.name}: {path}::{test}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

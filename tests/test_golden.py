@@ -215,7 +215,7 @@ def test_a_changed_number_is_found(golden_copy, capsys, spoil):
 
 @pytest.fixture(scope="module")
 def sampled_copy(golden_copy):
-    """A case with class sub-sampling in the recorded form, with our own numbers in the place of the original's."""
+    """A case with class sub-sampling in the recorded form, with our own numbers in place of the original's."""
     folder = golden_copy("softcpt/CATA")
     path = folder / "softcpt/CATA.json"
     record, values = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))

@@ -16,7 +16,7 @@ FLOORS = (
     {"dassl.engine"},
     {"dassl.inference", "dassl.loggers", "dassl.report", "dassl.sweep"},
     {"datasets", "trainers"},
-    {"train", "sweep", "predict", "parse_test_res"},
+    {"train", "sweep", "predict", "export", "parse_test_res"},
     {"scripts"},
     {"benchmarks"},
 )

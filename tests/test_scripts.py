@@ -20,12 +20,15 @@ case "$*" in
 *"-m pip --version"*) ;;
 *"-m pip install"*)
     echo pip >>"$CALLS"
+    echo "$*" >"$CALLS.pip"
     sleep "${{PIP_SECONDS:-0}}"
     printf '%b' "${{PIP_SAYS:-}}"
     exit "${{PIP_CODE:-0}}" ;;
 *"import torch"*) exit "${{TORCH_CODE:-0}}" ;;
 *"-m ruff check"*) exit "${{CHECK_CODE:-0}}" ;;
 *"-m ruff format"*) exit "${{FORMAT_CODE:-0}}" ;;
+*"-m scripts.lint.words"*) exit "${{WORDS_CODE:-0}}" ;;
+*"-m scripts.lint.typecheck"*) exit "${{TYPES_CODE:-0}}" ;;
 "-m pytest"* | "-m scripts.demo"*) echo "$PWD" "$@" "threads=${{OMP_NUM_THREADS:-}}"; exit "${{RUN_CODE:-0}}" ;;
 *) exec "{real}" "$@" ;;
 esac
@@ -102,6 +105,21 @@ def test_setup_installs_once_and_again_when_the_requirements_change(checkout):
     assert checkout.calls() == ["pip"]
 
 
+def test_setup_compares_digests_unless_it_is_told_not_to(checkout):
+    pins = checkout.root / "requirements.in"
+    pins.write_text("fake==1  # pinned\n", encoding="utf-8")
+    asked = checkout.calls_file.with_name("calls.pip")
+    checkout.run("setup")
+    assert f"--require-hashes -r {checkout.requirements}" in asked.read_text(encoding="utf-8")
+    checkout.run("setup", SETUP_HASHES="off")
+    words = asked.read_text(encoding="utf-8").strip()
+    assert words.endswith(f"-r {pins}")
+    assert "hashes" not in words
+    checkout.calls()
+    checkout.run("setup")
+    assert checkout.calls() == ["pip"]  # the digests are compared after all
+
+
 def test_setup_makes_the_environment_anew_for_another_python(checkout):
     checkout.run("setup")
     checkout.calls()
@@ -138,6 +156,11 @@ def test_setup_keeps_an_environment_that_a_failed_download_left_alone(checkout):
         (
             "WARNING: Retrying: Failed to establish a new connection\\nERROR: No matching distribution found for a==1",
             "cannot be reached",
+        ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\\n"
+            "    torch==2.12.1 from https://x/torch.whl (from -r requirements.txt (line 9)):",
+            "(torch==2.12.1): use PyPI",
         ),
         ("ERROR: No matching distribution found for torch==2.12.1", "has no torch==2.12.1 for this machine"),
         ("SSLError(SSLCertVerificationError: CERTIFICATE_VERIFY_FAILED)", "certificate"),
@@ -216,13 +239,15 @@ def test_two_setups_at_once_install_once(checkout):
 @pytest.mark.parametrize(
     ("env", "expected", "summary"),
     [
-        ({}, 0, "ruff check passed, ruff format passed, pytest passed"),
-        ({"CHECK_CODE": "1"}, 1, "ruff check FAILED (exit code 1), ruff format passed, pytest passed"),
-        ({"FORMAT_CODE": "1"}, 1, "ruff check passed, ruff format FAILED (exit code 1), pytest passed"),
-        ({"RUN_CODE": "5"}, 1, "ruff check passed, ruff format passed, pytest FAILED (exit code 5)"),
+        ({}, 0, "ruff check passed, ruff format passed, words passed, mypy passed, pytest passed"),
+        ({"CHECK_CODE": "1"}, 1, "ruff check FAILED (exit code 1), ruff format passed, words passed"),
+        ({"FORMAT_CODE": "1"}, 1, "ruff check passed, ruff format FAILED (exit code 1), words passed"),
+        ({"WORDS_CODE": "1"}, 1, "ruff format passed, words FAILED (exit code 1), mypy passed, pytest passed"),
+        ({"TYPES_CODE": "2"}, 1, "words passed, mypy FAILED (exit code 2), pytest passed"),
+        ({"RUN_CODE": "5"}, 1, "words passed, mypy passed, pytest FAILED (exit code 5)"),
     ],
 )
-def test_test_script_runs_all_three_checks_and_sums_up(checkout, env, expected, summary):
+def test_test_script_runs_all_checks_and_sums_up(checkout, env, expected, summary):
     code, out, _ = checkout.run("test", "-k", "two words", **env)
     lines = out.splitlines()
     assert code == expected
@@ -252,11 +277,11 @@ def test_ci_runs_the_test_script():
 
 def test_every_requirement_is_pinned_once_for_each_python():
     seen: dict[str, list[str]] = {}
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines():
         text = line.split("#")[0].strip()
         if text:
             found = re.fullmatch(r'([\w-]+)==[\w.]+(?:; python_version (<|>=) "3\.11")?', text)
             assert found, f"not pinned, or an unexpected marker: {line}"
             seen.setdefault(found[1].lower(), []).append(found[2] or "all")
-    assert {"torch", "torchvision", "open_clip_torch", "pytest", "ruff"} <= seen.keys()
+    assert {"torch", "torchvision", "open_clip_torch", "pytest", "ruff", "mypy"} <= seen.keys()
     assert {name: marks for name, marks in seen.items() if marks not in (["all"], ["<", ">="])} == {}

@@ -186,7 +186,7 @@ def test_interrupted_in_the_middle_of_a_run_it_goes_on_to_the_same_figures(small
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     # Behind the line, Python may say what the processes that were ended did not clean up.
-    assert "interrupted; the same command goes on with the runs that are left\n" in err
+    assert "interrupted; the same command resumes with the runs that are left\n" in err
     assert (status(small)["state"], status(small)["counts"]["waiting"]) == ("interrupted", 1)
     assert small.results() == {}
     assert sweep.main(command) == 0

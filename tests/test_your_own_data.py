@@ -27,7 +27,7 @@ def commands(text):
 
 @pytest.fixture
 def instead_of_rn50(tmp_path):
-    """Config keys that put a small backbone and one epoch in the place of RN50 and fifty."""
+    """Config keys that put a small backbone and one epoch in place of RN50 and fifty."""
     backbone = "demo"
     if not DEMO_FILE.is_file():
         backbone = str(tmp_path / "tiny.safetensors")

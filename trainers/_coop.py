@@ -100,7 +100,7 @@ class CoOpTuner(PromptTuner):
     """A method that learns the context of CoOp's class prompts."""
 
     section = "COOP"
-    config_keys = COOP_KEYS
+    config_keys: tuple[Key, ...] = COOP_KEYS
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a phrase of another length than the context."""
@@ -113,4 +113,4 @@ class CoOpTuner(PromptTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}

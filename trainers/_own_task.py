@@ -78,7 +78,7 @@ class OwnTaskTuner(PromptTuner):
 
     def own_logits(self, features: Tensor, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a batch, -inf outside the images' own tasks."""
-        limits = {"pairs": self.pairs_at_once(features), "whole_tasks": self.whole_tasks}
+        limits: dict[str, Any] = {"pairs": self.pairs_at_once(features), "whole_tasks": self.whole_tasks}
         blocks = own_blocks(on_host(batch, "row"), on_host(batch, "task"), self.dm.offsets.tolist(), **limits)
         return assemble(blocks, self.block_logits(features, blocks), (len(features), len(self.task_of_class)))
 

@@ -14,12 +14,13 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import out_of_memory, take_rows, to_device
-from clip.weights import find
+from clip.weights import PUBLISHED, find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
 from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
+from dassl.engine.head import Head
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import kept
@@ -27,6 +28,7 @@ from dassl.utils.errors import PassingError, UserError
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
+FIXED_TEXT_MEMORY = 2**32  # bytes that the tensors of one encoding may take in a deterministic run
 _LESS_MEMORY = (
     "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
     "(DATALOADER.FEATURES True), or use a machine with more memory"
@@ -68,6 +70,7 @@ def _backbone_options(cfg: CfgNode) -> dict[str, Any]:
         "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
         "text_encoding": node.TEXT_ENCODING,
         "text_chunk": node.TEXT_CHUNK,
+        "text_memory": FIXED_TEXT_MEMORY if cfg.TRAIN.DETERMINISTIC else 0,
     }
 
 
@@ -147,6 +150,14 @@ def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
 def _brief(error: BaseException) -> str:
     """The first sentence of what torch says, in one line."""
     return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+
+
+def _refused_chunk(reason: str, size: int) -> str:
+    return (
+        f"the memory ran out ({reason}) with {size} prompts at once, and TRAIN.DETERMINISTIC True forbids smaller "
+        f"chunks in the middle of a run, which round otherwise; set MODEL.TEXT_CHUNK {size // 2} for all runs of a "
+        "comparison, or use a machine with more memory"
+    )
 
 
 @dataclass(frozen=True)
@@ -238,7 +249,9 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=self.test_rows)
+        # Products of other sizes round otherwise: with stored features the rows of a test batch are those without.
+        rows = 0 if self.cfg.TRAIN.DETERMINISTIC else self.test_rows
+        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=rows)
         self.task_of_class = self.dm.task_of_class.to(self.device)
         self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
@@ -268,6 +281,7 @@ class PromptTuner(TrainerX):
     def _load_backbone(self) -> clip.Backbone:
         name = _backbone_name(self.cfg)
         backbone = frozen_backbone(name, self.device, precision=self.options.PREC, **_backbone_options(self.cfg))
+        backbone.text.forget()
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         check_preprocessing(self.cfg.INPUT, backbone)
         return backbone
@@ -280,7 +294,9 @@ class PromptTuner(TrainerX):
     def encoder_id(self) -> str:
         """Names what ``encode_images`` computes, for stored features; a method with other features says another."""
         dtype = str(self.backbone.dtype).removeprefix("torch.")  # amp computes in bf16 on a CPU and in fp16 on a GPU
-        return f"{self.backbone.digest}-{self.backbone.precision}-{dtype}"
+        # Features that other runs have stored may be rounded as by other threads or on another device.
+        fixed = f"-deterministic-{self.device.type}" if self.cfg.TRAIN.DETERMINISTIC else ""
+        return f"{self.backbone.digest}-{self.backbone.precision}-{dtype}{fixed}"
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""
@@ -311,15 +327,21 @@ class PromptTuner(TrainerX):
         A process with many runs keeps them, and not that encoder: its memory would be in every later run's figure.
         """
 
-        def encode() -> Tensor:
-            backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **_backbone_options(self.cfg))
-            return backbone.encode_text(tokens)
+        options = _backbone_options(self.cfg)
+
+        def encode() -> tuple[Tensor, int]:
+            backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **options)
+            return backbone.encode_text(tokens), backbone.text.chunked
 
         tokens = clip.tokenize(prompts)
         if self.backbone.precision == "fp32":
             return self.backbone.encode_text(tokens)
-        key = (self.backbone.digest, str(self.device), self.cfg.MODEL.TEXT_ENCODING, *prompts)
-        return kept("template features", key, encode, limit=KEPT_TEMPLATES).clone()
+        ways = (options[name] for name in ("text_encoding", "text_chunk", "text_memory"))
+        key = (self.backbone.digest, str(self.device), *ways, *prompts)
+        features, chunked = kept("template features", key, encode, limit=KEPT_TEMPLATES)
+        if chunked:
+            self.backbone.text.note(chunked, len(prompts))
+        return features.clone()
 
     def kept_columns(self, column: Tensor) -> Tensor | None:
         """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch.
@@ -367,15 +389,20 @@ class PromptTuner(TrainerX):
         """Do ``work``, which can be done again; where the memory runs out, with half as many prompts at once.
 
         Raises:
-            PassingError: it runs out where prompts are encoded one by one already.
+            PassingError: it runs out in a deterministic run, or where prompts are encoded one by one already.
         """
+        text = self.backbone.text
         while True:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or not (size := self.backbone.text.halve()):
+                if not out_of_memory(error):
                     raise
                 reason = _brief(error)
+                if self.cfg.TRAIN.DETERMINISTIC and text.largest > 1:
+                    raise PassingError(_refused_chunk(reason, text.largest)) from error
+                if not (size := text.halve()):
+                    raise
             # What the attempt has made is gone by now.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -387,10 +414,37 @@ class PromptTuner(TrainerX):
                 size,
             )
 
+    @property
+    def text_chunk(self) -> int:
+        """As of the frozen CLIP's text encoder."""
+        return self.backbone.text.chunked
+
     def before_test(self) -> None:
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
+
+    def head(self) -> Head:
+        """The class features and the scale, of a method that scores by cosine similarity with them."""
+        own = type(self)
+        if own.logits is not PromptTuner.logits or own.model_inference is not PromptTuner.model_inference:
+            return super().head()
+        assert self._class_features is not None, "before_test() encodes the class names"
+        rows = functional.normalize(self._class_features.float(), dim=-1).detach().cpu()
+        return Head("cosine", rows, self.backbone.logit_scale)
+
+    @classmethod
+    @told_to_users
+    def image_tower(cls, cfg: CfgNode, device: torch.device) -> tuple[clip.Backbone, dict[str, Any]]:
+        """The frozen model that a config names, for a use without prompts, and what it expects of images."""
+        precision = cfg.TRAINER[cls.section].PREC
+        backbone = frozen_backbone(_backbone_name(cfg), device, precision=precision, **_backbone_options(cfg))
+        return backbone, image_facts(backbone)
+
+    def open_clip_name(self) -> tuple[str, str]:
+        """What open_clip calls the backbone, name and tag; empty for a file."""
+        name = PUBLISHED.get(self.backbone.name, "")
+        return (f"{name}-quickgelu", "openai") if name else ("", "")
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

@@ -104,6 +104,7 @@ class CoCoOp(OwnTaskTuner):
     """
 
     section = "COCOOP"
+    no_table = "its class features are made anew for each image"
     config_keys = (
         Key("TRAINER.COCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.COCOOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
@@ -122,7 +123,7 @@ class CoCoOp(OwnTaskTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """Context and network in one folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
 
     def pairs_at_once(self, features: Tensor) -> int:
         """Prompts in a chunk."""

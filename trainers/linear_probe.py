@@ -26,6 +26,7 @@ from dassl.data.columns import class_offsets
 from dassl.data.datum import METRICS, Task
 from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.head import Head
 from dassl.evaluation.evaluator import score_task
 from trainers._fitted import FittedTrainer, SplitFeatures
 from trainers._logistic import GRADIENT, fit_as_released
@@ -37,7 +38,8 @@ MAX_ITER = 1000
 # gains too little, is stricter now than then; trainers/_logistic.py has the old one.
 
 _log = logging.getLogger(__name__)
-_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 def grid_peak(scores: Sequence[float]) -> float:
@@ -160,6 +162,8 @@ class ProbeWeights(nn.Module):
 
     never = ("bias",)  # -inf for a class without a training image
 
+    c: Tensor
+
     def __init__(self, tasks: Sequence[Task], width: int) -> None:
         super().__init__()
         self.offsets = class_offsets(tasks).tolist()
@@ -247,6 +251,10 @@ class LinearProbe(FittedTrainer):
         steps = self.options.STEPS
         best = side_by_side(lambda pair: narrow(pair[1], pair[0].score, steps=steps), peaks, what="search for C")
         return {probe.index: c for probe, c in zip(probes, best, strict=True)}
+
+    def head(self) -> Head:
+        """Weights and biases."""
+        return Head("linear", self.model.weight.detach().cpu().float(), bias=self.model.bias.detach().cpu().float())
 
     def before_test(self) -> None:
         """There are no class names to encode."""

@@ -64,6 +64,8 @@ class SoftContext(EncoderModule):
     generated context.
     """
 
+    _owner: Tensor
+
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__(backbone.text)
         names, taskname = flat_classnames(tasks), [task.name for task in tasks]
@@ -194,7 +196,7 @@ class MTCoOp(PromptTuner):
             "task_prompt_learner": m.task_prompt_learner,
             "prompt_gen": m.prompt_gen,
         }
-        return {name: module for name, module in found.items() if module is not None and list(module.parameters())}
+        return {name: each for name, each in found.items() if each is not None and list(each.parameters())}
 
     @property
     def steps_per_batch(self) -> int:

@@ -34,6 +34,8 @@ class SharedContext(nn.Module):
 class TaskContexts(nn.Module):
     """One learner per task, each with a context for all its classes (M, D) or one per class (C_t, M, D)."""
 
+    _owner: Tensor
+
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__()
         build = partial(ContextPrompts.from_options, backbone.text, options=options, seed=seed)
@@ -81,4 +83,4 @@ class MTCoOpHard(PromptTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}

@@ -33,6 +33,8 @@ VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for
 class SeveralPrompts(EncoderModule):
     """N prompts for each class; ``prompt_learner.ctx`` is (N, M, D), or (N, C, M, D) where each class has its own."""
 
+    _group: Tensor | None
+
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__(backbone.text)
         names, count, n_ctx = flat_classnames(tasks), options.N, options.N_CTX
@@ -72,6 +74,7 @@ class PLOT(OwnTaskTuner):
     """
 
     section = "PLOT"
+    no_table = "it compares several prompts of a class with the local features of each image by optimal transport"
     whole_tasks = True
     config_keys = (
         Key("TRAINER.PLOT.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -112,7 +115,7 @@ class PLOT(OwnTaskTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """The contexts."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
 
     @property
     def encoder_id(self) -> str:

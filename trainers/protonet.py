@@ -18,6 +18,7 @@ from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.head import Head
 from trainers._fitted import FittedTrainer, SplitFeatures
 
 _log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ _log = logging.getLogger(__name__)
 
 class Prototypes(nn.Module):
     """Prototypes (C, F) of unit length (zero for a class without an image), and the point (T, F) they are seen from."""
+
+    _owner: Tensor
+    prototypes: Tensor
+    centers: Tensor
 
     def __init__(self, tasks: Sequence[Task], embed_dim: int) -> None:
         super().__init__()
@@ -44,7 +49,7 @@ class Prototypes(nn.Module):
         Returns:
             (C_t,) number of images of each class.
         """
-        own = self._owner == task
+        own: Tensor = self._owner == task
         features, label = features.to(self.centers), label.to(own.device)
         if center and len(features):
             self.centers[task] = features.mean(dim=0)
@@ -105,6 +110,12 @@ class ProtoNet(FittedTrainer):
                 loader.set_epoch(view)
                 features += functional.normalize(self.gather(loader).features, dim=-1)
         return functional.normalize(features, dim=-1)
+
+    def head(self) -> Head:
+        """Prototypes and centers; the cosine -1 of a class without an image is a bias beside its row of zeros."""
+        rows, centers = (each.detach().cpu().float() for each in (self.model.prototypes, self.model.centers))
+        scale = self.backbone.logit_scale
+        return Head("cosine", rows, scale, torch.where(rows.any(dim=1), 0.0, -scale), centers)
 
     def before_test(self) -> None:
         """The prototypes are there."""

@@ -33,6 +33,8 @@ class ClassResiduals(nn.Module):
 class ShiftedFeatures(nn.Module):
     """w_c = w_c^clip + alpha * x_c."""
 
+    base: Tensor
+
     def __init__(self, base: Tensor, *, scale: float) -> None:
         super().__init__()
         self.register_buffer("base", base, persistent=False)
@@ -74,4 +76,4 @@ class TaskRes(PromptTuner):
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}

@@ -67,7 +67,7 @@ class ZeroshotCLIP(PromptTuner):
     """CLIP with each task's own template, for all tasks of a suite in one run or, with SUBSAMPLE_TASKS taskN, one."""
 
     section = "ZSCLIP"
-    config_keys = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
+    config_keys: tuple[Key, ...] = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
     trainable = False
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from dassl.config.build import get_cfg_default
 from dassl.config.files import flatten
-from dassl.results.record import PLACES, RETIRED_KEYS
+from dassl.results.record import RETIRED_KEYS, idle_keys
 
 
 def plain_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def _plain(value: Any) -> Any:
 
 def number_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
     """{dotted key: value} of the keys that can change a figure."""
-    return {key: value for key, value in plain_values(cfg).items() if key not in PLACES}
+    plain = plain_values(cfg)
+    idle = idle_keys(plain)
+    return {key: value for key, value in plain.items() if key not in idle}
 
 
 def config_digest(cfg: CfgNode | dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -42,7 +42,7 @@ KEYS: tuple[Key, ...] = (
         "INPUT.PIXEL_STD",
         (),
         "standard deviation of a normalised channel; empty: the backbone's",
-        check=length(3, or_empty=True),
+        check=deviations,
         like=(0.229, 0.224, 0.225),
     ),
     Key(
@@ -142,6 +142,12 @@ KEYS: tuple[Key, ...] = (
     Key("TRAIN.PRINT_FREQ", 10, "batches between log lines", check=at_least(1)),
     Key("TRAIN.LOGGERS", ("tensorboard",), "where curves go, see docs/extending.md; empty: nowhere"),
     Key("TRAIN.COUNT_ITER", "train_x", "what counts as an epoch", ("train_x",)),
+    Key(
+        "TRAIN.DETERMINISTIC",
+        False,
+        "the same figures to the last digit for any number of threads and any free memory; on a GPU by deterministic "
+        "algorithms only, see docs/reliability.md",
+    ),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
     Key("TEST.PER_TASK_RESULT", False, "log the metric of every task"),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -16,8 +17,8 @@ BASE = "BASE"  # the word of a file for the files that it takes settings from; n
 Setting = tuple[str, str, Any]  # the file that says it, dotted key, value
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a block, of which YAML keeps the last without a word."""
+class _Loader(Bounded, yaml.SafeLoader):
+    """Refuses a key that stands twice in a block, because YAML would silently keep only the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -135,4 +136,4 @@ def _not_yaml(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "is not UTF-8; save it as UTF-8"
     mark = getattr(error, "problem_mark", None)
-    return f"is not YAML (line {mark.line + 1}: {error.problem})" if mark else "is not YAML"
+    return f"is not YAML (line {mark.line + 1}: {getattr(error, 'problem', None)})" if mark else "is not YAML"

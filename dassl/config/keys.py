@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dassl.utils.texts import is_one_line
+
 
 @dataclass(frozen=True)
 class Key:
@@ -17,7 +19,7 @@ class Key:
         choices: accepted values; empty means any value of the type.
         check: returns what is wrong with a value, or "".
         like: a value of the key's type, where the default (an empty list) does not show it.
-        parse: for keys that hold more than numbers and texts, in the place of the type of ``default``: a value as
+        parse: for keys that hold more than numbers and texts, in place of the type of ``default``: a value as
             a file has it -> (the value that is kept, what is wrong with it, a line each).
     """
 
@@ -51,6 +53,11 @@ def between(low: float, high: float) -> Callable[[Any], str]:
     return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
 
 
+def deviations(value: Sequence[float]) -> str:
+    """A check for standard deviations of three channels, or none at all."""
+    return length(3, or_empty=True)(value) or ("" if all(each > 0 for each in value) else "must be above 0")
+
+
 def areas(value: Any) -> str:
     """A check for a range of areas: (low, high) with 0 < low <= high."""
     return "" if len(value) == 2 and 0 < value[0] <= value[1] else "must be two numbers, 0 < low <= high"
@@ -72,7 +79,7 @@ def colour(value: str) -> str:
     return "" if opaque else "must be a colour such as white or #808080, or original"
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LARGEST = 2**63 - 1
 _FALSE, _TRUE = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
 
 
@@ -94,8 +101,8 @@ def coerce(value: Any, default: Any) -> Any:
         return ""
     if not isinstance(value, str):
         raise TypeError("expected a text")
-    if _CONTROL.search(value):
-        raise TypeError("expected a text in one line without control characters")
+    if not is_one_line(value):
+        raise TypeError("expected a text in one line without control characters, in UTF-8")
     return value
 
 
@@ -107,14 +114,16 @@ def _to_bool(value: Any) -> bool:
 
 
 def _to_int(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,999}", value.strip()):
-        return int(value.strip())  # a float would round large ones
-    number = _to_float(value, "a whole number")
-    if number != int(number):
-        raise TypeError("expected a whole number")
-    return int(number)
+        value = int(value.strip())  # a float would round large ones
+    if not isinstance(value, int) or isinstance(value, bool):
+        number = _to_float(value, "a whole number")
+        if number != int(number):
+            raise TypeError("expected a whole number")
+        value = int(number)
+    if abs(value) > _LARGEST:
+        raise TypeError("expected a whole number of at most 63 bits")
+    return value
 
 
 def _to_float(value: Any, what: str = "a number") -> float:
@@ -137,4 +146,4 @@ def _to_tuple(value: Any, default: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(coerce(item, default[0]) for item in items)
     if not all(isinstance(item, int | float | str) for item in items):
         raise TypeError("expected a list of texts")
-    return tuple(map(str, items))
+    return tuple(coerce(str(item), "") for item in items)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 
@@ -140,12 +141,17 @@ def _kind(decoded: Decoded) -> str:
     if all(_levels(each) <= _FEW_LEVELS for each in (image.resize(_SAMPLE, Image.Resampling.NEAREST), image)):
         return BLANK
     deep = decoded.mode.startswith(("I", "F"))
-    return DARK if deep and max(high for _, high in image.getextrema()) <= _DARK_LEVELS else READABLE
+    return DARK if deep and max(high for _, high in _extrema(image)) <= _DARK_LEVELS else READABLE
+
+
+def _extrema(image: Image.Image) -> tuple[tuple[float, float], ...]:
+    """The smallest and largest value of each channel of an RGB picture."""
+    return cast("tuple[tuple[float, float], ...]", image.getextrema())
 
 
 def _levels(image: Image.Image) -> int:
     """The largest difference of two pixels in a channel."""
-    return max(high - low for low, high in image.getextrema())
+    return max(high - low for low, high in _extrema(image))
 
 
 def _picture_key(content: bytes, reading: Reading) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, file_state
-from dassl.utils.locks import lock_file, unlock
+from dassl.utils.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ def content_digests(paths: Sequence[str], cache: Path | None = None) -> list[byt
 def read_content(path: str) -> tuple[bytes, bytes]:
     """The key of a file, b"" while it may be changing, and the digest of its bytes, b"" when it cannot be read."""
     digest, state, key = blake2b(digest_size=DIGEST_BYTES), file_state(path), file_key(path)
+    if not os.path.isfile(path):  # noqa: PTH113  (a pipe or a device may have no end)
+        return b"", b""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (a Path for each of a million images costs seconds)
             while chunk := file.read(_READ):
@@ -129,13 +131,9 @@ class DigestIndex:
         if self.path is None or not self._new:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = lock_file(self.path.with_name(f".{self.path.name}.lock"), busy=lambda: None)
-            try:
+            with locked(self.path.with_name(f".{self.path.name}.lock")):
                 self._take(_merged(_read_table(self.path), self._new))
                 _write_table(self.path, self._table)
-            finally:
-                unlock(lock)
         except (OSError, UserError) as error:
             logger.info("%s is not kept (%s); it is made again by the next run", self.path, error)
         self._new, self._saved = {}, time.monotonic()

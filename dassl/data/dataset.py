@@ -200,8 +200,9 @@ class DatasetBase:
         """
         name, source = cls.__name__, files[0] if files else None
         own = source if source and cls.makes(source) else None
-        known = {"tasks": cls.num_tasks, "classes": cls.num_classes, "counts": cls.counts}
-        numbers = completeness.other_numbers(name, split, **known, source=own)
+        numbers = completeness.other_numbers(
+            name, split, tasks=cls.num_tasks, classes=cls.num_classes, counts=cls.counts, source=own
+        )
         yield numbers
         if source is None:
             return
@@ -237,7 +238,7 @@ class DatasetBase:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
         Args:
-            stand: folder used in the place of ``folder`` when that is read-only.
+            stand: folder used in place of ``folder`` when that is read-only.
             keep: write the split file; without it nothing is written.
         """
         cls.prepare(folder)

@@ -1,11 +1,14 @@
-"""How names of pictures end, and what a file is that lies in the place of a picture and is none."""
+"""How names of pictures end, and what a file is that lies in place of a picture and is none."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-IMAGE_ENDINGS += (".avif", ".heic", ".heif", ".jxl")  # the last three need a plugin, which reading them says
+# The last three need a plugin, which reading them says.
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif",
+    ".heic", ".heif", ".jxl",
+)  # fmt: skip
 _HEAD = 1024
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]*")
 

@@ -114,6 +114,8 @@ def decode(path: str | Path, reading: Reading) -> Decoded:
     # Pillow's own bound is one for the process; a run has one bound, so threads write the same number.
     Image.MAX_IMAGE_PIXELS = reading.max_pixels
     try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113
+            raise ValueError("a pipe or a device, which may have no end")
         with Image.open(path) as image:
             if image.format == "EPS":  # Pillow would start an interpreter of programs
                 raise ValueError("a PostScript file; save it as PNG")

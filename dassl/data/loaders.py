@@ -4,6 +4,7 @@ The order is decided in the main process and the view of an image by its key, so
 number of workers.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -24,7 +25,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
 from dassl.utils.tools import derived_seed
 
-_BITS = 2**64 - 1
+_log = logging.getLogger(__name__)
 _COLUMNS = ("label", "task", "row")
 Batch = dict[str, Any]
 # What a loader takes its batches from.
@@ -105,7 +106,7 @@ class ImageItems(Dataset):
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
         self.reading, self.cache = reading, cache
-        self._states: np.ndarray | None = None
+        self._first: list[tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -113,30 +114,31 @@ class ImageItems(Dataset):
     @cached_property
     def digests(self) -> np.ndarray:
         """What names each image and its content, as it was at first use: (n, 2) uint64."""
-        self.note_states()  # before the contents are read
-        return self._names([item.impath for item in self.items])
-
-    def note_states(self) -> None:
-        """Remember how the files are now, unless that was done before; what is read later must be the same.
-
-        Worker processes must not do so each for itself.
-        """
-        if self._states is None:
-            self._states = np.array([_state(item.impath) for item in self.items], np.uint64).reshape(-1, 4)
+        paths = [item.impath for item in self.items]
+        self._states = [file_state(path) for path in paths]
+        return self._names(paths)
 
     def refuse_changed(self, index: Sequence[int]) -> None:
-        """Stop if one of these images is not what it was when states were noted, by ``digests`` if they are known."""
-        for number in index if self._states is not None else ():
+        """Stop if one of these images is not what it was when ``digests`` named it."""
+        for number in index:
             path = self.items[number].impath
-            now, then = _state(path), self._states[number].tolist()
-            if now != then and self._differs(number, now, then):
+            # Another state, such as another owner, does not mean another content.
+            if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
                 raise UserError(f"{path} was changed while the run read it; start the same command again")
 
-    def _differs(self, number: int, now: list[int], then: list[int]) -> bool:
-        """Whether another state of a file, such as another owner, means another content."""
-        if "digests" in self.__dict__:
-            return bool((self._names([self.items[number].impath])[0] != self.digests[number]).any())
-        return now[::2] != then[::2]  # time of the content and size
+    def warn_of_changed(self) -> None:
+        """Say which files are not what they were when this was first asked: a run may have read both."""
+        now = [file_state(item.impath) for item in self.items]
+        first = self._first or now
+        changed = [item.impath for item, a, b in zip(self.items, first, now, strict=True) if a != b]
+        self._first = now
+        if changed:
+            _log.warning(
+                "%d pictures were changed or replaced while the run read them (first %s): its figure may be that of "
+                "both; leave the data alone and do the run again",
+                len(changed),
+                changed[0],
+            )
 
     def _names(self, paths: Sequence[str]) -> np.ndarray:
         names = (identity(path, self.root).encode("utf-8", "surrogateescape") for path in paths)
@@ -149,7 +151,6 @@ class ImageItems(Dataset):
         view, index = key
         path = self.items[index].impath
         image = read_image(path, self.reading)
-        self.refuse_changed([index])
         if self.seed is None:
             return self.transform(image)
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))
@@ -162,11 +163,6 @@ class ImageItems(Dataset):
             return keys, str(error)
 
 
-def _state(path: str) -> list[int]:
-    """What changes with a file, four numbers of 64 bits; zeros where there is none."""
-    return [number & _BITS for number in file_state(path) or (0, 0, 0, 0)]
-
-
 class ImageSource:
     """Decodes the images of a plan, in worker processes that stay alive between epochs."""
 
@@ -176,12 +172,16 @@ class ImageSource:
 
     def __call__(self, plan: BatchPlan | KeyList) -> Iterator[Batch]:
         """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
-        self.images.note_states()
+        watched = isinstance(plan, BatchPlan)  # a feature store looks by itself
+        if watched:
+            self.images.warn_of_changed()
         for keys, images in self.reader(plan):
             if isinstance(images, str):
                 self.reader.close()  # lets the workers go now; a traceback could keep them waiting
                 raise UserError(images)
             yield {"img": images, **describe(self.images.items, [index for _, index in keys])}
+        if watched:
+            self.images.warn_of_changed()
 
 
 class BatchLoader:

@@ -78,7 +78,7 @@ class DataManager:
         self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None
 
     def attach_encoder(self, encode: Encode, encoder_id: str, *, test_rows: int = 0) -> None:
-        """Serve features in the place of images when DATALOADER.FEATURES is on; otherwise do nothing.
+        """Serve features in place of images when DATALOADER.FEATURES is on; otherwise do nothing.
 
         Args:
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device; frozen, in evaluation mode.

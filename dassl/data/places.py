@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
-from dassl.utils.files import write_json
+from dassl.utils.files import write_error, write_json
+from dassl.utils.locks import locked
 from dassl.utils.tools import CHECKOUT
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -52,6 +55,31 @@ def features_folder(cfg: CfgNode) -> Path:
 def stand_in(cache: Path, folder: Path) -> Path:
     """The part of the cache folder that replaces ``folder`` when that is read-only."""
     return cache / "data" / f"{folder.name}-{sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def locked_somewhere(places: tuple[Path, Path]) -> Iterator[None]:
+    """Keep other processes from changing a file that stands in the first place, or in the second one.
+
+    Raises:
+        UserError: neither folder can be written.
+    """
+    first, second = (place.with_name(f".{place.name}.lock") for place in places)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(first))
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise write_error(places[0], error) from error
+            _enter(stack, second)
+        yield
+
+
+def _enter(stack: ExitStack, lock: Path) -> None:
+    try:
+        stack.enter_context(locked(lock))
+    except OSError as error:
+        raise write_error(lock, error) from error
 
 
 def write_json_somewhere(places: tuple[Path, Path], value: Any, *, indent: int | None = 2) -> Path:

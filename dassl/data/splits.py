@@ -19,6 +19,7 @@ from dassl.data.layouts import spelt_on_disk
 from dassl.utils.digests import DIGEST_KEY, ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
+from dassl.utils.texts import is_one_line
 from dassl.utils.tools import collector_paused
 
 PARTS = ("train", "val", "test")
@@ -50,6 +51,8 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
         return Split(tasks, *lists)
     names: dict[int, str] = {}
     lists = [_read_items(content, part, path, lambda row: _coop_item(row, prefix, names)) for part in PARTS]
+    if odd := next((name for name in names.values() if not is_one_line(name)), None):
+        raise UserError(f"{path}: class name {odd!r} is no line of text without hidden characters; write another one")
     missing = next(label for label in count() if label not in names)
     if missing < max(len(names), 1):
         raise UserError(f"{path}: labels must count from 0 without a gap, but label {missing} has no image")
@@ -79,6 +82,8 @@ def _place(name: str, prefix: str) -> str:
     odd = "\\" in name or "//" in name or "./" in name or name[:1] == "/" or name[1:2] == ":"
     if name.isascii() and not odd:
         return prefix + name
+    if not _in_utf8(name):
+        raise ValueError("the path is not UTF-8; rename the file, and write its name anew")
     if _WINDOWS_DRIVE.match(name):
         raise ValueError(f"a path on a Windows drive; write it relative to {prefix}")
     if "\\" in name and not os.path.isfile(prefix + name):  # noqa: PTH113  (a Path for each image costs seconds)
@@ -87,6 +92,14 @@ def _place(name: str, prefix: str) -> str:
         return name
     path = prefix + name.lstrip("/")
     return spelt_on_disk(path if ".." in name else os.path.normpath(path))
+
+
+def _in_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
@@ -191,8 +204,13 @@ def _task(fields: dict[str, Any], classnames: Any) -> Task:
     texts = [*fields.values(), *classnames]
     if not classnames or isinstance(classnames, str) or any(type(text) is not str for text in texts):
         raise ValueError("names must be texts")
+    if odd := next((text for text in texts if not is_one_line(text)), None):
+        raise ValueError(f"{odd!r} is no line of text without hidden characters")
     if fields["metric"] not in METRICS:
         raise ValueError(f"metric {fields['metric']!r} is none of {', '.join(METRICS)}")
-    if fields["template"].count("{}") != 1:
-        raise ValueError(f"template {fields['template']!r} needs '{{}}' exactly once, where the class name goes")
+    braces = fields["template"].count("{"), fields["template"].count("}")
+    if "{}" not in fields["template"] or braces != (1, 1):
+        raise ValueError(
+            f"template {fields['template']!r} needs '{{}}' exactly once, where the class name goes, and no other brace"
+        )
     return Task(classnames=tuple(classnames), **fields)

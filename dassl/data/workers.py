@@ -79,7 +79,7 @@ class Reader:
                 return
             # A worker died or is silent (RuntimeError), or the system gives no more processes or open files.
             except (RuntimeError, OSError) as error:
-                self._give_up(str(error))
+                self._give_up(error)
         for keys in islice(plan, done, None):
             yield self._pinned(self.images.__getitems__(keys))
 
@@ -103,7 +103,7 @@ class Reader:
             self.images,
             batch_sampler=self._pieces,
             num_workers=workers,
-            collate_fn=_as_read,
+            collate_fn=_shared,
             pin_memory=self.pin_memory,
             persistent_workers=True,
             timeout=SILENCE_S,
@@ -138,13 +138,13 @@ class Reader:
     def _joined(self, pieces: Iterator[Tensor | str], count: int) -> Tensor | str:
         """The pieces of a batch as one, or a message. Each is copied at once: it takes shared memory while it lives."""
         assert self._pieces is not None
-        whole, wrong = None, ""
+        whole, wrong = torch.empty(0), ""
         for start in range(0, count, self._pieces.size):
             piece = next(pieces)
             if isinstance(piece, str):
                 wrong = wrong or piece
                 continue
-            if whole is None:
+            if not len(whole):
                 whole = torch.empty(count, *piece.shape[1:], dtype=piece.dtype, pin_memory=self.pin_memory)
             whole[start : start + len(piece)] = piece
         return wrong or whole
@@ -153,16 +153,17 @@ class Reader:
         keys, images = batch
         return (keys, images) if isinstance(images, str) or not self.pin_memory else (keys, images.pin_memory())
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, error: Exception) -> None:
         self.close()
-        self._read_here(f"a worker failed ({' '.join(reason.split())})")
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]  # before it stands the worker's trace
+        self._read_here(f"a worker failed ({reason})")
 
     def _read_here(self, reason: str) -> None:
         self.workers = 0
         logger.warning(
             "images are read by the process of the run and not by workers: %s; the batches are the same, reading takes "
-            "longer; give the container more shared memory (docker run --shm-size 2g) or more memory, or set "
-            "DATALOADER.NUM_WORKERS 0",
+            "longer; give the run what is lacking (shared memory: docker run --shm-size 2g; open files: ulimit -n; "
+            "memory; a TMPDIR with a short path and space), or set DATALOADER.NUM_WORKERS 0",
             reason,
         )
 
@@ -194,5 +195,7 @@ def _cut(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
         yield list(keys[start : start + size])
 
 
-def _as_read(batch: Read) -> Read:
-    return batch
+def _shared(batch: Read) -> Read:
+    """Put a batch into shared memory, as torch would do later, in a thread whose error nobody is told."""
+    keys, images = batch
+    return keys, images if isinstance(images, str) else images.share_memory_()

@@ -76,7 +76,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
     if path.stat().st_size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
-        raise UserError(f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`")
+        raise UserError(f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`")
     try:
         content = _read(path)
     except ChangedError as error:
@@ -127,7 +127,12 @@ def _is_checkpoint(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
         return False
     state = content.get("state_dict")
-    return isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    return isinstance(state, dict) and all(isinstance(key, str) and _is_plain(value) for key, value in state.items())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether something is a tensor of real numbers, all of which are there."""
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_complex()
 
 
 def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
@@ -176,7 +181,7 @@ def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
 
 
 def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:
-    """Refuse tensors with a row for each of some names (``content["names"]``) in the place of those for ``names``.
+    """Refuse tensors with a row for each of some names (``content["names"]``) in place of those for ``names``.
 
     Raises:
         UserError: the two lists differ, even if they are of the same length.

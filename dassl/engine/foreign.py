@@ -54,7 +54,7 @@ def _legacy_globals(path: Path) -> set[str]:
     names = set()
     for _ in range(_LEGACY_PICKLES):
         for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "GLOBAL":
+            if opcode.name == "GLOBAL" and argument:
                 module, name = argument.split(" ", 1)
                 names.add(f"{_RENAMED.get(module, module)}.{name}")
     return names

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Literal
 
 import torch
 from yacs.config import CfgNode
@@ -16,6 +17,7 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
 from dassl.engine.checks import check_splits
+from dassl.engine.determinism import arithmetic, lacks_explained
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
@@ -25,6 +27,7 @@ from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
+    Rounding,
     RunResult,
     SplitResult,
     TaskResult,
@@ -55,19 +58,23 @@ def run(
     resumed = RunFolder.to_resume(cfg)
     cfg = _with_seed(cfg, resumed)
     if not eval_only and folder.has_result():
-        result = folder.finished(cfg)
-        _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
-        return result
-    set_random_seed(cfg.SEED)
-    reset_peak_memory()
+        return _finished(folder, cfg)
     with ExitStack() as stack:
+        stack.enter_context(arithmetic(cfg))
+        set_random_seed(cfg.SEED)
+        reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
-        trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        try:
+            trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+        except _FinishedMeanwhile:
+            return _finished(folder, cfg)
+        trainer.remarks = remarks
         if no_train and not eval_only:
             return None
         stack.callback(lambda: trainer.loggers.close())
         try:
-            trainer.test() if eval_only else trainer.train()
+            with lacks_explained():
+                trainer.test() if eval_only else trainer.train()
         except torch.OutOfMemoryError as error:
             raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
@@ -79,6 +86,16 @@ def run(
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result
+
+
+def _finished(folder: RunFolder, cfg: CfgNode) -> RunResult:
+    result = folder.finished(cfg)
+    _log.info("%s is finished; delete %s there to run it again", folder.path, RESULTS_FILE)
+    return result
+
+
+class _FinishedMeanwhile(Exception):
+    """Another process has done this run while this one got ready for it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,8 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     aside = evaluates and folder.holds_training()
     if not aside:  # beside a training that goes on, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
+        if isinstance(work, RunFolder):
+            _check_again(cfg, trainer, work)
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
@@ -124,6 +143,14 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     if not aside:
         write_tasks(folder.path, trainer.dm.tasks)
     return trainer
+
+
+def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
+    """Look again, now that nobody else is at work here: another process may have been until a moment ago."""
+    if RunFolder(cfg.OUTPUT_DIR).has_result():
+        raise _FinishedMeanwhile
+    now = RunFolder.to_resume(cfg)
+    trainer.checkpoints.check(checked if now.path == checked.path else now)
 
 
 def _replay(kept: MemoryHandler) -> None:
@@ -146,7 +173,7 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
         write_results(folder.path, result)
 
 
-def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
+def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float) -> RunResult:
     cfg, data = trainer.cfg, trainer.dm.dataset
     tested = trainer.evaluator.scores
     tasks = [
@@ -179,6 +206,7 @@ def _result(trainer: TrainerX, *, mode: str, started: float) -> RunResult:
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
+        rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
@@ -203,7 +231,7 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     _log.info("Seed %d on %s; %s", cfg.SEED, device_name(trainer.device), packages)
     if torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not cfg.TRAIN.DETERMINISTIC
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:

@@ -16,7 +16,7 @@ from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_resu
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import file_state, write_error
-from dassl.utils.locks import lock_file, unlock
+from dassl.utils.locks import Owner, locked
 
 _LOCK = ".lock"  # there while the run is at work
 _LAST_KEY = "VERSION"
@@ -221,17 +221,13 @@ class RunFolder:
             UserError: another run is at work there, or the folder cannot be written.
         """
 
-        def refuse() -> None:
-            raise PassingError(f"another run is at work in {self.path}; wait for it, or use {another_folder()}")
+        def refuse(owner: Owner) -> None:
+            what = f"another run is at work in {self.path}"
+            raise PassingError(owner.refusal(what, f"wait for it, or use {another_folder()}"))
 
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = lock_file(self.path / _LOCK, busy=refuse)
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / _LOCK, busy=refuse))
+            except OSError as error:
+                raise write_error(self.path, error) from error
             yield
-        finally:
-            with contextlib.suppress(OSError):
-                (self.path / _LOCK).unlink()
-            unlock(lock)

@@ -23,6 +23,7 @@ from dassl.engine.checkpoint import (
 from dassl.engine.checks import warn_of_choice
 from dassl.engine.runfolder import RunFolder
 from dassl.utils.errors import UserError, another_folder
+from dassl.utils.tools import device_name
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import TrainerX
@@ -59,6 +60,11 @@ class Checkpoints:
                 **trainer.dm.train_digests,
                 "config": number_values(self.cfg),
                 "best": {"epoch": trainer.best_epoch, "result": trainer.best_result},
+                "session": {
+                    "device": device_name(trainer.device),
+                    "text_chunk": trainer.smallest_chunk,
+                    "warnings": list(trainer.remarks),
+                },
             }
             if trainer.bound_names:
                 content["names"] = trainer.bound_names
@@ -143,6 +149,7 @@ class Checkpoints:
             self._take_over(run, name, content)
             trainer.best_epoch, trainer.best_result = content["best"]["epoch"], content["best"]["result"]
         trainer.seconds_before = content.get("seconds", 0.0)
+        self._remember(content.get("session"), content["epoch"])
         if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
             trainer.scaler.load_state_dict(content["scaler"])
         if run.path == self.folder:  # the run may have been killed before it deleted older ones
@@ -150,6 +157,22 @@ class Checkpoints:
         run.forget()
         _log.info('Resumed from "%s" after epoch %d', run.path, content["epoch"])
         return content["epoch"]
+
+    def _remember(self, earlier: Any, epoch: int) -> None:
+        """What was to be told of earlier sessions is to be told of the run; older versions did not save it."""
+        trainer, here = self.trainer, device_name(self.trainer.device)
+        if not isinstance(earlier, dict):
+            return
+        trainer.chunk_before = earlier.get("text_chunk", 0)
+        trainer.remarks.update(dict.fromkeys(earlier.get("warnings", ())))
+        if earlier.get("device", here) != here:
+            _log.warning(
+                "the run was computed on %s up to epoch %d and resumes with %s, where sums are rounded in another way: "
+                "its figures may not be those of a run that was not cut off; start it anew where that matters",
+                earlier["device"],
+                epoch,
+                here,
+            )
 
     def _to_resume(self) -> RunFolder:
         """The folder that was checked, unless another one holds the newest checkpoint by now."""

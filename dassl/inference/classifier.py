@@ -21,6 +21,7 @@ from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights
+from dassl.inference.exported import Exported, read_exported
 from dassl.registries import TRAINER_REGISTRY
 from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError
@@ -28,6 +29,8 @@ from dassl.utils.registry import nearest
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray
 BATCH = 64
+EXPORTED_FILE = "classifier.safetensors"
+BACKBONE_ENDINGS = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,16 @@ class Classifier:
         trainer.set_model_mode("eval")
         with torch.no_grad():
             trainer.before_test()
+
+    @property
+    def trainer(self) -> TrainerX:
+        """The trainer that has loaded the run."""
+        return self._trainer
+
+    @property
+    def input(self) -> CfgNode:
+        """The node INPUT of the config, with what the backbone says where the config does not."""
+        return settle_input(self._trainer.cfg, self._trainer.image_facts()).INPUT
 
     @property
     def tasks(self) -> list[Task]:
@@ -181,7 +194,7 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
     """The classifier that a finished run has learned.
 
     Args:
-        run: its folder. No image, data folder or split file is needed.
+        run: its folder, or an exported file or folder. No image, data folder or split file is needed.
         device: "cpu" or "cuda"; by default a GPU if there is one.
         weights: file or folder of the backbone's weights, where they lie elsewhere than in the run.
 
@@ -189,14 +202,68 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
         UserError: the folder is no finished run, or the backbone is not the one it was trained on.
     """
     folder = Path(run).expanduser()
+    exported = folder / EXPORTED_FILE if (folder / EXPORTED_FILE).is_file() else folder
+    if exported.is_file():
+        return _exported(exported, device=device, weights=weights)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder of a finished run")
+        raise UserError(f"{folder} is not a folder; give the folder of a finished run, or an exported file")
     if not RunFolder(folder).has_result():
         raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
     cfg = _config(folder, device=device, weights=weights)
     trainer = _trainer(folder, cfg, read_tasks(folder))
     reading = reading_of(cfg, as_seen=DATASET_REGISTRY.get(cfg.DATASET.NAME).as_seen)
     return Classifier(folder, trainer, reading, build_transform(settle_input(cfg, trainer.image_facts()), False))
+
+
+class ExportedClassifier(Classifier):
+    """The head of an exported file on the frozen backbone; of the backbone only the image tower is used."""
+
+    def __init__(self, path: Path, content: Exported, cfg: CfgNode) -> None:
+        self.folder, self._content = path, content
+        trainer, self._device = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), torch.device("cpu")
+        if cfg.USE_CUDA and torch.cuda.is_available():
+            self._device = torch.device("cuda")
+        self._tower, facts = trainer.image_tower(cfg, self._device)
+        there, here = content.about["backbone"]["digest"], self._tower.digest
+        if there != here:
+            raise UserError(
+                f"{path} is bound to other weights of {self._tower.name} (digest {there[:12]} there, {here[:12]} "
+                "here); name them with --weights"
+            )
+        self.reading = Reading(**content.about["reading"])
+        self.transform = build_transform(settle_input(cfg, facts), False)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks in the order of their numbers."""
+        return [Task(each["name"], tuple(each["classes"])) for each in self._content.about["tasks"]]
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """As :meth:`Classifier.probabilities`."""
+        features = self._tower.encode_image(images.to(self._device)).float().cpu()
+        wanted = range(len(self.tasks)) if tasks is None else tasks
+        return {each: self._content.logits(features, each).softmax(dim=1) for each in wanted}
+
+    def class_features(self, task: str | int) -> Tensor:
+        """As :meth:`Classifier.class_features`."""
+        number = self.task_number(task)
+        if self._content.head.kind != "cosine":
+            raise UserError(f"{self.folder} holds weights and biases, not one vector of length 1 for each class")
+        return self._content.rows(number)
+
+    def with_classes(self, classes: Mapping[str | int, Sequence[str]]) -> Classifier:
+        """Refused: the text side is not in the file."""
+        raise UserError(
+            f"{self.folder} holds finished class features and no text side, so it has none for other class names; use "
+            "the run folder"
+        )
+
+
+def _exported(path: Path, *, device: str, weights: str) -> ExportedClassifier:
+    content = read_exported(path)
+    cfg = _here(content.about["config"], str(path), device=device, weights=weights)
+    return ExportedClassifier(path, content, cfg)
 
 
 def _best(names: Sequence[str], values: Tensor, top_k: int) -> Iterator[ClassScore]:
@@ -212,14 +279,21 @@ def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
     if stored is None:
         raise UserError(f"{folder} has no config.yaml that can be read; give the folder of a finished run")
     RunFolder(folder).check_config(stored)
-    cfg = get_cfg_default()
-    merge_cfg(cfg, values=flatten(stored), place=str(folder / "config.yaml"))
     own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}
+    return _here({**flatten(stored), **own}, str(folder / "config.yaml"), device=device, weights=weights)
+
+
+def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -> CfgNode:
+    """A config of these values, on the machine at hand."""
+    cfg, own = get_cfg_default(), {}
+    merge_cfg(cfg, values=values, place=place)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda': this machine has no GPU that torch can use; choose cpu")
     if device:
         own["USE_CUDA"] = str(device == "cuda")
-    if weights:
+    if weights and Path(cfg.MODEL.BACKBONE.NAME).suffix in BACKBONE_ENDINGS:
+        own["MODEL.BACKBONE.NAME"] = weights  # a backbone that has no other name than its file's
+    elif weights:
         own["MODEL.BACKBONE.WEIGHTS"] = weights
     merge_cfg(cfg, values=own)
     cfg.freeze()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from dassl.inference.classifier import ClassScore, Prediction
+from dassl.utils.texts import printable, spreadsheet_cell
 
 UNSURE = "unsure"
 
@@ -60,7 +61,7 @@ class Csv(Writer):
         """One row; tasks with fewer classes leave cells empty."""
         cells = [cell for each in answer.classes for cell in (each.name, f"{each.probability:.6f}")]
         cells += [""] * (2 * (self.top_k - len(answer.classes)))
-        self._rows.writerow([_printable(answer.image), answer.task, self.word(answer), *cells])
+        self._rows.writerow(map(_cell, (answer.image, answer.task, self.word(answer), *cells)))
 
 
 class Table(Writer):
@@ -74,7 +75,7 @@ class Table(Writer):
             self.stream.write(f"{_printable(answer.image)}\n")
             self._last = answer.image
         unsure = f"{UNSURE}: " if self.word(answer) == UNSURE and self.threshold else ""
-        self.stream.write(f"  {answer.task}: {unsure}{_shown(answer.classes)}\n")
+        self.stream.write(_printable(f"  {answer.task}: {unsure}{_shown(answer.classes)}") + "\n")
 
 
 def _shown(classes: Sequence[ClassScore]) -> str:
@@ -82,8 +83,12 @@ def _shown(classes: Sequence[ClassScore]) -> str:
 
 
 def _printable(text: str) -> str:
-    """A path without line breaks, terminal escapes and halves of characters."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    """A path or a name in one line, without terminal escapes and halves of characters."""
+    return printable(text.replace("\n", "\ufffd").replace("\t", "\ufffd"))
+
+
+def _cell(text: str) -> str:
+    return spreadsheet_cell(_printable(text))
 
 
 FORMATS: dict[str, type[Writer]] = {"table": Table, "csv": Csv, "jsonl": JsonLines}

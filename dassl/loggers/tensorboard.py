@@ -1,8 +1,10 @@
 """TensorBoard: curves, and the table of choices and figures over all runs of a sweep (its HParams page)."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from dassl.engine.reporting import LOGGERS, RunInfo, RunLogger
 from dassl.utils.files import write_error
@@ -21,7 +23,8 @@ class TensorBoard(RunLogger):
 
         super().__init__(run)
         self._folder = run.folder / "tensorboard"
-        self._hook, threading.excepthook = threading.excepthook, self._without_page
+        if getattr(threading.excepthook, "func", None) is not _without_trace:
+            threading.excepthook = partial(_without_trace, threading.excepthook)
         with self._writing():
             self._writer = SummaryWriter(str(self._folder), purge_step=run.first_step or None)
 
@@ -44,16 +47,8 @@ class TensorBoard(RunLogger):
 
     def close(self) -> None:
         """Write what is left."""
-        try:
-            with self._writing():
-                self._writer.close()
-        finally:
-            threading.excepthook = self._hook
-
-    def _without_page(self, failed: threading.ExceptHookArgs) -> None:
-        """Its thread keeps the error of the disk for the next call; Python would print a stack trace beside it."""
-        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
-            self._hook(failed)
+        with self._writing():
+            self._writer.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -62,3 +57,9 @@ class TensorBoard(RunLogger):
             yield
         except OSError as error:
             raise write_error(self._folder, error) from error
+
+
+def _without_trace(other: Callable[[Any], object], told: Any) -> None:
+    """TensorBoard's thread raises in the next call what stopped it; its stack trace beside that says nothing more."""
+    if not (type(told.thread).__module__.startswith("tensorboard.") and isinstance(told.exc_value, OSError)):
+        other(told)

@@ -156,7 +156,7 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
     if len(devices) > 1:
         names = ", ".join(f"{name} ({_runs(count)})" for name, count in devices.most_common())
         yield "other device", f"training times come from different devices: {names}"
-    subsets: dict[tuple[object, ...], dict[str, str]] = defaultdict(dict)
+    subsets: dict[tuple[int, int, str, str], dict[str, str]] = defaultdict(dict)
     for record in suite.records:
         result = record.result
         if record.learns and result.subset_digest:
@@ -170,10 +170,10 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
     for record in suite.records:
         for task in record.result.tasks:
             tests[record.classes, task.name].setdefault(task.total, suite.names[record.folder])
-    for (_, task), totals in tests.items():
+    for (_, name), totals in tests.items():
         if len(totals) > 1:
             counts = ", ".join(f"{total} ({row})" for total, row in totals.items())
-            yield "other images", f"task {task} has different numbers of {suite.key.split} images: {counts}"
+            yield "other images", f"task {name} has different numbers of {suite.key.split} images: {counts}"
     if not all(record.config for record in suite.records):
         yield "no config", "runs without config.yaml may be of different settings"
 

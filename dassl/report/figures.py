@@ -138,7 +138,8 @@ def figure(values: Mapping[int, float], wanted: int, *, interval: Interval = STD
         return Figure(found.mean, 0.0, 0.0, gap=gap, interval=interval)
     if found.count == 1:
         return Figure(found.mean, None, None, 1, wanted, gap, interval=interval)
-    error = mean_spread(values.values()).spread / math.sqrt(found.count - 1)
+    deviation = (mean_spread(values.values()) or found).spread or 0.0
+    error = deviation / math.sqrt(found.count - 1)
     wanted = max(wanted, found.count)
     return Figure(found.mean, found.spread, error, found.count, wanted, gap, interval=interval)
 
@@ -152,13 +153,13 @@ def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
     if not known:
         return None
     spreads = [each.spread for each in known if each.spread is not None]
-    errors = [each.error for each in known]
+    errors = [each.error for each in known if each.error is not None]
     shots = f"{len(known)}/{wanted} shots" if len(known) < wanted else ""
     gaps = dict.fromkeys([*(each.gap for each in known), shots])
     return Figure(
         sum(each.mean for each in known) / len(known),
         sum(spreads) / len(spreads) if spreads else None,
-        None if None in errors else math.sqrt(sum(each**2 for each in errors)) / len(known),
+        math.sqrt(sum(each**2 for each in errors)) / len(known) if len(errors) == len(known) else None,
         min(each.count for each in known),
         max(each.wanted for each in known),
         ", ".join(filter(None, gaps)),

@@ -7,6 +7,7 @@ from typing import Any
 from dassl.report.figures import BEST, SECOND, Figure
 from dassl.report.sheets import Sheet
 from dassl.results.tables import Cell, Table, escape
+from dassl.utils.texts import visible_json
 
 _RANKS = {
     "text": "* best, _ second of its column",
@@ -73,7 +74,7 @@ def _json(sheets: Sequence[Sheet]) -> str:
         {"title": sheet.title, **sheet.keys, "rows": _objects(sheet.data or sheet.table), "notes": sheet.notes}
         for sheet in sheets
     ]
-    return json.dumps({"tables": content}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return visible_json(json.dumps({"tables": content}, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _objects(table: Table) -> list[Any]:

@@ -14,11 +14,12 @@ from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
 from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet
 from dassl.report.study import Suite
-from dassl.report.tree import Record, Tree, printable
-from dassl.results.record import PLACES
+from dassl.report.tree import Record, Tree
+from dassl.results.record import idle_keys
 from dassl.results.tables import Cell, Shown, Table, show_cell
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
+from dassl.utils.texts import printable
 
 _FOLDER = Path(__file__).parent
 _RANKS = {BEST: "best", SECOND: "second"}
@@ -118,9 +119,9 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     html += _figures(suite, anchor, options)
     html += _folded("Each task", [_sheet(each) for each in main[1:]])
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
-        first, *rest = [*MAKERS[kind](suite, options)] or [None]
-        if first is not None:
-            html += [f"<h3>{title}</h3>\n", _sheet(first), *_folded(f"{title}: more tables", map(_sheet, rest))]
+        sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
+        if sheets:
+            html += [f"<h3>{title}</h3>\n", sheets[0], *_folded(f"{title}: more tables", sheets[1:])]
     html += ["<h3>Configs</h3>\n", *_configs(suite), "<h3>Environment</h3>\n", _environments(suite)]
     return _Part(anchor, suite.title, "".join(html))
 
@@ -171,8 +172,8 @@ def _configs(suite: Suite) -> Iterator[str]:
         yield "<p>The runs have no config.yaml.</p>\n"
         return
     configs = {
-        row: {key: str(value) for key, value in record.config.items() if key not in PLACES | CELL_KEYS}
-        for row, record in first.items()
+        row: {key: str(value) for key, value in config.items() if key not in idle_keys(config) | CELL_KEYS}
+        for row, config in ((row, record.config) for row, record in first.items())
     }
     keys = sorted({key for config in configs.values() for key in config})
     same = [key for key in keys if len({config.get(key) for config in configs.values()}) == 1]

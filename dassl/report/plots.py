@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KINDS = (".png", ".pdf", ".svg")
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common kind of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Ink of the axes and of the last colour; a page puts the colour of its text in the place of it.
+# Ink of the axes and of the last colour; a page puts the colour of its text in place of it.
 INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
@@ -40,7 +40,7 @@ _MOST_NAMED = 4  # so many cells are named in a note
 _CROWD = 6  # so many methods are told apart only close up
 _WIDTH, _PANEL_HEIGHT = 7.2, 1.75  # inches: the text width of two columns
 _LEGEND_LINE, _LEGEND_LINES = 0.16, 3  # inches; so many lines have room without a larger figure
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.linewidth": 0.6,
@@ -142,7 +142,7 @@ def save(draw: Draw, suite: Suite, path: Path, *, interval: Interval = STD) -> N
 
 
 def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
-    """A figure of ``suite`` as an SVG document without a word about its origin.
+    """A figure of ``suite`` as an SVG document that does not tell its origin.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -166,17 +166,24 @@ def _drawing() -> Iterator[None]:
 
 
 def _name_unknown_letters(suites: Sequence[Suite]) -> None:
-    """Say which letters of names matplotlib's font has not, so that a picture shows boxes in the place of them."""
+    """Warn of characters in names that matplotlib's font lacks; a picture shows boxes for them."""
     with _drawing():
         from matplotlib.font_manager import FontProperties, findfont, get_font
 
         known = get_font(findfont(FontProperties())).get_charmap()
-    names = {name for suite in suites for name in (suite.key.dataset, *suite.plain.tasks, *suite.plain.rows)}
+    names = {name for s in suites for name in (s.key.dataset, *_plain(s).tasks, *_plain(s).rows)}
     unknown = "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))
     if unknown:
         logging.getLogger(__name__).warning(
             "--plot: the font has no %s and shows boxes; a file.svg and the page of --html show the letters", unknown
         )
+
+
+def _plain(suite: Suite) -> Grid:
+    """The grid that is drawn; :func:`write_plots` and the page leave suites without one out."""
+    if suite.plain is None:
+        raise ValueError(f"{suite.title} has no run with all classes and tasks")
+    return suite.plain
 
 
 # ---- accuracy over shots
@@ -189,7 +196,8 @@ def accuracy_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    grid, known = suite.plain, styles(suite.plain)
+    grid = _plain(suite)
+    known = styles(grid)
     tasks = grid.tasks if len(grid.tasks) > 1 else []
     crowded = len(grid.rows) >= _CROWD
     columns = 4 if crowded else min(4, 2 + (len(tasks) + 1) // 2)
@@ -273,9 +281,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _title(axes: "Axes", text: str, **look: str) -> None:
+def _title(axes: "Axes", text: str, *, weight: str = "normal") -> None:
     # "$" in a name is no formula.
-    axes.set_title(text, **look).set_parse_math(False)
+    axes.set_title(text, weight=weight).set_parse_math(False)
 
 
 def _draw_curves(
@@ -366,7 +374,8 @@ def cost_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     """The mean accuracy at the most shots over training time and over trainable parameters."""
     from matplotlib.figure import Figure
 
-    grid, known = suite.plain, styles(suite.plain)
+    grid = _plain(suite)
+    known = styles(grid)
     shots = cost_shots(grid)
     figure = Figure(figsize=(_WIDTH, 3.6 + _legend_growth(grid)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -402,9 +411,10 @@ def _draw_cost(
         if row in grid.flat:
             axes.axhline(mean.mean, color=style.colour, linestyle=style.dashes, zorder=1)
         elif cost:
-            look = {"color": style.colour, "marker": style.marker, "markersize": 5.5, "capsize": 2, "elinewidth": 0.8}
+            look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 5.5}
             face, edge = ("white", style.colour) if mean.count < mean.wanted else (style.colour, "white")
             look |= {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.5, "linestyle": "none"}
+            look |= {"capsize": 2, "elinewidth": 0.8}
             axes.errorbar([cost], [mean.mean], [mean.spread or 0.0], **look)
             drawn[row] = (cost, mean.mean)
     if drawn:
@@ -423,5 +433,5 @@ def _log_axis(axes: "Axes", low: float, high: float) -> None:
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 100 * low else (1,)))
     large = EngFormatter(sep="")
     # "500m" for half a second could be read as minutes.
-    axes.xaxis.set_major_formatter(lambda value, position: large(value, position) if value >= 1 else f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: large(value) if value >= 1 else f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

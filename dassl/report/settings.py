@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
 from dassl.results.methods import key_groups, nearest_method, short_names
-from dassl.results.record import PLACES, RETIRED_KEYS
+from dassl.results.record import RETIRED_KEYS, idle_keys
 
 # Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
@@ -19,7 +19,12 @@ SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBON
 # How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
 # Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
-NEWER_KEYS = {"DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": "500000000", "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]"}
+NEWER_KEYS = {
+    "DATASET.TEMPLATES": "own",
+    "INPUT.MAX_PIXELS": "500000000",
+    "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]",
+    "TRAIN.DETERMINISTIC": "False",
+}
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
@@ -103,7 +108,7 @@ def changing_values(record: Record) -> dict[str, str]:
     foreign = {f"TRAINER.{each}." for each in groups.values()} - {f"TRAINER.{groups.get(trainer)}."}
     # A trainer that nobody knows may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
-    out = PLACES | CELL_KEYS | SUITE_KEYS
+    out = idle_keys(record.config) | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
     found = {key: text for key, text in told.items() if text not in (*_EMPTY, _NO_NEWS.get(key))}
     return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found

@@ -107,7 +107,9 @@ def peak_memory(grid: Grid, row: str) -> Number | None:
 def task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     """Methods x tasks and their mean, a table for each number of shots."""
     grid = suite.plain
-    for shots in grid.shots if grid else ():
+    if grid is None:
+        return
+    for shots in grid.shots:
         cells = _task_cells(grid, shots, options)
         means = [cell_figure(grid, row, shots, options=options) for row in grid.rows]
         rows = _ranked_rows([[*each, mean] for each, mean in zip(cells, means, strict=True)])
@@ -276,9 +278,10 @@ class _Pairing:
 def base_to_new_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     """Base classes, new classes and their harmonic mean for each method, over all tasks and for each of them."""
     base, new = suite.grids.get(Protocol("base")), suite.grids.get(Protocol("new"))
-    if base is None and new is None:
+    some = base or new
+    if some is None:
         return
-    pairing = _Pairing(base or _like(new), new or _like(base), ("base", "new"), "base to new classes", {})
+    pairing = _Pairing(base or _like(some), new or _like(some), ("base", "new"), "base to new classes", {})
     tasks = dict.fromkeys([*pairing.first.tasks, *pairing.second.tasks])
     for shots in _pair_shots(pairing):
         yield _pair_sheet(suite, pairing, shots, None, options)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from dassl.report.settings import sort_into_rows, ways_of_training
@@ -108,13 +109,14 @@ class Grid:
         if (row, ANY_SHOTS if row in self.flat else shots) in self.mixed:
             return {}, ""
         if task is not None:
-            return {s: v.tasks[task] for s, v in seeds.items() if v.tasks.get(task) is not None}, ""
-        known = {seed: each for seed, each in seeds.items() if each.metric is not None}
-        whole = {seed: each.metric for seed, each in known.items() if not each.missing}
+            of_task = {seed: each.tasks.get(task) for seed, each in seeds.items()}
+            return {seed: metric for seed, metric in of_task.items() if metric is not None}, ""
+        known = {seed: each.metric for seed, each in seeds.items() if each.metric is not None}
+        whole = {seed: metric for seed, metric in known.items() if not seeds[seed].missing}
         if whole or not known:
             return whole, ""
-        fewest = min(len(self.tasks) - len(each.missing) for each in known.values())
-        return {seed: each.metric for seed, each in known.items()}, f"{fewest}/{len(self.tasks)} tasks"
+        fewest = min(len(self.tasks) - len(seeds[seed].missing) for seed in known)
+        return known, f"{fewest}/{len(self.tasks)} tasks"
 
 
 @dataclass
@@ -276,8 +278,8 @@ def _grid(records: list[Record], names: Mapping[Path, str], unfinished: list[Bro
     grid = Grid(rows, flat, shots, sorted(seeds), _task_names(records))
     cells: dict[tuple[str, int], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        shots, seed = _cell(record)
-        cells[names[record.folder], shots][seed].append(record)
+        column, seed = _cell(record)
+        cells[names[record.folder], column][seed].append(record)
     grid.cells = {
         place: {seed: _gather(found, grid.tasks) for seed, found in sorted(by_seed.items())}
         for place, by_seed in cells.items()
@@ -297,9 +299,9 @@ def _mixture(shots: int, cell: Mapping[int, SeedFigure]) -> Mixture | None:
                 subsets[seed if shots > 0 else ""][record.result.subset_digest].append(record)
             for task in record.result.tasks:
                 tests[task.name][task.total, task.classes].append(record)
-    for sides in subsets.values():
-        if len(sides) > 1:
-            return _sides("its runs learned from other images", sides.values())
+    for by_subset in subsets.values():
+        if len(by_subset) > 1:
+            return _sides("its runs learned from other images", by_subset.values())
     for name, sides in tests.items():
         if len(sides) > 1:
             counts = ", ".join(f"{total} of {classes} classes" for total, classes in sides)
@@ -344,8 +346,8 @@ def _gather(records: Sequence[Record], tasks: Sequence[str]) -> SeedFigure:
         return _seed_figure(whole[:1], whole[0].result.metric, tasks)
     by_task = {record.result.tasks[0].name: record for record in reversed(single)}
     parts = [by_task[task] for task in tasks if task in by_task]
-    metrics = [part.result.metric for part in parts]
-    return _seed_figure(parts, sum(metrics) / len(metrics), tasks)
+    metrics = [part.result.metric for part in parts if part.result.metric is not None]
+    return _seed_figure(parts, fmean(metrics) if metrics else None, tasks)
 
 
 def _seed_figure(parts: Sequence[Record], metric: float | None, tasks: Sequence[str]) -> SeedFigure:
@@ -353,11 +355,12 @@ def _seed_figure(parts: Sequence[Record], metric: float | None, tasks: Sequence[
     # A run may know the mean of its validation split alone.
     null = [task for task in present if present[task] is None] if any(v is not None for v in present.values()) else []
     times = [part.result.seconds.get("train") for part in parts]
+    known = [each for each in times if each is not None]
     return SeedFigure(
         metric=metric,
         tasks=present,
         parameters=sum(part.result.parameters for part in parts),
-        seconds=None if None in times else sum(times),
+        seconds=sum(known) if len(known) == len(times) else None,
         missing=tuple(task for task in tasks if task not in present or task in null),
         null=tuple(null),
         records=tuple(parts),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dassl.report.settings import tell_apart
-from dassl.report.tree import Broken, Record, printable
+from dassl.report.tree import Broken, Record
+from dassl.utils.texts import printable
 
 _NAMED_TASKS = 4  # so many names of tasks stand in a heading
 _SHOWN = 8  # characters of a digest

@@ -14,13 +14,18 @@ import yaml
 from dassl.results.methods import label_of, read_methods
 from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
 from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_run
+from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
+from dassl.utils.texts import printable
+
 
 # The C reader is ten times as fast; a large tree has thousands of configs.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads configs of runs."""
+
+
 ONE_TASK = re.compile(r"task(\d+)")
 _SEED_FOLDER = re.compile(r"seed(\d+)")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 KEYWORDS = (KEYWORD, "average", "val")  # the figures that a results.json has
 
 
@@ -148,7 +153,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config of a run by dotted key; empty where there is none that can be read."""
     try:
         content = yaml.load((folder / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
         return {}
     return dict(_flat(content, "")) if isinstance(content, dict) else {}
 
@@ -171,7 +176,7 @@ def _has_figure(folder: Path) -> bool:
 
 
 def _asked(folder: Path, keyword: str) -> RunResult:
-    """The result with the figure that was asked for in the place of its own.
+    """The result with the figure that was asked for in place of its own.
 
     Raises:
         UserError: there is none; the message is the reason.
@@ -201,11 +206,6 @@ def _val_tasks(result: RunResult, val: SplitResult) -> tuple[TaskResult, ...]:
         return val.tasks
     metric = val.metric if len(result.tasks) == 1 else None
     return tuple(dataclasses.replace(task, metric=metric) for task in result.tasks)
-
-
-def printable(text: str) -> str:
-    """``text`` with U+FFFD for what no page, figure or file can hold: control characters and halves of characters."""
-    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _label(trainer: str, config: Mapping[str, Any]) -> str:

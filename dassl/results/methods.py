@@ -10,6 +10,7 @@ import yaml
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 METHODS_FILE = CHECKOUT / "configs" / "methods.yaml"
@@ -131,7 +132,7 @@ def _fits(name: str, value: Any) -> bool:
     if name == "config" and isinstance(value, dict):
         return bool(value) and all(type(key) is int and isinstance(each, str) for key, each in value.items())
     if name == "setting":
-        return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
+        return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and is_one_line(value)
     return isinstance(value, str) and bool(value)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -14,7 +14,7 @@ from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 # Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
 PLACES = {
     *(
@@ -32,6 +32,9 @@ PLACES = {
     *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
 }
+# Of these, the ones that round differently, and so change the last digits. A deterministic run counts them.
+ROUNDING_KEYS = {"MODEL.TEXT_CHUNK", "DATALOADER.TEST.BATCH_SIZE"}
+DETERMINISTIC = "TRAIN.DETERMINISTIC"
 # Keys of earlier versions and of the original that no shipped method used, with the only value that is still accepted.
 RETIRED_KEYS: dict[str, Any] = {
     "INPUT.CROP_PADDING": 4,
@@ -95,6 +98,22 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What the last digits of a run depend on, besides the machine and the versions.
+
+    Attributes:
+        deterministic: TRAIN.DETERMINISTIC.
+        threads: of torch on the CPU.
+        text_chunk: fewest prompts to which an encoding in chunks was held, by MODEL.TEXT_CHUNK or by the memory; 0:
+            all prompts were encoded at once.
+    """
+
+    deterministic: bool
+    threads: int
+    text_chunk: int
+
+
+@dataclass(frozen=True)
 class RunResult:
     """A finished run.
 
@@ -115,6 +134,7 @@ class RunResult:
             store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
             else the last one did.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
+        rounding: what the last digits depend on; None where an older version did not say it.
         warnings: what a reader of the figures should know, one sentence each: every warning of the log.
     """
 
@@ -141,6 +161,7 @@ class RunResult:
     memory: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    rounding: Rounding | None = None
     warnings: tuple[str, ...] = ()
     format: Literal[1] = FORMAT
 
@@ -166,6 +187,11 @@ class RunResult:
             return _decode(cls, value, "")
         except ValueError as error:
             raise UserError(f"{source}: {error}; delete the file and run again to make it anew") from error
+
+
+def idle_keys(config: Mapping[str, Any]) -> set[str]:
+    """The keys that change no figure of a run with this config, by dotted key."""
+    return PLACES - ROUNDING_KEYS if config.get(DETERMINISTIC) else PLACES
 
 
 def write_results(folder: Path | str, result: RunResult) -> Path:
@@ -251,6 +277,8 @@ def _decode_object(kind: type, value: Any, place: str) -> Any:
 def _decode_scalar(kind: type, value: Any, place: str) -> Any:
     if kind is str:
         return _expect(isinstance(value, str), value, place, "a text")
+    if kind is bool:
+        return _expect(isinstance(value, bool), value, place, "true or false")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return _expect(number and isinstance(value, int), value, place, "a whole number")

@@ -17,7 +17,7 @@ KEYWORD = "overall_metric"
 _END_MARKERS = ("Finished training", "Finish training")
 _RESULT_MARKER = "=> result"
 _EPOCH_PREFIX = "epoch ["
-_TASK_LINE = re.compile(r"\* task: (\d+) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
+_TASK_LINE = re.compile(r"\* task: (\d{1,9}) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
 _LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
 _SEED_FOLDER = re.compile(r"seed\d+")

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Protocol, TypeVar, runtime_checkable
 
 from dassl.utils.intervals import STD, Interval
+from dassl.utils.texts import printable, spreadsheet_cell, visible_json
 
 # The shots of a method that sees no training image; its figure stands in every column.
 ANY_SHOTS = 0
@@ -128,15 +129,15 @@ class Table:
         writer = csv.writer(out, lineterminator="\n")
         parts = self.value_columns()
         names = zip(self.header, parts, strict=True)
-        writer.writerow([" ".join(filter(None, (name, part))) for name, split in names for part in split])
+        writer.writerow([_for_csv(" ".join(filter(None, (name, part)))) for name, split in names for part in split])
         for row in self.rows:
-            writer.writerow(chain.from_iterable(map(_values, row, parts)))
+            writer.writerow(map(_for_csv, chain.from_iterable(map(_values, row, parts))))
         return out.getvalue()
 
     def json(self) -> str:
         """A list with one object for each row; a mean with its spread is an object, too."""
         rows = [dict(zip(self.header, map(_json_value, row), strict=True)) for row in self.rows]
-        return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return visible_json(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
     def latex(self) -> str:
         r"""A tabular environment with the rules of the booktabs package (``\usepackage{booktabs}``)."""
@@ -200,7 +201,7 @@ def show_cell(cell: Cell, form: str) -> str:
 def escape(text: str, form: str) -> str:
     """``text`` on one line and without any meaning to the form it is put into; "html" is left to its page."""
     # A line break would end the row.
-    text = " ".join(text.split()) if form != "html" else text
+    text = printable(" ".join(text.split())) if form != "html" else text
     if form == "markdown":
         return "".join(f"\\{character}" if character in _MARKDOWN_SPECIAL else character for character in text)
     return "".join(_LATEX_SPECIAL.get(character, character) for character in text) if form == "latex" else text
@@ -209,6 +210,10 @@ def escape(text: str, form: str) -> str:
 def _values(cell: Cell, names: tuple[str, ...]) -> Iterable[Cell]:
     found = cell.values() if isinstance(cell, Shown) else (cell,)
     return (*found, *[None] * (len(names) - len(found)))
+
+
+def _for_csv(cell: Cell) -> Cell:
+    return spreadsheet_cell(printable(cell)) if isinstance(cell, str) else cell
 
 
 def _json_value(cell: Cell) -> object:
@@ -224,7 +229,7 @@ _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # In LaTeX's first fonts other signs stand in the place of these.
+    # In LaTeX's first fonts other signs stand in place of these.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

@@ -110,8 +110,11 @@ class RayCluster:
         # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
         gpus = place.gpus_per_run if place.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
         self._needs = {"num_cpus": place.cpus_per_run, "num_gpus": gpus}
-        fit = room(has, **self._needs)  # asked in any case: workers without room would be waited for without end
+        fit = room(
+            has, num_cpus=place.cpus_per_run, num_gpus=gpus
+        )  # asked in any case: workers without room would be waited for without end
         self.slots = place.jobs or fit
+        self._folder = folder
         self._mark = None if place.bring_back else folder / _MARK
         if self._mark:
             self._mark.touch()
@@ -184,8 +187,7 @@ class RayCluster:
             raise UserError(f"a worker could not start on the Ray cluster: {reason(error)}") from error
         if not sees_folder:
             raise UserError(
-                f"{name} does not see {self._mark.parent}; put it on a folder that all machines share, "
-                "or add --bring-back"
+                f"{name} does not see {self._folder}; put it on a folder that all machines share, or add --bring-back"
             )
         self._idle.append((name, actor))
 

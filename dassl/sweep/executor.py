@@ -24,4 +24,4 @@ class Executor(Protocol):
         """What has ended, after at most ``seconds`` (sooner when something has)."""
 
     def close(self, *, at_once: bool = False) -> None:
-        """Let the workers go; ``at_once``: in the middle of their runs, which can be gone on with later."""
+        """Let the workers go; ``at_once``: in the middle of their runs, which can be resumed."""

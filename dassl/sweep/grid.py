@@ -13,6 +13,7 @@ from dassl.config import load_yaml
 from dassl.results.methods import Method, find_method, make_method
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
@@ -33,7 +34,7 @@ def parts_of(protocol: str) -> tuple[Part, ...]:
     return _task_parts(tasks or "base") if name == "newtasks" else ()
 
 
-def _task_parts(seen: str) -> tuple[Part, Part]:
+def _task_parts(seen: str) -> tuple[Part, ...]:
     unseen = {"base": "new", "new": "base"}.get(seen, f"not:{seen}")
     folder = seen if seen in ("base", "new") else f"tasks{'_'.join(re.findall('[0-9]+', seen))}"
     return tuple(
@@ -52,7 +53,7 @@ class Sweep:
         methods: the rows.
         shots, seeds: the cells of a row.
         backbone: fills "{backbone}" in the names of config files.
-        config: one config for every method, in the place of its own.
+        config: one config for every method, in place of its own.
         options: config keys of all runs; they come after those of a method.
         method_options: config keys of single methods, by label; they come after ``options``.
         protocol: "", or which classes or tasks are learned from and which are only tested (``parts_of``).
@@ -171,6 +172,8 @@ def _method(entry: Any, place: str) -> Method:
     if isinstance(entry, str):
         return find_method(entry)
     label = str(entry.get("label") or "")
+    if not isinstance(entry.get("label") or "", str | int | float) or not is_one_line(label):
+        raise UserError(f"{place}: label {entry['label']!r}; expected one line of text")
     if not label:
         raise UserError(f"{place}: the method {entry!r} has no label; add the line label: ...")
     own = {key: value for key, value in entry.items() if key not in ("label", "like")}

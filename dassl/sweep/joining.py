@@ -74,7 +74,7 @@ def within(seconds: float, action: Callable[[], T], whose: str) -> T:
         except BaseException as error:
             errors.append(error)
         ended.set()
-        threading.Event().wait()  # for ever: the system ends Ray's processes with the thread that started them
+        threading.Event().wait()  # forever: the system ends Ray's processes with the thread that started them
 
     # Not a pool: the end of the program would wait for its threads.
     threading.Thread(target=act, daemon=True).start()
@@ -98,7 +98,7 @@ def _check(address: str) -> None:
     if find_spec("ray") is None:
         raise UserError("--ray needs Ray; install it with: pip install -r requirements-ray.txt")
     if any(map(str.isspace, sys.executable)):
-        # Ray starts its workers through a shell and does not quote; they would fail to start for ever.
+        # Ray starts its workers through a shell and does not quote; they would fail to start forever.
         raise UserError(
             f"Ray cannot start workers by an interpreter whose path has a blank: {sys.executable}; "
             "use a checkout or an environment without one in its path"
@@ -153,7 +153,7 @@ def _token() -> str:
 def _probe(address: str, mode: str) -> tuple[str, str]:
     """(what ``dassl.sweep.probe`` finds, HOST:PORT) with RAY_AUTH_MODE ``mode``; ("", "") when nothing answers."""
     command = [sys.executable, "-m", "dassl.sweep.probe", address]
-    options = {"cwd": CHECKOUT, "capture_output": True, "text": True, "timeout": _SECONDS_TO_ANSWER}
+    options: dict[str, Any] = {"cwd": CHECKOUT, "capture_output": True, "text": True, "timeout": _SECONDS_TO_ANSWER}
     try:
         done = subprocess.run(command, env={**os.environ, _MODE: mode}, check=False, **options)
     except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry
     A run that fails by a mistake of the user is not tried again.
 
     The status file says at all times where the sweep stands. After an interruption (Ctrl-C, SIGTERM) the runs that
-    were under way can be gone on with, and the exception goes on to the caller.
+    were under way can be resumed, and the exception goes on to the caller.
 
     Raises:
         UserError: the first runs, of different methods and suites, failed by the same mistake.

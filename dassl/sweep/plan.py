@@ -123,7 +123,7 @@ class Run:
 
     def job(self, number: int) -> Job:
         """What a worker is asked to do."""
-        return Job(number, self.values(), self.evaluation and self.evaluation.values())
+        return Job(number, self.values(), self.evaluation.values() if self.evaluation else None)
 
     def found(self) -> Found:
         """What its folder (and that of its evaluation) holds."""

@@ -19,12 +19,24 @@ _CONTEXT = get_context("spawn")
 
 
 @dataclass
+class _Running:
+    """A worker process and our end of the pipe to it."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    @property
+    def signs(self) -> tuple[Connection, int]:
+        """What becomes ready when it has answered, and when it has died."""
+        return self.pipe, self.process.sentinel
+
+
+@dataclass
 class _Slot:
-    """A worker process, started when it is first needed, and the run that it has."""
+    """A worker, started when it is first needed, and the run that it has."""
 
     gpu: str
-    process: BaseProcess | None = None
-    pipe: Connection | None = None
+    worker: _Running | None = None
     job: Job | None = None
 
 
@@ -53,64 +65,71 @@ class Processes:
     def submit(self, job: Job) -> str:
         """Give a run to a free worker, preferably to one that runs already."""
         idle = [slot for slot in self._slots if slot.job is None]
-        slot = min(idle, key=lambda slot: not _is_alive(slot))
-        if not _is_alive(slot):
-            self._start(slot)
+        slot = min(idle, key=lambda each: not _is_alive(each.worker))
+        worker = self._worker(slot)
         slot.job = job
         with contextlib.suppress(BrokenPipeError):  # it died just now; wait() will see that
-            slot.pipe.send(job)
-        return f"process {slot.process.pid}" + (f", GPU {slot.gpu}" if slot.gpu else "")
+            worker.pipe.send(job)
+        return f"process {worker.process.pid}" + (f", GPU {slot.gpu}" if slot.gpu else "")
 
     def wait(self, seconds: float) -> list[Outcome]:
         """The runs that have ended, with those whose worker has died."""
-        busy = [slot for slot in self._slots if slot.job is not None]
-        ready = connection.wait([part for slot in busy for part in (slot.pipe, slot.process.sentinel)], seconds)
-        outcomes = [_collect(slot) for slot in busy if slot.pipe in ready or slot.process.sentinel in ready]
-        return [outcome for outcome in outcomes if outcome is not None]
+        busy = [(slot, slot.worker, slot.job) for slot in self._slots if slot.worker and slot.job]
+        ready = connection.wait([sign for _, worker, _ in busy for sign in worker.signs], seconds)
+        outcomes = []
+        for slot, worker, job in busy:
+            outcome = _collect(worker, job) if any(sign in ready for sign in worker.signs) else None
+            if outcome is not None:
+                slot.job = None
+                outcomes.append(outcome)
+        return outcomes
 
     def close(self, *, at_once: bool = False) -> None:
         """End all processes: idle ones by themselves, busy ones by a signal that lets them clean up."""
-        started = [slot for slot in self._slots if slot.process is not None]
-        for slot in started:
+        started = [(slot, slot.worker) for slot in self._slots if slot.worker is not None]
+        for slot, worker in started:
             if at_once and slot.job is not None:
-                slot.process.terminate()
+                worker.process.terminate()
             with contextlib.suppress(OSError):
-                slot.pipe.send(None)
-        for slot in started:
-            slot.process.join(_SECONDS_TO_STOP)
-            if slot.process.is_alive():
-                slot.process.kill()
-                slot.process.join()
-            slot.pipe.close()
-            slot.process = slot.pipe = slot.job = None
+                worker.pipe.send(None)
+        for slot, worker in started:
+            worker.process.join(_SECONDS_TO_STOP)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.pipe.close()
+            slot.worker = slot.job = None
 
-    def _start(self, slot: _Slot) -> None:
-        if slot.pipe is not None:
-            slot.pipe.close()
-        slot.pipe, theirs = _CONTEXT.Pipe()
+    def _worker(self, slot: _Slot) -> _Running:
+        """The worker of a slot, started anew where it does not run."""
+        if slot.worker is not None:
+            if _is_alive(slot.worker):
+                return slot.worker
+            slot.worker.pipe.close()
+            slot.worker = None
+        ours, theirs = _CONTEXT.Pipe()
         arguments = (theirs, slot.gpu, self._threads)
-        slot.process = _CONTEXT.Process(target=_serve, args=arguments, name="sweep worker")
+        process = _CONTEXT.Process(target=_serve, args=arguments, name="sweep worker")
         with _interrupts_ignored():
-            slot.process.start()
+            process.start()
         theirs.close()
+        slot.worker = _Running(process, ours)
+        return slot.worker
 
 
-def _is_alive(slot: _Slot) -> bool:
-    return slot.process is not None and slot.process.is_alive()
+def _is_alive(worker: _Running | None) -> bool:
+    return worker is not None and worker.process.is_alive()
 
 
-def _collect(slot: _Slot) -> Outcome | None:
-    """The outcome of a slot's run; None when the message was none after all."""
-    job = slot.job
+def _collect(worker: _Running, job: Job) -> Outcome | None:
+    """The outcome of a worker's run; None when the message was none after all."""
     try:
-        if not slot.pipe.poll() and slot.process.is_alive():
+        if not worker.pipe.poll() and worker.process.is_alive():
             return None
-        outcome = slot.pipe.recv()
+        return worker.pipe.recv()
     except (EOFError, OSError):
-        slot.process.join(_SECONDS_TO_STOP)
-        outcome = Outcome(job.number, error=_why_it_died(slot.process.exitcode))
-    slot.job = None
-    return outcome
+        worker.process.join(_SECONDS_TO_STOP)
+        return Outcome(job.number, error=_why_it_died(worker.process.exitcode))
 
 
 def _why_it_died(code: int | None) -> str:
@@ -155,5 +174,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 def _end_with_parent() -> None:
     """A worker whose sweep was killed must not go on: the next sweep would do the same run beside it."""
-    connection.wait([parent_process().sentinel])
-    os._exit(1)
+    parent = parent_process()
+    if parent is not None:  # a process of its own has none
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -11,12 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from dassl.sweep.estimates import Estimates
 from dassl.sweep.plan import Run
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_error, write_json
+from dassl.utils.locks import Owner, locked
 
 STATUS_FILE = "sweep.json"
 LOCK_FILE = ".sweep.lock"
@@ -135,29 +134,27 @@ def _clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def only_sweep(folder: Path) -> Iterator[None]:
-    """Keep other sweeps out of ``folder``; the system lets go of the lock when the process ends, however it ends.
+    """Keep other sweeps out of ``folder`` (:mod:`dassl.utils.locks`).
 
     Raises:
         UserError: another sweep is at work there, or the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{_owner(folder)} is at work in {folder}; wait for it, or use another --output-dir") from error
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
+
+    def refuse(owner: Owner) -> None:
+        what = f"{_name(folder)} is at work in {folder}"
+        raise UserError(owner.refusal(what, "wait for it, or use another --output-dir"))
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK_FILE, busy=refuse))
+        except OSError as error:
+            raise write_error(folder, error) from error
         yield
-    finally:
-        lock.release()
 
 
-def _owner(folder: Path) -> str:
-    """The sweep that holds the lock, as far as its status file says."""
+def _name(folder: Path) -> str:
+    """The sweep that is at work in a folder, as far as its status file says."""
     try:
-        status = read_json(folder / STATUS_FILE)
-        return f"the sweep {status['name']!r} (process {status['pid']} on {status['host']})"
+        return f"the sweep {read_json(folder / STATUS_FILE)['name']!r}"
     except (UserError, KeyError, TypeError):
         return "another sweep"

@@ -70,7 +70,7 @@ class Worker:
         _silence_console()
 
     def carry_out(self, job: Job) -> Outcome:
-        """Do a run, or go on with it; a failure is an outcome too."""
+        """Start a run, or resume it; a failure is an outcome too."""
         try:
             result = _run(job.config)
             if job.evaluation is not None:

@@ -1,6 +1,7 @@
 """What the command-line programs share: one line for a mistake, and exit codes."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -8,9 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from dassl.utils.errors import UserError
+from dassl.utils.texts import visible
+
+_LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
+# What torch and the loader of libraries say.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "CUDA out of memory", "failed to map segment")
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,19 +74,65 @@ def exit_code(
     130 after Ctrl-C, 143 after SIGTERM, 1 when nobody reads its output any more.
     """
     try:
-        with terminable():
+        with terminable(), contextlib.redirect_stdout(_VisibleOutput(sys.stdout)):
             action()
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            say(f"error: {line}")
+        return 2
+    except BrokenPipeError:
+        forget_stdout()
+        return 1
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        say(f"error: {os.fsdecode(error.filename)!r} cannot be used: {error.strerror}; give another path")
+        return 2
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "no more of it"
+        say(
+            f"error: the memory ran out ({reason}); give the program more, or see docs/troubleshooting.md#out-of-memory"
+        )
         return 2
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        forget_stdout()
-        return 1
     return 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out where nobody expected it, such as while a library is loaded."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def say(line: str) -> None:
+    """Print one line for people to standard error: without hidden characters, and shortened if it is very long."""
+    print(shortened(visible(line)), file=sys.stderr)
+
+
+def shortened(text: str) -> str:
+    """A message that can be read: of a very long one its beginning and its end, where the remedy stands."""
+    left_out = len(text) - _LONGEST_LINE
+    if left_out <= 0:
+        return text
+    return f"{text[: _LONGEST_LINE - _KEPT_END]} [{left_out:,} more characters] {text[-_KEPT_END:]}"
+
+
+class _VisibleOutput:
+    """A text stream to which hidden characters, and letters that its encoding lacks, go as escapes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def forget_stdout() -> None:

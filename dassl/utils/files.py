@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,8 +32,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=f".{mark()}.tmp", dir=path.parent)
+        remove_stale(path.parent)
+        handle, name = tempfile.mkstemp(**_naming(path))
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -45,8 +46,26 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what killed processes left in a folder, once in the life of this process."""
+def temporary_folder(path: Path) -> Path:
+    """Make an empty folder beside ``path`` for what will get its name; it is stale when this process is gone.
+
+    Raises:
+        OSError: the parent of ``path`` cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent)
+    return Path(tempfile.mkdtemp(**_naming(path)))
+
+
+def _naming(path: Path) -> dict[str, Any]:
+    return {"prefix": f".{path.name[:40]}.", "suffix": f".{mark()}.tmp", "dir": path.parent}
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in the life of this process.
+
+    Only what the name says is of a process that ran on this system and is there no more; see :func:`is_dead`.
+    """
     place = os.path.realpath(folder)
     if place in _tidied:
         return
@@ -55,14 +74,23 @@ def _tidy(folder: Path) -> None:
         for entry in entries:
             found = _TEMPORARY.fullmatch(entry.name)
             if found and is_dead(found[1]):
-                with suppress(OSError):
-                    os.unlink(entry.path)  # noqa: PTH108  (a Path for each file of a large folder costs time)
+                _remove(Path(entry.path))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 def write_error(path: Path | str, error: OSError) -> UserError:
     """Say in one line why ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PassingError(f"no space left while writing {path}; free some space and start the same command again")
+    if error.errno == errno.EFBIG:
+        return PassingError(f"{path} grows beyond the size that a file may have here; raise that limit (ulimit -f)")
     return UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 

@@ -1,70 +1,366 @@
-"""Locks between processes. The system lets go of one when its process ends, however that ends."""
+"""Locks between processes, on one machine or on several that share a folder: the only kind of lock in this project.
+
+A lock is a file that exists only while it is held. Its owner makes it with exclusive creation, which every file system
+knows, writes a record into it (host, boot, process number and start, a token), renews its time every ``BEAT``
+seconds, and, where the file system has ``flock``, holds it by that, too. Who finds the file decides by the first rule
+that applies:
+
+1. Somebody holds the file by ``flock``: the owner lives.
+2. The record names this boot of this machine and this space of process numbers: the owner lives if a process of that
+   number and start time does. A dead process, or another one with its number, is no owner.
+3. It names this boot and another space of process numbers (a container), and the owner held the file by ``flock``:
+   nobody does any more, so the owner is dead.
+4. Otherwise (another machine, or this one before it was started anew): the owner lives while the file's time moves, and
+   is dead when it stands still for ``SILENCE`` seconds of watching. No clocks are compared.
+5. There is no record: the owner is dead when nothing changes for ``UNSIGNED`` seconds; a living one writes it at once.
+
+The lock of a dead owner is removed under a second lock, named by the dead one's token, so that of many who find it
+one removes it, and none removes its successor. A process that was held up for longer than ``SILENCE`` on another
+machine may lose its lock; it says so in a warning.
+
+Why not the package filelock: its hard lock needs ``flock``, and its soft lock has no sign of life from another machine.
+"""
 
 import errno
+import json
+import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
+
+from dassl.utils import owners
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system: nobody is kept out
+except ImportError:  # no flock on this system: rules 4 and 5 decide
     fcntl = None  # type: ignore[assignment]
 
+BEAT = 5.0  # seconds between two signs of life
+SILENCE = 60.0  # of the file's time, after which an owner elsewhere is dead
+UNSIGNED = 2.0
+_POLLS = 0.01, 0.5  # seconds between two looks: at first, at most
+_LONGEST = 4096  # bytes of a record
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_locks: set[int] = set()  # descriptors that this process holds
+_log = logging.getLogger(__name__)
 
 
-def lock_file(path: Path, *, busy: Callable[[], object]) -> int:
-    """Lock ``path``, an empty file that is made in an existing folder; returns what :func:`unlock` needs.
+@contextmanager
+def locked(path: Path, *, busy: Callable[["Owner"], object] = lambda owner: None) -> Iterator[None]:
+    """Hold the exclusive lock ``path``; its folder is made where it is missing.
 
     Args:
-        busy: called when another holds the lock; this process waits when it returns, and gives up when it raises.
+        busy: called once when a living owner holds the lock; this process waits when it returns, and gives up when it
+            raises.
 
     Raises:
         OSError: the file cannot be written.
     """
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _wait_for(lock, busy)
-            # Someone may have removed the file while this process waited.
-            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-                _locks.add(lock)
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def unlock(lock: int) -> None:
-    """Let go of a lock."""
-    _locks.discard(lock)
-    os.close(lock)
-
-
-def _wait_for(lock: int, busy: Callable[[], object]) -> None:
-    if fcntl is None:
-        return
+    held = _acquire(path, busy)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        held.release()
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lock, as its record says.
+
+    Attributes:
+        boot: identity of the running system; space: of the process numbers in it, "" where the system does not tell.
+        started: when the process began, in ticks of the system's clock since the boot.
+        flock: whether it holds the file by ``flock``, too.
+        since: for people.
+        token: differs between any two locks; "": there is no record, and nothing else is known.
+    """
+
+    path: Path
+    host: str
+    boot: str
+    space: str
+    pid: int
+    started: int
+    flock: bool
+    since: str
+    token: str
+
+    def __str__(self) -> str:
+        if not self.token:
+            return f"an unknown process, lock {self.path}"
+        return f"process {self.pid} on {self.host} since {self.since}, lock {self.path}"
+
+    @property
+    def near(self) -> bool:
+        """Whether this process can look the owner up among its own machine's processes."""
+        here = platform.node(), owners.boot(), owners.space()
+        return bool(self.space) and (self.host, self.boot, self.space) == here
+
+    def refusal(self, what: str, remedy: str) -> str:
+        """The line for a user who cannot have the lock."""
+        gone = "" if self.near else "; if that process is gone for good, delete the lock"
+        return f"{what} ({self}); {remedy}{gone}"
+
+
+# -- holding ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Held:
+    """A lock that this process holds."""
+
+    owner: Owner
+    descriptor: int | None
+    end: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> "_Held":
+        """Give signs of life from now on."""
+        _all_held.add(self)
+        threading.Thread(target=self._beat, name=f"lock {self.owner.path.name}", daemon=True).start()
+        return self
+
+    def release(self) -> None:
+        """Remove the file, unless it is another's by now."""
+        if self not in _all_held:  # a forked process: the lock is its parent's
+            return
+        self.end.set()
+        _all_held.discard(self)
+        with suppress(OSError):
+            if _token_in(self.owner.path) == self.owner.token:
+                self.owner.path.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor. The file is removed before, so that nobody sees it without an owner."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def _beat(self) -> None:
+        while not self.end.wait(BEAT):
+            try:
+                mine = _token_in(self.owner.path) == self.owner.token
+                if mine:
+                    os.utime(self.owner.path)
+            except FileNotFoundError:
+                mine = False
+            except OSError:  # a file server that is away for a while
+                continue
+            if not mine and not self.end.is_set():
+                _log.warning(
+                    "another process took %s or removed it, perhaps because this one stood still for more than %g s; "
+                    "both may have written there: delete what they made and start one of them again",
+                    *(self.owner.path, SILENCE),
+                )
+                return
+
+
+_all_held: set[_Held] = set()
+
+
+def _acquire(path: Path, busy: Callable[[Owner], object]) -> _Held:
+    watch, (pause, longest), told = _Watch(), _POLLS, False
+    while True:
+        held = _create(path)
+        if held is not None:
+            return held.start()
+        seen = _look(path)
+        if seen is None:
+            continue
+        alive = watch.judge(seen)
+        if alive is False:
+            _remove_dead(path, seen)
+            continue
+        if alive and not told:
+            busy(seen.owner or Owner(path, "", "", "", 0, 0, True, "", ""))
+            told = True
+        time.sleep(pause)
+        pause = min(longest, 1.5 * pause)
+
+
+def _create(path: Path) -> _Held | None:
+    """Make the lock; None when there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except (FileExistsError, FileNotFoundError):  # or the folder was deleted this moment
+        return None
+    try:
+        owner = _sign(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    held = _Held(owner, descriptor)
+    try:
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return held if owner.flock else _without_descriptor(held)
+    except OSError:  # removed by one who found no record in it for too long
+        pass
+    held.close()
+    return None
+
+
+def _without_descriptor(held: _Held) -> _Held:
+    held.close()  # some systems do not remove a file that is open
+    return _Held(held.owner, None)
+
+
+def _sign(path: Path, descriptor: int) -> Owner:
+    """Take hold of a new lock by flock where there is one, and write the record."""
+    since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    pid, flock = os.getpid(), _flock(descriptor, exclusive=True) == "mine"
+    who = (platform.node(), owners.boot(), owners.space(), pid, owners.started(pid))
+    owner = Owner(path, *who, flock, since, uuid.uuid4().hex)
+    record = {key: value for key, value in asdict(owner).items() if key != "path"}
+    os.write(descriptor, json.dumps(record).encode())
+    os.close(os.dup(descriptor))  # on a network file system closing is what lets other machines see the record
+    return owner
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A lock that was found: its record if it has one, the state of its file, and who holds that by flock."""
+
+    owner: Owner | None
+    stat: os.stat_result
+    flock: Literal["mine", "another's", "none"]
+
+    @property
+    def token(self) -> str:
+        return self.owner.token if self.owner else f"unsigned-{self.stat.st_ino}"
+
+
+class _Watch:
+    """Decides whether the owner of a lock lives, over several looks at it."""
+
+    def __init__(self) -> None:
+        self._state: tuple[str, int] | None = None
+        self._first = 0.0
+        self._moved: set[str] = set()  # tokens of locks whose time was seen to move
+
+    def judge(self, seen: _Seen) -> bool | None:
+        """True: it lives; False: it is dead; None: more looks are needed."""
+        owner = seen.owner
+        if owner is None:
+            unsigned = self._still(seen) >= UNSIGNED
+            return seen.flock == "another's" if unsigned else None
+        if seen.flock == "another's":
+            return True
+        if owner.near:
+            return _lives(owner)
+        if owner.boot == owners.boot() and owner.flock and seen.flock == "mine":
+            return False
+        return self._watched(seen, owner)
+
+    def _watched(self, seen: _Seen, owner: Owner) -> bool | None:
+        """By signs of life from elsewhere."""
+        first, still = self._state is None, self._still(seen)
+        if first:
+            _log.info("%s cannot be asked from here; the lock is taken over unless it moves in %g s", owner, SILENCE)
+        if still >= SILENCE:
+            return False
+        return True if owner.token in self._moved else None
+
+    def _still(self, seen: _Seen) -> float:
+        """For how many seconds of watching the lock has not changed."""
+        state, now = (seen.token, seen.stat.st_mtime_ns), time.monotonic()
+        if state != self._state:
+            if self._state is not None and self._state[0] == seen.token:
+                self._moved.add(seen.token)
+            self._state, self._first = state, now
+        return now - self._first
+
+
+def _look(path: Path) -> _Seen | None:
+    """The lock that is there; None when there is none any more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        flock = _flock(descriptor, exclusive=False)
+        return _Seen(_read_owner(path, os.read(descriptor, _LONGEST)), os.fstat(descriptor), flock)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_dead(path: Path, seen: _Seen) -> None:
+    """Remove the lock of a dead owner, once, and not that of a successor."""
+    with locked(path.with_name(f"{path.name}.{seen.token}")):
+        again = _look(path)
+        if again is not None and again.token == seen.token:
+            _log.info("Took over %s: its owner is dead", seen.owner or f"the lock {path}, which has no record")
+            path.unlink(missing_ok=True)
+
+
+def _token_in(path: Path) -> str:
+    owner = _read_owner(path, path.read_bytes()[:_LONGEST])
+    return owner.token if owner else ""
+
+
+def _read_owner(path: Path, content: bytes) -> Owner | None:
+    """The record in a lock; None where there is none, or something else."""
+    try:
+        owner = Owner(path=path, **json.loads(content))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    texts = (owner.host, owner.boot, owner.space, owner.since)
+    right = all(isinstance(text, str) and text.isprintable() for text in texts)
+    return owner if right and _is_hex(owner.token) and type(owner.pid) is type(owner.started) is int else None
+
+
+def _is_hex(token: object) -> bool:
+    """Whether a token is one of ours; it becomes part of a file name."""
+    return isinstance(token, str) and len(token) == len(uuid.uuid4().hex) and set(token) <= set("0123456789abcdef")
+
+
+# -- what the system says --------------------------------------------------------------------------------------
+
+
+def _flock(descriptor: int, *, exclusive: bool) -> Literal["mine", "another's", "none"]:
+    """Take a file by flock: with ``exclusive`` wait for those who only look; else look whether somebody holds it."""
+    if fcntl is None:
+        return "none"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "another's"
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        return "none"
+    return "mine"
+
+
+def _lives(owner: Owner) -> bool:
+    """Whether the owner is among the processes that this one sees."""
+    if Path("/proc", str(owner.pid)).exists():
+        return owners.started(owner.pid) == owner.started
+    try:
+        os.kill(owner.pid, 0)
+    except PermissionError:  # another user's process, which this system hides
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False  # it began a moment ago
 
 
 def _forget_locks() -> None:
-    """A forked loader worker shares the lock and would hold it on when the run is killed."""
-    for lock in _locks:
+    """A forked loader worker shares the descriptors and would hold the locks on when the run is killed."""
+    for held in _all_held:
         with suppress(OSError):
-            os.close(lock)
-    _locks.clear()
+            held.close()
+    _all_held.clear()
 
 
 if hasattr(os, "register_at_fork"):

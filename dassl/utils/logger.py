@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from dassl.utils.cli import forget_stdout
+from dassl.utils.errors import PassingError
 from dassl.utils.files import write_error
+from dassl.utils.texts import visible
 
 LOG_FILE = "log.txt"
 # Our own rooms and programs speak from INFO on, everybody else from WARNING on.
@@ -49,7 +51,7 @@ def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        return prefix + super().format(record).rstrip("\n")
+        return prefix + visible(super().format(record)).rstrip("\n")
 
 
 class _Console(logging.Handler):
@@ -81,9 +83,18 @@ class _LogFile(logging.FileHandler):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             super().__init__(path, mode="a", encoding="utf-8", errors="backslashreplace")
+            self._folder = _identity(path.parent)
         except OSError as error:
             raise write_error(path, error) from error
         self.setFormatter(_Formatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; stop the run when its folder is gone: what follows would lie in a new one, without the rest."""
+        folder = Path(self.baseFilename).parent
+        if _identity(folder) != self._folder:
+            _close(self)
+            raise PassingError(f"{folder} was removed or replaced while a run was at work there; start it again")
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Stop the run when the disk is full: the standard answer would be a stack trace for every line."""
@@ -93,6 +104,14 @@ class _LogFile(logging.FileHandler):
             return
         _close(self)
         raise write_error(self.baseFilename, error) from error
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        stat = folder.stat()
+        return stat.st_dev, stat.st_ino
+    return None
 
 
 def _close(handler: _LogFile) -> None:

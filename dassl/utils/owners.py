@@ -5,6 +5,9 @@ number and the time at which it started, so that another process that gets the n
 """
 
 import os
+import platform
+import uuid
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +18,8 @@ _START = 19  # place of the start time in /proc/PID/stat, behind the name of the
 
 def mark() -> str:
     """A text of letters, digits and "-" for this process; "" where the system tells too little about processes."""
-    return f"{here()}-{os.getpid()}-{started(os.getpid())}" if here() else ""
+    start = started(os.getpid())
+    return f"{here()}-{os.getpid()}-{start}" if here() and start else ""
 
 
 def is_dead(text: str) -> bool:
@@ -29,20 +33,31 @@ def is_dead(text: str) -> bool:
 
 @cache
 def here() -> str:
-    """Identity of the running system and of its space of process numbers; "" where it does not tell."""
-    try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        space = (_PROC / "self/ns/pid").readlink()
-    except OSError:
-        return ""
-    return blake2b(f"{boot} {space}".encode(), digest_size=4).hexdigest()
+    """A short name of the running system and of its space of process numbers; "" where it does not tell."""
+    return blake2b(f"{boot()} {space()}".encode(), digest_size=4).hexdigest() if space() else ""
+
+
+@cache
+def boot() -> str:
+    """Names the running system: the machine from one start to the next, or the machine where that is all one knows."""
+    with suppress(OSError):
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{platform.node()} {uuid.getnode():x}"
+
+
+@cache
+def space() -> str:
+    """Names the process numbers that this process sees; "" where the system does not tell."""
+    with suppress(OSError, AttributeError):
+        return str((_PROC / "self/ns/pid").readlink())
+    return ""
 
 
 def started(pid: int) -> int:
     """When a process started, in ticks since the boot; 0 if there is no such process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        state, *rest = text.rpartition(")")[2].split()
+        return 0 if state in "ZX" else int(rest[_START - 1])
+    except (OSError, ValueError, IndexError):
         return 0
-    state, *rest = text.rpartition(")")[2].split()
-    return 0 if state == "Z" else int(rest[_START - 1])

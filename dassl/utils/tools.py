@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _MIB = 2**20
@@ -55,11 +59,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name(device: object) -> str:
+def device_name(device: "torch.device") -> str:
     """Name of a torch device for people, e.g. "NVIDIA H100" or "cpu, 2 threads"."""
     import torch
 
-    if getattr(device, "type", "") == "cuda":
+    if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()}), {torch.get_num_threads()} threads"
 

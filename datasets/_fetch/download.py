@@ -2,12 +2,18 @@
 
 import hashlib
 import http.client
+import ipaddress
+import re
+import socket
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -18,6 +24,9 @@ CHUNK = 1 << 20
 ATTEMPTS = 5
 TIMEOUT_S = 30
 PAUSE_S = 1.0
+MOST_ATTEMPTS = 1000  # of which each brought something
+MOST_BYTES = 2**39  # of a file whose size nobody knows; the largest, of ImageNet, has 2**37
+SLOWEST_S, SLOWEST_BYTES = 300.0, 2**20  # less than these bytes in this time is no download
 NOTED = "blake2b"  # the digest of a file for which none is published
 _AGENT = "Mozilla/5.0 (compatible; softcpt data fetch)"  # some hosts refuse Python's own name
 _CUT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
@@ -66,11 +75,20 @@ def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     if wrong:
         part.unlink()
         raise DownloadError(f"a wrong file came for {target.name}: {wrong}; nothing was kept")
-    _note(target).unlink(missing_ok=True)
-    came = "" if digest else _hash(part, NOTED)
+    if digest:
+        _note(target).unlink(missing_ok=True)
+    else:  # first, so that a kill in between does not leave a file that nothing is known of
+        write_text(_note(target), f"{NOTED}:{_hash(part, NOTED)}\n")
     part.replace(target)
-    if came:
-        write_text(_note(target), f"{NOTED}:{came}\n")
+    remove_parts(target)
+
+
+def remove_parts(target: Path) -> None:
+    """Remove what came of ``target`` from other addresses, once it is there."""
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part(\.tag)?")
+    for path in target.parent.iterdir():
+        if unfinished.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def refuse_damaged(target: Path, digests: Sequence[str]) -> None:
@@ -102,17 +120,18 @@ def part_of(target: Path, url: str) -> Path:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Try until everything has come; an attempt that brought something does not count against the limit."""
+    """Try until everything has come; an attempt that brought something hardly counts against the limit."""
     failures = 0
-    while True:
+    for attempt in count(1):
         before = _size(part)
         try:
-            return _attempt(url, part)
+            _attempt(url, part)
+            break
         except _CUT as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
                 raise
             failures = 1 if _size(part) > before else failures + 1
-            if failures >= ATTEMPTS:
+            if failures >= ATTEMPTS or attempt >= MOST_ATTEMPTS:
                 raise
             time.sleep(PAUSE_S * failures)
 
@@ -120,20 +139,43 @@ def _receive(url: str, part: Path) -> None:
 def _attempt(url: str, part: Path) -> None:
     start = _size(part)
     try:
-        response = urllib.request.urlopen(_request(url, part, start), timeout=TIMEOUT_S)
+        response = _opener().open(_request(url, part, start), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
         if error.headers.get("Content-Range") == f"bytes */{start}":
             return  # all of it had come already
         part.unlink()  # longer than the file is now: it was another one
-        response = urllib.request.urlopen(_request(url, part, 0), timeout=TIMEOUT_S)
+        response = _opener().open(_request(url, part, 0), timeout=TIMEOUT_S)
     with response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and _first_byte(response.headers) == start
         start = start if resumed else 0
         if not resumed:
             _validator_file(part).write_text(_validator(response.headers), encoding="utf-8")
         _write(response, part, start)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_SafeRedirects)
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to other public web servers only: no file, no machine of this house, no cloud's own address."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        place, here = urllib.parse.urlsplit(newurl), urllib.parse.urlsplit(req.full_url)
+        if place.scheme not in ("http", "https") or (place.netloc != here.netloc and not _is_public(place.hostname)):
+            raise DownloadError(f"{req.full_url}: the server leads to {newurl!r}, which is no public web address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_public(host: str | None) -> bool:
+    """Whether all addresses of a host are of the public network; also where its name cannot be found."""
+    try:
+        found = {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(host or "localhost", None)}
+    except (OSError, UnicodeError):
+        return True  # the request itself says so
+    return all(ipaddress.ip_address(each).is_global for each in found)
 
 
 def _request(url: str, part: Path, start: int) -> urllib.request.Request:
@@ -148,15 +190,23 @@ def _request(url: str, part: Path, start: int) -> urllib.request.Request:
 
 
 def _write(response: http.client.HTTPResponse, part: Path, start: int) -> None:
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length else None
+    length = response.headers.get("Content-Length") or ""
+    total = start + int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
     title = part.name.removeprefix(".").rsplit(".", 2)[0]
     # disable=None shows the bar only where a person watches a terminal.
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=title, leave=False, disable=None)
     with part.open("ab" if start else "wb") as file, bar:
-        while chunk := response.read(CHUNK):
+        since, came = time.monotonic(), 0
+        while chunk := response.read1(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
+            came += len(chunk)
+            if file.tell() > MOST_BYTES:
+                raise DownloadError(f"{response.url}: more than {MOST_BYTES:,} bytes came, which is no data set")
+            if came >= SLOWEST_BYTES:
+                since, came = time.monotonic(), 0
+            elif time.monotonic() - since > SLOWEST_S:
+                raise DownloadError(f"{response.url}: only {came:,} bytes came in {SLOWEST_S:,.0f} s; try again later")
         received = file.tell()
     if total is not None and received < total:
         raise ConnectionError(f"the connection ended after {received:,} of {total:,} bytes")

@@ -21,6 +21,28 @@ from dassl.utils.files import atomic_path
 _CHUNK = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
 
+MOST_GROWTH, SPARE_BYTES = 100, 2**30  # pictures hardly shrink in an archive
+
+
+class _Room:
+    """How many bytes an archive may still give: a bomb has a million times its size in it."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.left = archive, MOST_GROWTH * archive.stat().st_size + SPARE_BYTES
+
+    def take(self, size: int) -> None:
+        """Count some bytes.
+
+        Raises:
+            UserError: no archive of pictures has so many.
+        """
+        self.left -= size
+        if self.left < 0:
+            raise UserError(
+                f"{self.archive} unpacks to more than {MOST_GROWTH} times its size, as an archive does that is to fill "
+                "a disk; get it elsewhere, or unpack it yourself"
+            )
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -51,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
         UserError: the archive is damaged; an entry leaves the folder, is a link or a device; a file of the same name
             and other content is there; or nothing lies under ``take``.
     """
-    count = 0
+    count, room = 0, _Room(archive)
     with _opened(archive) as (opened, entries, total):
         bar = tqdm(total=total, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None)
         with bar:
@@ -59,7 +81,7 @@ def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
                 bar.update()
                 place = _place(archive, entry, take)
                 if place:
-                    _write(archive, opened, entry, folder / place)
+                    _write(room, opened, entry, folder / place)
                     count += 1
     if not count:
         raise UserError(f"{archive} holds no files{f' below {take}' if take else ''}; it may be another archive")
@@ -118,15 +140,16 @@ def _place(archive: Path, entry: _Entry, take: str) -> Path | None:
     return Path(*parts[len(wanted) :])
 
 
-def _write(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile, entry: _Entry, target: Path) -> None:
+def _write(room: _Room, opened: zipfile.ZipFile | tarfile.TarFile, entry: _Entry, target: Path) -> None:
     if os.path.lexists(target):
         with _content(opened, entry) as source:
             same = target.is_file() and _same(source, target)
         if not same:
-            raise UserError(f"{target} is there already and is not the one in {archive}; move one of the two away")
+            raise UserError(f"{target} is there already and is not the one in {room.archive}; move one of the two away")
         return
     with atomic_path(target) as temporary, _content(opened, entry) as source, temporary.open("wb") as file:
         while chunk := _read(source):
+            room.take(len(chunk))
             file.write(chunk)
 
 

@@ -7,10 +7,12 @@ x to the right and y down, about -1..1; ``Placement`` says where they go on the 
 import colorsys
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+_Item = TypeVar("_Item")
 
 SIZE = 64
 _OVERSAMPLING = 3  # masks are drawn three times as large and averaged: smooth edges at a low price
@@ -41,10 +43,10 @@ def keyed_rng(*key: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
-def pick(rng: np.random.Generator, choices: Iterable) -> object:
+def pick(rng: np.random.Generator, choices: Iterable[_Item]) -> _Item:
     """One of ``choices``, all equally likely."""
-    choices = list(choices)
-    return choices[int(rng.integers(len(choices)))]
+    found = list(choices)
+    return found[int(rng.integers(len(found)))]
 
 
 def draw(parts: Iterable[Part], placement: Placement) -> tuple[np.ndarray, np.ndarray]:

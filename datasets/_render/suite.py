@@ -8,7 +8,6 @@ handwritten digits, enlarged from 8x8.
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils.errors import UserError
-from dassl.utils.files import write_error
+from dassl.utils.files import temporary_folder, write_error
 from datasets._render.canvas import (
     SIZE,
     Placement,
@@ -237,8 +236,7 @@ def write_demo(name: str, folder: Path | str) -> None:
     folder = Path(folder)
     temporary = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = temporary_folder(folder)
         _write_images(name, temporary)
         temporary.chmod(0o755)
         _move(temporary, folder, split_file(name))

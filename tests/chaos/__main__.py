@@ -1,10 +1,11 @@
-"""Trials at full length: ``python -m tests.chaos kill --runs 100`` ends with a table, and exit code 1 if one failed."""
+"""Trials at full length: ``python -m tests.chaos kill --runs 100`` or ``many``; exit code 1 if one failed."""
 
 import argparse
 import os
 import sys
 import tempfile
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TQDM_DISABLE="1")
@@ -13,27 +14,47 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TQDM_DISABLE="1
 def main() -> int:
     """Carry out the trials that the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("what", choices=["kill"])
-    parser.add_argument("--runs", type=int, default=100, help="trials (default: 100)")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
-    parser.add_argument("--short", action="store_true", help="one trial for each kind of file, as in the test suite")
+    parser.add_argument("what", choices=["kill", "many"])
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=100,
+        help="kill: trials of training, after which come those of downloads (default: 100)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="kill: of the moments (default: 1)")
+    parser.add_argument("--short", action="store_true", help="only the trials of the test suite")
     parser.add_argument("--keep", type=Path, help="folder for the trials; the last one stays there")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        return kill(args, args.keep or Path(temporary))
+        return {"kill": kill, "many": many}[args.what](args, args.keep or Path(temporary))
+
+
+def many(args: argparse.Namespace, top: Path) -> int:
+    """Start many processes at once."""
+    from tests.chaos.many import ALL, SHORT, Place, trials
+
+    failed, chosen = 0, SHORT if args.short else ALL
+    for number, (what, problems) in enumerate(trials(Place.made(top), chosen), 1):
+        print(f"{number:4}  {'differs' if problems else 'equal':8}  {what}", flush=True)
+        for problem in problems:
+            print(f"    {problem}", flush=True)
+        failed += bool(problems)
+    print(f"{len(chosen) - failed} of {len(chosen)} trials ended as a run that was alone")
+    return int(failed > 0)
 
 
 def kill(args: argparse.Namespace, top: Path) -> int:
     """Kill runs and start them again."""
-    from tests.chaos.kill import CHOSEN, prepare, short_trials, trials
+    from tests.chaos.kill import fetches, prepare, short_trials, trials
 
     counts: dict[str, Counter[str]] = {}
-    failed, place = 0, prepare(top)
-    runs = len(CHOSEN) if args.short else args.runs
-    for number, trial in enumerate(short_trials(place) if args.short else trials(place, runs, args.seed), 1):
+    failed, runs, place = 0, 0, prepare(top)
+    chosen = short_trials(place) if args.short else trials(place, args.runs, args.seed)
+    print("  no  to kill  outcome           variant and moment")
+    for runs, trial in enumerate(chain(chosen, fetches(top)), 1):
         outcome = "differs" if trial.problems else "equal" if trial.killed else "equal, not killed"
         counts.setdefault(trial.variant, Counter())[outcome] += 1
-        print(f"[{number}/{runs}] {trial.variant}, {trial.moment}: {outcome}", flush=True)
+        print(f"{runs:4}  {trial.seconds:5.2f} s  {outcome:16}  {trial.variant}, {trial.moment}", flush=True)
         for problem in trial.problems:
             print(f"    {problem}", flush=True)
         failed += bool(trial.problems)

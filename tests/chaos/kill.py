@@ -1,5 +1,6 @@
 """Runs that are killed and started again, compared with runs that were left in peace."""
 
+import json
 import os
 import random
 import re
@@ -13,9 +14,12 @@ from typing import Any
 import torch
 
 import train
+from dassl.config import get_cfg_default
 from dassl.data.features.__main__ import main as features_main
 from dassl.utils.tools import CHECKOUT
 from tests.chaos.children import STAGES, Moment, end_at, fork, wait, watch_renames
+from tests.chaos.fetching import ChaosFetched, archive_served, draw, kill_download
+from tests.chaos.fetching import moments as fetch_moments
 from tests.chaos.states import differences, leftovers, log_lines, state
 
 TRAIN = CHECKOUT / "configs/trainers"
@@ -40,7 +44,9 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "SoftCPT, best_val": ("MTCoOp", {"TEST.FINAL_MODEL": "best_val", "TRAIN.CHECKPOINT_FREQ": "1"}),
     "ProGrad": ("ProGrad", {}),
     "LinearProbe": ("LinearProbe", {}),
+    "SoftCPT, split drawn": ("MTCoOp", {"DATASET.NAME": "ChaosFetched", "DATASET.MEMBERS": "()"}),
 }
+_WORK = ("epoch [", "Finished training")
 # The kinds of files in the middle of which a run is killed.
 KINDS = {
     "checkpoint": r"model.*\.pth\.tar",
@@ -50,6 +56,7 @@ KINDS = {
     "results.json": r"results\.json$",
     "config.yaml": r"config\.yaml$",
     "tasks.json": r"tasks\.json$",
+    "split file": r"split_\w+\.json$",
     "few-shot file": r"shot_1-seed_1\.json$",
     "digests of pictures": r"/pictures$",
 }
@@ -87,6 +94,10 @@ class Place:
         """Start a run; returns its process."""
         return fork(train.main, self.arguments(variant), self.top / "output.txt", **options)
 
+    def state(self) -> dict[str, Any]:
+        """What the run left in its folder and beside the pictures."""
+        return {**state(self.run), **state(self.top / "data")}
+
     def output(self) -> str:
         """The last lines that a process printed."""
         return (self.top / "output.txt").read_text(encoding="utf-8")[-2000:]
@@ -108,10 +119,15 @@ class Undisturbed:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run that was killed and started again. ``problems``: what was not as it should be."""
+    """One run that was killed and started again. ``problems``: what was not as it should be.
+
+    Attributes:
+        seconds: from the start to the kill.
+    """
 
     variant: str
     moment: str
+    seconds: float
     killed: bool
     problems: list[str]
 
@@ -119,6 +135,7 @@ class Trial:
 def prepare(top: Path) -> Place:
     """A place for trials; the pictures of the demo suite are drawn once, in a process of their own."""
     torch.set_num_threads(1)
+    get_cfg_default()  # imports all trainers, here once and not in each process
     place = Place(top / "trial", top / "pictures")
     if not place.pictures.is_dir():
         (top / "trial" / "data").mkdir(parents=True)
@@ -126,6 +143,11 @@ def prepare(top: Path) -> Place:
         assert code == 0, place.output()
         for made in [*place.top.glob("data/**/split_fewshot_mt")]:
             shutil.rmtree(made)
+        for path in place.top.glob("data/**/split_zhou_*.json"):
+            split = json.loads(path.read_text(encoding="utf-8"))
+            split["test"] = split["test"][::8]  # encoding them is most of the time of a run
+            path.write_text(json.dumps(split), encoding="utf-8")
+        draw(place.top / "data" / ChaosFetched.dataset_dir)
         shutil.copytree(place.top / "data", place.pictures)
     return place
 
@@ -141,7 +163,7 @@ def undisturbed(place: Place, variant: str) -> Undisturbed:
         assert code == 0, place.output()
         renames = names.read_text(encoding="utf-8").splitlines()
         log = log_lines(place.run / "log.txt")
-        place.undisturbed[variant] = Undisturbed(state(place.run), log, renames, seconds)
+        place.undisturbed[variant] = Undisturbed(place.state(), log, renames, seconds)
     return place.undisturbed[variant]
 
 
@@ -155,8 +177,10 @@ def kill_at(place: Place, variant: str, moment: Moment) -> Trial:
     """Kill a run at a moment of its work, start it again, and compare."""
     wanted = undisturbed(place, variant)
     place.renew()
+    begin = time.monotonic()
     code = wait(place.start(variant, prepare=lambda: end_at(moment)))
-    return Trial(variant, str(moment), code == -9, _again(place, variant, wanted, code))
+    passed = time.monotonic() - begin
+    return Trial(variant, str(moment), passed, code == -9, _again(place, variant, wanted, code))
 
 
 def kill_after(place: Place, variant: str, seconds: float) -> Trial:
@@ -164,7 +188,7 @@ def kill_after(place: Place, variant: str, seconds: float) -> Trial:
     wanted = undisturbed(place, variant)
     place.renew()
     code = wait(place.start(variant), kill_after=seconds)
-    return Trial(variant, f"after {seconds:.2f} s", code == -9, _again(place, variant, wanted, code))
+    return Trial(variant, "at random", seconds, code == -9, _again(place, variant, wanted, code))
 
 
 def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) -> list[str]:
@@ -173,7 +197,7 @@ def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) ->
     code = wait(place.start(variant))
     if code != 0:
         return [f"the second start ended with {code}: {place.output()}"]
-    problems = differences(wanted.state, state(place.run))
+    problems = differences(wanted.state, place.state())
     problems += [f"left behind: {path}" for path in leftovers(place.top)]
     problems += _log_problems(wanted.log, log_lines(place.run / "log.txt"))
     if (place.top / "features").is_dir():
@@ -183,11 +207,15 @@ def _again(place: Place, variant: str, wanted: Undisturbed, code: int | None) ->
 
 
 def _log_problems(wanted: Sequence[str], found: Sequence[str]) -> list[str]:
-    """Every epoch and every figure must be there, as in the run that was left in peace, once or again."""
+    """Every figure must be there, once or again; from the first epoch after the last start on, the logs are equal."""
     numbers = [line for line in wanted if line.startswith(("epoch [", "* "))]
     lost = [line for line in numbers if line not in found]
     strange = [line for line in found if line.startswith(("epoch [", "* ")) and line not in numbers]
-    return [f"not in the log: {line}" for line in lost[:3]] + [f"only in this log: {line}" for line in strange[:3]]
+    problems = [f"not in the log: {line}" for line in lost[:3]] + [f"only in this log: {line}" for line in strange[:3]]
+    last = found[max(n for n, line in enumerate(found) if line.startswith("Seed ")) :]
+    begin = next((n for n, line in enumerate(last) if line.startswith(_WORK)), len(last))
+    resumed = last[begin:]
+    return problems + ([] if resumed and resumed == list(wanted[-len(resumed) :]) else [f"other lines: {resumed}"])
 
 
 def moments(place: Place, variant: str) -> Iterator[tuple[str, Moment]]:
@@ -209,6 +237,7 @@ CHOSEN = (
     ("SoftCPT", "digests of pictures", 0, "before"),
     ("SoftCPT, best_val", "checkpoint", 4, "after"),
     ("LinearProbe", "checkpoint", 0, "half"),
+    ("SoftCPT, split drawn", "split file", 0, "half"),
 )
 
 
@@ -225,9 +254,22 @@ def trials(place: Place, runs: int, seed: int) -> Iterator[Trial]:
     for number in range(runs):
         variant = names[number // 2 % len(names)]
         if number % 2:
-            yield kill_after(place, variant, draw.uniform(0, undisturbed(place, variant).seconds))
+            seconds = draw.uniform(0, undisturbed(place, variant).seconds)
+            trial = kill_after(place, variant, seconds)
+            # The undisturbed run may have taken longer, for instance because the machine was busy.
+            yield trial if trial.killed or trial.problems else kill_after(place, variant, seconds / 2)
             continue
         chosen = list(moments(place, variant))
         kinds = sorted({kind for kind, _ in chosen})
         kind = kinds[number // (2 * len(names)) % len(kinds)]
         yield kill_at(place, variant, draw.choice([moment for each, moment in chosen if each == kind]))
+
+
+def fetches(top: Path) -> Iterator[Trial]:
+    """One trial for each moment of a download and its unpacking."""
+    folder = top / "fetch"
+    shutil.rmtree(folder, ignore_errors=True)
+    with archive_served(folder) as place:
+        for title, prepare_process in fetch_moments():
+            seconds, killed, problems = kill_download(place, prepare_process)
+            yield Trial("datasets.fetch", title, seconds, killed, problems)

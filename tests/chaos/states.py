@@ -10,7 +10,8 @@ import torch
 
 VARYING = ("seconds", "memory", "blake2b")  # keys of results.json and of checkpoints; a digest covers the others, too
 _NOISE = re.compile(
-    r"\ttime \S+ \(\S+\)\tdata \S+ \(\S+\)\teta \S+|, \d+ MiB are free|^Elapsed: .*|^Encoding \d+ images.*",
+    r"\ttime \S+ \(\S+\)\tdata \S+ \(\S+\)\teta \S+|^Elapsed: .*|^Encoding \d+ images.*"
+    r"|^\d+ prompts are a tree.*",  # what is made or said once by each process
     re.MULTILINE,
 )
 
@@ -63,7 +64,18 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """What differs between two states, a text each."""
     names = sorted(first.keys() ^ second.keys())
     found = [f"only one has {name}" for name in names]
-    return found + [f"{name} differs" for name in first.keys() & second.keys() if not same(first[name], second[name])]
+    for name in sorted(first.keys() & second.keys()):
+        one, two = first[name], second[name]
+        if isinstance(one, dict) and isinstance(two, dict):
+            keys = [key for key in one.keys() | two.keys() if not same(one.get(key), two.get(key))]
+            found += [f"{name}, {key}: {_short(one.get(key))} and {_short(two.get(key))}" for key in keys]
+        elif not same(one, two):
+            found.append(f"{name} differs")
+    return found
+
+
+def _short(value: Any) -> str:
+    return " ".join(repr(value).split())[:200]
 
 
 def same(first: Any, second: Any) -> bool:

@@ -16,7 +16,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def send(number):
-    """In the place of a function: the process gets a signal when it is called."""
+    """In place of a function: the process gets a signal when it is called."""
 
     def called(*_, **__):
         os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""What a file in the place of weights is, and that reading it runs none of it."""
+"""What a file in place of weights is, and that reading it runs none of it."""
 
 import pickle
 import re

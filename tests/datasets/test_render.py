@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from dassl.utils.errors import UserError
 from datasets._render import suite
 from datasets._render.sheet import contact_sheet, demo_rows
+from tests.dassl.utils.test_owners import gone
 
 RENDERED = [name for name in suite.MEMBERS if name != "DemoDigits"]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,12 @@ def test_two_processes_at_once_do_not_clash(tmp_path: Path) -> None:
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert [child.name for child in tmp_path.iterdir()] == ["patterns"]
     assert len(list(tmp_path.rglob("*.png"))) == 16
+
+
+def test_what_a_killed_process_drew_goes(few: None, tmp_path: Path) -> None:
+    (tmp_path / f".colours.x1y2.{gone()}.tmp" / "images").mkdir(parents=True)
+    suite.write_demo("DemoColours", tmp_path / "colours")
+    assert [child.name for child in tmp_path.iterdir()] == ["colours"]
 
 
 def test_a_foreign_folder_is_left_alone(few: None, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from dassl.data.features.files import ABOUT, ReadOnlyError, ViewFiles, checks, open_part, part_files
 from dassl.results.tables import Table
-from dassl.utils.cli import exit_code
+from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 
@@ -147,15 +147,14 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 2 when something is damaged or wrong."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dassl.data.features", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="the store, e.g. output/features")
     parser.add_argument("--verify", action="store_true", help="compare the checksums of all features")
     parser.add_argument("--drop", metavar="PATTERN", help="delete the views that match")
     parser.add_argument("--yes", action="store_true", help="with --drop: really delete")
-    args = parser.parse_args(arguments)
-    return exit_code(lambda: run(args))
+    return exit_code(lambda: run(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ only when they are whole, and are never changed; a record that does not pass its
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from dassl.data.places import NOT_WRITABLE
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_error, write_json
-from dassl.utils.locks import lock_file, unlock
+from dassl.utils.locks import Owner, locked
 
 logger = logging.getLogger(__name__)
 
@@ -112,27 +112,24 @@ class ViewFiles:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only writer; others wait here. The lock is gone when its process is, however that ended.
+        """Be the only writer; others wait here (:mod:`dassl.utils.locks`).
 
         Raises:
             ReadOnlyError: the folder cannot be written.
             UserError: it cannot be made for another reason.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = lock_file(self.folder / LOCK, busy=self._say_busy)
-        except OSError as error:
-            if error.errno in NOT_WRITABLE:
-                raise ReadOnlyError from error
-            raise write_error(self.folder, error) from error
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / LOCK, busy=self._say_busy))
+            except OSError as error:
+                if error.errno in NOT_WRITABLE:
+                    raise ReadOnlyError from error
+                raise write_error(self.folder, error) from error
             self._tidy()
             yield
-        finally:
-            unlock(lock)
 
-    def _say_busy(self) -> None:
-        logger.info("Another run encodes into %s; waiting for it", self.folder)
+    def _say_busy(self, owner: Owner) -> None:
+        logger.info("%s", owner.refusal(f"Another run encodes into {self.folder}", "waiting for it"))
 
     def add(self, images: np.ndarray, features: np.ndarray) -> None:
         """Write a part: ``images`` (n, 2), ``features`` (n, ...)."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ Encode = Callable[[Tensor], Tensor]
 # A matrix product may round a row differently when the batch has another size; with one size for all, a feature
 # depends on its image alone.
 ENCODE_BATCH = 32
-DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+DTYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 _NAMED_BY = "content"  # what names an image; stores that named images in another way are not mixed with these
 _PART_ROWS = 1024  # a killed run loses at most so many
 _SPAN_BYTES = 2**30  # stored features that are on the device at once
@@ -133,7 +134,7 @@ class FeatureStore:
             waiting.append(features)
             count = sum(map(len, waiting))
             if count >= _PART_ROWS or done + count == len(missing):
-                images.refuse_changed(missing[done : done + count])
+                images.refuse_changed(missing[done : done + count].tolist())
                 # Only now are the features fetched: the device need not wait for the host after every batch.
                 part, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
                 self._check_finite(encoded, [images.items[index].impath for index in part])

@@ -49,8 +49,8 @@ class MyTasks(DatasetBase):
         numbers: list[list[int]] = []  # of the tasks in each subset
         for group, split, same in _read_own(cfg, root, described):
             report_doubles(split, same, root)
-            places = tuple(place / FOLDER / _folder_name(split.tasks) for place in _places(cfg, root))
-            subsets.append(draw_subset(cfg, split, images=root, places=places))
+            first, other = (place / FOLDER / _folder_name(split.tasks) for place in _places(cfg, root))
+            subsets.append(draw_subset(cfg, split, images=root, places=(first, other)))
             numbers.append(list(group))
         for number, task in enumerate(described):
             if task.dataset:
@@ -125,8 +125,8 @@ def _read_own(
     lists = [sorted(members) for members in groups.values()]
     cache = cache_folder(cfg)
     same = [recorded_pictures(paths, cache, limit) if keep else same_pictures(paths, 0) for paths in lists]
-    places = tuple(place / FOLDER / PARTS_FILE for place in _places(cfg, root))
-    parts = complete_parts(PartsFile(places, root), own, images, same, keep=keep)
+    first, other = (place / FOLDER / PARTS_FILE for place in _places(cfg, root))
+    parts = complete_parts(PartsFile((first, other), root), own, images, same, keep=keep)
     report_thin_classes(tasks, images, parts)
     return [
         (group, _split({number: tasks[number] for number in group}, members, parts), copies)
@@ -139,7 +139,7 @@ def _read_own(
 
 def _groups(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], Images]:
     """The tasks that share images, directly or through other tasks, with their images."""
-    group = {number: (number,) for number in tasks}
+    group: dict[int, tuple[int, ...]] = {number: (number,) for number in tasks}
     for numbers in {tuple(image.targets) for image in images.values()}:
         joined = tuple(sorted({member for number in numbers for member in group[number]}))
         group.update(dict.fromkeys(joined, joined))

@@ -10,6 +10,7 @@ from dassl.data.datum import METRICS
 from dassl.data.own.parts import Ratios
 from dassl.data.splits import PARTS
 from dassl.utils.registry import nearest
+from dassl.utils.texts import is_one_line
 
 SOURCES = ("folder", "table", "dataset")
 DEFAULT_RATIOS: Ratios = (0.5, 0.2, 0.3)
@@ -141,7 +142,7 @@ def _text(value: Any) -> str:
     text = unicodedata.normalize("NFC", str(value).strip())
     if not text:
         raise ValueError("is empty")
-    if any(not character.isprintable() for character in text):
+    if not is_one_line(text):
         raise ValueError("must be one line of printable characters")
     return text
 

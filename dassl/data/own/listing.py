@@ -362,7 +362,8 @@ def list_table(
             looks like a missing value; with the line.
     """
     columns, rows = _read_rows(table, task)
-    image, label, split = (text_form(name) if name else name for name in (image, label, split))
+    image, label = text_form(image), text_form(label)
+    split = text_form(split) if split else split
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
     for column in (image, label, *([split] if split else [])):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.own.listing import on_disk, text_form
-from dassl.data.places import write_json_somewhere
+from dassl.data.places import locked_somewhere, write_json_somewhere
 from dassl.data.splits import IF_MEANT, PARTS
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
@@ -77,9 +77,9 @@ def assign_parts(
         loose = [image for image in images if image not in parts]
         random.Random(_SEED).shuffle(loose)
         for image in loose:
-            part = max(range(3), key=lambda part: (lacking[part], -part))
-            lacking[part] -= 1
-            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[part]))
+            fullest = max(range(3), key=lambda number: (lacking[number], -number))
+            lacking[fullest] -= 1
+            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[fullest]))
     return parts
 
 
@@ -122,12 +122,37 @@ class PartsFile:
         Raises:
             UserError: the file is damaged or cannot be written, or shares were changed.
         """
+        stored, _, parts = self._assign(classes, fixed, ratios, copies)
+        if keep and any(self._changes(parts, fixed, stored, classes)):
+            # Of two runs that add images of different tasks, each has to see what the other one stored.
+            with locked_somewhere(self.places):
+                stored, stored_ratios, parts = self._assign(classes, fixed, ratios, copies)
+                self._keep(parts, fixed, stored, classes, {**stored_ratios, **ratios})
+        return parts
+
+    def _assign(
+        self,
+        classes: Sequence[ClassImages],
+        fixed: Mapping[str, str],
+        ratios: Mapping[str, Ratios],
+        copies: Sequence[Sequence[str]],
+    ) -> tuple[dict[str, str], dict[str, Ratios], dict[str, str]]:
+        """The stored parts and ratios, and the part of every image."""
         stored, stored_ratios = self._read()
         self._refuse_other_ratios(stored_ratios, ratios)
-        parts = assign_parts(classes, {**stored, **fixed}, copies)
-        if keep:
-            self._keep(parts, fixed, stored, classes, {**stored_ratios, **ratios})
-        return parts
+        return stored, stored_ratios, assign_parts(classes, {**stored, **fixed}, copies)
+
+    def _changes(
+        self,
+        parts: Mapping[str, str],
+        fixed: Mapping[str, str],
+        stored: Mapping[str, str],
+        classes: Sequence[ClassImages],
+    ) -> tuple[set[str], set[str]]:
+        """Images that the file does not name yet, and images of the file that are gone."""
+        named = {image for group in classes for image in group.images}
+        gone = {image for image in stored if image not in named and not os.path.exists(on_disk(str(self.root / image)))}  # noqa: PTH110
+        return parts.keys() - fixed.keys() - gone - stored.keys(), gone
 
     def _keep(
         self,
@@ -139,9 +164,8 @@ class PartsFile:
     ) -> None:
         """Write what is new and leave out what is gone, and say so."""
         named = {image for group in classes for image in group.images}
-        gone = {image for image in stored if image not in named and not os.path.exists(on_disk(str(self.root / image)))}  # noqa: PTH110
+        new, gone = self._changes(parts, fixed, stored, classes)
         open_parts = {image: part for image, part in parts.items() if image not in fixed and image not in gone}
-        new = open_parts.keys() - stored.keys()
         if not new and not gone:
             return
         path = self._write(open_parts, ratios)

@@ -11,6 +11,7 @@ from dassl.data.own.description import OwnTask, plain_name
 from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
+from dassl.utils.texts import is_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def refuse_alike(described: OwnTask, names: Sequence[str]) -> None:
     place = f"task {described.name!r}"
     plain: dict[str, str] = {}
     for name in names:
-        if not name.isprintable() or not plain_name(name):
+        if not is_one_line(name) or not plain_name(name):
             raise UserError(f"{place}: class name {name!r} is no line of text; rename it with classes:")
         other = plain.setdefault(plain_name(name), name)
         if other != name:

@@ -11,7 +11,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 word = st.text("abcdefghijklmnopqrstuvwxyz_-/0123456789", min_size=1)
 
 
-@given(st.integers(-(10**30), 10**30))
+@given(st.integers(-(2**63) + 1, 2**63 - 1))
 def test_whole_numbers_keep_every_digit(number):
     assert coerce(str(number), 0) == coerce(number, 0) == number
     assert type(coerce(str(number), 0)) is int
@@ -40,7 +40,7 @@ def test_lists_of_numbers_survive_being_written(numbers):
     assert coerce(str(tuple(numbers)), (0.5,)) == coerce(numbers, (0.5,)) == tuple(numbers)
 
 
-@given(st.text(st.characters(exclude_categories=("Cc", "Cs"))))
+@given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Cn", "Zl", "Zp"))))
 def test_texts_are_left_alone(text):
     assert coerce(text, "default") == text
 
@@ -91,8 +91,8 @@ def test_other_ways_to_write_a_value(value, default, expected):
         ("perhaps", True, "True or False"),
         (5, "", "a text"),
         (["a"], "", "a text"),
-        ("a\0b", "", "a text in one line without control characters"),
-        ("a\nb", "", "a text in one line without control characters"),
+        ("a\0b", "", "a text in one line without control characters, in UTF-8"),
+        ("a\nb", "", "a text in one line without control characters, in UTF-8"),
         (["a"], (1,), "a whole number"),
         ([["a"]], (), "a list of texts"),
     ],

@@ -114,7 +114,7 @@ def test_a_damaged_index_is_made_again(tmp_path, files, settled, read, damage):
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, files, settled):
-    (tmp_path / "cache").write_text("a file in the place of the folder")
+    (tmp_path / "cache").write_text("a file in place of the folder")
     assert content_digests(files, tmp_path / "cache") == [digest(path) for path in files]
 
 

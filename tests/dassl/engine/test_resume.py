@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_while_it_writes_a_checkpoint(lab):
 
 
 def cut_off_with_history(lab):
-    """A cut-off run with checkpoints of epochs 1 to 3, and the config keys that go on with it."""
+    """A cut-off run with checkpoints of epochs 1 to 3, and the config keys that resume it."""
     keys = {"OPTIM__MAX_EPOCH": 5, "TRAIN__CHECKPOINT_FREQ": 1}
     cut_off(lab, epoch=3, batch=1, **keys)
     assert list(lab.checkpoints()) == [f"{name}/model.pth.tar-{epoch}" for name in NATA for epoch in (1, 2, 3)]
@@ -248,7 +248,7 @@ def test_the_best_model_of_the_folder_that_was_gone_on_from_is_kept(lab):
 
 
 def test_a_run_begun_without_loss_scaling_can_go_on_with_it(lab):
-    """As with amp, begun on a CPU and gone on with on a GPU."""
+    """As with amp, begun on a CPU and resumed on a GPU."""
     cut_off(lab, epoch=1, batch=1)
     trainer = lab.trainer()
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)

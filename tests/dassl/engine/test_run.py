@@ -1,6 +1,8 @@
 """A run folder belongs to one run: what may follow in the same folder, and what is refused."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -52,7 +54,9 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(lab, capsys):
     folder = lab.folder("run")
     with RunFolder(folder).exclusive():
         line = refusal(lab, capsys, OPTIM__LR=0.1)
-    assert line == f"another run is at work in {folder}; wait for it, or use another --output-dir"
+    who = rf"process {os.getpid()} on .+ since .+, lock {re.escape(str(folder))}/\.lock"
+    wanted = rf"another run is at work in {re.escape(str(folder))} \({who}\); wait for it, or use another --output-dir"
+    assert re.fullmatch(wanted, line)
     assert not list(folder.iterdir())
 
 
@@ -269,7 +273,7 @@ def test_a_git_lfs_pointer_in_the_place_of_a_checkpoint_is_named(lab, capsys):
     path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n")
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
-    assert line == f"checkpoint {path} is a Git LFS pointer in the place of the file; get that by `git lfs pull`"
+    assert line == f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`"
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])

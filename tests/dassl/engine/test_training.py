@@ -166,6 +166,7 @@ def test_checkpoints_hold_what_was_learned_and_nothing_else(lab):
             "scaler",
             "scheduler",
             "seconds",
+            "session",
             "state_dict",
             "subset",
         ]

@@ -16,7 +16,8 @@ from dassl.report.figures import Figure
 from dassl.report.page import inline_svg, page, write_page
 from dassl.report.sheets import MAKERS, Options
 from dassl.report.study import suites
-from dassl.report.tree import printable, read_tree
+from dassl.report.tree import read_tree
+from dassl.utils.texts import printable
 from tests.dassl.report.trees import write_base_to_new, write_run, write_sweep
 
 pytest.importorskip("matplotlib")

@@ -522,13 +522,23 @@ def test_a_run_from_before_a_key_has_the_setting_of_one_that_leaves_it_alone(tmp
     newer = {
         "DATASET.TEMPLATES": "own", "INPUT.MAX_PIXELS": 500_000_000, "MODEL.BACKBONE.HEAD_WIDTHS": [0, 0],
         "MODEL.BACKBONE.ACTIVATION": "", "INPUT.BACKGROUND": "", "TRAINER.PUBLISHED_SETTINGS": "",
-        "TRAINER.PUBLISHED_KEYS": [], "OPTIM.NEW_LAYERS": [],
+        "TRAINER.PUBLISHED_KEYS": [], "OPTIM.NEW_LAYERS": [], "TRAIN.DETERMINISTIC": False,
     }  # fmt: skip
     write_run(tmp_path, "CoOp-MT", seed=1)
     write_run(tmp_path, "CoOp-MT", seed=2, config=newer)
     assert study(tmp_path).plain.rows == ["CoOp-MT"]
     write_run(tmp_path, "CoOp-MT", seed=3, config={**newer, "DATASET.TEMPLATES": "released"}, place="released")
     assert study(tmp_path).plain.rows == ["CoOp-MT", "CoOp-MT [TEMPLATES released]"]
+
+
+def test_a_deterministic_run_is_of_another_setting_and_so_is_each_of_its_chunks(tmp_path):
+    usual, fixed = {"MODEL.TEXT_CHUNK": 0}, {"TRAIN.DETERMINISTIC": True, "MODEL.TEXT_CHUNK": 0}
+    write_run(tmp_path, "CoOp-MT", seed=1, config=usual)
+    write_run(tmp_path, "CoOp-MT", seed=2, config={**usual, "MODEL.TEXT_CHUNK": 8})
+    assert study(tmp_path).plain.rows == ["CoOp-MT"]
+    write_run(tmp_path, "CoOp-MT", seed=1, config=fixed, place="fixed")
+    write_run(tmp_path, "CoOp-MT", seed=2, config={**fixed, "MODEL.TEXT_CHUNK": 8}, place="chunk")
+    assert len(study(tmp_path).plain.rows) == 3
 
 
 def test_keys_that_older_configs_lack_are_known_with_their_defaults():

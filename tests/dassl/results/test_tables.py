@@ -16,6 +16,7 @@ from dassl.results.tables import (
     task_means,
 )
 from dassl.utils.intervals import INTERVALS, NORMAL, STUDENT
+from dassl.utils.texts import printable, spreadsheet_cell
 from tests.dassl.results.samples import make_result
 
 
@@ -117,7 +118,8 @@ def test_unknown_format_names_the_choices():
 def test_csv_reads_back(rows):
     clean = [(name.replace("\r", " ").replace("\n", " ").replace("\x00", ""), value) for name, value in rows]
     read = list(csv.reader(io.StringIO(Table(["name", "value"], clean).render("csv"))))
-    assert [tuple(row) for row in read[1:]] == [(name, "" if value is None else str(value)) for name, value in clean]
+    shown = [(spreadsheet_cell(printable(name)), value) for name, value in clean]
+    assert [tuple(row) for row in read[1:]] == [(name, "" if value is None else str(value)) for name, value in shown]
 
 
 RUNS = [

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -17,10 +16,9 @@ from dassl.sweep import joining, probe
 from dassl.sweep.cluster import RayCluster, read_files, room, write_files
 from dassl.sweep.place import Place
 from dassl.utils.errors import UserError
-from dassl.utils.tools import CHECKOUT
 from tests.dassl.sweep.small import Here, Small
 from tests.dassl.sweep.test_processes import until
-from tests.lab import figures
+from tests.lab import lasting
 
 
 def test_a_run_folder_travels_whole_and_the_result_is_written_last(tmp_path, monkeypatch):
@@ -84,16 +82,6 @@ def test_a_cluster_without_room_is_refused_also_when_the_number_of_jobs_is_given
         RayCluster(Place(jobs=2, ray="auto", gpus_per_run=0.5), tmp_path)
 
 
-def test_ray_is_pinned_and_touches_nothing_of_the_program():
-    pins = {}
-    for name in ("requirements.txt", "requirements-ray.txt"):
-        lines = [line.split("#")[0].strip() for line in (CHECKOUT / name).read_text(encoding="utf-8").splitlines()]
-        pins[name] = {re.split("==", line)[0].lower() for line in lines if line}
-        assert all("==" in line for line in lines if line)
-    assert "ray" in pins["requirements-ray.txt"]
-    assert not pins["requirements.txt"] & pins["requirements-ray.txt"]
-
-
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Address of a Ray cluster: a head without room for runs and two machines with one core each."""
@@ -150,12 +138,12 @@ def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypat
     small.output.rename(small.folder / "on the cluster")
     assert sweep.main(command) == 0
     local = small.results()
-    assert {folder: figures(result) for folder, result in shared.items()} == {
-        folder: figures(result) for folder, result in local.items()
+    assert {folder: lasting(result) for folder, result in shared.items()} == {
+        folder: lasting(result) for folder, result in local.items()
     }
     small.output.rename(small.folder / "local")
     back.rename(small.output)
-    assert [figures(result) for result in small.results().values()] == [figures(next(iter(local.values())))]
+    assert [lasting(result) for result in small.results().values()] == [lasting(next(iter(local.values())))]
 
 
 @pytest.fixture

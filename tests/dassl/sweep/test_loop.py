@@ -136,12 +136,12 @@ def enter(folder) -> None:
 
 def test_only_one_sweep_works_in_a_folder(status):
     with only_sweep(status.folder):
-        with pytest.raises(
-            UserError, match=r"^another sweep is at work in .*; wait for it, or use another --output-dir$"
-        ):
+        who = rf"\(process {os.getpid()} on .*\)"
+        wanted = rf"^another sweep is at work in .* {who}; wait for it, or use another --output-dir$"
+        with pytest.raises(UserError, match=wanted):
             enter(status.folder)
         status.write(now=True)
-        with pytest.raises(UserError, match=rf"^the sweep 'small' \(process {os.getpid()} on "):
+        with pytest.raises(UserError, match=rf"^the sweep 'small' is at work in .* \(process {os.getpid()} on "):
             enter(status.folder)
     enter(status.folder)
 

@@ -28,7 +28,7 @@ def test_a_file_arrives_whole(site, tmp_path):
     for name, digest in (("a", f"md5:{md5}"), ("b", f"sha256:{sha256}"), ("c", "")):
         download(f"{site.address}/a.bin", tmp_path / "new" / name, digest=digest, size=len(CONTENT))
         assert (tmp_path / "new" / name).read_bytes() == CONTENT
-    assert leftovers(tmp_path / "new") == ["a", "b", "c"]
+    assert leftovers(tmp_path / "new") == [".c.digest", "a", "b", "c"]  # nobody publishes a digest of c
 
 
 def test_a_cut_connection_goes_on_where_it_was(site, tmp_path):
@@ -49,7 +49,29 @@ def test_a_later_call_goes_on_after_all_attempts_failed(site, tmp_path):
     download(url, tmp_path / "a")
     assert site.asked[-1][1] == "bytes=5000-"
     assert (tmp_path / "a").read_bytes() == CONTENT
-    assert leftovers(tmp_path) == ["a"]
+    assert leftovers(tmp_path) == [".a.digest", "a"]
+
+
+def test_what_came_from_another_address_goes_when_the_file_is_there(site, tmp_path):
+    part = part_of(tmp_path / "a", f"{site.address}/other.bin")
+    for name in (part.name, f"{part.name}.tag", part_of(tmp_path / "b", site.address).name):
+        (tmp_path / name).touch()
+    download(f"{site.address}/a.bin", tmp_path / "a")
+    assert leftovers(tmp_path) == [".a.digest", part_of(tmp_path / "b", site.address).name, "a"]
+
+
+def test_a_file_of_this_name_always_has_a_digest(site, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "replace", killed)
+    monkeypatch.setattr(module, "write_text", lambda path, text: path.write_text(text, encoding="utf-8"))
+    with pytest.raises(KeyboardInterrupt):
+        download(f"{site.address}/a.bin", tmp_path / "a")
+    monkeypatch.undo()
+    assert (tmp_path / ".a.digest").is_file() and not (tmp_path / "a").exists()
+    download(f"{site.address}/a.bin", tmp_path / "a")
+    assert leftovers(tmp_path) == [".a.digest", "a"]
 
 
 def test_progress_resets_the_count_of_failures(site, tmp_path):

@@ -1,0 +1,120 @@
+"""From a finished run to a file or folder that others can use."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dassl.config.comparing import number_values
+from dassl.inference.classifier import EXPORTED_FILE, Classifier
+from dassl.inference.exported import SCHEMA, Exported, write_exported
+from dassl.results.record import read_results
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path, write_json, write_text
+
+_RECORD = ("split", "metric", "tasks")
+_TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest", "config_digest", "classes")
+
+
+def exported_content(classifier: Classifier) -> Exported:
+    """What an exported file of a run holds.
+
+    Raises:
+        UserError: the method has no table of classes.
+    """
+    trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
+    name, tag = trainer.open_clip_name()
+    config = number_values(trainer.cfg)
+    about = {
+        "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
+        "temperature": [1.0] * len(classifier.tasks),
+        "backbone": {**result["backbone"], "open_clip_name": name, "open_clip_tag": tag},
+        "preprocess_cfg": _preprocessing(classifier),
+        "reading": asdict(classifier.reading),
+        "training": {key: result[key] for key in _TRAINED},
+        "results": {key: result[key] for key in _RECORD},
+        "config": {key: value for key, value in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
+    }
+    return Exported(trainer.head(), about)
+
+
+def export_file(classifier: Classifier, path: Path) -> None:
+    """Write one safetensors file."""
+    write_exported(path, exported_content(classifier))
+
+
+def export_folder(classifier: Classifier, folder: Path) -> None:
+    """Write a folder in the form of the Hub, its model card last.
+
+    Raises:
+        UserError: the folder has files already, or the method has no table of classes.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; choose another folder, or empty it")
+    content = exported_content(classifier)
+    write_exported(folder / EXPORTED_FILE, content)
+    learned = _learned(classifier)
+    if learned:
+        with atomic_path(folder / "model.safetensors") as temporary:
+            save_file(learned, temporary, {"format": "pt"})
+    about = {key: content.about[key] for key in ("tasks", "temperature", "backbone", "preprocess_cfg", "training")}
+    write_json(folder / "config.json", {"schema": SCHEMA, "head": content.head.kind, **about})
+    write_text(folder / "README.md", model_card(content))
+
+
+def _learned(classifier: Classifier) -> dict[str, Tensor]:
+    """{module.key: tensor} of what the run learned."""
+    modules = classifier.trainer.modules
+    return {
+        f"{name}.{key}": value.detach().cpu().contiguous().clone()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def model_card(content: Exported) -> str:
+    """README.md of a folder: the Hub reads what stands between the lines of dashes, which is JSON and so YAML."""
+    about, name = content.about, content.about["backbone"]["name"]
+    measured = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": each["name"], "type": about["training"]["dataset"]},
+            "metrics": [{"type": "accuracy", "name": each["metric_name"], "value": each["metric"]}],
+        }
+        for each in about["results"]["tasks"]
+        if each["metric"] is not None
+    ]
+    published = _BASE_MODELS.get(name)
+    head: dict[str, Any] = {"pipeline_tag": "image-classification", "library_name": "open_clip"}
+    head |= {"base_model": published} if published else {}
+    head["model-index"] = [{"name": f"{about['training']['trainer']} on {name}", "results": measured}]
+    lines = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
+    tasks = "\n".join(f"- {each['name']}: {', '.join(each['classes'])}" for each in about["tasks"])
+    return (
+        f"---\n{lines}\n---\n\n# {about['training']['trainer']} on {name}\n\nClasses by task:\n\n{tasks}\n\n"
+        f"`{EXPORTED_FILE}` scores features of the frozen backbone (digest {about['backbone']['digest']}).\n"
+    )
+
+
+_BASE_MODELS = {
+    "ViT-B/32": "openai/clip-vit-base-patch32",
+    "ViT-B/16": "openai/clip-vit-base-patch16",
+}
+
+
+def _preprocessing(classifier: Classifier) -> dict[str, Any]:
+    """The transform in open_clip's words."""
+    said = classifier.input
+    normal = "normalize" in said.TRANSFORMS
+    return {
+        "size": list(said.SIZE),
+        "mode": "RGB",
+        "mean": list(said.PIXEL_MEAN) if normal else [0.0] * 3,
+        "std": list(said.PIXEL_STD) if normal else [1.0] * 3,
+        "interpolation": said.INTERPOLATION,
+        "resize_mode": "shortest",
+        "fill_color": 0,
+    }

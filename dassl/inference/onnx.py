@@ -1,0 +1,77 @@
+"""Image encoder, normalisation and head as one ONNX graph."""
+
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dassl.inference.classifier import Classifier
+from dassl.inference.export import exported_content
+from dassl.inference.exported import Exported
+from dassl.utils.errors import UserError
+from dassl.utils.files import atomic_path
+
+BOUND = 1e-3  # of a probability; what is above it is another function
+_NEEDED = ("onnx", "onnxruntime")
+
+
+class Graph(nn.Module):
+    """Images (B, 3, H, W) -> probabilities (B, C_t) of each task."""
+
+    def __init__(self, tower: nn.Module, content: Exported, tasks: Sequence[int]) -> None:
+        super().__init__()
+        self.tower, self.content, self.tasks = tower, content, list(tasks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The probabilities, a tensor for each task."""
+        features = self.tower(images)
+        return tuple(self.content.logits(features, task).softmax(dim=1) for task in self.tasks)
+
+
+def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None = None) -> float:
+    """Write the graph after a check in onnxruntime on batches of 1 and 3; returns the largest difference.
+
+    Raises:
+        UserError: onnx or onnxruntime is not installed, or the difference is above ``BOUND``.
+    """
+    lacks = [name for name in _NEEDED if find_spec(name) is None]
+    if lacks:
+        raise UserError(f"--onnx needs {' and '.join(lacks)}; install them with pip install -r requirements-export.txt")
+    content = exported_content(classifier)
+    wanted = list(range(len(classifier.tasks))) if tasks is None else list(tasks)
+    graph = Graph(classifier.trainer.backbone.visual.float(), content, wanted).eval()
+    side = classifier.input.SIZE
+    images = torch.randn(3, 3, *side, generator=torch.Generator().manual_seed(0))
+    with atomic_path(path) as temporary:
+        names = [f"probabilities.{task}" for task in wanted]
+        axes = {name: {0: "batch"} for name in ("images", *names)}
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            graph,
+            (images,),
+            temporary,
+            input_names=["images"],
+            output_names=names,
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+        difference = max(_difference(graph, temporary, images[:count]) for count in (1, 3))
+        if not difference <= BOUND:
+            raise UserError(
+                f"{path}: onnxruntime differs from PyTorch by {difference:.3g}, more than {BOUND:g}; not kept"
+            )
+    return difference
+
+
+@torch.no_grad()
+def _difference(graph: Graph, path: Path, images: Tensor) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": images.numpy()})
+    pairs = zip(graph(images), found, strict=True)
+    return max(float((mine - torch.from_numpy(theirs)).abs().max()) for mine, theirs in pairs)

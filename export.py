@@ -1,0 +1,53 @@
+"""Export a finished run: one safetensors file, a folder for the Hub, or an ONNX graph."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dassl.inference import load_classifier
+from dassl.inference.classifier import ExportedClassifier
+from dassl.inference.export import export_file, export_folder
+from dassl.inference.onnx import export_onnx
+from dassl.utils.cli import Parser, exit_code
+from dassl.utils.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = Parser(prog="export.py", description=__doc__)
+    add = parser.add_argument
+    add("run", metavar="RUN", type=Path, help="folder of a finished run")
+    add("-o", "--out", default="", metavar="PATH", help="a file that ends in .safetensors, or a folder (ends in /)")
+    add("--onnx", type=Path, default=None, metavar="FILE", help="image encoder and head as one ONNX graph")
+    add("--task", default=None, metavar="NAME_OR_NUMBER", help="this task only in the ONNX graph (default: all tasks)")
+    add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return exit_code(lambda: _carry_out(argv))
+
+
+def _carry_out(argv: Sequence[str] | None) -> None:
+    args = build_parser().parse_args(argv)
+    if not args.out and args.onnx is None:
+        raise UserError("nothing to write; give -o FILE.safetensors, -o FOLDER/ or --onnx FILE.onnx")
+    if args.task is not None and args.onnx is None:
+        raise UserError("--task chooses what --onnx holds; an exported file has all tasks")
+    folder = args.out.endswith("/") or Path(args.out).is_dir()
+    if args.out and not folder and not args.out.endswith(".safetensors"):
+        raise UserError(f"-o {args.out} is neither a file .safetensors nor a folder (write {args.out}/ for one)")
+    classifier = load_classifier(args.run, device="cpu", weights=args.weights)
+    if isinstance(classifier, ExportedClassifier):
+        raise UserError(f"{args.run} is an exported file already; give the folder of a finished run")
+    tasks = None if args.task is None else [classifier.task_number(args.task)]
+    if args.onnx is not None:
+        print(f"largest difference from PyTorch: {export_onnx(classifier, args.onnx, tasks):.3g}")
+    if args.out:
+        (export_folder if folder else export_file)(classifier, Path(args.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Exported files: what they answer, and what is no exported file."""
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import export
+import predict
+from clip.architecture import infer_config
+from dassl.inference import load_classifier
+from dassl.inference.exported import read_exported
+from dassl.utils.errors import UserError
+from dassl.utils.tools import CHECKOUT
+from tests.dassl.inference.test_classifier import ALL, photos, settings
+
+assert photos, "a fixture"
+NO_TABLE = {"CoCoOp": "made anew for each image", "PLOT": "optimal transport"}
+
+
+@pytest.fixture
+def exported(lab):
+    """An exported file of a run of two tasks."""
+    lab.run(OPTIM__MAX_EPOCH=1)
+    path = lab.output / "tuned.safetensors"
+    assert export.main([str(lab.folder("run")), "-o", str(path)]) == 0
+    return path
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_exported_file_answers_as_the_run_does_or_says_why_there_is_none(lab, name, capsys):
+    lab.run(**settings(name))
+    path, run = lab.output / "tuned.safetensors", lab.folder("run")
+    code = export.main([str(run), "-o", str(path)])
+    if name in NO_TABLE:
+        error = capsys.readouterr().err
+        assert (code, error.count("\n"), path.exists()) == (2, 1, False)
+        assert NO_TABLE[name] in error
+        return
+    assert code == 0
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    theirs, mine = (load_classifier(each).probabilities(images) for each in (run, path))
+    assert theirs.keys() == mine.keys()
+    for task, expected in theirs.items():
+        assert torch.allclose(mine[task], expected, atol=1e-5)
+
+
+def test_metadata_are_texts_and_say_what_it_is(exported):
+    with safe_open(exported, "pt") as file:
+        told = file.metadata()
+    assert (told["format"], told["schema"]) == ("pt", "softcpt-classifier/1")
+    assert set(json.loads(told["preprocess_cfg"])) == {
+        *("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
+    }
+    assert json.loads(told["training"])["shots"] == 2
+
+
+def test_the_command_line_takes_it_and_refuses_other_classes(exported, photos, capsys):
+    arguments = [str(exported), str(photos), "--format", "jsonl", "--workers", "0"]
+    assert predict.main(arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert predict.main([*arguments, "--task", "0", "--classes", "a,b"]) == 2
+    assert "no text side" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_hub(lab, exported, photos):
+    folder = lab.output / "hub"
+    assert export.main([str(lab.folder("run")), "-o", f"{folder}/"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("README.md", "classifier.safetensors", "config.json", "model.safetensors")
+    ]
+    assert load_classifier(folder).predict(photos / "a.png") == load_classifier(exported).predict(photos / "a.png")
+    assert "pipeline_tag" in (folder / "README.md").read_text()
+    assert export.main([str(lab.folder("run")), "-o", f"{folder}/"]) == 2
+
+
+def test_another_backbone_and_an_unfinished_run_are_refused(lab, exported, tmp_path, capsys):
+    content = load_file(lab.backbone)
+    content["visual.conv1.weight"] = content["visual.conv1.weight"] + 1
+    save_file(content, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="is bound to other weights"):
+        load_classifier(exported, weights=str(tmp_path / "other.safetensors"))
+    assert export.main([str(tmp_path), "-o", str(tmp_path / "x.safetensors")]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_one_line(exported, tmp_path, data):
+    whole = exported.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda each: each != whole[place]))
+    cut = data.draw(st.booleans())
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(whole[:place] if cut else whole[:place] + bytes([value]) + whole[place + 1 :])
+    with pytest.raises(UserError) as caught:
+        read_exported(damaged)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_of_gigabytes_and_foreign_metadata_are_one_line(tmp_path):
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(struct.pack("<Q", 8 << 30) + b"{}")
+    with pytest.raises(UserError, match="header of 8,589,934,592 bytes"):
+        read_exported(path)
+    save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match="its schema is None"):
+        read_exported(path)
+
+
+def test_onnx_is_checked_and_holds_the_chosen_task(lab, exported, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    path = lab.output / "tuned.onnx"
+    assert export.main([str(lab.folder("run")), "--onnx", str(path), "--task", "tool"]) == 0
+    assert "largest difference from PyTorch" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = torch.randn(4, 3, 32, 32)
+    (found,) = session.run(None, {"images": images.numpy()})
+    assert torch.allclose(torch.from_numpy(found), load_classifier(exported).probabilities(images)[1], atol=1e-4)
+
+
+def test_without_onnx_the_message_says_what_to_install(lab, exported, monkeypatch, capsys):
+    monkeypatch.setattr("dassl.inference.onnx.find_spec", lambda name: None)
+    assert export.main([str(lab.folder("run")), "--onnx", str(lab.output / "x.onnx")]) == 2
+    assert "requirements-export.txt" in capsys.readouterr().err
+
+
+# The file's backbone has no open_clip name: create_model is told the tiny network's config and file instead.
+PREAMBLE = """
+import sys, open_clip
+assert not any(path in ("", {checkout!r}) for path in sys.path)
+open_clip.add_model_config({config!r})
+_create = open_clip.create_model
+open_clip.create_model = lambda name, pretrained: _create("tiny-quickgelu", pretrained={weights!r})
+"""
+
+
+def test_the_lines_of_readme_work_without_the_checkout(lab, exported, photos):
+    (lines,) = re.findall(r"```python\n(import json, open_clip.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    folder = lab.output / "elsewhere"
+    folder.mkdir()
+    shutil.copy(photos / "a.png", folder / "photo.jpg")
+    shutil.copy(exported, folder)
+    config = asdict_config(lab.backbone)
+    (folder / "tiny-quickgelu.json").write_text(json.dumps(config))
+    places = {"config": str(folder / "tiny-quickgelu.json"), "weights": str(folder / "weights.safetensors")}
+    sizes = ("context_length", "input_resolution", "vocab_size")  # OpenAI's files have them, a state dict has not
+    tensors = {key: value for key, value in load_file(lab.backbone).items() if key not in sizes}
+    save_file(tensors, folder / "weights.safetensors")
+    program = PREAMBLE.format(checkout=str(CHECKOUT), **places) + lines
+    command = [sys.executable, "-I", "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = load_classifier(lab.folder("run")).predict(photos / "a.png", top_k=1)
+    for line, answer in zip(done.stdout.strip().splitlines(), expected, strict=True):
+        head, probability = line.rsplit(" ", 1)
+        assert head == f"{answer.task} {answer.best.name}"
+        assert float(probability) == pytest.approx(answer.best.probability, abs=1e-4)
+
+
+def asdict_config(path):
+    """open_clip's description of the network in a file."""
+    found = infer_config(load_file(path), source=str(path), head_widths=(64, 64))
+    towers = {key: asdict(found[key]) for key in ("vision_cfg", "text_cfg")}
+    return {"embed_dim": found["embed_dim"], "quick_gelu": True, **towers}
