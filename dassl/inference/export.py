@@ -1,6 +1,8 @@
 """From a finished run to a file or folder that others can use."""
 
+import html
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_expo
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
+from dassl.utils.texts import printable
 
 _RECORD = ("split", "metric", "tasks")
 _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest", "config_digest", "classes")
@@ -92,11 +95,16 @@ def model_card(content: Exported) -> str:
     head |= {"base_model": published} if published else {}
     head["model-index"] = [{"name": f"{about['training']['trainer']} on {name}", "results": measured}]
     lines = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
-    tasks = "\n".join(f"- {each['name']}: {', '.join(each['classes'])}" for each in about["tasks"])
+    tasks = "\n".join(f"- {_shown(each['name'])}: {', '.join(map(_shown, each['classes']))}" for each in about["tasks"])
     return (
         f"---\n{lines}\n---\n\n# {about['training']['trainer']} on {name}\n\nClasses by task:\n\n{tasks}\n\n"
         f"`{EXPORTED_FILE}` scores features of the frozen backbone (digest {about['backbone']['digest']}).\n"
     )
+
+
+def _shown(name: str) -> str:
+    """A name in Markdown, where it is neither a link nor an element."""
+    return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(printable(name), quote=False))
 
 
 _BASE_MODELS = {
