@@ -21,6 +21,7 @@ from dassl.utils.texts import visible
 
 __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
 
+_MOST = 1_000_000  # images at once, classes to name
 _EPILOG = f"""\
 exit status: 0 all images were read, 1 some were not (each is named), 2 a mistake that one line explains.
 With --threshold an answer below it is "{UNSURE}".
@@ -81,6 +82,8 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
     first = next(paths, None)
     if first is None:
         raise UserError("no image was given; name files or folders, or send paths to standard input with -")
+    if args.out is not None and args.out.resolve() in {Path(image).resolve() for image in args.images}:
+        raise UserError(f"--out {args.out} is one of the images; name another file")
     classifier = _classifier(args)
     tasks = None if args.task is None else [classifier.task_number(args.task)]
     unread: list[str] = []
@@ -139,8 +142,8 @@ def _whole(text: str) -> int:
 
 
 def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 on")
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 to {_MOST:,}")
     return int(text)
 
 

@@ -9,6 +9,8 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from multiprocessing import Queue
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,8 +77,9 @@ class Reader:
                     done += 1
                     yield batch
                 return
-            except RuntimeError as error:  # how torch says that a worker died or is silent
-                self._give_up(str(error))
+            # A worker died or is silent (RuntimeError), or the system gives no more processes or open files.
+            except (RuntimeError, OSError) as error:
+                self._give_up(error)
         for keys in islice(plan, done, None):
             yield self._pinned(self.images.__getitems__(keys))
 
@@ -100,7 +103,7 @@ class Reader:
             self.images,
             batch_sampler=self._pieces,
             num_workers=workers,
-            collate_fn=_as_read,
+            collate_fn=_shared,
             pin_memory=self.pin_memory,
             persistent_workers=True,
             timeout=SILENCE_S,
@@ -115,6 +118,9 @@ class Reader:
         _, image = self.images.__getitems__(keys[:1])
         if isinstance(image, str):
             return self.workers, len(keys)  # the batch will say so
+        if reason := _no_way(image):
+            self._read_here(reason)
+            return 0, 0
         for workers in dict.fromkeys((self.workers, 1)):
             # Pieces that wait, one that is made by each worker and one that is used.
             size = int(free * _SHARE) // (((_PREFETCHED + 1) * workers + 1) * image.nbytes)
@@ -125,31 +131,39 @@ class Reader:
 
     def _by_workers(self, plan: Plan) -> Iterator[Read]:
         assert self._loader is not None and self._pieces is not None
-        pieces = iter(self._loader)
+        pieces = (part for _, part in self._loader)
         for keys in plan:
-            parts = [next(pieces)[1] for _ in _cut(keys, self._pieces.size)]
-            wrong = next((part for part in parts if isinstance(part, str)), None)
-            if wrong is not None:
-                yield keys, wrong
-            elif len(parts) == 1:
-                yield keys, parts[0]
-            else:
-                yield self._pinned((keys, torch.cat(parts)))
+            yield keys, next(pieces) if len(keys) <= self._pieces.size else self._joined(pieces, len(keys))
+
+    def _joined(self, pieces: Iterator[Tensor | str], count: int) -> Tensor | str:
+        """The pieces of a batch as one, or a message. Each is copied at once: it takes shared memory while it lives."""
+        assert self._pieces is not None
+        whole, wrong = torch.empty(0), ""
+        for start in range(0, count, self._pieces.size):
+            piece = next(pieces)
+            if isinstance(piece, str):
+                wrong = wrong or piece
+                continue
+            if not len(whole):
+                whole = torch.empty(count, *piece.shape[1:], dtype=piece.dtype, pin_memory=self.pin_memory)
+            whole[start : start + len(piece)] = piece
+        return wrong or whole
 
     def _pinned(self, batch: Read) -> Read:
         keys, images = batch
         return (keys, images) if isinstance(images, str) or not self.pin_memory else (keys, images.pin_memory())
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, error: Exception) -> None:
         self.close()
-        self._read_here(f"a worker failed ({' '.join(reason.split())})")
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]  # before it stands the worker's trace
+        self._read_here(f"a worker failed ({reason})")
 
     def _read_here(self, reason: str) -> None:
         self.workers = 0
         logger.warning(
             "images are read by the process of the run and not by workers: %s; the batches are the same, reading takes "
-            "longer; give the container more shared memory (docker run --shm-size 2g) or more memory, or set "
-            "DATALOADER.NUM_WORKERS 0",
+            "longer; give the run what is lacking (shared memory: docker run --shm-size 2g; open files: ulimit -n; "
+            "memory; a TMPDIR with a short path and space), or set DATALOADER.NUM_WORKERS 0",
             reason,
         )
 
@@ -162,10 +176,26 @@ def shared_memory() -> int | None:
         return None
 
 
+def _no_way(image: Tensor) -> str:
+    """Why no worker could hand an image over; "" if one can.
+
+    A worker that finds it out by itself prints a page and is silent from then on.
+    """
+    try:
+        Queue().close()
+        Listener().close()  # handles pass through a socket, which lies in the folder for temporary files
+        torch.empty_like(image).share_memory_()
+    except (OSError, RuntimeError) as error:
+        return f"they have no way to hand them over ({' '.join(str(error).split())})"
+    return ""
+
+
 def _cut(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
     for start in range(0, len(keys), size):
         yield list(keys[start : start + size])
 
 
-def _as_read(batch: Read) -> Read:
-    return batch
+def _shared(batch: Read) -> Read:
+    """Put a batch into shared memory, as torch would do later, in a thread whose error nobody is told."""
+    keys, images = batch
+    return keys, images if isinstance(images, str) else images.share_memory_()

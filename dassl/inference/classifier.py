@@ -21,7 +21,7 @@ from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights
-from dassl.inference.exported import Exported, read_exported
+from dassl.inference.exported import Exported, preprocessing, read_exported
 from dassl.registries import TRAINER_REGISTRY
 from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError
@@ -230,8 +230,17 @@ class ExportedClassifier(Classifier):
                 f"{path} is bound to other weights of {self._tower.name} (digest {there[:12]} there, {here[:12]} "
                 "here); name them with --weights"
             )
+        width = content.head.weight.shape[1]
+        if width != self._tower.embed_dim:
+            raise UserError(f"{path} has features of width {width}, {self._tower.name} {self._tower.embed_dim}")
         self.reading = Reading(**content.about["reading"])
-        self.transform = build_transform(settle_input(cfg, facts), False)
+        settled = settle_input(cfg, facts)
+        told = content.about["preprocess_cfg"]
+        wrong = [key for key, value in preprocessing(settled.INPUT).items() if told.get(key) != value]
+        if wrong or tuple(settled.INPUT.SIZE) != facts["SIZE"]:
+            what = f"{', '.join(wrong)} of preprocess_cfg" if wrong else f"INPUT.SIZE {tuple(settled.INPUT.SIZE)}"
+            raise UserError(f"{path} contradicts itself: {what} is not what its config says; export the run again")
+        self.transform = build_transform(settled, False)
 
     @property
     def tasks(self) -> list[Task]:

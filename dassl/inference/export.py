@@ -1,6 +1,8 @@
 """From a finished run to a file or folder that others can use."""
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +13,12 @@ from torch import Tensor
 
 from dassl.config.comparing import number_values
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
-from dassl.inference.exported import SCHEMA, Exported, write_exported
+from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_exported
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
 from dassl.utils.privacy import without_home
+from dassl.utils.texts import printable
 
 _RECORD = ("split", "metric", "tasks")
 _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest", "config_digest", "classes")
@@ -37,7 +40,7 @@ def exported_content(classifier: Classifier) -> Exported:
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
         "temperature": [1.0] * len(classifier.tasks),
         "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
-        "preprocess_cfg": _preprocessing(classifier),
+        "preprocess_cfg": preprocessing(classifier.input),
         "reading": asdict(classifier.reading),
         "training": {key: result[key] for key in _TRAINED},
         "results": {key: result[key] for key in _RECORD},
@@ -101,29 +104,19 @@ def model_card(content: Exported) -> str:
     head |= {"base_model": published} if published else {}
     head["model-index"] = [{"name": f"{about['training']['trainer']} on {name}", "results": measured}]
     lines = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
-    tasks = "\n".join(f"- {each['name']}: {', '.join(each['classes'])}" for each in about["tasks"])
+    tasks = "\n".join(f"- {_shown(each['name'])}: {', '.join(map(_shown, each['classes']))}" for each in about["tasks"])
     return (
         f"---\n{lines}\n---\n\n# {about['training']['trainer']} on {name}\n\nClasses by task:\n\n{tasks}\n\n"
         f"`{EXPORTED_FILE}` scores features of the frozen backbone (digest {about['backbone']['digest']}).\n"
     )
 
 
+def _shown(name: str) -> str:
+    """A name in Markdown, where it is neither a link nor an element."""
+    return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(printable(name), quote=False))
+
+
 _BASE_MODELS = {
     "ViT-B/32": "openai/clip-vit-base-patch32",
     "ViT-B/16": "openai/clip-vit-base-patch16",
 }
-
-
-def _preprocessing(classifier: Classifier) -> dict[str, Any]:
-    """The transform in open_clip's words."""
-    said = classifier.input
-    normal = "normalize" in said.TRANSFORMS
-    return {
-        "size": list(said.SIZE),
-        "mode": "RGB",
-        "mean": list(said.PIXEL_MEAN) if normal else [0.0] * 3,
-        "std": list(said.PIXEL_STD) if normal else [1.0] * 3,
-        "interpolation": said.INTERPOLATION,
-        "resize_mode": "shortest",
-        "fill_color": 0,
-    }

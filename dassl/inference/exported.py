@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import ImageColor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from yacs.config import CfgNode
 
 from dassl.engine.head import Head, score
 from dassl.utils.errors import UserError
@@ -20,6 +22,9 @@ from dassl.utils.files import atomic_path
 
 SCHEMA = "softcpt-classifier/1"
 MAX_HEADER = 16 << 20
+_DAMAGED = (OSError, LookupError, TypeError, ValueError, RecursionError, RuntimeError, AttributeError)
+LENGTH_OFF = 1e-3  # of a class feature; fp16 features are normalised in fp32
+LARGEST = 1e6  # of a value: larger ones overflow in products
 _JSON = ("tasks", "temperature", "backbone", "preprocess_cfg", "reading", "training", "results", "config")
 _TEXTS = ("format", "schema", "head", "logit_scale", "digest")
 
@@ -68,6 +73,20 @@ def tensors_of(content: Exported) -> dict[str, Tensor]:
     return found
 
 
+def preprocessing(said: CfgNode) -> dict[str, Any]:
+    """The transform of testing that a settled node INPUT describes, in open_clip's words."""
+    normal = "normalize" in said.TRANSFORMS
+    return {
+        "size": list(said.SIZE),
+        "mode": "RGB",
+        "mean": list(said.PIXEL_MEAN) if normal else [0.0] * 3,
+        "std": list(said.PIXEL_STD) if normal else [1.0] * 3,
+        "interpolation": said.INTERPOLATION,
+        "resize_mode": "shortest",
+        "fill_color": 0,
+    }
+
+
 def write_exported(path: Path, content: Exported) -> None:
     """Write the file; it appears whole."""
     told = {key: json.dumps(content.about[key], ensure_ascii=False, sort_keys=True) for key in _JSON}
@@ -99,7 +118,17 @@ def read_exported(path: Path) -> Exported:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return _content(told, tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        RuntimeError,
+        IndexError,
+        AttributeError,
+    ) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no exported classifier, or is damaged ({text}); export the run again") from error
 
@@ -122,16 +151,42 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     _expect(not lacks, f"it lacks the metadata {', '.join(lacks)}")
     _expect(told["digest"] == content_digest(told, tensors), "its content does not have the digest that it names")
     about = {key: json.loads(told[key]) for key in _JSON}
+    _check_kinds(about)
     kind, scale, tasks = told["head"], float(told["logit_scale"]), about["tasks"]
     _expect(kind in ("cosine", "linear") and 0 < scale < 1e6, "its head is unknown")
     _expect(bool(tasks) and all(_names(each) for each in tasks), "its tasks have no names")
     temperature = about["temperature"]
-    _expect(len(temperature) == len(tasks) and all(0 < each < 1e6 for each in temperature), "its temperatures")
+    _expect(len(temperature) == len(tasks) and all(1e-3 < each < 1e3 for each in temperature), "its temperatures")
     weight = _rows(tensors, row_name(kind), len(tasks))
     bias, centers = _rows(tensors, "bias", len(tasks)), _rows(tensors, "center", len(tasks))
     assert_shapes(tasks, weight, bias, centers)
+    if kind == "cosine":
+        _check_lengths(weight)
     head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers))
     return Exported(head, about)
+
+
+def _check_kinds(about: dict[str, Any]) -> None:
+    """Raise ValueError where metadata are of another kind than this program writes."""
+    for key in ("backbone", "preprocess_cfg", "reading", "config"):
+        _expect(isinstance(about[key], dict), f"its {key} is no object")
+    for key in ("tasks", "temperature"):
+        _expect(isinstance(about[key], list), f"its {key} is no list")
+    _expect(all(isinstance(each, int | float) for each in about["temperature"]), "its temperatures are no numbers")
+    names = [each["name"] for each in about["tasks"]]
+    _expect(len({str(name) for name in names}) == len(names), "two of its tasks have one name")
+    backbone, reading = about["backbone"], about["reading"]
+    _expect(all(isinstance(backbone.get(key), str) for key in ("name", "digest")), "its backbone has no name or digest")
+    _expect(reading.keys() == {"background", "orientation", "max_pixels"}, "its reading has other entries")
+    _expect(isinstance(reading["background"], str), "the background of its reading is no colour")
+    _expect(reading["background"] == "original" or len(ImageColor.getrgb(reading["background"])) == 3, "its background")
+    _expect(reading["orientation"] in ("upright", "original"), "the orientation of its reading")
+    _expect(type(reading["max_pixels"]) is int and reading["max_pixels"] > 0, "the max_pixels of its reading")
+
+
+def _check_lengths(weight: Sequence[Tensor]) -> None:
+    lengths = torch.cat(list(weight)).norm(dim=1)
+    _expect(bool(((lengths == 0) | ((lengths - 1).abs() < LENGTH_OFF)).all()), "its class features are not of length 1")
 
 
 def stacked(centers: Sequence[Tensor]) -> Tensor | None:
@@ -144,14 +199,18 @@ def assert_shapes(
 ) -> None:
     """Raise ValueError where a tensor does not fit the classes, or is not finite (a bias may be -inf)."""
     _expect(len(weight) == len(tasks), "it has no table for each task")
+    _expect(all(each.dim() == 2 for each in weight), "a table is no matrix")
     for number, task in enumerate(tasks):
         shape, width = (len(task["classes"]), weight[0].shape[-1]), weight[0].shape[-1:]
         _expect(tuple(weight[number].shape) == shape, f"the table of task {number} does not fit its classes")
         _expect(not bias or bias[number].shape == shape[:1], f"the bias of task {number} does not fit its classes")
         _expect(not centers or centers[number].shape == width, f"the center of task {number} has another width")
-    good = all(each.isfinite().all() for each in (*weight, *centers)) and not any(each.isnan().any() for each in bias)
+    bounded = all(bool((each.abs() < LARGEST).all()) for each in (*weight, *centers))
+    # A class that is never predicted has -inf; a task in which all have it has no answer.
+    biased = all(bool((each < LARGEST).all()) and bool((each > -LARGEST).any()) for each in bias)
     _expect(
-        good and all(each.dtype == torch.float32 for each in (*weight, *bias, *centers)), "its values are no numbers"
+        bounded and biased and all(each.dtype == torch.float32 for each in (*weight, *bias, *centers)),
+        "its values are no numbers",
     )
 
 
@@ -162,7 +221,9 @@ def _rows(tensors: dict[str, Tensor], name: str, tasks: int) -> list[Tensor]:
 
 
 def _names(task: Any) -> bool:
-    return bool(task["classes"]) and all(isinstance(each, str) for each in (task["name"], *task["classes"]))
+    classes = task["classes"]
+    texts = isinstance(classes, list) and all(isinstance(each, str) and each for each in (task["name"], *classes))
+    return texts and bool(classes)
 
 
 def _expect(good: bool, what: str) -> None:

@@ -15,6 +15,8 @@ from dassl.utils.errors import UserError
 from dassl.utils.texts import visible
 
 _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
+# What torch and the loader of libraries say.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "CUDA out of memory", "failed to map segment")
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,10 +88,23 @@ def exit_code(
             raise
         say(f"error: {os.fsdecode(error.filename)!r} cannot be used: {error.strerror}; give another path")
         return 2
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "no more of it"
+        say(
+            f"error: the memory ran out ({reason}); give the program more, or see docs/troubleshooting.md#out-of-memory"
+        )
+        return 2
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out where nobody expected it, such as while a library is loaded."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def say(line: str) -> None:

@@ -17,6 +17,7 @@ from dassl.data.datum import Datum, Split, Task
 from dassl.data.splits import read_split, split_content
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
+from dassl.utils.texts import is_one_line
 from tests.dassl.data.toy import COUNTS, write_image, write_toy
 
 SUBSET = "split_fewshot_mt/shot_2-seed_1.json"
@@ -327,7 +328,7 @@ def test_softcpt_items_must_fit_the_tasks(tmp_path, row):
         read_split(path, tmp_path, TASK)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(is_one_line)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)

@@ -124,20 +124,73 @@ def test_small_shared_memory_is_not_overrun(monkeypatch, caplog, images_fit, wor
     assert ("too little" in caplog.text) == (workers == 0)
 
 
-@pytest.mark.parametrize("limit", [1, 64])
-def test_a_real_small_shared_memory(limit, tmp_path):
-    """In a mount namespace with so many MiB of shared memory; batches of 8 MiB would hang forever in the smaller."""
+def test_pieces_of_a_batch_do_not_wait_in_shared_memory(monkeypatch):
+    images, plan, right = flaw(monkeypatch, lambda number: torch.full((3, 8, 8), float(number)))
+    monkeypatch.setattr(readers, "shared_memory", lambda: 14 * 3 * 8 * 8 * 4)
+    shared = [batch.is_shared() for batch, _ in batches_of(images, plan)]
+    assert images.reader._pieces.size == 1 and shared == [False] * 3
+    assert same(batches_of(images, plan), right)
+
+
+def refuse(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "told"),
+    [
+        ("dassl.data.workers.Queue", OSError(30, "Read-only file system"), "no way to hand them over"),
+        ("dassl.data.workers.Listener", OSError("AF_UNIX path too long"), "no way to hand them over"),
+        ("torch.Tensor.share_memory_", RuntimeError("unable to allocate shared memory"), "no way to hand them over"),
+        (
+            "multiprocessing.process.BaseProcess.start",
+            BlockingIOError(11, "Resource temporarily unavailable"),
+            "a worker failed",
+        ),
+    ],
+)
+def test_where_no_worker_can_work_the_run_reads(monkeypatch, caplog, place, error, told):
+    images, plan, right = flaw(monkeypatch, lambda number: torch.full((3, 8, 8), float(number)))
+    monkeypatch.setattr(place, refuse(error))
+    assert same(batches_of(images, plan), right)
+    [said] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told in said and str(error) in said
+
+
+def test_shared_memory_that_others_fill_meanwhile_is_told_at_once(monkeypatch, caplog):
+    images, plan, right = flaw(monkeypatch, lambda number: torch.full((3, 8, 8), float(number)))
+    monkeypatch.setattr(readers, "SILENCE_S", 600)
+    share = torch.Tensor.share_memory_
+
+    def full(tensor):
+        if multiprocessing.parent_process() is not None and tensor[0, 0, 0, 0] > 3:
+            raise RuntimeError("unable to allocate shared memory(shm)\nfor file: No space left")
+        return share(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    assert same(batches_of(images, plan), right)
+    [said] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "a worker failed (for file: No space left)" in said
+
+
+@pytest.mark.parametrize(("limit", "told", "workers"), [(64, 64, 2), (24, 1000, 0)])
+def test_a_real_small_shared_memory(limit, told, workers, tmp_path):
+    """In a mount namespace with so many MiB of shared memory, of which others take some, for batches of 96 MiB."""
     program = tmp_path / "small.py"
     program.write_text(
         "import torch\n"
-        "from dassl.data import loaders\n"
+        "from dassl.data import loaders, workers\n"
         "from dassl.data.datum import Datum\n"
         "loaders.read_image = lambda path, reading: int(path)\n"
         "items = [Datum(str(number), 0) for number in range(64)]\n"
-        "images = loaders.ImageItems(items, lambda number: torch.full((3, 100, 224), float(number)))\n"
+        "images = loaders.ImageItems(items, lambda number: torch.full((3, 512, 512), float(number)))\n"
         "source = loaders.ImageSource(images, 2)\n"
+        f"workers.shared_memory = lambda: {told} * 2**20\n"
         "found = [batch['img'][:, 0, 0, 0].tolist() for batch in source(loaders.BatchPlan(64, 32))]\n"
-        "print(found == [[float(n) for n in range(32)], [float(n) for n in range(32, 64)]])\n"
+        "print(found == [[float(n) for n in range(32)], [float(n) for n in range(32, 64)]], source.reader.workers)\n"
     )
     mount = f"mount -t tmpfs -o size={limit}m tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {program}"
     command = ["unshare", "--mount", "sh", "-c", mount]
@@ -151,4 +204,4 @@ def test_a_real_small_shared_memory(limit, tmp_path):
         check=False,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
-    assert done.stdout == "True\n", done.stderr
+    assert done.stdout == f"True {workers}\n", done.stderr

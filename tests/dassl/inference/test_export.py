@@ -20,7 +20,8 @@ import export
 import predict
 from clip.architecture import infer_config
 from dassl.inference import load_classifier
-from dassl.inference.exported import read_exported
+from dassl.inference.export import _shown
+from dassl.inference.exported import content_digest, read_exported
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.inference.test_classifier import ALL, photos, settings
@@ -175,3 +176,47 @@ def asdict_config(path):
     found = infer_config(load_file(path), source=str(path), head_widths=(64, 64))
     towers = {key: asdict(found[key]) for key in ("vision_cfg", "text_cfg")}
     return {"embed_dim": found["embed_dim"], "quick_gelu": True, **towers}
+
+
+def rewritten(path, target, change):
+    """A file with other content and the digest that belongs to it."""
+    with safe_open(path, "pt") as file:
+        told, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = {key: json.loads(told[key]) for key in told if told[key][:1] in "[{"}
+    change(about, tensors)
+    told |= {key: json.dumps(value) for key, value in about.items()}
+    save_file(tensors, target, {**told, "digest": content_digest(told, tensors)})
+    return target
+
+
+ODD = {
+    "temperature": lambda about, tensors: about.update(temperature=[1e-320] * len(about["temperature"])),
+    "huge": lambda about, tensors: tensors["class_features.0"].mul_(1e38),
+    "long": lambda about, tensors: tensors["class_features.0"].mul_(7),
+    "no matrix": lambda about, tensors: tensors.update({"class_features.0": torch.tensor(1.0)}),
+    "width": lambda about, tensors: tensors.update({n: torch.eye(len(t), 7) for n, t in tensors.items()}),
+    "backbone": lambda about, tensors: about.update(backbone=[]),
+    "digest": lambda about, tensors: about["backbone"].update(digest={}),
+    "reading": lambda about, tensors: about.update(reading={}),
+    "background": lambda about, tensors: about["reading"].update(background="x"),
+    "max_pixels": lambda about, tensors: about["reading"].update(max_pixels=-1),
+    "config": lambda about, tensors: about.update(config=[1]),
+    "size": lambda about, tensors: about["preprocess_cfg"].update(size=[7, 7]),
+    "input size": lambda about, tensors: about["config"].update({"INPUT.SIZE": [16, 16]}),
+    "names": lambda about, tensors: about["tasks"][0].update(classes="ab"),
+    "twins": lambda about, tensors: about["tasks"][0].update(name=about["tasks"][1]["name"]),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_content_under_a_right_digest_is_one_line(exported, photos, tmp_path, capsys, what):
+    path = rewritten(exported, tmp_path / "odd.safetensors", ODD[what])
+    assert predict.main([str(path), str(photos)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(path) in line
+    rewritten(exported, path, lambda about, tensors: None)
+    assert predict.main([str(path), str(photos)]) == 0
+
+
+def test_names_in_a_model_card_are_no_elements_and_no_links():
+    assert _shown("<img src=x> [a](http://b)") == r"&lt;img src=x&gt; \[a\]\(http://b\)"

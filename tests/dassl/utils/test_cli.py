@@ -51,3 +51,29 @@ def test_a_list_of_numbers_is_read_as_it_was_written(values, comma):
 def test_a_list_that_is_none_is_named(kind, text):
     with pytest.raises(ArgumentTypeError, match=repr(text)):
         kind(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.\nstack"),
+        ImportError("x.so: failed to map segment from shared object"),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_one_line(capsys, error):
+    def fail():
+        raise error
+
+    assert exit_code(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the memory ran out (") and "out-of-memory" in line
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes"), ImportError("no module named x")])
+def test_a_defect_is_not_taken_for_a_lack_of_memory(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        exit_code(fail)
