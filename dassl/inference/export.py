@@ -32,10 +32,7 @@ def exported_content(classifier: Classifier) -> Exported:
     """
     trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
     name, tag = trainer.open_clip_name()
-    backbone = {key: without_home(value) for key, value in result["backbone"].items()}
-    config = {
-        key: without_home(each) if isinstance(each, str) else each for key, each in number_values(trainer.cfg).items()
-    }
+    backbone, config = _without_homes(result["backbone"]), _without_homes(number_values(trainer.cfg))
     about = {
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
         "temperature": [1.0] * len(classifier.tasks),
