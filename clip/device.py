@@ -10,8 +10,6 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 # Where the system does not tell, an amount that any machine for this work has.
 _UNKNOWN = 4 * 2**30
-# What torch says when the host has no more memory.
-_NO_MEMORY = ("not enough memory", "can't allocate memory")
 
 
 def to_device(part: Tensor, device: torch.device) -> Tensor:
@@ -28,12 +26,6 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
     to run.
     """
     return functional.embedding(index, table)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device, or of the host, ran out."""
-    told = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    return told or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def free_bytes(device: torch.device) -> int:

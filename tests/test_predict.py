@@ -102,7 +102,7 @@ def test_other_classes(run, photos, capsys):
         (("--classes", "a,b"), "--classes gives the classes of one task; name it with --task"),
         (("--task", "0", "--classes", "a,a"), "the class 'a' stands twice"),
         (("--threshold", "2"), "expected a number from 0 to 1"),
-        (("--top-k", "0"), "expected a whole number from 1 on"),
+        (("--top-k", "0"), "expected a whole number from 1 to 1,000,000"),
         (("--format", "xml"), "invalid choice: 'xml'"),
     ],
 )

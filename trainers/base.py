@@ -13,7 +13,7 @@ from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
-from clip.device import out_of_memory, take_rows, to_device
+from clip.device import take_rows, to_device
 from clip.weights import PUBLISHED, find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
@@ -24,15 +24,11 @@ from dassl.engine.head import Head
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import kept
-from dassl.utils.errors import PassingError, UserError
+from dassl.utils.errors import PassingError, UserError, brief, memory_explained, out_of_memory
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
 FIXED_TEXT_MEMORY = 2**32  # bytes that the tensors of one encoding may take in a deterministic run
-_LESS_MEMORY = (
-    "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
-    "(DATALOADER.FEATURES True), or use a machine with more memory"
-)
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
 
 _log = logging.getLogger(__name__)
@@ -136,20 +132,12 @@ def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
     @wraps(method)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return method(*args, **kwargs)
+            with memory_explained():
+                return method(*args, **kwargs)
         except clip.BackboneError as error:
             raise UserError(str(error)) from error
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise PassingError(f"the memory ran out ({_brief(error)}); {_LESS_MEMORY}") from error
 
     return wrapped
-
-
-def _brief(error: BaseException) -> str:
-    """The first sentence of what torch says, in one line."""
-    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
 
 
 def _refused_chunk(reason: str, size: int) -> str:
@@ -398,7 +386,7 @@ class PromptTuner(TrainerX):
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                reason = _brief(error)
+                reason = brief(error)
                 if self.cfg.TRAIN.DETERMINISTIC and text.largest > 1:
                     raise PassingError(_refused_chunk(reason, text.largest)) from error
                 if not (size := text.halve()):

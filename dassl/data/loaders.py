@@ -106,7 +106,7 @@ class ImageItems(Dataset):
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
         self.reading, self.cache = reading, cache
-        self._first: list[tuple[int, ...]] | None = None
+        self._files: list[tuple[int, ...]] = []
 
     def __len__(self) -> int:
         return len(self.items)
@@ -126,12 +126,15 @@ class ImageItems(Dataset):
             if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
                 raise UserError(f"{path} was changed while the run read it; start the same command again")
 
+    def note_files(self) -> None:
+        """Remember what the files are before the first of them is read."""
+        self._files = self._files or [file_state(item.impath) for item in self.items]
+
     def warn_of_changed(self) -> None:
-        """Say which files are not what they were when this was first asked: a run may have read both."""
-        now = [file_state(item.impath) for item in self.items]
-        first = self._first or now
-        changed = [item.impath for item, a, b in zip(self.items, first, now, strict=True) if a != b]
-        self._first = now
+        """Say which files are not what they were when this, or :meth:`note_files`, was called before."""
+        before, self._files = self._files, []
+        self.note_files()
+        changed = [item.impath for item, a, b in zip(self.items, before, self._files, strict=True) if a != b]
         if changed:
             _log.warning(
                 "%d pictures were changed or replaced while the run read them (first %s): its figure may be that of "
@@ -174,7 +177,7 @@ class ImageSource:
         """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
         watched = isinstance(plan, BatchPlan)  # a feature store looks by itself
         if watched:
-            self.images.warn_of_changed()
+            self.images.note_files()
         for keys, images in self.reader(plan):
             if isinstance(images, str):
                 self.reader.close()  # lets the workers go now; a traceback could keep them waiting

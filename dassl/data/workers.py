@@ -35,12 +35,6 @@ class Plan(Protocol):
     def __iter__(self) -> Iterator[list[Key]]: ...
 
 
-class Reads(Protocol):
-    """A data set that reads a batch at once."""
-
-    def __getitems__(self, keys: list[Key]) -> Read: ...
-
-
 class Pieces(Sampler[list[Key]]):
     """The batches of a plan in pieces of at most ``size`` images."""
 

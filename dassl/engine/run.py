@@ -33,7 +33,7 @@ from dassl.results.record import (
     TaskResult,
     write_results,
 )
-from dassl.utils.errors import PassingError, UserError
+from dassl.utils.errors import UserError, memory_explained
 from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
 from dassl.utils.privacy import without_home, without_places
@@ -74,10 +74,8 @@ def run(
             return None
         stack.callback(lambda: trainer.loggers.close())
         try:
-            with lacks_explained():
+            with lacks_explained(), memory_explained():
                 trainer.test() if eval_only else trainer.train()
-        except torch.OutOfMemoryError as error:
-            raise _note_error(folder.path, _out_of_memory(error)) from error
         except UserError as error:
             raise _note_error(folder.path, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
@@ -242,11 +240,6 @@ def _describe(cfg: CfgNode, trainer: TrainerX) -> None:
     _log.info("Seed %d on %s; %s", cfg.SEED, device_name(trainer.device), packages)
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = not cfg.TRAIN.DETERMINISTIC
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> PassingError:
-    reason = str(error).split(". ")[0]
-    return PassingError(f"{reason}; use a lower precision or fewer classes, see docs/troubleshooting.md#out-of-memory")
 
 
 def _note_error(folder: Path, error: UserError) -> UserError:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.config.comparing import config_conflicts, config_digest, differences, number_values
 from dassl.engine.checkpoint import EPOCH, epoch_file, load_checkpoint, saved_epochs, says_how_to_resume
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results, stored_config
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import file_state, write_error
@@ -87,13 +86,9 @@ class RunFolder:
 
         Where ``config.yaml`` is gone or damaged, a checkpoint has the keys that can change a figure.
         """
-        try:
-            stored = yaml.safe_load((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
-            stored = None
+        stored = stored_config(self.path)
         # Keys are written in the order of their names, so that one which was cut off lacks the last of them.
-        whole = isinstance(stored, dict) and _LAST_KEY in stored
-        return stored if whole else self._config_of_a_checkpoint()
+        return stored if stored is not None and _LAST_KEY in stored else self._config_of_a_checkpoint()
 
     def _config_of_a_checkpoint(self) -> dict[str, Any] | None:
         for path in sorted(self.path.glob("*/model*.pth.tar*")):

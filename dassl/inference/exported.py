@@ -118,17 +118,7 @@ def read_exported(path: Path) -> Exported:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         return _content(told, tensors)
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        RuntimeError,
-        IndexError,
-        AttributeError,
-    ) as error:
+    except (*_DAMAGED, SafetensorError) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no exported classifier, or is damaged ({text}); export the run again") from error
 

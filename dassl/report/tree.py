@@ -9,20 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dassl.results.methods import label_of, read_methods
-from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
+from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results, stored_config
 from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_run
-from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
 from dassl.utils.texts import printable
-
-
-# The C reader is ten times as fast; a large tree has thousands of configs.
-class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads configs of runs."""
-
 
 ONE_TASK = re.compile(r"task(\d+)")
 _SEED_FOLDER = re.compile(r"seed(\d+)")
@@ -151,11 +142,7 @@ def _with_config(broken: list[Broken], records: list[Record]) -> Iterator[Broken
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config of a run by dotted key; empty where there is none that can be read."""
-    try:
-        content = yaml.load((folder / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
-        return {}
-    return dict(_flat(content, "")) if isinstance(content, dict) else {}
+    return dict(_flat(stored_config(folder) or {}, ""))
 
 
 def _is_laid_out(record: Record) -> bool:

@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, out_of_memory
 from dassl.utils.texts import visible
 
 _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
-# What torch and the loader of libraries say.
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "CUDA out of memory", "failed to map segment")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,8 +86,8 @@ def exit_code(
             raise
         say(f"error: {os.fsdecode(error.filename)!r} cannot be used: {error.strerror}; give another path")
         return 2
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError, ImportError) as error:  # where nobody expected it, as while a library is loaded
+        if not out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "no more of it"
         say(
@@ -100,11 +98,6 @@ def exit_code(
         print(interrupted, file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out where nobody expected it, such as while a library is loaded."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def say(line: str) -> None:

@@ -1,8 +1,16 @@
-"""The one exception that is shown to a user as a single line."""
+"""The one exception that is shown to a user as a single line, and what becomes one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _FOLDER_BY = "RUN_FOLDER_BY"
+# What torch and the loader of libraries say.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "failed to map segment")
+_LESS_MEMORY = (
+    "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
+    "(DATALOADER.FEATURES True), or use a machine with more memory"
+)
 
 
 class UserError(Exception):
@@ -14,6 +22,28 @@ class UserError(Exception):
 
 class PassingError(UserError):
     """One whose cause may be gone when the same is tried again: memory, disk, another process."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device, or of the host, ran out."""
+    told = isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in _NO_MEMORY)
+    return told or isinstance(error, MemoryError)
+
+
+def brief(error: BaseException) -> str:
+    """The first sentence of what torch says, in one line."""
+    return " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+
+
+@contextmanager
+def memory_explained() -> Iterator[None]:
+    """Memory that runs out becomes an error that names the keys to change (PassingError)."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise PassingError(f"the memory ran out ({brief(error)}); {_LESS_MEMORY}") from error
 
 
 def another_folder() -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip import text
-from clip.device import out_of_memory
+from dassl.utils.errors import out_of_memory
 from tests.trainers.test_methods import METHODS
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."

@@ -115,6 +115,12 @@ DAMAGE = {
     "no config": lambda path: path.write_text("- 1\n"),
     "cut": lambda path: path.write_text(path.read_text().partition("OPTIM:")[0]),
     "not YAML": lambda path: path.write_text("{"),
+    "an impossible date": lambda path: path.write_text("VERSION: 2024-99-99\n"),
+    "a bomb": lambda path: path.write_text(
+        "a: &a0 [1, 1]\n"
+        + "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+        + "VERSION: 1\n"
+    ),
 }
 
 
