@@ -22,7 +22,7 @@ from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from datasets._command import build_parser, members_of, read_choice
-from datasets._fetch.download import DownloadError, download, keep, part_of, refuse_damaged
+from datasets._fetch.download import DownloadError, download, keep, refuse_damaged, split_of
 from datasets._fetch.sources import SOURCES, Mirror, Source
 from datasets._fetch.unpack import is_archive, unpack
 
@@ -254,7 +254,7 @@ def _no_gdown() -> str:
 def _from_drive(mirror: Mirror, target: Path) -> None:
     import gdown  # only who fetches from Google Drive needs it
 
-    part = part_of(target, mirror.address)
+    part = split_of(target, mirror.address)
     target.parent.mkdir(parents=True, exist_ok=True)
     identity = mirror.address.removeprefix("drive:")
     try:

@@ -21,7 +21,7 @@ from dassl.data.copies import recorded_pictures
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.features.files import part_files
 from dassl.data.loaders import ImageItems
-from dassl.data.own.parts import PartsFile
+from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import write_json_somewhere
 from dassl.data.splits import read_split, split_content
 from dassl.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -94,7 +94,7 @@ REFUSED = {
     "results.json": Kind(result, lambda path: read_results(path.parent)),
     "tasks.json": Kind(tasks, lambda path: read_tasks(path.parent)),
     "split file": Kind(split, lambda path: read_split(path, path.parent, TASK)),
-    "split of own tasks": Kind(parts, lambda path: PartsFile((path, path.with_name("x")), path.parent)._read()),
+    "split of own tasks": Kind(parts, lambda path: SplitFile((path, path.with_name("x")), path.parent)._read()),
     "archive": Kind(archive, lambda path: refuse_damaged(path, [])),
     "archive with a published digest": Kind(archive, published),
 }

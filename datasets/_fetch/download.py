@@ -50,7 +50,7 @@ def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None
         DownloadError: the address does not answer, the connection was cut for good, or the file is a wrong one.
         UserError: the file cannot be written.
     """
-    part = part_of(target, url)
+    part = split_of(target, url)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _receive(url, part)
@@ -114,7 +114,7 @@ def _note(target: Path) -> Path:
     return target.with_name(f".{target.name}.digest")
 
 
-def part_of(target: Path, url: str) -> Path:
+def split_of(target: Path, url: str) -> Path:
     """Where an unfinished download of ``target`` from ``url`` lies."""
     return target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
 

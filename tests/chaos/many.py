@@ -20,7 +20,7 @@ import sweep
 import train
 from dassl.data.features.__main__ import main as features_main
 from dassl.data.features.store import FeatureStore
-from dassl.data.own.parts import ClassImages, PartsFile
+from dassl.data.own.splitfile import ClassImages, SplitFile
 from dassl.sweep import place as sweep_place
 from dassl.utils import locks, owners
 from tests.chaos.children import fork, wait
@@ -170,7 +170,7 @@ def own_split(place: Place, machines: str, count: int) -> Iterator[str]:
     for image in (image for group in images.values() for image in group):
         (folder / image).parent.mkdir(parents=True, exist_ok=True)
         (folder / image).touch()
-    file = PartsFile((folder / "parts.json", folder / "spare" / "parts.json"), folder)
+    file = SplitFile((folder / "parts.json", folder / "spare" / "parts.json"), folder)
 
     def split(words: Sequence[str]) -> int:
         number = int(words[0])

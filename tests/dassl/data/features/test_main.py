@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dassl.data.features.__main__ import main
-from dassl.data.features.files import ViewFiles, part_files
+from dassl.data.features.files import ViewFiles, shard_files
 from dassl.utils.tools import CHECKOUT
 
 
@@ -31,7 +31,7 @@ def store(tmp_path):
 def test_the_list(store, capsys):
     assert main([str(store)]) == 0
     header, _, *rows, last = capsys.readouterr().out.splitlines()
-    assert header.split() == ["encoder", "transform", "view", "images", "parts", "shape", "dtype", "size"]
+    assert header.split() == ["encoder", "transform", "view", "images", "shards", "shape", "dtype", "size"]
     assert [row.split()[:8] for row in rows] == [
         ["0123456789ab-fp32", "777777777777", "seed1-view0", "3", "2", "8", "float32", "0.0"],
         ["0123456789ab-fp32", "777777777777", "test", "5", "2", "8", "float32", "0.0"],
@@ -43,7 +43,7 @@ def test_the_list(store, capsys):
 def test_verify_finds_what_is_damaged(store, capsys):
     assert main([str(store), "--verify"]) == 0
     assert capsys.readouterr().out == "3 views are whole\n"
-    first, second = part_files(store / "a/t/test")
+    first, second = shard_files(store / "a/t/test")
     content = bytearray(first.read_bytes())
     content[-30] ^= 1
     first.write_bytes(content)
@@ -77,7 +77,7 @@ def test_drop_waits_for_a_writer(store):
         thread = threading.Thread(target=main, args=([str(store), "--drop", "*/test", "--yes"],))
         thread.start()
         thread.join(0.2)
-        assert thread.is_alive() and part_files(folder)
+        assert thread.is_alive() and shard_files(folder)
     thread.join(60)
     assert not folder.is_dir()
 
