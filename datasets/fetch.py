@@ -1,6 +1,6 @@
 """Download data sets: python -m datasets.fetch SUITE --root DATA.
 
-What is there already is left alone, an interrupted download or unpacking goes on, and nothing that exists is
+What is there already is left alone, an interrupted download or unpacking is resumed, and nothing that exists is
 overwritten. What only a person can fetch is named with its page and the place where it belongs.
 """
 
@@ -195,7 +195,7 @@ def _unpack(folder: Path, source: Source, archive: Path) -> int:
     if not is_archive(archive):
         raise UserError(f"{archive} is no zip or tar archive; unpack it in {folder} yourself, or get it in such a form")
     mark = _unfinished(folder, source)
-    write_text(mark, "This data set is being unpacked; the command datasets.fetch goes on when it is started again.\n")
+    write_text(mark, "This data set is being unpacked; the command datasets.fetch resumes when it is started again.\n")
     count = unpack(archive, folder / (source.into or ""), take=source.take if archive.name == source.file else "")
     for inner in source.then:
         if (folder / inner).is_file():

@@ -82,7 +82,7 @@ def test_tables_figures_and_the_page_hold_none_of_it(lab: Lab, tmp_path: Path, c
 
 
 def test_a_sweep_tells_its_host_in_the_status_file_alone(small, monkeypatch, worker_here) -> None:
-    monkeypatch.setattr("dassl.sweep.place.Processes", lambda jobs, **_: Here(jobs))
+    monkeypatch.setattr("dassl.sweep.executor_config.Processes", lambda jobs, **_: Here(jobs))
     assert sweep.main(small.command("--jobs", "1")) == 0
     files = {line.split(":")[0] for line in told(small.output)}
     assert {name for name in files if not name.endswith(".lock")} == {"sweep.json"}, files

@@ -21,7 +21,7 @@ from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
 from dassl.data.splits import SPLITS, labels_digest, read_split, split_content, subset_content
 from dassl.registries import DATASET_REGISTRY
-from dassl.utils.cache import kept
+from dassl.utils.cache import cached
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
@@ -149,7 +149,7 @@ class DatasetBase:
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
         # Runs choose from the lists of a split and never change them.
-        split = kept("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
+        split = cached("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
         if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
             split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
         images = cls.image_folder(folder)

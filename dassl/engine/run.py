@@ -132,7 +132,7 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
-    if not aside:  # beside a training that goes on, its newest epoch may be looked at
+    if not aside:  # while another process trains, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
         if isinstance(work, RunFolder):
             _check_again(cfg, trainer, work)

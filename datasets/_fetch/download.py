@@ -37,7 +37,7 @@ class DownloadError(UserError):
 
 
 def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None:
-    """Download ``url`` to ``target``, going on where an earlier attempt was cut off.
+    """Download ``url`` to ``target``, resuming an earlier attempt.
 
     What has come so far lies beside the target, under a hidden name of its own for each address. The target appears
     when it is whole and has the right size and digest.
@@ -56,7 +56,7 @@ def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None
         _receive(url, part)
         keep(part, target, digest=digest, size=size)
     except _CUT as error:
-        kept = f"; {part.stat().st_size:,} bytes are kept, and the same command goes on there" if part.is_file() else ""
+        kept = f"; {part.stat().st_size:,} bytes are kept, and the same command resumes there" if part.is_file() else ""
         raise DownloadError(f"{url}: {_why(error)}{kept}") from error
     except OSError as error:
         raise write_error(part, error) from error

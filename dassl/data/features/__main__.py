@@ -109,7 +109,7 @@ def drop(views: Sequence[StoredView]) -> None:
     """
     for view in views:
         try:
-            with ViewFiles(view.folder, np.dtype("<f4"), {}).alone():
+            with ViewFiles(view.folder, np.dtype("<f4"), {}).exclusive():
                 shutil.rmtree(view.folder)
         except (ReadOnlyError, OSError) as error:
             raise UserError(f"cannot delete {view.folder}; you need the right to write there") from error

@@ -111,7 +111,7 @@ class ViewFiles:
             )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Be the only writer; others wait here (:mod:`dassl.utils.locks`).
 
         Raises:

@@ -91,7 +91,7 @@ class FeatureStore:
             return rows
         started = time.monotonic()
         try:
-            with files.alone():
+            with files.exclusive():
                 self._encode(images, view, encode=encode, missing=files.find(wanted).missing, put=files.add)
                 files.merge()
                 rows = files.find(wanted)

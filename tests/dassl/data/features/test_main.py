@@ -22,7 +22,7 @@ def store(tmp_path):
         about = {"encoder": encoder, "transform": "77777777777777777", "view": view}
         files = ViewFiles(folder / place, np.dtype(dtype), about)
         images = rng.integers(0, 2**63, (shape[0], 2)).astype(np.uint64)
-        with files.alone():
+        with files.exclusive():
             files.add(images, rng.standard_normal(shape))
             files.add(images[:1], rng.standard_normal((1, *shape[1:])))
     return folder
@@ -73,7 +73,7 @@ def test_drop_asks_first(store, capsys):
 
 def test_drop_waits_for_a_writer(store):
     folder = store / "a/t/test"
-    with ViewFiles(folder, np.dtype("<f4"), {}).alone():
+    with ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
         thread = threading.Thread(target=main, args=([str(store), "--drop", "*/test", "--yes"],))
         thread.start()
         thread.join(0.2)

@@ -596,9 +596,9 @@ def test_a_killed_writer_stops_nobody(tmp_path, pictures):
 
 def test_a_forked_worker_does_not_hold_the_lock(tmp_path):
     files, end = featurefiles.ViewFiles(tmp_path, np.dtype("<f4"), {}), FORK.Event()
-    with files.alone():
+    with files.exclusive():
         worker = start(end.wait, 30)
-    with files.alone():
+    with files.exclusive():
         assert worker.is_alive(), "the lock was free before the worker's end"
     end.set()
     worker.join()
@@ -609,11 +609,11 @@ def test_a_store_that_is_deleted_while_one_waits(tmp_path, pictures):
     done = []
 
     def wait():
-        with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).alone():
+        with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
             done.append(folder.is_dir())
 
     thread = threading.Thread(target=wait)
-    with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).alone():
+    with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
         thread.start()
         time.sleep(0.1)
         shutil.rmtree(folder)
