@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.results.methods import find_method
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
 from dassl.sweep.look import look
 from dassl.sweep.overview import describe
-from dassl.sweep.place import Place
 from dassl.sweep.plan import expand
 from dassl.sweep.session import start
 from dassl.sweep.status import STATUS_FILE, Entry
@@ -19,7 +19,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 
 _EPILOG = """\
-Runs that are finished are left alone, and runs that were broken off go on: started again, it does what is left.
+Runs that are finished are left alone, and interrupted runs are resumed: the same command does what is left.
 Exit status: 0 all runs are done, 1 some failed, 2 a mistake that one line explains, 130 interrupted.
 
 examples
@@ -70,8 +70,8 @@ def chosen_sweep(args: argparse.Namespace) -> Sweep:
     return with_changes(sweep, **changes)
 
 
-def place(args: argparse.Namespace) -> Place:
-    """Where the runs are carried out.
+def executor(args: argparse.Namespace) -> ExecutorConfig:
+    """The executor that carries out the runs.
 
     Raises:
         UserError: a number that means nothing, or a flag that does not go with another.
@@ -88,25 +88,25 @@ def place(args: argparse.Namespace) -> Place:
     if not args.ray and (args.gpus_per_run is not None or args.bring_back or args.open_cluster):
         raise UserError("--gpus-per-run, --bring-back and --open-cluster are for a Ray cluster; add --ray auto")
     share, cores = args.gpus_per_run, args.cpus_per_run
-    return Place(args.jobs, args.gpus, args.ray, share, cores, args.bring_back, args.open_cluster)
+    return ExecutorConfig(args.jobs, args.gpus, args.ray, share, cores, args.bring_back, args.open_cluster)
 
 
 def _carry_out(args: argparse.Namespace) -> list[Entry]:
     setup_logger(None)
-    where, sweep = place(args), chosen_sweep(args)
-    if sweep.protocol and where.bring_back:
+    config, sweep = executor(args), chosen_sweep(args)
+    if sweep.protocol and config.bring_back:
         raise UserError("--bring-back sends one folder of a run, a protocol has two; use a folder that is shared")
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]
     if args.dry_run:
-        print(describe(runs, found, jobs=max(1, where.jobs if where.ray else where.local()[0])), end="", flush=True)
+        print(describe(runs, found, jobs=max(1, config.jobs if config.ray else config.local()[0])), end="", flush=True)
     left = [run for run, state in zip(runs, found, strict=True) if state in ("new", "begun")]
-    for remark in look(left, here=not where.ray, fetch=not args.dry_run):
+    for remark in look(left, here=not config.ray, fetch=not args.dry_run):
         print(remark)
     if args.dry_run:
         return []
-    failed = start(sweep.name, sweep.folder, runs, found, place=where, retries=args.retries)
+    failed = start(sweep.name, sweep.folder, runs, found, executor=config, retries=args.retries)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs are done; {sweep.folder / STATUS_FILE} lists them")
     for entry in failed:
         say(f"failed: {entry.run.title}: {entry.error}")

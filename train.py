@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume",
         default="",
         metavar="DIR",
-        help="go on from the newest checkpoint in this folder; a cut-off run in --output-dir goes on anyway",
+        help="resume from the newest checkpoint in this folder; --output-dir is resumed by itself",
     )
     add(
         "--seed",
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
     return exit_code(
         lambda: _carry_out(argv),
-        interrupted="interrupted; the same command goes on from the last finished epoch",
+        interrupted="interrupted; the same command resumes after the last finished epoch",
     )
 
 

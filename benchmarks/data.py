@@ -26,7 +26,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
 from dassl.data.own.listing import list_folder, list_table
-from dassl.data.own.parts import ClassImages, assign_parts
+from dassl.data.own.splitfile import ClassImages, assign_splits
 from dassl.data.sampling import fewshot_split
 from dassl.data.splits import read_split, split_content, subset_content
 from dassl.data.transforms import build_transform, settle_input
@@ -95,7 +95,7 @@ def list_measures(folder: Path, size: Size) -> list[Measure]:
         Measure("read_split, SoftCPT's format", lambda: read_split(ours, images, task), total, parsed),
         Measure("read_split, CoOp's format", lambda: read_split(coop, images, task), total, parsed),
         Measure("few-shot subset, 16 shots", lambda: draw(split, images, next(seeds)), size.train + size.val),
-        Measure("sharing out by ratios", lambda: assign_parts(classes, {}), size.train),
+        Measure("sharing out by ratios", lambda: assign_splits(classes, {}), size.train),
     ]
 
 

@@ -28,8 +28,8 @@ from dassl.data.threads import cpu_count
 from dassl.results.methods import find_method
 from dassl.results.record import read_results
 from dassl.results.tables import Table
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import Sweep, read_sweep
-from dassl.sweep.place import Place
 from dassl.sweep.plan import Run, expand
 from dassl.sweep.session import start
 from dassl.sweep.worker import threads_per_worker
@@ -82,7 +82,7 @@ def planned(size: Size, common: Path, output: Path, *, store: bool = True) -> tu
 
 def by_workers(sweep: Sweep, runs: Sequence[Run], jobs: int) -> None:
     """All runs by workers that stay."""
-    failed = start(sweep.name, sweep.folder, runs, ["new"] * len(runs), place=Place(jobs=jobs))
+    failed = start(sweep.name, sweep.folder, runs, ["new"] * len(runs), executor=ExecutorConfig(jobs=jobs))
     assert not failed, failed[0].error
 
 

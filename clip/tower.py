@@ -83,8 +83,8 @@ class Layer:
     qkv: tuple[Tensor, Tensor]
     out: tuple[Tensor, Tensor]
     norm_2: Norm
-    rise: tuple[Tensor, Tensor]
-    fall: tuple[Tensor, Tensor]
+    fc1: tuple[Tensor, Tensor]
+    fc2: tuple[Tensor, Tensor]
     heads: int
 
     @classmethod
@@ -100,8 +100,8 @@ class Layer:
             qkv=matrix(attention.in_proj_weight, attention.in_proj_bias),
             out=matrix(attention.out_proj.weight, attention.out_proj.bias),
             norm_2=Norm.of(block.ln_2),
-            rise=matrix(mlp.c_fc.weight, mlp.c_fc.bias),
-            fall=matrix(mlp.c_proj.weight, mlp.c_proj.bias),
+            fc1=matrix(mlp.c_fc.weight, mlp.c_fc.bias),
+            fc2=matrix(mlp.c_proj.weight, mlp.c_proj.bias),
             heads=attention.num_heads,
         )
 
@@ -122,19 +122,19 @@ class Layer:
             x, a = x.index_select(0, plan.leaf), a.index_select(0, plan.answer)
         x = _add_linear(x, a, *self.out)
         h, kept_2 = self.norm_2.forward(x, dtype)
-        weight, shift = self.rise
+        weight, shift = self.fc1
         f = torch.addmm(shift, h, weight.t(), beta=QUICK, alpha=QUICK)
-        x = _add_linear(x, functional.silu(f), *self.fall, factor=1 / QUICK)
+        x = _add_linear(x, functional.silu(f), *self.fc2, factor=1 / QUICK)
         return x, (*kept_1, q, kv, weights, *kept_2, f)
 
     def backward(self, grad: Tensor, kept: tuple[Tensor, ...], plan: TreePlan, *, first: bool, last: bool) -> Tensor:
         """The gradient at the input from that at the output; for the first layer at the context nodes alone (S, D)."""
         x, mean, scale, q, kv, weights, *kept_2, f = kept
         stream, dtype = grad.dtype, f.dtype
-        rise = torch.mm(grad.to(dtype), self.fall[0])
-        torch.ops.aten.silu_backward.grad_input(rise, f, grad_input=rise)
-        grad = self.norm_2.backward(torch.mm(rise, self.rise[0]), tuple(kept_2)).to(stream).add_(grad)
-        del rise
+        grad_f = torch.mm(grad.to(dtype), self.fc2[0])
+        torch.ops.aten.silu_backward.grad_input(grad_f, f, grad_input=grad_f)
+        grad = self.norm_2.backward(torch.mm(grad_f, self.fc1[0]), tuple(kept_2)).to(stream).add_(grad)
+        del grad_f
         da = torch.mm(grad.to(dtype), self.out[0])
         if last:
             grad = grad.new_zeros(x.shape).index_copy_(0, plan.leaf, grad)

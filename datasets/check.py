@@ -1,6 +1,6 @@
 """Say whether data sets are complete: python -m datasets.check SUITE --root DATA.
 
-For every member: where it was looked for, images of each part and class against the published numbers, missing and
+For every member: where it was looked for, images of each split and class against the published numbers, missing and
 unreadable files, pictures that stand in training and in test or under two labels, and class names that are one to CLIP.
 The data folders are left as they are.
 """
@@ -24,7 +24,7 @@ from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Split
 from dassl.data.own.dataset import MyTasks
 from dassl.data.places import cache_folder, stand_in
-from dassl.data.splits import PARTS
+from dassl.data.splits import SPLITS
 from dassl.data.threads import in_threads
 from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
@@ -172,9 +172,9 @@ def _check_counts(member: type[DatasetBase], split: Split, report: Report) -> No
     pairs = [(number, label) for number, task in enumerate(split.tasks) for label in range(len(task.classnames))]
     expected = member.counts or (0, 0, 0)
     of = [f" of {count:,}" if member.counts else "" for count in expected]
-    numbers = [f"{part} {len(items):,}{text}" for part, items, text in zip(PARTS, split.lists, of, strict=True)]
+    numbers = [f"{name} {len(items):,}{text}" for name, items, text in zip(SPLITS, split.lists, of, strict=True)]
     report.facts.append(f"{', '.join(numbers)} images; {len(pairs)} of {member.num_classes or len(pairs)} classes")
-    spread = [f"{part} {_spread(size[pair] for pair in pairs)}" for part, size in zip(PARTS, sizes, strict=True)]
+    spread = [f"{name} {_spread(size[pair] for pair in pairs)}" for name, size in zip(SPLITS, sizes, strict=True)]
     report.facts.append(f"images a class: {', '.join(spread)}")
     report.classes += [_class_line(member, split, pair, sizes, position) for position, pair in enumerate(pairs)]
     if member.counts and [len(items) for items in split.lists] != list(member.counts):
@@ -193,10 +193,10 @@ def _check_classes(
     def name(pair: Pair) -> str:
         return repr(split.tasks[pair[0]].classnames[pair[1]])
 
-    for part, size, items in zip(PARTS, sizes, split.lists, strict=True):
+    for kind, size, items in zip(SPLITS, sizes, split.lists, strict=True):
         empty = [name(pair) for pair in pairs if not size[pair]]
-        if empty and items and part != "val":
-            text = _some(f"classes without an image for {part}", empty)
+        if empty and items and kind != "val":
+            text = _some(f"classes without an image for {kind}", empty)
             report.problems.append(
                 f"{text}; put images into their folders, or rename the split file to have it made anew"
             )
@@ -221,7 +221,7 @@ def _class_line(
     member: type[DatasetBase], split: Split, pair: Pair, sizes: Sequence[Counter[Pair]], position: int
 ) -> str:
     task = split.tasks[pair[0]]
-    numbers = ", ".join(f"{part} {size[pair]}" for part, size in zip(PARTS, sizes, strict=True))
+    numbers = ", ".join(f"{name} {size[pair]}" for name, size in zip(SPLITS, sizes, strict=True))
     published = _published(member, position)
     total = f" (together {sum(size[pair] for size in sizes)} of {published})" if published else ""
     place = f"{task.name}: " if len(split.tasks) > 1 else ""

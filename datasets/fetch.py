@@ -1,6 +1,6 @@
 """Download data sets: python -m datasets.fetch SUITE --root DATA.
 
-What is there already is left alone, an interrupted download or unpacking goes on, and nothing that exists is
+What is there already is left alone, an interrupted download or unpacking is resumed, and nothing that exists is
 overwritten. What only a person can fetch is named with its page and the place where it belongs.
 """
 
@@ -22,7 +22,7 @@ from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from datasets._command import build_parser, members_of, read_choice
-from datasets._fetch.download import DownloadError, download, keep, part_of, refuse_damaged
+from datasets._fetch.download import DownloadError, download, keep, refuse_damaged, split_of
 from datasets._fetch.sources import SOURCES, Mirror, Source
 from datasets._fetch.unpack import is_archive, unpack
 
@@ -195,7 +195,7 @@ def _unpack(folder: Path, source: Source, archive: Path) -> int:
     if not is_archive(archive):
         raise UserError(f"{archive} is no zip or tar archive; unpack it in {folder} yourself, or get it in such a form")
     mark = _unfinished(folder, source)
-    write_text(mark, "This data set is being unpacked; the command datasets.fetch goes on when it is started again.\n")
+    write_text(mark, "This data set is being unpacked; the command datasets.fetch resumes when it is started again.\n")
     count = unpack(archive, folder / (source.into or ""), take=source.take if archive.name == source.file else "")
     for inner in source.then:
         if (folder / inner).is_file():
@@ -254,7 +254,7 @@ def _no_gdown() -> str:
 def _from_drive(mirror: Mirror, target: Path) -> None:
     import gdown  # only who fetches from Google Drive needs it
 
-    part = part_of(target, mirror.address)
+    part = split_of(target, mirror.address)
     target.parent.mkdir(parents=True, exist_ok=True)
     identity = mirror.address.removeprefix("drive:")
     try:

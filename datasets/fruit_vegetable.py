@@ -6,7 +6,7 @@ from dassl.data.raw import FolderDataset
 
 @DATASET_REGISTRY.register()
 class FruitVegetable(FolderDataset):
-    """The archive's three parts are each split anew and joined, as the original does.
+    """The archive's three splits are each split anew and joined, as the original does.
 
     The test folder repeats images of the other two, so some test images are seen in training. Class names are those
     of the folders, misspelt ones (jalepeno, raddish) and overlapping ones (corn, sweetcorn) included.
@@ -14,7 +14,7 @@ class FruitVegetable(FolderDataset):
 
     dataset_dir = "fruit_vegetable"
     image_dir = "images"
-    parts = ("train", "test", "validation")
+    subfolders = ("train", "test", "validation")
     task_name = "fruits and vegetables image classification"
     task_description = "classify fruit and vegetable images into 36 categories"
     template = "a photo of a {}, a type of fruit or vegetable."

@@ -21,7 +21,7 @@ class _ImageNetFamily(DatasetBase):
     task_description = "classify object images into 1000 categories"
     template = "a photo of a {}."
     num_classes = 1000
-    parts: ClassVar[tuple[str, ...]] = ("",)
+    subfolders: ClassVar[tuple[str, ...]] = ("",)
 
     @classmethod
     def names(cls, folder: Path) -> dict[str, str]:
@@ -41,7 +41,7 @@ class _ImageNetFamily(DatasetBase):
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
         """Those of all class folders."""
-        return images_below(cls.image_folder(folder) / part for part in cls.parts)
+        return images_below(cls.image_folder(folder) / name for name in cls.subfolders)
 
 
 @DATASET_REGISTRY.register()
@@ -51,25 +51,25 @@ class ImageNet(_ImageNetFamily):
     dataset_dir = "imagenet"
     image_dir = "images"
     other_image_dirs = ("ILSVRC/Data/CLS-LOC",)
-    parts = ("train", "val")
-    few_shot_parts = ("train",)
+    subfolders = ("train", "val")
+    few_shot_splits = ("train",)
     counts = (1_281_167, 50_000, 50_000)
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
         """Folders ``train`` and ``val`` with one folder a class."""
-        train, val = (class_images(cls.image_folder(folder) / part) for part in cls.parts)
+        train, val = (class_images(cls.image_folder(folder) / name) for name in cls.subfolders)
         if list(train) != list(val):
             odd = sorted(set(train).symmetric_difference(val))[0]
             raise UserError(f"class folder {odd!r} is only in one of train and val in {cls.image_folder(folder)}")
-        lists = [_all_items(part) for part in (train, val)]
+        lists = [_all_items(images) for images in (train, val)]
         return Split((cls.task(folder, cls.classnames(folder, list(train))),), lists[0], lists[1], lists[1])
 
 
 class _Variant(_ImageNetFamily):
     """All images are training images and test images at once: a variant is for testing what ImageNet has taught."""
 
-    few_shot_parts = ()
+    few_shot_splits = ()
     for_testing = True
 
     @classmethod

@@ -6,12 +6,12 @@ from dassl.data.raw import FolderDataset
 
 @DATASET_REGISTRY.register()
 class KaggleVegetable(FolderDataset):
-    """The archive's three parts are each split anew and joined, as the original does."""
+    """The archive's three splits are each split anew and joined, as the original does."""
 
     dataset_dir = "kaggle_vegetable"
     image_dir = "images"
     other_image_dirs = ("Vegetable Images",)
-    parts = ("train", "test", "validation")
+    subfolders = ("train", "test", "validation")
     task_name = "vegetable image classification"
     task_description = "classify vegetable images into 15 categories"
     template = "a photo of a {}, a type of vegetable."

@@ -1,6 +1,6 @@
 """Compare zero-shot CLIP, CoOp and SoftCPT on the embedded suite Demo6 and print the tables.
 
-Runs that are finished are kept: started again after an interruption, it goes on where it was.
+Runs that are finished are kept: the same command resumes an interrupted demo.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from dassl.report.sheets import Options, main_sheets, task_sheets
 from dassl.report.study import Suite, suites
 from dassl.report.tree import read_tree
 from dassl.results.methods import read_methods
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
-from dassl.sweep.place import Place
 from dassl.sweep.plan import Run, expand
 from dassl.sweep.session import start
 from dassl.utils.cli import Parser, exit_code, numbers
@@ -78,8 +78,8 @@ def _carry_out(args: argparse.Namespace) -> None:
     left = len(runs) - found.count("done")
     if left:
         print(f"{left} of {len(runs)} runs to do, output in {sweep.folder}", flush=True)
-        place = Place(jobs=args.jobs)
-        failed = start(sweep.name, sweep.folder, runs, found, place=place)
+        executor = ExecutorConfig(jobs=args.jobs)
+        failed = start(sweep.name, sweep.folder, runs, found, executor=executor)
         if failed:
             reasons = [f"{entry.run.title}: {entry.error}" for entry in failed]
             raise UserError("\n".join([*reasons, f"{len(failed)} runs failed, so there are no tables"]))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HELP = """\
 
 Options are those of train.py: flags such as --backbone RN101, then KEY VALUE pairs.
-The first run that fails ends the script with its exit code; the same command goes on from there.
+The first run that fails ends the script with its exit code; the same command resumes there.
 Finished runs are skipped. Variables:
 """
 Start = Callable[[list[str]], int]

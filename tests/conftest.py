@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from dassl.utils.cache import keep_loaded
+from dassl.utils.cache import use_cache
 from tests.clip.helpers import openai_state, random_model
 from tests.dassl.data.toy import write_toy
 from tests.dassl.sweep.small import Small
@@ -60,7 +60,7 @@ def small(tmp_path: Path, tiny_clip: Path) -> Small:
 def nothing_is_kept() -> Iterator[None]:
     """What one test's worker of a sweep has loaded is not there in the next test."""
     yield
-    keep_loaded(False)
+    use_cache(False)
 
 
 @pytest.fixture
@@ -73,4 +73,4 @@ def worker_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler, level in levels.items():
         handler.setLevel(level)
     torch.set_num_threads(threads)
-    keep_loaded(False)
+    use_cache(False)

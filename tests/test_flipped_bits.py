@@ -21,7 +21,7 @@ from dassl.data.copies import recorded_pictures
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.features.files import part_files
 from dassl.data.loaders import ImageItems
-from dassl.data.own.parts import PartsFile
+from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import write_json_somewhere
 from dassl.data.splits import read_split, split_content
 from dassl.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -94,7 +94,7 @@ REFUSED = {
     "results.json": Kind(result, lambda path: read_results(path.parent)),
     "tasks.json": Kind(tasks, lambda path: read_tasks(path.parent)),
     "split file": Kind(split, lambda path: read_split(path, path.parent, TASK)),
-    "split of own tasks": Kind(parts, lambda path: PartsFile((path, path.with_name("x")), path.parent)._read()),
+    "split of own tasks": Kind(parts, lambda path: SplitFile((path, path.with_name("x")), path.parent)._read()),
     "archive": Kind(archive, lambda path: refuse_damaged(path, [])),
     "archive with a published digest": Kind(archive, published),
 }
@@ -222,7 +222,7 @@ def test_a_few_shot_file_is_named_and_written_again(lab, tmp_path):
     assert figures(own.run("second")) == figures(first)
     assert path.read_bytes() == whole
     (named,) = [warning for warning in own.result("second").warnings if "its digest does not match" in warning]
-    assert str(path) in named and "it is written again" in named
+    assert f"DATASET.ROOT/{path.relative_to(own.root).as_posix()}" in named and "it is written again" in named
 
 
 def test_a_run_that_finds_a_damaged_checkpoint_takes_an_earlier_one(lab):
@@ -231,7 +231,8 @@ def test_a_run_that_finds_a_damaged_checkpoint_takes_an_earlier_one(lab):
     path = lab.folder("run") / "prompt_gen/model.pth.tar-3"
     flip(path, path.read_bytes(), [0.5])
     mine = lab.run(**keys)
-    assert f"checkpoint {path} was changed or damaged after it was written" in " ".join(mine.warnings)
+    place = "OUTPUT_DIR/prompt_gen/model.pth.tar-3"
+    assert f"checkpoint {place} was changed or damaged after it was written" in " ".join(mine.warnings)
     assert "after epoch 2\n" in lab.log()
     assert figures(mine) == figures(lab.run("whole", **keys))
     assert same_tensors(lab.learned(), lab.learned("whole"))

@@ -64,12 +64,13 @@ def test_what_is_locked_is_what_is_pinned_on_every_system_and_python(name):
         assert versions(pins(name), machine).items() <= versions(entries, machine).items(), machine
 
 
-def test_ray_brings_no_other_release_of_what_is_there():
-    main, ray = ([each for each, _ in locked(name)] for name in ("requirements", "requirements-ray"))
+@pytest.mark.parametrize("name", ["ray", "export"])
+def test_an_optional_file_brings_no_other_release_of_what_is_there(name):
+    main, more = ([each for each, _ in locked(each)] for each in ("requirements", f"requirements-{name}"))
     for machine in MACHINES:
-        there, wanted = versions(main, machine), versions(ray, machine)
-        assert {name: there[name] for name in there.keys() & wanted.keys()}.items() <= wanted.items()
-    assert "ray" in {each.name for each in ray}
+        there, wanted = versions(main, machine), versions(more, machine)
+        assert {shared: there[shared] for shared in there.keys() & wanted.keys()}.items() <= wanted.items()
+    assert {"ray": "ray", "export": "onnx"}[name] in {each.name for each in more}
 
 
 def test_torch_and_torchvision_belong_together():

@@ -14,8 +14,8 @@ import yaml
 
 import sweep
 import train
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import make_sweep, read_sweep
-from dassl.sweep.place import Place
 from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
@@ -33,7 +33,7 @@ def here(monkeypatch, worker_here):
         made.append(Here(jobs))
         return made[-1]
 
-    monkeypatch.setattr("dassl.sweep.place.Processes", executor)
+    monkeypatch.setattr("dassl.sweep.executor_config.Processes", executor)
     return made
 
 
@@ -108,7 +108,7 @@ def test_a_method_on_the_command_line_is_first_looked_for_in_the_file(small):
 
 def test_a_negative_number_of_jobs_is_refused_everywhere():
     with pytest.raises(UserError, match=r"^--jobs -1: expected 0 or more$"):
-        Place(jobs=-1)
+        ExecutorConfig(jobs=-1)
 
 
 def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_line(flags, message, capsys):
     ],
 )
 def test_a_gpu_that_is_not_there_is_said(visible, gpus, message, monkeypatch, capsys):
-    monkeypatch.setattr("dassl.sweep.place._visible_gpus", lambda: visible)
+    monkeypatch.setattr("dassl.sweep.executor_config._visible_gpus", lambda: visible)
     assert sweep.main(["demo", "--gpus", gpus, "--dry-run"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
 
@@ -206,7 +206,7 @@ def test_the_page_on_sweeps_shows_commands_and_a_file_that_are_accepted():
     for words in commands:
         args = sweep.build_parser().parse_intermixed_args(words)
         assert sweep.chosen_sweep(args).methods
-        sweep.place(args)
+        sweep.executor(args)
     text = page.split("```yaml\n")[1].split("```")[0]
     example = make_sweep("example", yaml.safe_load(text), place="docs/sweeps.md")
     assert [method.label for method in example.methods][-2:] == ["NATA without warm-up", "mine"]

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 import parse_test_res
 import train
 from clip.weights import DEMO_FILE
-from dassl.data.own.parts import part_sizes
+from dassl.data.own.splitfile import split_sizes
 from dassl.results.record import read_results
 from dassl.utils.tools import CHECKOUT
 from tests.clip.helpers import openai_state, random_model
@@ -63,7 +63,7 @@ def test_from_pictures_to_the_table(tmp_path, monkeypatch, capsys, instead_of_rn
 
 def check_figures(folder, rows):
     """The table shows the figures of the runs, and the runs saw what the page says."""
-    mugs = 3 * part_sizes(20, (0.5, 0.2, 0.3))[2]
+    mugs = 3 * split_sizes(20, (0.5, 0.2, 0.3))[2]
     runs = {name: read_results(folder / "output" / "my_tasks" / name) for name in ("zero-shot/seed1", "SoftCPT/seed1")}
     for name, result in runs.items():
         assert [task.name for task in result.tasks] == TASKS

@@ -23,7 +23,7 @@ from dassl.engine import TrainerX
 from dassl.engine.head import Head
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils.cache import kept
+from dassl.utils.cache import cached
 from dassl.utils.errors import PassingError, UserError, brief, memory_explained, out_of_memory
 from trainers._names import check_names, explain_too_long
 
@@ -47,7 +47,7 @@ def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Bac
         return [backbone.text.limit, *(t._version + t.requires_grad for t in tensors)]
 
     key = (name, str(device), *sorted(options.items()))
-    return kept("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
+    return cached("backbone", key, load, limit=1, unchanged=lambda pair: changes(pair[0]) == pair[1])[0]
 
 
 def _backbone_name(cfg: CfgNode) -> str:
@@ -326,7 +326,7 @@ class PromptTuner(TrainerX):
             return self.backbone.encode_text(tokens)
         ways = (options[name] for name in ("text_encoding", "text_chunk", "text_memory"))
         key = (self.backbone.digest, str(self.device), *ways, *prompts)
-        features, chunked = kept("template features", key, encode, limit=KEPT_TEMPLATES)
+        features, chunked = cached("template features", key, encode, limit=KEPT_TEMPLATES)
         if chunked:
             self.backbone.text.note(chunked, len(prompts))
         return features.clone()

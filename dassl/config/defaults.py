@@ -11,7 +11,7 @@ SAMPLERS = ("RandomSampler", "SequentialSampler")
 KEYS: tuple[Key, ...] = (
     Key("VERSION", 1, "version of the config format"),
     Key("OUTPUT_DIR", "./output", "folder of the run: log, results, checkpoints"),
-    Key("RESUME", "", "folder of an interrupted run to go on from"),
+    Key("RESUME", "", "folder of an interrupted run to resume"),
     Key("SEED", -1, "seed of everything random; negative: draw one and log it", check=between(-(2**63), 2**63 - 1)),
     Key("USE_CUDA", True, "use the GPU when there is one"),
     Key("VERBOSE", True, "log the whole config at the start"),

@@ -71,24 +71,24 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
     return {path: look for path, look in found.items() if look is not None}
 
 
-def remarks(parts: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
+def remarks(splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
     """A sentence for each thing about the pictures of a run that makes its figures doubtful.
 
     Args:
-        parts: paths of the readable pictures of "train", "val" and "test".
+        splits: paths of the readable pictures of "train", "val" and "test".
     """
-    told = [_some(kind, parts, looks, reading) for kind in (BLANK, DARK, CLIPPED)]
-    told += [_alike(part, paths, looks) for part, paths in parts.items()]
+    told = [_some(kind, splits, looks, reading) for kind in (BLANK, DARK, CLIPPED)]
+    told += [_alike(split, paths, looks) for split, paths in splits.items()]
     return [text for text in told if text]
 
 
-def _some(kind: str, parts: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> str:
-    of = {part: [path for path in dict.fromkeys(paths) if looks[path].kind == kind] for part, paths in parts.items()}
+def _some(kind: str, splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> str:
+    of = {split: [path for path in dict.fromkeys(paths) if looks[path].kind == kind] for split, paths in splits.items()}
     paths = list(dict.fromkeys(path for some in of.values() for path in some))
     if not paths:
         return ""
-    total = len({path for paths in parts.values() for path in paths})
-    counts = ", ".join(f"{part} {len(some)}" for part, some in of.items())
+    total = len({path for paths in splits.values() for path in paths})
+    counts = ", ".join(f"{split} {len(some)}" for split, some in of.items())
     what = {
         BLANK: "are blank: all their pixels have one colour",
         DARK: "are nearly black: their deep greys use less than a sixteenth of the scale of their files",
@@ -103,8 +103,8 @@ def _some(kind: str, parts: Mapping[str, Sequence[str]], looks: Mapping[str, Loo
     return f"{len(paths)} of {total} pictures ({counts}) {what}, e.g. {', '.join(paths[:_SHOWN])}; {remedy}"
 
 
-def _alike(part: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
-    """Whether most pictures of a part have the same pixels; blank ones are told by themselves."""
+def _alike(split: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
+    """Whether most pictures of a split have the same pixels; blank ones are told by themselves."""
     paths = list(dict.fromkeys(paths))
     counts = Counter(looks[path].pixels for path in paths if looks[path].kind != BLANK)
     pixels, count = counts.most_common(1)[0] if counts else (b"", 0)
@@ -112,7 +112,7 @@ def _alike(part: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
         return ""
     shown = [path for path in paths if looks[path].pixels == pixels][:_SHOWN]
     return (
-        f"{count} of {len(paths)} {part} pictures have the same pixels, e.g. {', '.join(shown)}; "
+        f"{count} of {len(paths)} {split} pictures have the same pixels, e.g. {', '.join(shown)}; "
         "a figure on them says little: look whether the right files lie there"
     )
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from dassl.data.datum import Datum, Split
-from dassl.data.splits import PARTS
+from dassl.data.splits import SPLITS
 
 OUR_SPLIT, COOP_SPLIT = "split_dk_", "split_zhou_"  # how the names of split files begin: of those made here, of CoOp's
 _SHOWN = 3
@@ -27,8 +27,8 @@ def other_numbers(
     wrong = [f"{number:,} of {wanted:,} {what}" for number, wanted, what in known if wanted and number != wanted]
     sizes = tuple(len(items) for items in split.lists)
     if counts and sizes != counts:
-        numbers = zip(PARTS, sizes, counts, strict=True)
-        wrong.append(", ".join(f"{size:,} of {count:,} images for {part}" for part, size, count in numbers))
+        numbers = zip(SPLITS, sizes, counts, strict=True)
+        wrong.append(", ".join(f"{size:,} of {count:,} images for {name}" for name, size, count in numbers))
     if not wrong:
         return ""
     remedy = f", or complete the data and {_made_anew(source)}" if source else ""

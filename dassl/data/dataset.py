@@ -19,9 +19,9 @@ from dassl.data.completeness import COOP_SPLIT, OUR_SPLIT
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.layouts import image_folder
 from dassl.data.places import cache_folder, data_root, stand_in, write_json_somewhere
-from dassl.data.splits import PARTS, labels_digest, read_split, split_content, subset_content
+from dassl.data.splits import SPLITS, labels_digest, read_split, split_content, subset_content
 from dassl.registries import DATASET_REGISTRY
-from dassl.utils.cache import kept
+from dassl.utils.cache import cached
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
@@ -61,7 +61,7 @@ class DatasetBase:
         released_template: the released code's template where ``template`` is another one; DATASET.TEMPLATES released
             takes it.
         renames: class names that are replaced, in split files too; other names stay as they are.
-        few_shot_parts: lists from which few-shot runs draw; the others are used whole.
+        few_shot_splits: lists from which few-shot runs draw; the others are used whole.
         for_testing: its images are training and test images at once, to test what another data set has taught.
         as_seen: pictures are read as a person sees them: what is transparent laid on white, and turned upright as
             the camera says; without it as the released code reads them. INPUT.BACKGROUND and INPUT.ORIENTATION
@@ -70,7 +70,7 @@ class DatasetBase:
         counts: published numbers of training, validation and test images; None where they are not known.
         num_classes: number of classes over all tasks; 0 where it is not known.
         num_tasks: number of tasks; 0 where only the data says it.
-        class_counts: published number of images of each class over the three parts, in label order (a single number
+        class_counts: published number of images of each class over the three splits, in label order (a single number
             is that of every class); empty where it is not known.
 
     Attributes:
@@ -91,7 +91,7 @@ class DatasetBase:
     template: ClassVar[str] = "a photo of a {}."
     released_template: ClassVar[str] = ""
     renames: ClassVar[Mapping[str, str]] = {}
-    few_shot_parts: ClassVar[tuple[str, ...]] = ("train", "val")
+    few_shot_splits: ClassVar[tuple[str, ...]] = ("train", "val")
     for_testing: ClassVar[bool] = False
     as_seen: ClassVar[bool] = False
     embedded: ClassVar[bool] = False
@@ -149,11 +149,11 @@ class DatasetBase:
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
         # Runs choose from the lists of a split and never change them.
-        split = kept("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
+        split = cached("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
         if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
             split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
         images = cls.image_folder(folder)
-        return draw_subset(cfg, split, images=images, places=(folder, stand), parts=cls.few_shot_parts)
+        return draw_subset(cfg, split, images=images, places=(folder, stand), names=cls.few_shot_splits)
 
     @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
@@ -383,18 +383,18 @@ def draw_subset(
     *,
     images: Path,
     places: tuple[Path, Path],
-    parts: Sequence[str] = ("train", "val"),
+    names: Sequence[str] = ("train", "val"),
 ) -> Subset:
     """The few-shot subset of a split under DATASET.NUM_SHOTS and SEED; its record is kept as JSON.
 
     Args:
         images: folder that the paths in the record are relative to.
         places: folder of the record, and the one that stands in when that is read-only.
-        parts: lists to draw from; "train" or "val" stays whole when it is not among them.
+        names: lists to draw from; "train" or "val" stays whole when it is not among them.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
     drawn = sampling.fewshot_split(split.train, split.val, shots, seed)
-    train, val = (few if part in parts else whole for part, few, whole in zip(PARTS, drawn, split.lists, strict=False))
+    train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)
     if shots < 1:

@@ -20,7 +20,7 @@ from dassl.data.features.store import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
-from dassl.data.splits import PARTS, labels_digest
+from dassl.data.splits import SPLITS, labels_digest
 from dassl.data.threads import cpu_count
 from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
 from dassl.utils.errors import UserError
@@ -153,15 +153,15 @@ class DataManager:
     def _check_images(self) -> None:
         """Look at every image once: stop at unreadable ones, or leave them out; warn of those that show nothing."""
         dataset = self.dataset
-        parts = dict(zip(PARTS, (dataset.train_x, dataset.val, dataset.test), strict=True))
-        paths = [item.impath for items in parts.values() for item in items]
+        splits = dict(zip(SPLITS, (dataset.train_x, dataset.val, dataset.test), strict=True))
+        paths = [item.impath for items in splits.values() for item in items]
         looks = look_at(paths, cache_folder(self.cfg), self.reading)
         bad = {path: look.reason for path, look in looks.items() if look.kind == UNREADABLE}
         if bad:
             self._refuse(bad)
-            parts = {part: [item for item in items if item.impath not in bad] for part, items in parts.items()}
-            dataset.train_x, dataset.val, dataset.test = parts.values()
-        good = {part: [item.impath for item in items] for part, items in parts.items()}
+            splits = {split: [item for item in items if item.impath not in bad] for split, items in splits.items()}
+            dataset.train_x, dataset.val, dataset.test = splits.values()
+        good = {split: [item.impath for item in items] for split, items in splits.items()}
         for text in remarks(good, looks, self.reading):
             logger.warning("%s", text)
 

@@ -28,11 +28,11 @@ class FolderDataset(DatasetBase):
 
     Class attributes:
         skipped: names of folders that are no classes.
-        parts: folders below the image folder that each hold all classes; they are split one by one and joined.
+        subfolders: folders below the image folder that each hold all classes; they are split one by one and joined.
     """
 
     skipped: ClassVar[tuple[str, ...]] = ()
-    parts: ClassVar[tuple[str, ...]] = ("",)
+    subfolders: ClassVar[tuple[str, ...]] = ("",)
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
@@ -40,13 +40,15 @@ class FolderDataset(DatasetBase):
         place = cls.image_folder(folder)
         classes: list[str] = []
         lists: tuple[list[Datum], list[Datum], list[Datum]] = ([], [], [])
-        for part in cls.parts:
-            images = class_images(place / part, cls.skipped)
+        for subfolder in cls.subfolders:
+            images = class_images(place / subfolder, cls.skipped)
             if classes and list(images) != classes:
                 odd = sorted(set(images).symmetric_difference(classes))
-                raise UserError(f"{place}: class folder {odd[0]!r} is not in each of {', '.join(cls.parts)}")
+                raise UserError(f"{place}: class folder {odd[0]!r} is not in each of {', '.join(cls.subfolders)}")
             classes = list(images)
-            groups = {f"{part}/{name}": labelled(paths, label) for label, (name, paths) in enumerate(images.items())}
+            groups = {
+                f"{subfolder}/{name}": labelled(paths, label) for label, (name, paths) in enumerate(images.items())
+            }
             for joined, items in zip(lists, split_classes(groups), strict=True):
                 joined += items
         return Split((cls.task(folder, classes),), *lists)
@@ -54,7 +56,7 @@ class FolderDataset(DatasetBase):
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
         """Those of all class folders."""
-        return images_below([cls.image_folder(folder) / part for part in cls.parts], cls.skipped)
+        return images_below([cls.image_folder(folder) / name for name in cls.subfolders], cls.skipped)
 
 
 class Labels(dict[str, int]):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from dassl.data.datum import Datum, Split, Task
 from dassl.utils.errors import UserError
 
-PARTS = ("all", "base", "new")
+HALVES = ("all", "base", "new")
 MAX_VAL_SHOTS = 4
 _ALL_BUT = "not:"
 
@@ -57,19 +57,19 @@ def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> 
     return [(*pair, counts[pair]) for pair in pairs if counts[pair] < shots]
 
 
-def halves(numbers: Sequence[int], part: str) -> list[int]:
+def halves(numbers: Sequence[int], half: str) -> list[int]:
     """Part "base" is the first ceil(n/2) of ``numbers``, "new" the rest, "all" everything.
 
     Raises:
-        UserError: another part.
+        UserError: another half.
     """
-    if part not in PARTS:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES: unknown value {part!r}; choose one of {', '.join(PARTS)}")
+    if half not in HALVES:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES: unknown value {half!r}; choose one of {', '.join(HALVES)}")
     middle = (len(numbers) + 1) // 2
-    return {"all": list(numbers), "base": list(numbers[:middle]), "new": list(numbers[middle:])}[part]
+    return {"all": list(numbers), "base": list(numbers[:middle]), "new": list(numbers[middle:])}[half]
 
 
-def subsample_classes(split: Split, part: str, *, present_only: bool = False) -> Split:
+def subsample_classes(split: Split, half: str, *, present_only: bool = False) -> Split:
     """Keep the base or new half of the classes of every task, with labels counted from 0 again.
 
     Args:
@@ -77,18 +77,18 @@ def subsample_classes(split: Split, part: str, *, present_only: bool = False) ->
             and not all classes of the task (the rule for suites).
 
     Raises:
-        UserError: an unknown part, or a task without a class in it.
+        UserError: an unknown half, or a task without a class in it.
     """
-    if part == "all":
+    if half == "all":
         return split
     present = {pair for item in split.train for pair in item.targets} if present_only else None
     table: dict[Pair, Pair] = {}
     tasks = []
     for number, task in enumerate(split.tasks):
         labels = [label for label in range(len(task.classnames)) if present is None or (number, label) in present]
-        kept = halves(labels, part)
+        kept = halves(labels, half)
         if not kept:
-            raise UserError(f"DATASET.SUBSAMPLE_CLASSES: task {task.name!r} has no class in its {part!r} half")
+            raise UserError(f"DATASET.SUBSAMPLE_CLASSES: task {task.name!r} has no class in its {half!r} half")
         table.update({(number, label): (number, new) for new, label in enumerate(kept)})
         tasks.append(replace(task, classnames=tuple(task.classnames[label] for label in kept)))
     return _mapped(split, tuple(tasks), table.get)
@@ -121,7 +121,7 @@ def choose_tasks(tasks: Sequence[Task], which: str | Sequence[str]) -> list[int]
     if words[:1] and words[0].startswith(_ALL_BUT):
         left_out = choose_tasks(tasks, [words[0].removeprefix(_ALL_BUT), *words[1:]])
         numbers = [number for number in range(len(tasks)) if number not in left_out]
-    elif len(words) == 1 and words[0] in PARTS:
+    elif len(words) == 1 and words[0] in HALVES:
         numbers = halves(range(len(tasks)), words[0])
     else:
         numbers = sorted({_task_number(word, tasks) for word in words})

@@ -22,7 +22,7 @@ from dassl.utils.files import read_json
 from dassl.utils.texts import is_one_line
 from dassl.utils.tools import collector_paused
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 IF_MEANT = f'if the change is meant, delete its last entry "{DIGEST_KEY}"'
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -47,10 +47,10 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
     if "meta" in content:
         tasks = _tasks_of_meta(content["meta"], default, path)
         sizes = [len(task.classnames) for task in tasks]
-        lists = [_read_items(content, part, path, lambda row: _softcpt_item(row, prefix, sizes)) for part in PARTS]
+        lists = [_read_items(content, name, path, lambda row: _softcpt_item(row, prefix, sizes)) for name in SPLITS]
         return Split(tasks, *lists)
     names: dict[int, str] = {}
-    lists = [_read_items(content, part, path, lambda row: _coop_item(row, prefix, names)) for part in PARTS]
+    lists = [_read_items(content, name, path, lambda row: _coop_item(row, prefix, names)) for name in SPLITS]
     if odd := next((name for name in names.values() if not is_one_line(name)), None):
         raise UserError(f"{path}: class name {odd!r} is no line of text without hidden characters; write another one")
     missing = next(label for label in count() if label not in names)
@@ -62,9 +62,9 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
 def _check_lists(content: Any, path: Path) -> None:
     """Refuse what is no split file; one without the list "val" has no validation images."""
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a split file: it holds no lists {', '.join(PARTS)}; see docs/data.md")
+        raise UserError(f"{path} is not a split file: it holds no lists {', '.join(SPLITS)}; see docs/data.md")
     content.setdefault("val", [])
-    lacking = [part for part in PARTS if not isinstance(content.get(part), list)]
+    lacking = [name for name in SPLITS if not isinstance(content.get(name), list)]
     if lacking:
         there = f"; it has {', '.join(map(repr, islice(content, 8)))}" if content else ""
         raise UserError(
@@ -106,8 +106,8 @@ def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
     """What a split file of SoftCPT's format holds."""
     tasks = split.tasks
     content: dict[str, Any] = {}
-    for part, items in zip(PARTS, split.lists, strict=True):
-        content[part] = [
+    for name, items in zip(SPLITS, split.lists, strict=True):
+        content[name] = [
             [name, [label for _, label in item.targets], [task for task, _ in item.targets]]
             for name, item in zip(relative_names(items, image_folder), items, strict=True)
         ]
@@ -125,7 +125,7 @@ def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
 def subset_content(train: Sequence[Datum], val: Sequence[Datum], image_folder: Path) -> dict[str, Any]:
     """Relative paths of a few-shot subset with their digests (SHA-256 of the paths joined by newlines)."""
     names = {"train": relative_names(train, image_folder), "val": relative_names(val, image_folder)}
-    digests = {part: sha256("\n".join(paths).encode()).hexdigest() for part, paths in names.items()}
+    digests = {name: sha256("\n".join(paths).encode()).hexdigest() for name, paths in names.items()}
     whole = sha256("\n".join(digests.values()).encode()).hexdigest()
     return {"digest": whole, "train_sha256": digests["train"], "val_sha256": digests["val"], **names}
 
@@ -143,13 +143,13 @@ def relative_names(items: Iterable[Datum], folder: Path) -> list[str]:
     return [item.impath.removeprefix(prefix).replace(os.sep, "/") for item in items]
 
 
-def _read_items(content: dict[str, Any], part: str, path: Path, read: Callable[[Any], Datum]) -> list[Datum]:
-    rows = content.pop(part)
+def _read_items(content: dict[str, Any], name: str, path: Path, read: Callable[[Any], Datum]) -> list[Datum]:
+    rows = content.pop(name)
     for number, row in enumerate(rows):
         try:
             rows[number] = read(row)  # in place, so that of a million images only one form is in memory
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: entry {number} of {part!r} is {row!r}: {error}") from error
+            raise UserError(f"{path}: entry {number} of {name!r} is {row!r}: {error}") from error
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a training run reports while it goes on: how long a batch takes, and curves for every chosen logger."""
+"""What a training run reports as it runs: how long a batch takes, and curves for every chosen logger."""
 
 import datetime
 import logging
@@ -111,7 +111,7 @@ class RunInfo:
         choices: what tells the runs of a sweep apart: method, trainer, suite, tasks, shots, seed, backbone, epochs
             and learning rate.
         config: the whole config by dotted key.
-        first_step: step that training begins at; above 0 where it goes on from a checkpoint, so that later points
+        first_step: step that training begins at; above 0 where it resumes from a checkpoint, so that later points
             of the run that was cut off should be dropped.
     """
 

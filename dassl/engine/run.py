@@ -36,6 +36,7 @@ from dassl.results.record import (
 from dassl.utils.errors import UserError, memory_explained
 from dassl.utils.files import write_json, write_text
 from dassl.utils.logger import LOG_FILE, setup_logger
+from dassl.utils.privacy import without_home, without_places
 from dassl.utils.remarks import collect_warnings
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
@@ -78,7 +79,8 @@ def run(
         except UserError as error:
             raise _note_error(folder.path, error) from None
         result = _result(trainer, mode="eval" if eval_only or not trainer.trainable else "train", started=started)
-        result = replace(result, warnings=tuple(dict.fromkeys((*remarks, *result.warnings))))
+        warnings = tuple(dict.fromkeys((*remarks, *result.warnings)))
+        result = _impersonal(replace(result, warnings=warnings), cfg)
         if eval_only and trainer.trainable:
             result = replace(result, best_epoch=load_epoch)
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
@@ -130,7 +132,7 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
-    if not aside:  # beside a training that goes on, its newest epoch may be looked at
+    if not aside:  # while another process trains, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
         if isinstance(work, RunFolder):
             _check_again(cfg, trainer, work)
@@ -209,6 +211,14 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
     )
+
+
+def _impersonal(result: RunResult, cfg: CfgNode) -> RunResult:
+    """A result that can be published: places in it are named by their config key, home folders by "~"."""
+    keys = {"OUTPUT_DIR": cfg.OUTPUT_DIR, "DATASET.ROOT": cfg.DATASET.ROOT}
+    places = {key: Path(value).expanduser().absolute() for key, value in keys.items() if value}
+    backbone = replace(result.backbone, name=without_home(result.backbone.name))
+    return replace(result, backbone=backbone, warnings=tuple(without_places(text, places) for text in result.warnings))
 
 
 def _with_seed(cfg: CfgNode, resumed: RunFolder) -> CfgNode:

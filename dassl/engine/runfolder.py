@@ -20,8 +20,8 @@ from dassl.utils.locks import Owner, locked
 _LOCK = ".lock"  # there while the run is at work
 _LAST_KEY = "VERSION"
 _OTHER_EPOCHS = (
-    "; it cannot go on for another number of epochs, for which its learning rates were not planned (a new run may "
-    "start from what it learned, with MODEL.INIT_WEIGHTS {folder})"
+    "; it cannot be resumed with another number of epochs, for which its learning rates were not planned (a new run "
+    "may start from what it learned, with MODEL.INIT_WEIGHTS {folder})"
 )
 _Content = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class RunFolder:
             foreign = True
         if foreign:
             raise UserError(
-                f"the checkpoints in {self.path} are of other code and do not say how to go on; start from their "
+                f"the checkpoints in {self.path} are of other code and do not say how to resume; start from their "
                 f"weights with MODEL.INIT_WEIGHTS {self.path} and another --output-dir, or evaluate them with "
                 f"--eval-only --model-dir {self.path}"
             )

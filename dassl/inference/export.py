@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_expo
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
+from dassl.utils.privacy import without_home
 from dassl.utils.texts import printable
 
 _RECORD = ("split", "metric", "tasks")
@@ -30,18 +32,22 @@ def exported_content(classifier: Classifier) -> Exported:
     """
     trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
     name, tag = trainer.open_clip_name()
-    config = number_values(trainer.cfg)
+    backbone, config = _without_homes(result["backbone"]), _without_homes(number_values(trainer.cfg))
     about = {
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
         "temperature": [1.0] * len(classifier.tasks),
-        "backbone": {**result["backbone"], "open_clip_name": name, "open_clip_tag": tag},
+        "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
         "preprocess_cfg": preprocessing(classifier.input),
         "reading": asdict(classifier.reading),
         "training": {key: result[key] for key in _TRAINED},
         "results": {key: result[key] for key in _RECORD},
-        "config": {key: value for key, value in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
+        "config": {key: each for key, each in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
     }
     return Exported(trainer.head(), about)
+
+
+def _without_homes(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: without_home(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def export_file(classifier: Classifier, path: Path) -> None:

@@ -19,6 +19,7 @@ from dassl.results.record import idle_keys
 from dassl.results.tables import Cell, Shown, Table, show_cell
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
+from dassl.utils.privacy import without_home
 from dassl.utils.texts import printable
 
 _FOLDER = Path(__file__).parent
@@ -43,7 +44,7 @@ def write_page(
     *,
     compare: bool = False,
 ) -> None:
-    """Write the page about all ``suites`` of ``tree``.
+    """Write the page about all ``suites`` of ``tree``; home folders in it are "~".
 
     Args:
         options: how figures are shown; each task is shown in any case.
@@ -52,7 +53,7 @@ def write_page(
     Raises:
         UserError: the file cannot be written.
     """
-    write_text(path, page(tree, suites, remarks, options, compare=compare))
+    write_text(path, without_home(page(tree, suites, remarks, options, compare=compare)))
 
 
 def page(

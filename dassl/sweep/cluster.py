@@ -23,7 +23,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
 if TYPE_CHECKING:
-    from dassl.sweep.place import Place
+    from dassl.sweep.executor_config import ExecutorConfig
 
 _MARK = ".sweep-mark"
 _SECONDS_TO_ANSWER = 60.0
@@ -103,19 +103,19 @@ class RayCluster:
         UserError: Ray is not installed, there is no cluster that may be joined, or it has not what a run needs.
     """
 
-    def __init__(self, place: "Place", folder: Path) -> None:
-        self._bring_back = place.bring_back
-        self._ray = join(place.ray, open_cluster=place.open_cluster)
+    def __init__(self, config: "ExecutorConfig", folder: Path) -> None:
+        self._bring_back = config.bring_back
+        self._ray = join(config.ray, open_cluster=config.open_cluster)
         has = within(_SECONDS_TO_ANSWER, self._ray.cluster_resources, "the Ray cluster")
         # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
-        gpus = place.gpus_per_run if place.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
-        self._needs = {"num_cpus": place.cpus_per_run, "num_gpus": gpus}
+        gpus = config.gpus_per_run if config.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
+        self._needs = {"num_cpus": config.cpus_per_run, "num_gpus": gpus}
         fit = room(
-            has, num_cpus=place.cpus_per_run, num_gpus=gpus
+            has, num_cpus=config.cpus_per_run, num_gpus=gpus
         )  # asked in any case: workers without room would be waited for without end
-        self.slots = place.jobs or fit
+        self.slots = config.jobs or fit
         self._folder = folder
-        self._mark = None if place.bring_back else folder / _MARK
+        self._mark = None if config.bring_back else folder / _MARK
         if self._mark:
             self._mark.touch()
         self._idle: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Where runs are carried out: what the loop of a sweep asks of a place with workers."""
+"""What the loop of a sweep asks of an executor."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from dassl.sweep.worker import Job, Outcome
 
 
 class Executor(Protocol):
-    """A place with workers. A worker that dies makes its run an outcome with an error, and is replaced."""
+    """Workers that carry out runs. A worker that dies makes its run an outcome with an error, and is replaced."""
 
     @property
     def free(self) -> int:

@@ -1,4 +1,4 @@
-"""The loop of a sweep: hand out runs, note what becomes of them, try failed ones again, go on to the end."""
+"""The loop of a sweep: hand out runs, note what becomes of them, try failed ones again."""
 
 import time
 from collections import deque

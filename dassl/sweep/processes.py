@@ -173,7 +173,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose sweep was killed must not go on: the next sweep would do the same run beside it."""
+    """A worker whose sweep was killed must stop: the next sweep would do the same run beside it."""
     parent = parent_process()
     if parent is not None:  # a process of its own has none
         connection.wait([parent.sentinel])

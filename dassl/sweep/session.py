@@ -1,11 +1,11 @@
-"""One sweep from its runs to its end: the lock, the status file, the place where it runs, the loop."""
+"""One sweep from its runs to its end: the lock, the status file, its executor, the loop."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.sweep.estimates import Estimates
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.loop import carry_out
-from dassl.sweep.place import Place
 from dassl.sweep.plan import Found, Run
 from dassl.sweep.status import Entry, Status, only_sweep
 
@@ -16,23 +16,23 @@ def start(
     runs: Sequence[Run],
     found: Sequence[Found],
     *,
-    place: Place,
+    executor: ExecutorConfig,
     retries: int = 1,
 ) -> list[Entry]:
-    """Carry out the runs that are not done; returns those that failed in the end.
+    """Carry out the runs that are not done; returns those that failed.
 
     Args:
         found: what the folder of each run holds.
 
     Raises:
-        UserError: another sweep is at work in ``folder``, or the place is not there.
+        UserError: another sweep is at work in ``folder``, or the GPUs or the cluster are not there.
     """
     entries = [_entry(run, state) for run, state in zip(runs, found, strict=True)]
     folder = folder.absolute()
     with only_sweep(folder):
-        executor = place.executor(folder)
-        status = Status(name, folder, entries, Estimates.of(runs, found), jobs=executor.slots)
-        return carry_out(status, executor, retries=retries)
+        workers = executor.start(folder)
+        status = Status(name, folder, entries, Estimates.of(runs, found), jobs=workers.slots)
+        return carry_out(status, workers, retries=retries)
 
 
 def _entry(run: Run, state: Found) -> Entry:

@@ -63,10 +63,10 @@ class Worker:
         os.environ["TQDM_DISABLE"] = "1"
         import torch
 
-        from dassl.utils.cache import keep_loaded
+        from dassl.utils.cache import use_cache
 
         torch.set_num_threads(threads)
-        keep_loaded()
+        use_cache()
         _silence_console()
 
     def carry_out(self, job: Job) -> Outcome:

@@ -1,8 +1,8 @@
-"""What a process that carries out many runs keeps between them: the frozen model, the lists of a data set.
+"""A cache in memory for a process that carries out many runs: the frozen model, the lists of a data set.
 
-Nothing is kept unless :func:`keep_loaded` was called, so a process of one run behaves as if this were not here. What is
-kept must never be changed by a run. Warnings that were logged while a thing was made are logged again for each run that
-takes it, because they are about the figures of that run, too.
+It is off until :func:`use_cache` turns it on, so a process of one run is not affected. A run must never change what is
+cached. A warning that was logged while a value was made is logged again for each run that takes the value from the
+cache, because it concerns the figures of that run, too.
 """
 
 import logging
@@ -17,48 +17,48 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Kept(Generic[T]):
-    """A thing, and the warnings that were logged while it was made."""
+class _Entry(Generic[T]):
+    """A value, and the warnings that were logged while it was made."""
 
-    thing: T
+    value: T
     warnings: tuple[str, ...]
 
 
-_things: dict[str, OrderedDict[Hashable, _Kept]] = defaultdict(OrderedDict)
-_keeping = False
+_entries: dict[str, OrderedDict[Hashable, _Entry]] = defaultdict(OrderedDict)
+_in_use = False
 _log = logging.getLogger(__name__)
 
 
-def keep_loaded(keep: bool = True) -> None:
-    """Keep things from now on; False: forget them, and keep nothing any more."""
-    global _keeping
-    _keeping = keep
-    _things.clear()
+def use_cache(use: bool = True) -> None:
+    """Empty the cache and turn it on, or off with False."""
+    global _in_use
+    _in_use = use
+    _entries.clear()
 
 
-def kept(
-    kind: str, key: Hashable, make: Callable[[], T], *, limit: int, unchanged: Callable[[T], bool] = lambda thing: True
+def cached(
+    kind: str, key: Hashable, make: Callable[[], T], *, limit: int, unchanged: Callable[[T], bool] = lambda value: True
 ) -> T:
-    """The thing called ``key``, made by ``make`` unless it is kept.
+    """The value of ``key``, from the cache or made by ``make``.
 
     Args:
-        kind: what it is; of each kind the last ``limit`` things are kept.
-        key: everything that the thing depends on.
-        unchanged: whether a kept thing is still what was made; one that is not is made again.
+        kind: what the value is; the cache holds the last ``limit`` values of each kind.
+        key: everything that the value depends on.
+        unchanged: whether a cached value is still as it was made; if not, it is made again.
     """
-    if not _keeping:
+    if not _in_use:
         return make()
-    things = _things[kind]
-    if key in things and unchanged(things[key].thing):
-        things.move_to_end(key)
-        for text in things[key].warnings:
+    entries = _entries[kind]
+    if key in entries and unchanged(entries[key].value):
+        entries.move_to_end(key)
+        for text in entries[key].warnings:
             _log.warning("%s", text)
-        return things[key].thing
-    things.pop(key, None)
+        return entries[key].value
+    entries.pop(key, None)
     # Make room first: two models may not fit on a GPU side by side.
-    while len(things) >= limit:
-        things.popitem(last=False)
+    while len(entries) >= limit:
+        entries.popitem(last=False)
     with collect_warnings() as warnings:
-        thing = make()
-    things[key] = _Kept(thing, tuple(warnings))
-    return thing
+        value = make()
+    entries[key] = _Entry(value, tuple(warnings))
+    return value

@@ -37,7 +37,7 @@ class DownloadError(UserError):
 
 
 def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None:
-    """Download ``url`` to ``target``, going on where an earlier attempt was cut off.
+    """Download ``url`` to ``target``, resuming an earlier attempt.
 
     What has come so far lies beside the target, under a hidden name of its own for each address. The target appears
     when it is whole and has the right size and digest.
@@ -50,13 +50,13 @@ def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None
         DownloadError: the address does not answer, the connection was cut for good, or the file is a wrong one.
         UserError: the file cannot be written.
     """
-    part = part_of(target, url)
+    part = split_of(target, url)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _receive(url, part)
         keep(part, target, digest=digest, size=size)
     except _CUT as error:
-        kept = f"; {part.stat().st_size:,} bytes are kept, and the same command goes on there" if part.is_file() else ""
+        kept = f"; {part.stat().st_size:,} bytes are kept, and the same command resumes there" if part.is_file() else ""
         raise DownloadError(f"{url}: {_why(error)}{kept}") from error
     except OSError as error:
         raise write_error(part, error) from error
@@ -114,7 +114,7 @@ def _note(target: Path) -> Path:
     return target.with_name(f".{target.name}.digest")
 
 
-def part_of(target: Path, url: str) -> Path:
+def split_of(target: Path, url: str) -> Path:
     """Where an unfinished download of ``target`` from ``url`` lies."""
     return target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
 

@@ -59,7 +59,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
-    """Unpack a zip or tar archive into ``folder``; a second call after an interrupted one goes on.
+    """Unpack a zip or tar archive into ``folder``; a second call resumes an interrupted one.
 
     A file that is there already with the same content is left alone. Folders without files are not made.
 

@@ -37,7 +37,7 @@ from datasets._render.outlines import OBJECTS, SIMPLE, Outline, blob
 
 Rng = np.random.Generator
 
-PER_CLASS = {"train": 24, "val": 8, "test": 32}  # images per class in each part of the split
+PER_CLASS = {"train": 24, "val": 8, "test": 32}  # images per class in each split
 IMAGE_DIR = "images"
 
 # class name -> (hue, saturation, value) ranges
@@ -208,7 +208,7 @@ def render(name: str, classname: str, k: int) -> np.ndarray:
 
 
 def split(name: str) -> dict[str, list[tuple[str, int, str]]]:
-    """The split of the data set ``name`` in CoOp's published format: part -> [(path below images, label, class)]."""
+    """The split of the data set ``name`` in CoOp's published format: split -> [(path below images, label, class)]."""
     parts: dict[str, list[tuple[str, int, str]]] = {part: [] for part in PER_CLASS}
     for label, classname in enumerate(classnames(name)):
         for part, k in _numbers():

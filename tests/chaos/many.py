@@ -20,8 +20,8 @@ import sweep
 import train
 from dassl.data.features.__main__ import main as features_main
 from dassl.data.features.store import FeatureStore
-from dassl.data.own.parts import ClassImages, PartsFile
-from dassl.sweep import place as sweep_place
+from dassl.data.own.splitfile import ClassImages, SplitFile
+from dassl.sweep import executor_config
 from dassl.utils import locks, owners
 from tests.chaos.children import fork, wait
 from tests.chaos.states import differences, leftovers, state
@@ -170,7 +170,7 @@ def own_split(place: Place, machines: str, count: int) -> Iterator[str]:
     for image in (image for group in images.values() for image in group):
         (folder / image).parent.mkdir(parents=True, exist_ok=True)
         (folder / image).touch()
-    file = PartsFile((folder / "parts.json", folder / "spare" / "parts.json"), folder)
+    file = SplitFile((folder / "parts.json", folder / "spare" / "parts.json"), folder)
 
     def split(words: Sequence[str]) -> int:
         number = int(words[0])
@@ -193,7 +193,7 @@ def two_sweeps(place: Place, machines: str, count: int) -> Iterator[str]:
     small = Small(place.top / f"sweeps, {machines}", place.top / "vit.safetensors").write(shots=[1], seeds=[1, 2])
 
     def prepare(number: int) -> None:
-        sweep_place.Processes = lambda jobs, **options: Here(jobs)  # type: ignore[assignment,misc]
+        executor_config.Processes = lambda jobs, **options: Here(jobs)  # type: ignore[assignment,misc]
         MACHINES[machines](number)
 
     ends = together(sweep.main, [small.command("--jobs", "1")] * count, small.folder / "out", prepare)

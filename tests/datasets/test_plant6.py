@@ -39,12 +39,12 @@ def test_class_folders_give_the_names(tmp_path, key):
     facts = reference("datasets.json")
     folders = facts["plant6"][key].get("classes", facts["plant6"][key].get("classes_folder_order"))
     images = tmp_path / declared.dataset_dir / declared.image_dir
-    for part in declared.parts:
+    for part in declared.subfolders:
         touch_classes(images / part, folders, 6)
     dataset = load(key, tmp_path)
     renamed = facts["rename_tables"]["plant_village"] if key == "plant_village" else {}
     assert dataset.tasks[0].classnames == tuple(renamed.get(name, name) for name in folders)
-    share = len(folders) * len(declared.parts)
+    share = len(folders) * len(declared.subfolders)
     assert sizes(dataset) == [3 * share, share, 2 * share]
     assert (tmp_path / declared.dataset_dir / declared.split_names()[0]).is_file()
 
@@ -54,7 +54,7 @@ def test_the_released_template_can_be_switched_on(tmp_path, suite):
     """Also where the split file was written with ours."""
     for name in MEMBERS.values():
         declared = DATASET_REGISTRY.get(name)
-        for part in declared.parts:
+        for part in declared.subfolders:
             touch_classes(tmp_path / declared.dataset_dir / declared.image_dir / part, ["Apple___healthy", "b"], 6)
     own, released = (load(suite, tmp_path, TEMPLATES=choice).tasks for choice in ("own", "released"))
     assert own[-1].template == "a photo of a {}."

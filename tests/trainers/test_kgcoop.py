@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import clip
-from dassl.utils.cache import keep_loaded
+from dassl.utils.cache import use_cache
 from tests.lab import same_tensors
 from trainers.kgcoop import knowledge_gap
 
@@ -65,7 +65,7 @@ def test_the_teacher_is_encoded_once_and_in_fp32(lab, monkeypatch):
 
 
 def test_a_process_of_many_runs_encodes_the_teacher_once(lab, monkeypatch):
-    keep_loaded()
+    use_cache()
     loads = []
     load = clip.load
     monkeypatch.setattr(clip, "load", lambda *a, **k: loads.append(k["precision"]) or load(*a, **k))

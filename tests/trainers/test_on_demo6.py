@@ -10,7 +10,7 @@ import torch
 import train
 from dassl.engine import build_trainer
 from dassl.results.record import read_results
-from dassl.utils.cache import keep_loaded
+from dassl.utils.cache import use_cache
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
@@ -82,9 +82,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=METHODS)
 def demo(request: pytest.FixtureRequest, shared: Path) -> Iterator[Demo]:
     """Runs of each method, in a process that keeps the backbone."""
-    keep_loaded()
+    use_cache()
     yield Demo(shared, request.param)
-    keep_loaded(False)
+    use_cache(False)
 
 
 def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figures(demo):

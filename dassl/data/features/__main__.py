@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dassl.data.features.files import ABOUT, ReadOnlyError, ViewFiles, checks, open_part, part_files
+from dassl.data.features.files import ABOUT, ReadOnlyError, ViewFiles, checks, open_shard, shard_files
 from dassl.results.tables import Table
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
@@ -49,31 +49,31 @@ class StoredView:
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
 
     @property
-    def parts(self) -> dict[Path, np.ndarray | None]:
-        """Its parts; None stands for one that cannot be read."""
-        return {path: open_part(path) for path in part_files(self.folder)}
+    def shards(self) -> dict[Path, np.ndarray | None]:
+        """Its shards; None stands for one that cannot be read."""
+        return {path: open_shard(path) for path in shard_files(self.folder)}
 
     def row(self) -> list[str | int]:
         """Its line in the table."""
-        parts = [part for part in self.parts.values() if part is not None]
-        names = [part["image"] for part in parts]
+        shards = [shard for shard in self.shards.values() if shard is not None]
+        names = [shard["image"] for shard in shards]
         images = len(np.unique(np.concatenate(names), axis=0)) if names else 0
-        feature = parts[-1].dtype["feature"] if parts else np.dtype([])
+        feature = shards[-1].dtype["feature"] if shards else np.dtype([])
         shape = " x ".join(map(str, feature.shape)) or "-"
-        kind = str(feature.base) if parts else "-"
-        return [self.encoder, self.transform, self.view, images, len(parts), shape, kind, mebibytes(self.size)]
+        kind = str(feature.base) if shards else "-"
+        return [self.encoder, self.transform, self.view, images, len(shards), shape, kind, mebibytes(self.size)]
 
     def damaged(self) -> list[str]:
-        """One line for each part that is damaged."""
+        """One line for each shard that is damaged."""
         lines = []
-        for path, part in self.parts.items():
-            if part is None:
+        for path, shard in self.shards.items():
+            if shard is None:
                 lines.append(f"{path}: cannot be read")
                 continue
-            blocks = (np.arange(start, min(start + _BLOCK, len(part))) for start in range(0, len(part), _BLOCK))
-            bad = sum(int((~checks(part, block)).sum()) for block in blocks)
+            blocks = (np.arange(start, min(start + _BLOCK, len(shard))) for start in range(0, len(shard), _BLOCK))
+            bad = sum(int((~checks(shard, block)).sum()) for block in blocks)
             if bad:
-                lines.append(f"{path}: {bad} of {len(part)} features are damaged")
+                lines.append(f"{path}: {bad} of {len(shard)} features are damaged")
         return lines
 
 
@@ -109,7 +109,7 @@ def drop(views: Sequence[StoredView]) -> None:
     """
     for view in views:
         try:
-            with ViewFiles(view.folder, np.dtype("<f4"), {}).alone():
+            with ViewFiles(view.folder, np.dtype("<f4"), {}).exclusive():
                 shutil.rmtree(view.folder)
         except (ReadOnlyError, OSError) as error:
             raise UserError(f"cannot delete {view.folder}; you need the right to write there") from error
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError("\n".join([*damaged, "they are made again when a run needs them"]))
         print(f"{len(views)} views are whole")
         return
-    header = ["encoder", "transform", "view", "images", "parts", "shape", "dtype", "size"]
+    header = ["encoder", "transform", "view", "images", "shards", "shape", "dtype", "size"]
     print(Table(header, [view.row() for view in views]).text(), end="")
     print(f"{len(views)} views, {mebibytes(sum(view.size for view in views))}")
 

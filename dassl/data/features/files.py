@@ -1,7 +1,7 @@
-"""Files of stored features: one folder for each view, in it immutable parts that are found by image.
+"""Files of stored features: one folder for each view, in it immutable shards that are found by image.
 
-A part is a .npy file of records (image, feature, check): ``image`` is the digest that names the image and its
-content, ``check`` the CRC-32 of what stands before it in the record. Parts are memory-mapped, appear under their name
+A shard is a .npy file of records (image, feature, check): ``image`` is the digest that names the image and its
+content, ``check`` the CRC-32 of what stands before it in the record. Shards are memory-mapped, appear under their name
 only when they are whole, and are never changed; a record that does not pass its check counts as missing.
 """
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 ABOUT = "about.json"
 LOCK = ".lock"
-MOST_PARTS = 8
+MOST_SHARDS = 8
 _CHECK_BYTES = 4
 _WRITE_ROWS = 4096
 
@@ -37,41 +37,41 @@ class Rows:
     """Features of n images, wherever they lie.
 
     Attributes:
-        parts: arrays of records.
-        part, row: (n,) int64, where the feature of each image is; part is -1 where there is none.
+        shards: arrays of records.
+        shard, row: (n,) int64, where the feature of each image is; shard is -1 where there is none.
     """
 
-    parts: Sequence[np.ndarray]
-    part: np.ndarray
+    shards: Sequence[np.ndarray]
+    shard: np.ndarray
     row: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.shard)
 
     @property
     def missing(self) -> np.ndarray:
         """Indices of the images without a feature."""
-        return np.flatnonzero(self.part < 0)
+        return np.flatnonzero(self.shard < 0)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of a feature, (F,) or whatever the encoder gives for an image."""
-        return self._features(int(self.part[0])).shape[1:]
+        return self._features(int(self.shard[0])).shape[1:]
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """Features (len(index), ...) of some of the images; all n must be there."""
-        part, row = self.part[index], self.row[index]
-        used = np.unique(part)
+        shard, row = self.shard[index], self.row[index]
+        used = np.unique(shard)
         if len(used) == 1:
             return self._features(int(used[0]))[row]
-        taken = np.empty((len(index), *self.shape), self._features(int(self.part[0])).dtype)
+        taken = np.empty((len(index), *self.shape), self._features(int(self.shard[0])).dtype)
         for number in used:
-            here = part == number
+            here = shard == number
             taken[here] = self._features(int(number))[row[here]]
         return taken
 
-    def _features(self, part: int) -> np.ndarray:
-        return self.parts[part]["feature"]
+    def _features(self, shard: int) -> np.ndarray:
+        return self.shards[shard]["feature"]
 
 
 class ViewFiles:
@@ -84,26 +84,26 @@ class ViewFiles:
 
     def __init__(self, folder: Path, dtype: np.dtype, about: dict[str, str]) -> None:
         self.folder, self.dtype, self.about = folder, dtype, about
-        self._kept: list[np.ndarray] = []  # parts that could not be written
+        self._kept: list[np.ndarray] = []  # shards that could not be written
         self._named: set[int] = set()
 
     def find(self, images: np.ndarray) -> Rows:
-        """Where the features of ``images`` (n, 2) uint64 are; newer parts are preferred."""
-        parts = [*(part for _, part in self._parts()), *self._kept]
+        """Where the features of ``images`` (n, 2) uint64 are; newer shards are preferred."""
+        shards = [*(shard for _, shard in self._shards()), *self._kept]
         found, row = np.full(len(images), -1), np.zeros(len(images), np.int64)
-        for number in reversed(range(len(parts))):
+        for number in reversed(range(len(shards))):
             open_ = np.flatnonzero(found < 0)
             if not len(open_):
                 break
-            match, place = _look_up(parts[number], images[open_])
-            good = checks(parts[number], place[match])
+            match, place = _look_up(shards[number], images[open_])
+            good = checks(shards[number], place[match])
             self._name_damage(number, len(good) - int(good.sum()))
             match[match] = good
             found[open_[match]], row[open_[match]] = number, place[match]
-        return Rows(parts, found, row)
+        return Rows(shards, found, row)
 
     def _name_damage(self, number: int, count: int) -> None:
-        """Say once for each part, counted from the oldest, that some of its features are not what was written."""
+        """Say once for each shard, counted from the oldest, that some of its features are not what was written."""
         if count and number not in self._named:
             self._named.add(number)
             logger.warning(
@@ -111,7 +111,7 @@ class ViewFiles:
             )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Be the only writer; others wait here (:mod:`dassl.utils.locks`).
 
         Raises:
@@ -132,43 +132,43 @@ class ViewFiles:
         logger.info("%s", owner.refusal(f"Another run encodes into {self.folder}", "waiting for it"))
 
     def add(self, images: np.ndarray, features: np.ndarray) -> None:
-        """Write a part: ``images`` (n, 2), ``features`` (n, ...)."""
-        part = as_part(images, features.astype(self.dtype))
+        """Write a shard: ``images`` (n, 2), ``features`` (n, ...)."""
+        shard = as_shard(images, features.astype(self.dtype))
         if not (self.folder / ABOUT).is_file():
             write_json(self.folder / ABOUT, self.about)
-        self._write([part], len(part), part.dtype)
+        self._write([shard], len(shard), shard.dtype)
 
     def keep(self, images: np.ndarray, features: np.ndarray) -> None:
-        """Hold a part in memory, where it cannot be written."""
-        self._kept.append(as_part(images, features.astype(self.dtype)))
+        """Hold a shard in memory, where it cannot be written."""
+        self._kept.append(as_shard(images, features.astype(self.dtype)))
 
     def merge(self) -> None:
-        """Join parts when there are many. One that has most of the rows stays as it is, so rows move seldom."""
-        parts = self._parts()
-        if len(parts) <= MOST_PARTS:
+        """Join shards when there are many. One that has most of the rows stays as it is, so rows move seldom."""
+        shards = self._shards()
+        if len(shards) <= MOST_SHARDS:
             return
-        rows = sum(len(part) for _, part in parts)
-        chosen = [(path, part) for path, part in parts if len(part) <= rows / 2]
+        rows = sum(len(shard) for _, shard in shards)
+        chosen = [(path, shard) for path, shard in shards if len(shard) <= rows / 2]
         newest: dict[tuple[int, int], tuple[int, int]] = {}
-        for number, (_, part) in enumerate(chosen):
-            good = np.flatnonzero(checks(part, np.arange(len(part))))
-            newest |= {(a, b): (number, row) for (a, b), row in zip(part["image"][good].tolist(), good, strict=True)}
+        for number, (_, shard) in enumerate(chosen):
+            good = np.flatnonzero(checks(shard, np.arange(len(shard))))
+            newest |= {(a, b): (number, row) for (a, b), row in zip(shard["image"][good].tolist(), good, strict=True)}
         kept = [[row for n, row in newest.values() if n == number] for number in range(len(chosen))]
         pieces = (
-            part[rows[start : start + _WRITE_ROWS]]
-            for (_, part), rows in zip(chosen, kept, strict=True)
+            shard[rows[start : start + _WRITE_ROWS]]
+            for (_, shard), rows in zip(chosen, kept, strict=True)
             for start in range(0, len(rows), _WRITE_ROWS)
         )
         try:
             self._write(pieces, len(newest), chosen[0][1].dtype)
-        except UserError as error:  # e.g. no space for a second copy: the parts serve as well
-            logger.info("parts of %s stay as they are: %s", self.folder, error)
+        except UserError as error:  # e.g. no space for a second copy: the shards serve as well
+            logger.info("shards of %s stay as they are: %s", self.folder, error)
             return
         for path, _ in chosen:
             path.unlink(missing_ok=True)
 
     def _write(self, pieces: Iterator[np.ndarray] | Sequence[np.ndarray], count: int, dtype: np.dtype) -> None:
-        numbers = [int(path.stem) for path in part_files(self.folder)]
+        numbers = [int(path.stem) for path in shard_files(self.folder)]
         # As a stream and not through a memory map, where a full disk would kill the process.
         with (
             atomic_path(self.folder / f"{max(numbers, default=0) + 1:06d}.npy") as temporary,
@@ -179,51 +179,51 @@ class ViewFiles:
             for piece in pieces:
                 f.write(piece.tobytes())
 
-    def _parts(self) -> list[tuple[Path, np.ndarray]]:
-        """Readable parts, oldest first. All of them have features of the shape that the newest one has."""
-        opened = [(path, open_part(path)) for path in part_files(self.folder)]
-        parts = [(path, part) for path, part in opened if part is not None]
-        shapes = [*(part for _, part in parts), *self._kept]
-        return [(path, part) for path, part in parts if part.dtype == shapes[-1].dtype]
+    def _shards(self) -> list[tuple[Path, np.ndarray]]:
+        """Readable shards, oldest first. All of them have features of the shape that the newest one has."""
+        opened = [(path, open_shard(path)) for path in shard_files(self.folder)]
+        shards = [(path, shard) for path, shard in opened if shard is not None]
+        shapes = [*(shard for _, shard in shards), *self._kept]
+        return [(path, shard) for path, shard in shards if shard.dtype == shapes[-1].dtype]
 
     def _tidy(self) -> None:
-        """Remove what a killed writer left and parts that cannot be read; only for the one writer."""
+        """Remove what a killed writer left and shards that cannot be read; only for the one writer."""
         for path in self.folder.glob(".*.npy.*"):
             path.unlink(missing_ok=True)
-        for path in part_files(self.folder):
-            if open_part(path) is None:
+        for path in shard_files(self.folder):
+            if open_shard(path) is None:
                 logger.warning("%s is damaged; its features are made again", path)
                 path.unlink(missing_ok=True)
 
 
-def as_part(images: np.ndarray, features: np.ndarray) -> np.ndarray:
+def as_shard(images: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Records with their checks."""
-    part = np.zeros(len(images), _record(np.dtype((features.dtype.newbyteorder("<"), features.shape[1:]))))
-    part["image"], part["feature"] = images, features
-    part["check"] = _sums(part, np.arange(len(part)))
-    return part
+    shard = np.zeros(len(images), _record(np.dtype((features.dtype.newbyteorder("<"), features.shape[1:]))))
+    shard["image"], shard["feature"] = images, features
+    shard["check"] = _sums(shard, np.arange(len(shard)))
+    return shard
 
 
-def part_files(folder: Path) -> list[Path]:
-    """The parts in a folder, oldest first; none when there is no folder."""
+def shard_files(folder: Path) -> list[Path]:
+    """The shards in a folder, oldest first; none when there is no folder."""
     with suppress(OSError):
         return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.stem.isdecimal())
     return []
 
 
-def open_part(path: Path) -> np.ndarray | None:
-    """The records of a part, memory-mapped; None when the file is gone, cut off or no part."""
+def open_shard(path: Path) -> np.ndarray | None:
+    """The records of a shard, memory-mapped; None when the file is gone, cut off or no shard."""
     try:
-        part = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        shard = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     except MemoryError:
         raise
     except Exception:  # a damaged header makes the reader raise nearly anything
         return None
-    return part if part.dtype in _dtypes(part.dtype) and part.ndim == 1 and len(part) else None
+    return shard if shard.dtype in _dtypes(shard.dtype) and shard.ndim == 1 and len(shard) else None
 
 
 def _dtypes(found: np.dtype) -> list[np.dtype]:
-    """What the records of a part may be: a flipped bit in the header must not make other numbers of the same bytes."""
+    """What the records of a shard may be: a flipped bit in the header must not make other numbers of the same bytes."""
     shape = found["feature"].shape if "feature" in (found.names or ()) else ()
     return [_record(np.dtype((base, shape))) for base in ("<f4", "<f2")]
 
@@ -233,20 +233,20 @@ def _record(feature: np.dtype) -> np.dtype:
     return np.dtype([("image", "<u8", (2,)), ("feature", feature), ("check", "<u4")])
 
 
-def checks(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def checks(shard: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Which of the records pass their check and hold numbers alone: (len(rows),) bool."""
-    finite = np.array([np.isfinite(part["feature"][row]).all() for row in rows], bool)
-    return finite & (part["check"][rows] == _sums(part, rows))
+    finite = np.array([np.isfinite(shard["feature"][row]).all() for row in rows], bool)
+    return finite & (shard["check"][rows] == _sums(shard, rows))
 
 
-def _sums(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    raw = part.view(np.uint8).reshape(len(part), part.dtype.itemsize)[:, :-_CHECK_BYTES]
+def _sums(shard: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    raw = shard.view(np.uint8).reshape(len(shard), shard.dtype.itemsize)[:, :-_CHECK_BYTES]
     return np.array([zlib.crc32(raw[row]) for row in rows], np.uint32)
 
 
-def _look_up(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each image is in a part (bool) and in which row (valid only where it is)."""
-    own = np.ascontiguousarray(part["image"])
+def _look_up(shard: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is in a shard (bool) and in which row (valid only where it is)."""
+    own = np.ascontiguousarray(shard["image"])
     order = np.argsort(own[:, 0], kind="stable")
     place = np.searchsorted(own[:, 0], images[:, 0], sorter=order)
     row = order[place.clip(max=len(own) - 1)]

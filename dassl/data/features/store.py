@@ -91,7 +91,7 @@ class FeatureStore:
             return rows
         started = time.monotonic()
         try:
-            with files.alone():
+            with files.exclusive():
                 self._encode(images, view, encode=encode, missing=files.find(wanted).missing, put=files.add)
                 files.merge()
                 rows = files.find(wanted)
@@ -123,7 +123,7 @@ class FeatureStore:
         missing: np.ndarray,
         put: Callable[[np.ndarray, np.ndarray], None],
     ) -> None:
-        """Encode what is missing, each image once, and hand it over part by part."""
+        """Encode what is missing, each image once, and hand it over in blocks."""
         wanted = images.digests
         if not len(missing):
             return
@@ -136,9 +136,9 @@ class FeatureStore:
             if count >= _PART_ROWS or done + count == len(missing):
                 images.refuse_changed(missing[done : done + count].tolist())
                 # Only now are the features fetched: the device need not wait for the host after every batch.
-                part, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
-                self._check_finite(encoded, [images.items[index].impath for index in part])
-                put(wanted[part], encoded)
+                block, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
+                self._check_finite(encoded, [images.items[index].impath for index in block])
+                put(wanted[block], encoded)
                 done, waiting = done + count, []
 
     def _features(self, images: ImageItems, keys: list[tuple[int, int]], encode: Encode) -> Iterator[Tensor]:
@@ -189,8 +189,8 @@ class FeatureSource:
         described = self._entries.batches(order, plan.batch_size, self.device)
         feature_bytes = 4 * int(np.prod(rows.shape, dtype=np.int64))
         span = plan.batch_size * max(1, _SPAN_BYTES // (plan.batch_size * feature_bytes))
-        for part in order.split(span):
-            features = torch.from_numpy(rows.take(part.numpy())).to(self.device).float()
+        for block in order.split(span):
+            features = torch.from_numpy(rows.take(block.numpy())).to(self.device).float()
             for feat in features.split(plan.batch_size):
                 yield {"feat": feat, **next(described)}
 

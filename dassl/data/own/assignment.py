@@ -1,4 +1,4 @@
-"""The part of every image of one's own tasks, and what is said about parts that make a figure mean little."""
+"""Which split each image of the own tasks is in, and warnings about splits that make a figure mean little."""
 
 import logging
 from collections import Counter
@@ -10,9 +10,9 @@ from dassl.data.copies import Pair, Same, doubles
 from dassl.data.images import identity
 from dassl.data.own.description import OwnTask
 from dassl.data.own.listing import shown, text_form
-from dassl.data.own.partnames import slips
-from dassl.data.own.parts import ClassImages, PartsFile
 from dassl.data.own.reading import Images
+from dassl.data.own.splitfile import ClassImages, SplitFile
+from dassl.data.own.splitnames import slips
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -21,29 +21,29 @@ _SHOWN = 3
 _LETTERS = 2  # by which a mistyped class name may differ
 
 
-def complete_parts(
-    file: PartsFile, own: Mapping[int, OwnTask], images: Images, same: Sequence[Same], *, keep: bool = True
+def complete_splits(
+    file: SplitFile, own: Mapping[int, OwnTask], images: Images, same: Sequence[Same], *, keep: bool = True
 ) -> dict[str, str]:
-    """The part of every image, by its path; equal files are in one part wherever the data leaves it open.
+    """The split of every image, by its path; equal files share a split unless the data says otherwise.
 
     Args:
-        file: where the parts are kept.
+        file: the file that remembers the splits.
         own: the tasks by their numbers.
         keep: write the file.
     """
     names = {path: text_form(identity(path, file.root)) for path in images}
     groups = sorted(_by_class(images).items())
     classes = [ClassImages([names[path] for path in paths], own[number].ratios) for (number, _), paths in groups]
-    fixed = {names[path]: image.part for path, image in images.items() if image.part}
-    open_tasks = {number for image in images.values() if not image.part for number in image.targets}
+    fixed = {names[path]: image.split for path, image in images.items() if image.split}
+    open_tasks = {number for image in images.values() if not image.split for number in image.targets}
     ratios = {own[number].source: own[number].ratios for number in sorted(open_tasks)}
     copies = [[names[path] for path in group] for each in same for group in _copies(each.files, images)]
-    parts = file.complete(classes, fixed, ratios, copies=copies, keep=keep)
-    return {path: parts[name] for path, name in names.items()}
+    splits = file.complete(classes, fixed, ratios, copies=copies, keep=keep)
+    return {path: splits[name] for path, name in names.items()}
 
 
 def _copies(files: Sequence[Sequence[str]], images: Images) -> list[list[str]]:
-    """Equal files with the same labels. A class that has nothing else is shared out file by file all the same."""
+    """Groups of equal files with the same labels; a class of nothing but copies is divided file by file."""
     sizes = {pair: len(paths) for pair, paths in _by_class(images).items()}
     groups: dict[tuple[int, tuple[tuple[int, int], ...]], list[str]] = {}
     for number, group in enumerate(files):
@@ -60,27 +60,27 @@ def _by_class(images: Images) -> dict[tuple[int, int], list[str]]:
     return groups
 
 
-def report_thin_classes(tasks: Mapping[int, Task], images: Images, parts: Mapping[str, str]) -> None:
-    """Say once which classes have no image in a part, and refuse tasks that nothing can be learned or tested of."""
-    sizes = {pair: Counter(parts[path] for path in paths) for pair, paths in _by_class(images).items()}
+def report_thin_classes(tasks: Mapping[int, Task], images: Images, splits: Mapping[str, str]) -> None:
+    """Warn once of classes without an image in a split; refuse a task that cannot be trained or tested."""
+    sizes = {pair: Counter(splits[path] for path in paths) for pair, paths in _by_class(images).items()}
     for number, task in tasks.items():
         of = {task.classnames[label]: size for (its, label), size in sizes.items() if its == number}
         place = f"task {task.name!r}"
-        for part in ("train", "test"):
-            if not any(size[part] for size in of.values()):
+        for split in ("train", "test"):
+            if not any(size[split] for size in of.values()):
                 raise UserError(
-                    f"{place} has no image for {part}; put some into its folder or split column for {part}, or, where "
-                    "the ratios decide, give a class more than one image"
+                    f"{place} has no image for {split}; put some into its {split} folder or mark them in its split "
+                    "column, or, where the ratios decide, give a class more than one image"
                 )
         if not any(size["train"] and size["test"] for size in of.values()):
             raise UserError(
                 f"{place}: the classes for testing ({shown([name for name in of if of[name]['test']])}) are none of "
                 f"those for training ({shown([name for name in of if of[name]['train']])}); give them the same names"
             )
-        _report_missing_part(place, of)
+        _report_missing_split(place, of)
 
 
-def _report_missing_part(place: str, of: Mapping[str, Counter[str]]) -> None:
+def _report_missing_split(place: str, of: Mapping[str, Counter[str]]) -> None:
     unknown = [name for name, size in of.items() if size["test"] and not size["train"]]
     learned = [name for name, size in of.items() if size["train"]]
     if unknown:

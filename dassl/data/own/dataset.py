@@ -13,20 +13,20 @@ from yacs.config import CfgNode
 from dassl.data import DATASET_REGISTRY, DatasetBase, Datum, Split, Task
 from dassl.data.copies import Same, recorded_pictures, same_pictures
 from dassl.data.dataset import Subset, draw_subset, join_subsets
-from dassl.data.own.assignment import complete_parts, report_doubles, report_thin_classes
+from dassl.data.own.assignment import complete_splits, report_doubles, report_thin_classes
 from dassl.data.own.description import OwnTask, own_task, plain_name
 from dassl.data.own.listing import OWN_FOLDERS
-from dassl.data.own.parts import PartsFile
 from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
+from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.sampling import relabel
-from dassl.data.splits import PARTS
+from dassl.data.splits import SPLITS
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 FOLDER = OWN_FOLDERS[0]
-PARTS_FILE = "parts.json"
+SPLIT_FILE = "parts.json"
 PIXELS_COMPARED = 2_000_000_000  # in looking for equal pictures when a run begins: half a minute on one core
 
 
@@ -115,7 +115,7 @@ def _read_own(
     """The tasks that share images, their whole split, and which of their images are the same picture.
 
     Args:
-        keep: write which part each image is in, and in the cache which are the same.
+        keep: write which split each image is in, and in the cache which are the same.
     """
     own = {number: task for number, task in enumerate(described) if not task.dataset}
     images: Images = {}
@@ -125,11 +125,11 @@ def _read_own(
     lists = [sorted(members) for members in groups.values()]
     cache = cache_folder(cfg)
     same = [recorded_pictures(paths, cache, limit) if keep else same_pictures(paths, 0) for paths in lists]
-    first, other = (place / FOLDER / PARTS_FILE for place in _places(cfg, root))
-    parts = complete_parts(PartsFile((first, other), root), own, images, same, keep=keep)
-    report_thin_classes(tasks, images, parts)
+    first, other = (place / FOLDER / SPLIT_FILE for place in _places(cfg, root))
+    splits = complete_splits(SplitFile((first, other), root), own, images, same, keep=keep)
+    report_thin_classes(tasks, images, splits)
     return [
-        (group, _split({number: tasks[number] for number in group}, members, parts), copies)
+        (group, _split({number: tasks[number] for number in group}, members, splits), copies)
         for (group, members), copies in zip(groups.items(), same, strict=True)
     ]
 
@@ -149,13 +149,13 @@ def _groups(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], 
     return groups
 
 
-def _split(tasks: Mapping[int, Task], images: Images, parts: Mapping[str, str]) -> Split:
+def _split(tasks: Mapping[int, Task], images: Images, splits: Mapping[str, str]) -> Split:
     """The split of some tasks, numbered from 0; images in the order of their first class and their path."""
     new = {number: place for place, number in enumerate(tasks)}
-    lists: dict[str, list[Datum]] = {part: [] for part in PARTS}
+    lists: dict[str, list[Datum]] = {split: [] for split in SPLITS}
     for path, image in images.items():
         (task, label), *also = sorted((new[number], label) for number, label in image.targets.items())
-        lists[parts[path]].append(Datum(path, label, task, tuple(also)))
+        lists[splits[path]].append(Datum(path, label, task, tuple(also)))
     for items in lists.values():
         items.sort(key=lambda item: (item.targets, item.impath))
     return Split(tuple(tasks.values()), **lists)

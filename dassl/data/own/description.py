@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dassl.data.datum import METRICS
-from dassl.data.own.parts import Ratios
-from dassl.data.splits import PARTS
+from dassl.data.own.splitfile import Ratios
+from dassl.data.splits import SPLITS
 from dassl.utils.registry import nearest
 from dassl.utils.texts import is_one_line
 
@@ -174,10 +174,10 @@ def _classes(value: Any) -> list[str] | dict[str, str]:
 
 def _ratios(value: Any) -> list[float]:
     if isinstance(value, dict):
-        unknown = [part for part in value if part not in PARTS]
+        unknown = [split for split in value if split not in SPLITS]
         if unknown:
-            raise ValueError(f"unknown part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-        value = [value.get(part, 0) for part in PARTS]
+            raise ValueError(f"unknown split {unknown[0]!r}; the splits are {', '.join(SPLITS)}")
+        value = [value.get(split, 0) for split in SPLITS]
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise ValueError("expected three numbers: the shares of train, val and test")
     if any(isinstance(share, bool) or not isinstance(share, int | float) for share in value):

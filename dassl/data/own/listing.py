@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.filekinds import IMAGE_ENDINGS
-from dassl.data.own.partnames import near_part, part_of
+from dassl.data.own.splitnames import nearest_split, split_of
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
@@ -45,7 +45,7 @@ _SYSTEM = {
     *("__macosx", "network trash folder", "temporary items", "icon\r", "__pycache__"),
 }
 _LINK_BYTES = 1024
-_FEW = 6  # of more folders than so many none is a part: there are three kinds
+_FEW = 6  # with more folders than this, none is a split: there are three kinds
 _LOOKED_AT = 10_000  # names in a folder that are compared with one that is not there
 _DELIMITERS = ",;\t|"
 _DELIMITER_LINE = re.compile(r"""\s*"?sep\s*=([^\w\s"]|\t)""", re.IGNORECASE)
@@ -63,13 +63,13 @@ class Entry:
     Attributes:
         path: absolute path.
         label: as the folder or the table spells it.
-        part: "train", "val" or "test" where the data says it, else "".
+        split: "train", "val" or "test" where the data says it, else "".
         line: line of the table; 0 for folders.
     """
 
     path: str
     label: str
-    part: str = ""
+    split: str = ""
     line: int = 0
 
 
@@ -131,30 +131,30 @@ class _LeftOut:
 
 
 def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> list[Entry]:
-    """Images of a tree ``folder/CLASS/...``, or ``folder/PART/CLASS/...`` with parts train, val, test.
+    """Images of a tree ``folder/CLASS/...``, or ``folder/SPLIT/CLASS/...`` with splits train, val, test.
 
-    Parts are known by many names (``dassl.data.own.partnames``). Links to folders are followed. Files that are no
+    Splits are known by many names (``dassl.data.own.splitnames``). Links to folders are followed. Files that are no
     images, folders of the system and names that start with "." are left out and counted in the log.
 
     Args:
         task: name of the task, for messages.
-        classes: labels that are those of classes, even where they look like names of parts.
+        classes: labels that are those of classes, even where they look like names of splits.
 
     Raises:
-        UserError: there is no such folder, no class folder in it, a class folder or a part without an image in a class
-            folder, a folder that is no part beside those of the parts, or parts that seem to be called otherwise.
+        UserError: there is no such folder, no class folder in it, a class folder or a split without an image in a class
+            folder, a folder that is no split beside those of the splits, or splits that seem to be called otherwise.
     """
     if not folder.is_dir():
         raise UserError(f"task {task!r}: {missing_path(folder, 'folder')}")
     left = _LeftOut()
     try:
         groups = _part_folders(folder, task, classes) or [(folder, "")]
-        entries = [entry for path, part in groups for entry in _class_folders(path, part, left)]
+        entries = [entry for path, split in groups for entry in _class_folders(path, split, left)]
         _refuse_empty(groups, entries, left, folder, task)
     except OSError as error:
         raise UserError(f"task {task!r}: {error.filename} cannot be read ({error.strerror})") from error
     _refuse_other_encodings(entries, task)
-    _warn_of_inner_parts(entries, groups, folder, task)
+    _warn_of_inner_splits(entries, groups, folder, task)
     left.report(task)
     return entries
 
@@ -162,9 +162,9 @@ def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> li
 def _refuse_empty(
     groups: Sequence[tuple[Path, str]], entries: Sequence[Entry], left: _LeftOut, folder: Path, task: str
 ) -> None:
-    for place, part in groups:
+    for place, split in groups:
         loose = [path for path in left.loose if path.parent == place]
-        if part and loose and not _folders(place) and entries:
+        if split and loose and not _folders(place) and entries:
             raise UserError(
                 f"task {task!r}: the {len(loose)} images in {place} lie in no class folder; put them into folders with "
                 f"the names of their classes, or move {place.name!r} away"
@@ -192,17 +192,17 @@ def _refuse_other_encodings(entries: Sequence[Entry], task: str) -> None:
 
 
 def _part_folders(folder: Path, task: str, classes: Collection[str]) -> list[tuple[Path, str]]:
-    """The folders of the parts, in case the folders in ``folder`` are those and not the classes."""
+    """The folders of the splits, if the folders in ``folder`` are splits and not classes."""
     places = _folders(folder)
-    found = [(path, "" if text_form(path.name) in classes else part_of(path.name)) for path in places]
-    parts = [part for _, part in found]
-    if "train" not in parts or len({*parts, ""}) < 3:
-        _refuse_hidden_parts([path for path in places if text_form(path.name) not in classes], folder, task)
+    found = [(path, "" if text_form(path.name) in classes else split_of(path.name)) for path in places]
+    splits = [split for _, split in found]
+    if "train" not in splits or len({*splits, ""}) < 3:
+        _refuse_hidden_splits([path for path in places if text_form(path.name) not in classes], folder, task)
         return []
-    for path, part in found:
-        if not part or parts.count(part) > 1:
-            others = [other.name for other, its in found if part and its == part and other != path]
-            both = f" ({path.name!r} and {others[0]!r} would both be {part})" if others else ""
+    for path, split in found:
+        if not split or splits.count(split) > 1:
+            others = [other.name for other, its in found if split and its == split and other != path]
+            both = f" ({path.name!r} and {others[0]!r} would both be {split})" if others else ""
             raise UserError(
                 f"task {task!r}: {folder} is divided into train, val and test, and {path.name!r} does not belong to "
                 f"that{both}; move or rename it"
@@ -210,16 +210,16 @@ def _part_folders(folder: Path, task: str, classes: Collection[str]) -> list[tup
     return found
 
 
-def _refuse_hidden_parts(places: Sequence[Path], folder: Path, task: str) -> None:
-    """Refuse folders that seem to be parts under names that are not understood, and would be taken for classes.
+def _refuse_hidden_splits(places: Sequence[Path], folder: Path, task: str) -> None:
+    """Refuse folders that look like splits under unknown names and would be taken for classes.
 
-    Names alone prove little ("train" and "van" are vehicles), so folders are parts only if they hold folders.
+    Names alone prove little ("train" and "van" are vehicles), so folders count as splits only if they hold folders.
     """
     if len(places) > _FEW:
         return
     inside = {path: _class_names(path) for path in places}
     for first, second in combinations(places, 2):
-        meant = {path: part_of(path.name) or near_part(path.name) for path in (first, second)}
+        meant = {path: split_of(path.name) or nearest_split(path.name) for path in (first, second)}
         same = sorted(inside[first] & inside[second])
         alike = len(same) > 1 and 2 * len(same) >= len(inside[first] | inside[second])
         both_named = all(meant.values()) and max(len(inside[first]), len(inside[second])) > 1
@@ -227,28 +227,30 @@ def _refuse_hidden_parts(places: Sequence[Path], folder: Path, task: str) -> Non
         what += f", which both hold the folders {shown(same)}," if same else ""
         remedy = f"name them with classes: {{{first.name}: NAME, {second.name}: NAME}}"
         if both_named or (alike and any(meant.values())):
-            slip = next((path.name for path, part in meant.items() if part and not part_of(path.name)), "")
-            hint = f" (is {slip!r} meant to be {near_part(slip)!r}?)" if slip else ""
+            slip = next((path.name for path, split in meant.items() if split and not split_of(path.name)), "")
+            hint = f" (is {slip!r} meant to be {nearest_split(slip)!r}?)" if slip else ""
             raise UserError(
-                f"{what} look like parts of the data and not like classes; call parts train, val and test{hint}, or, "
+                f"{what} look like splits of the data and not like classes; call splits train, val and test{hint}, or, "
                 f"if these are classes, {remedy}"
             )
-        if alike and not all(map(part_of, same)):  # of parts inside the classes another warning speaks
-            logger.warning("%s are taken for classes; call them train and test if they are parts, or %s", what, remedy)
+        if alike and not all(map(split_of, same)):  # splits inside the classes have a warning of their own
+            logger.warning("%s are taken for classes; call them train and test if they are splits, or %s", what, remedy)
             return
 
 
-def _warn_of_inner_parts(entries: Sequence[Entry], groups: Sequence[tuple[Path, str]], folder: Path, task: str) -> None:
-    """Say that parts inside the class folders (CLASS/train, CLASS/test) divide nothing."""
+def _warn_of_inner_splits(
+    entries: Sequence[Entry], groups: Sequence[tuple[Path, str]], folder: Path, task: str
+) -> None:
+    """Warn that splits inside the class folders (CLASS/train, CLASS/test) have no effect."""
     if groups[0][1]:
         return
     start = len(os.path.join(folder, ""))  # noqa: PTH118  (a Path for each image costs time)
     inner = {steps[1] for entry in entries if len(steps := entry.path[start:].split(os.sep, 2)) > 2}
-    names = sorted(name for name in inner if part_of(name))
-    if len({part_of(name) for name in names}) > 1:
+    names = sorted(name for name in inner if split_of(name))
+    if len({split_of(name) for name in names}) > 1:
         logger.warning(
-            "Task %r: the class folders in %s hold the folders %s, which are not followed as parts: their images are "
-            "mixed and shared out anew; put the classes into folders train and test, or name the parts in a table",
+            "Task %r: the class folders in %s hold the folders %s, which are not followed as splits: their images are "
+            "mixed and divided anew; put the classes into folders train and test, or name the splits in a table",
             task,
             folder,
             shown(names),
@@ -263,7 +265,7 @@ def _class_names(folder: Path) -> set[str]:
     return {text_form(path.name) for path in _folders(folder)}
 
 
-def _class_folders(folder: Path, part: str, left: _LeftOut) -> list[Entry]:
+def _class_folders(folder: Path, split: str, left: _LeftOut) -> list[Entry]:
     for path in sorted(folder.iterdir()):
         if of_the_system(path.name):
             left.system.append(path)
@@ -272,7 +274,7 @@ def _class_folders(folder: Path, part: str, left: _LeftOut) -> list[Entry]:
     entries = []
     for path in _folders(folder):
         images = _images(path, left, above=folder)
-        entries += [Entry(image, text_form(path.name), part) for image in images]
+        entries += [Entry(image, text_form(path.name), split) for image in images]
     return entries
 
 
@@ -353,7 +355,7 @@ def list_table(
     Args:
         task: name of the task, for messages.
         image, label, split: names of the columns; ``split`` None: column "split" if there is one. An empty cell
-            in it leaves the part open.
+            in it leaves the split open.
         images: folder that the paths are relative to; default: the folder of the table.
         classes: labels that are those of classes, even where they look like missing values, such as "nan".
 
@@ -378,7 +380,7 @@ def list_table(
     for line, row in rows:
         place = f"task {task!r}: {table}, line {line}"
         if row[label]:
-            part = _part(row[split], place) if split else ""
+            its_split = _cell_split(row[split], place) if split else ""
             name = text_form(row[label])
             if name.casefold() in _MISSING and name not in classes:
                 raise UserError(
@@ -386,7 +388,7 @@ def list_table(
                     f' with classes: {{"{name}": NAME}}'
                 )
             path = on_disk(_image_path(row[image], folder, place), listed)
-            entries.append(Entry(path, name, part, line))
+            entries.append(Entry(path, name, its_split, line))
     if not entries:
         raise UserError(f"task {task!r}: {table} has no row with a label in column {label!r}")
     _refuse_missing(entries, table, task)
@@ -492,15 +494,15 @@ def _cell(value: Any, name: str) -> str:
     return str(value).strip()
 
 
-def _part(cell: str, place: str) -> str:
+def _cell_split(cell: str, place: str) -> str:
     if not cell:
         return ""
-    part = part_of(cell)
-    if not part:
-        close = near_part(cell)
+    split = split_of(cell)
+    if not split:
+        close = nearest_split(cell)
         hint = f"did you mean {close!r}?" if close else "use train, val or test, or leave the cell empty"
-        raise UserError(f"{place}: unknown part {cell!r}; {hint}")
-    return part
+        raise UserError(f"{place}: unknown split {cell!r}; {hint}")
+    return split
 
 
 def _image_path(cell: str, folder: str, place: str) -> str:
@@ -514,7 +516,7 @@ def _image_path(cell: str, folder: str, place: str) -> str:
 
 
 def forward_slashes(path: str) -> str:
-    """A path as every system understands it: Windows writes "\\" between the parts."""
+    """A path with slashes that every system understands; Windows writes backslashes."""
     return path.replace("\\", "/")
 
 

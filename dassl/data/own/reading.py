@@ -22,11 +22,11 @@ class OwnImage:
 
     Attributes:
         targets: its label in each of its tasks; tasks are numbered by their place in DATASET.TASKS.
-        part: where the data says it.
+        split: where the data says it.
     """
 
     targets: dict[int, int] = field(default_factory=dict)
-    part: str = ""
+    split: str = ""
 
 
 Images = dict[str, OwnImage]  # by absolute path
@@ -151,12 +151,12 @@ def _enter(
                     f"{place} is {earlier.label!r} in line {earlier.line} and {entry.label!r} in line {entry.line}; "
                     "remove one of the lines"
                 )
-        if entry.part and image.part not in ("", entry.part):
+        if entry.split and image.split not in ("", entry.split):
             raise UserError(
-                f"{place} is for {entry.part} in line {entry.line}, and elsewhere for {image.part}; an image has one "
-                "part for all its tasks"
+                f"{place} is for {entry.split} in line {entry.line}, and elsewhere for {image.split}; an image has one "
+                "split for all its tasks"
             )
         image.targets[number] = labels[entry.label]
-        image.part = image.part or entry.part
+        image.split = image.split or entry.split
     if repeated:
         logger.info("Task %r: %d images are listed more than once, with the same label", described.name, repeated)

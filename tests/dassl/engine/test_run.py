@@ -97,7 +97,7 @@ def test_a_run_that_is_to_have_another_number_of_epochs_says_what_to_do(lab, cap
     line = refusal(lab, capsys, OPTIM__MAX_EPOCH=epochs)
     folder = lab.folder("run")
     assert f"(OPTIM.MAX_EPOCH is 3 there, {epochs} here); use another --output-dir, or delete the folder" in line
-    assert "it cannot go on for another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
+    assert "it cannot be resumed with another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
 
 
 def test_what_is_advised_for_more_epochs_works(lab):

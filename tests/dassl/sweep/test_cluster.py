@@ -14,7 +14,7 @@ import pytest
 import sweep
 from dassl.sweep import joining, probe
 from dassl.sweep.cluster import RayCluster, read_files, room, write_files
-from dassl.sweep.place import Place
+from dassl.sweep.executor_config import ExecutorConfig
 from dassl.utils.errors import UserError
 from tests.dassl.sweep.small import Here, Small
 from tests.dassl.sweep.test_processes import until
@@ -79,7 +79,7 @@ def test_a_cluster_without_room_is_refused_also_when_the_number_of_jobs_is_given
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
     monkeypatch.setattr("dassl.sweep.cluster.join", lambda address, **options: ray)
     with pytest.raises(UserError, match="has 2 cores and 0 GPUs, too little for a run"):
-        RayCluster(Place(jobs=2, ray="auto", gpus_per_run=0.5), tmp_path)
+        RayCluster(ExecutorConfig(jobs=2, ray="auto", gpus_per_run=0.5), tmp_path)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_sweep_on_a_cluster_survives_a_killed_worker(small, cluster, monkeypat
     assert sweep.main([*command, *there, "--bring-back", "--seeds", "1", "--output-dir", str(back)]) == 0
     (brought,) = back.rglob("results.json")
     assert f"OUTPUT_DIR: {brought.parent}\n" in (brought.parent / "config.yaml").read_text()
-    monkeypatch.setattr("dassl.sweep.place.Processes", lambda jobs, **options: Here(jobs))
+    monkeypatch.setattr("dassl.sweep.executor_config.Processes", lambda jobs, **options: Here(jobs))
     small.output.rename(small.folder / "on the cluster")
     assert sweep.main(command) == 0
     local = small.results()
@@ -265,7 +265,7 @@ def test_workers_that_never_start_are_not_waited_for_without_end(tmp_path, monke
         wait=lambda pending, num_returns, timeout: ([], pending),
     )
     monkeypatch.setattr("dassl.sweep.cluster.join", lambda address, **options: ray)
-    cluster = RayCluster(Place(ray="auto"), tmp_path)
+    cluster = RayCluster(ExecutorConfig(ray="auto"), tmp_path)
     assert cluster.wait(0.0) == []
     monkeypatch.setattr("dassl.sweep.cluster._SECONDS_TO_START", -1.0)
     with pytest.raises(UserError, match="no worker could start on the Ray cluster within"):

@@ -98,7 +98,7 @@ def test_on_a_cluster_data_and_weights_are_where_the_workers_are(small):
 def test_finished_runs_need_neither_data_nor_weights(small, worker_here, monkeypatch):
     from tests.dassl.sweep.small import Here
 
-    monkeypatch.setattr("dassl.sweep.place.Processes", lambda jobs, **options: Here(jobs))
+    monkeypatch.setattr("dassl.sweep.executor_config.Processes", lambda jobs, **options: Here(jobs))
     command = small.command("--shots", "1", "--seeds", "1")
     assert sweep.main(command) == 0
     small.root.rename(small.root.with_name("away"))

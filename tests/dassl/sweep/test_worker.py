@@ -45,9 +45,9 @@ def test_runs_that_share_what_is_loaded_have_the_figures_of_runs_that_do_not(sma
     shared = small.results()["MTCoOp/method_2shots/NATA/seed2"]
     assert outcomes[1].metric == shared.metric
     torch.manual_seed(99)
-    from dassl.utils.cache import keep_loaded
+    from dassl.utils.cache import use_cache
 
-    keep_loaded(False)
+    use_cache(False)
     assert alone(todo[1], lab) == figures(shared)
 
 

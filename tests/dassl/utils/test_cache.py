@@ -5,27 +5,27 @@ from itertools import count
 
 import pytest
 
-from dassl.utils.cache import keep_loaded, kept
+from dassl.utils.cache import cached, use_cache
 from dassl.utils.remarks import collect_warnings
 
 
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    keep_loaded(False)
+    use_cache(False)
 
 
 def test_nothing_is_kept_unless_asked():
     numbers = count()
-    assert [kept("thing", "a", lambda: next(numbers), limit=2) for _ in range(3)] == [0, 1, 2]
+    assert [cached("thing", "a", lambda: next(numbers), limit=2) for _ in range(3)] == [0, 1, 2]
 
 
 def test_the_last_things_of_each_kind_are_kept():
-    keep_loaded()
+    use_cache()
     made = []
 
     def get(kind: str, key: str) -> str:
-        return kept(kind, key, lambda: made.append((kind, key)) or key, limit=2)
+        return cached(kind, key, lambda: made.append((kind, key)) or key, limit=2)
 
     for key in "abab":
         assert get("letter", key) == key
@@ -41,7 +41,7 @@ def test_the_last_things_of_each_kind_are_kept():
 
 def test_there_is_room_before_a_new_thing_is_made():
     """Two models need not fit into memory side by side."""
-    keep_loaded()
+    use_cache()
     alive = set()
 
     class Model:
@@ -53,27 +53,27 @@ def test_there_is_room_before_a_new_thing_is_made():
             alive.discard(id(self))
 
     for key in "ab":
-        kept("model", key, Model, limit=1)
+        cached("model", key, Model, limit=1)
     assert len(alive) == 1
 
 
 def test_a_changed_thing_is_made_again():
-    keep_loaded()
-    first = kept("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1])
-    assert kept("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1]) is first
+    use_cache()
+    first = cached("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1])
+    assert cached("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1]) is first
     first.append(2)
-    assert kept("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1]) == [1]
+    assert cached("list", "k", lambda: [1], limit=1, unchanged=lambda thing: thing == [1]) == [1]
 
 
 def test_a_thing_that_cannot_be_made_is_not_kept():
-    keep_loaded()
+    use_cache()
     with pytest.raises(ZeroDivisionError):
-        kept("number", "k", lambda: 1 // 0, limit=1)
-    assert kept("number", "k", lambda: 7, limit=1) == 7
+        cached("number", "k", lambda: 1 // 0, limit=1)
+    assert cached("number", "k", lambda: 7, limit=1) == 7
 
 
 def test_warnings_of_a_kept_thing_are_logged_for_each_run_that_takes_it():
-    keep_loaded()
+    use_cache()
 
     def make() -> int:
         logging.getLogger("dassl.data").warning("2 of %d classes are missing", 4)
@@ -82,6 +82,6 @@ def test_warnings_of_a_kept_thing_are_logged_for_each_run_that_takes_it():
     said = []
     for _ in range(3):
         with collect_warnings() as warnings:
-            kept("list", "k", make, limit=1)
+            cached("list", "k", make, limit=1)
         said.append(list(warnings))
     assert said == [["2 of 4 classes are missing"]] * 3

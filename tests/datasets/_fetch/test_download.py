@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from datasets._fetch import download as module
-from datasets._fetch.download import DownloadError, download, part_of
+from datasets._fetch.download import DownloadError, download, split_of
 from tests.datasets._fetch.web import Site, serve
 
 CONTENT = bytes(range(256)) * 400
@@ -44,7 +44,7 @@ def test_a_later_call_goes_on_after_all_attempts_failed(site, tmp_path):
     with pytest.raises(DownloadError, match="5,000 bytes are kept"):
         download(url, tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    assert part_of(tmp_path / "a", url).stat().st_size == 5_000
+    assert split_of(tmp_path / "a", url).stat().st_size == 5_000
     site.cut.clear()
     download(url, tmp_path / "a")
     assert site.asked[-1][1] == "bytes=5000-"
@@ -53,11 +53,11 @@ def test_a_later_call_goes_on_after_all_attempts_failed(site, tmp_path):
 
 
 def test_what_came_from_another_address_goes_when_the_file_is_there(site, tmp_path):
-    part = part_of(tmp_path / "a", f"{site.address}/other.bin")
-    for name in (part.name, f"{part.name}.tag", part_of(tmp_path / "b", site.address).name):
+    part = split_of(tmp_path / "a", f"{site.address}/other.bin")
+    for name in (part.name, f"{part.name}.tag", split_of(tmp_path / "b", site.address).name):
         (tmp_path / name).touch()
     download(f"{site.address}/a.bin", tmp_path / "a")
-    assert leftovers(tmp_path) == [".a.digest", part_of(tmp_path / "b", site.address).name, "a"]
+    assert leftovers(tmp_path) == [".a.digest", split_of(tmp_path / "b", site.address).name, "a"]
 
 
 def test_a_file_of_this_name_always_has_a_digest(site, tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(site, tmp_path,
 @pytest.mark.parametrize("kept", [len(CONTENT), len(CONTENT) + 5])
 def test_a_part_that_is_as_long_as_the_file_or_longer(site, tmp_path, kept):
     url = f"{site.address}/a.bin"
-    part_of(tmp_path / "a", url).write_bytes((CONTENT + b"12345")[:kept])
+    split_of(tmp_path / "a", url).write_bytes((CONTENT + b"12345")[:kept])
     download(url, tmp_path / "a", digest=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")
     assert (tmp_path / "a").read_bytes() == CONTENT
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dassl.data.features.__main__ import main
-from dassl.data.features.files import ViewFiles, part_files
+from dassl.data.features.files import ViewFiles, shard_files
 from dassl.utils.tools import CHECKOUT
 
 
@@ -22,7 +22,7 @@ def store(tmp_path):
         about = {"encoder": encoder, "transform": "77777777777777777", "view": view}
         files = ViewFiles(folder / place, np.dtype(dtype), about)
         images = rng.integers(0, 2**63, (shape[0], 2)).astype(np.uint64)
-        with files.alone():
+        with files.exclusive():
             files.add(images, rng.standard_normal(shape))
             files.add(images[:1], rng.standard_normal((1, *shape[1:])))
     return folder
@@ -31,7 +31,7 @@ def store(tmp_path):
 def test_the_list(store, capsys):
     assert main([str(store)]) == 0
     header, _, *rows, last = capsys.readouterr().out.splitlines()
-    assert header.split() == ["encoder", "transform", "view", "images", "parts", "shape", "dtype", "size"]
+    assert header.split() == ["encoder", "transform", "view", "images", "shards", "shape", "dtype", "size"]
     assert [row.split()[:8] for row in rows] == [
         ["0123456789ab-fp32", "777777777777", "seed1-view0", "3", "2", "8", "float32", "0.0"],
         ["0123456789ab-fp32", "777777777777", "test", "5", "2", "8", "float32", "0.0"],
@@ -43,7 +43,7 @@ def test_the_list(store, capsys):
 def test_verify_finds_what_is_damaged(store, capsys):
     assert main([str(store), "--verify"]) == 0
     assert capsys.readouterr().out == "3 views are whole\n"
-    first, second = part_files(store / "a/t/test")
+    first, second = shard_files(store / "a/t/test")
     content = bytearray(first.read_bytes())
     content[-30] ^= 1
     first.write_bytes(content)
@@ -73,11 +73,11 @@ def test_drop_asks_first(store, capsys):
 
 def test_drop_waits_for_a_writer(store):
     folder = store / "a/t/test"
-    with ViewFiles(folder, np.dtype("<f4"), {}).alone():
+    with ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
         thread = threading.Thread(target=main, args=([str(store), "--drop", "*/test", "--yes"],))
         thread.start()
         thread.join(0.2)
-        assert thread.is_alive() and part_files(folder)
+        assert thread.is_alive() and shard_files(folder)
     thread.join(60)
     assert not folder.is_dir()
 

@@ -18,7 +18,7 @@ from dassl.data import loaders, workers
 from dassl.data.datum import Datum
 from dassl.data.features import files as featurefiles
 from dassl.data.features import store as room
-from dassl.data.features.files import as_part, part_files
+from dassl.data.features.files import as_shard, shard_files
 from dassl.data.features.store import FeatureSource, FeatureStore, encode_fixed
 from dassl.data.loaders import BatchPlan, Entries, ImageItems, on_host
 from dassl.data.manager import DataManager
@@ -264,9 +264,11 @@ def test_two_roots_of_the_same_layout_share_nothing_but_equal_pictures(tmp_path,
     for seed, root in enumerate(roots):
         split = root / "pets/split_dk_ToyPets.json"
         split.write_text(split.read_text().replace("kind0_0.png", "kind0_0.bmp").replace("kind0_1.png", "kind0_1.bmp"))
-        for part in ("train", "val", "test"):
+        for shard in ("train", "val", "test"):
             for number in (0, 1):
-                write_image(root / f"pets/images/{part}/kind0_{number}.bmp", 50 + number + seed * 9 * (part == "test"))
+                write_image(
+                    root / f"pets/images/{shard}/kind0_{number}.bmp", 50 + number + seed * 9 * (shard == "test")
+                )
         for path in root.rglob("*.*"):
             os.utime(path, ns=(10**18, 10**18))
     assert len({(root / changed[0]).stat().st_size for root in roots}) == 1
@@ -349,7 +351,7 @@ def test_every_get_equals_direct_encoding(pictures, lists):
     known: dict[tuple, set[int]] = {}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "_PART_ROWS", 3)
-        patch.setattr(featurefiles, "MOST_PARTS", 2)
+        patch.setattr(featurefiles, "MOST_SHARDS", 2)
         encoded = []
 
         def counted(images):
@@ -367,7 +369,7 @@ def test_every_get_equals_direct_encoding(pictures, lists):
             have |= set(chosen)
             assert np.array_equal(taken(rows), direct(images, 1))
         for path in Path(folder).rglob("seed*"):
-            assert sum(len(np.load(part)) for part in part_files(path)) == len(known[int(path.name[4]),])
+            assert sum(len(np.load(shard)) for shard in shard_files(path)) == len(known[int(path.name[4]),])
 
 
 DAMAGES = ["cut", "text", "empty", "pickle", "feature", "name", "gone", "other shape"]
@@ -379,7 +381,7 @@ def test_a_damaged_part_is_made_again(tmp_path, pictures, damage):
     store_in(tmp_path).get(ImageItems(pictures[:7], pixels), 0, flat)
     wanted = taken(store_in(tmp_path).get(images, 0, flat)).copy()
     folder = store_in(tmp_path).view_folder(images, 0)
-    path = part_files(folder)[0]
+    path = shard_files(folder)[0]
     content = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(content[:-20])
@@ -390,7 +392,7 @@ def test_a_damaged_part_is_made_again(tmp_path, pictures, damage):
     elif damage == "pickle":
         np.save(path, np.array([{}] * 12, dtype=object), allow_pickle=True)
     elif damage == "other shape":
-        np.save(path, as_part(np.load(path)["image"], np.zeros((7, 2), np.float32)))
+        np.save(path, as_shard(np.load(path)["image"], np.zeros((7, 2), np.float32)))
     elif damage == "gone":
         path.unlink()
     else:
@@ -406,10 +408,10 @@ def test_a_damaged_part_is_made_again(tmp_path, pictures, damage):
 def test_stored_features_that_are_not_finite_are_made_again(tmp_path, pictures):
     images = ImageItems(pictures, pixels)
     wanted = taken(store_in(tmp_path).get(images, 0, flat)).copy()
-    (path,) = part_files(store_in(tmp_path).view_folder(images, 0))
-    part = np.load(path)
-    part["feature"][3, 2] = np.nan
-    np.save(path, as_part(part["image"], part["feature"]))  # the check is that of the bad values
+    (path,) = shard_files(store_in(tmp_path).view_folder(images, 0))
+    shard = np.load(path)
+    shard["feature"][3, 2] = np.nan
+    np.save(path, as_shard(shard["image"], shard["feature"]))  # the check is that of the bad values
     assert np.array_equal(taken(store_in(tmp_path).get(images, 0, flat)), wanted)
 
 
@@ -429,7 +431,7 @@ def test_features_that_are_not_finite_are_never_stored(tmp_path, pictures, value
     assert stored_files(tmp_path) == []
 
 
-def test_a_killed_run_keeps_its_first_parts(tmp_path, monkeypatch, pictures):
+def test_a_killed_run_keeps_its_first_shards(tmp_path, monkeypatch, pictures):
     monkeypatch.setattr(room, "ENCODE_BATCH", 4)
     monkeypatch.setattr(room, "_PART_ROWS", 4)
     images, counts = ImageItems(pictures, pixels), []
@@ -448,25 +450,25 @@ def test_a_killed_run_keeps_its_first_parts(tmp_path, monkeypatch, pictures):
     assert counts == [1]
 
 
-def test_many_parts_become_few_and_lose_nothing(tmp_path, pictures, monkeypatch):
-    monkeypatch.setattr(featurefiles, "MOST_PARTS", 3)
+def test_many_shards_become_few_and_lose_nothing(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr(featurefiles, "MOST_SHARDS", 3)
     store = store_in(tmp_path)
     for count in range(1, 13):
         store.get(ImageItems(pictures[:count], pixels), 0, flat)
-        assert len(part_files(store.view_folder(ImageItems(pictures, pixels), 0))) <= 3
+        assert len(shard_files(store.view_folder(ImageItems(pictures, pixels), 0))) <= 3
     images = ImageItems(pictures, pixels)
     assert np.array_equal(taken(store_in(tmp_path).get(images, 0, None)), direct(images, 0))
 
 
 def test_a_merge_that_fails_loses_nothing(tmp_path, pictures, monkeypatch):
-    monkeypatch.setattr(featurefiles, "MOST_PARTS", 1)
+    monkeypatch.setattr(featurefiles, "MOST_SHARDS", 1)
     store, images = store_in(tmp_path), ImageItems(pictures, pixels)
     store.get(ImageItems(pictures[:6], pixels), 0, flat)
     write, calls = featurefiles.ViewFiles._write, []
 
     def full(*arguments):
         calls.append(arguments)
-        if len(calls) == 2:  # the first call writes the new part
+        if len(calls) == 2:  # the first call writes the new shard
             raise UserError("no space left")
         write(*arguments)
 
@@ -594,9 +596,9 @@ def test_a_killed_writer_stops_nobody(tmp_path, pictures):
 
 def test_a_forked_worker_does_not_hold_the_lock(tmp_path):
     files, end = featurefiles.ViewFiles(tmp_path, np.dtype("<f4"), {}), FORK.Event()
-    with files.alone():
+    with files.exclusive():
         worker = start(end.wait, 30)
-    with files.alone():
+    with files.exclusive():
         assert worker.is_alive(), "the lock was free before the worker's end"
     end.set()
     worker.join()
@@ -607,11 +609,11 @@ def test_a_store_that_is_deleted_while_one_waits(tmp_path, pictures):
     done = []
 
     def wait():
-        with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).alone():
+        with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
             done.append(folder.is_dir())
 
     thread = threading.Thread(target=wait)
-    with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).alone():
+    with featurefiles.ViewFiles(folder, np.dtype("<f4"), {}).exclusive():
         thread.start()
         time.sleep(0.1)
         shutil.rmtree(folder)

@@ -19,7 +19,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
 from tests.dassl.data.toy import ToyShapes, write_image, write_toy
 
-PARTS_FILE = "split_my_tasks/parts.json"
+SPLIT_FILE = "split_my_tasks/parts.json"
 COLOURS = ["red", "blue", ""]
 SHAPES = ["round", "square"]
 
@@ -65,13 +65,13 @@ def built(root, *tasks, **keys):
     return build_dataset(config(root, *tasks, **keys))
 
 
-def seen(dataset, part="train_x"):
+def seen(dataset, split="train_x"):
     """{relative path: {task name: class name}} of a list of images."""
     return {
         Path(item.impath).relative_to(dataset.root).as_posix(): {
             dataset.tasks[task].name: dataset.tasks[task].classnames[label] for task, label in item.targets
         }
-        for item in getattr(dataset, part)
+        for item in getattr(dataset, split)
     }
 
 
@@ -130,11 +130,11 @@ def test_the_data_may_say_what_is_for_training(root):
     rows = [(f"tiles/{n:02}.png", SHAPES[n % 2], ["train", "test", ""][n // 2 % 3]) for n in range(24)]
     write_table(root, rows, header="image,shape,split")
     dataset = built(root, SHAPE)
-    for name, _, part in rows:
+    for name, _, split in rows:
         where = [each for each in ("train_x", "val", "test") if name in seen(dataset, each)]
         assert len(where) == 1
-        assert not part or where[0].startswith(part)
-    stored = read_json(root / PARTS_FILE)
+        assert not split or where[0].startswith(split)
+    stored = read_json(root / SPLIT_FILE)
     assert len([*stored["train"], *stored["val"], *stored["test"]]) == 8
     assert dataset.val  # the open ones fill what lacks
 
@@ -168,7 +168,7 @@ def test_the_digest_names_the_subset_wherever_it_lies(root):
 
 def test_detours_in_paths_change_nothing(root):
     straight = built(root, MUGS, SHAPE, DATASET__NUM_SHOTS=2)
-    (root / PARTS_FILE).unlink()
+    (root / SPLIT_FILE).unlink()
     tasks = (
         {**MUGS, "folder": "../pictures/./mugs"},
         {**SHAPE, "table": "mugs\\..\\tiles.csv", "image_folder": "mugs/.."},
@@ -182,7 +182,7 @@ def test_the_split_does_not_depend_on_the_order_of_rows(root):
     first = built(root, COLOUR, SHAPE)
     rows = (root / "tiles.csv").read_text(encoding="utf-8").splitlines()
     (root / "tiles.csv").write_text("\n".join([rows[0], *rows[:0:-1]]), encoding="utf-8")
-    (root / PARTS_FILE).unlink()
+    (root / SPLIT_FILE).unlink()
     again = built(root, COLOUR, SHAPE)
     assert (again.train_x, again.val, again.test) == (first.train_x, first.val, first.test)
 
@@ -193,19 +193,19 @@ def test_new_and_removed_pictures(root, caplog):
     touch(root, "mugs/ok/new.jpg", "mugs/chip/new.jpg")
     caplog.set_level(logging.INFO)
     after = built(root, MUGS)
-    (message,) = [message for message in caplog.messages if "keep their part" in message]
-    assert "14 images keep their part, 2 new ones got one, 1 are gone" in message
-    for part in ("train_x", "val", "test"):
-        old = {name for name in seen(before, part) if name != "mugs/ok/0.jpg"}
-        assert old <= set(seen(after, part))
+    (message,) = [message for message in caplog.messages if "keep their split" in message]
+    assert "14 images keep their split, 2 new ones got one, 1 are gone" in message
+    for split in ("train_x", "val", "test"):
+        old = {name for name in seen(before, split) if name != "mugs/ok/0.jpg"}
+        assert old <= set(seen(after, split))
     assert {"mugs/ok/new.jpg", "mugs/chip/new.jpg"} <= set(whole(after))
 
 
 def test_a_task_keeps_its_split_when_another_one_comes(root):
     before = built(root, COLOUR)
     after = built(root, COLOUR, SHAPE)
-    for part in ("train_x", "val", "test"):
-        assert set(seen(before, part)) <= set(seen(after, part))
+    for split in ("train_x", "val", "test"):
+        assert set(seen(before, split)) <= set(seen(after, split))
 
 
 # -- with registered data sets ---------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_labels_that_differ_in_case_only(root):
     assert built(root, {**COLOUR, "classes": {"Red": "red"}}).tasks[0].classnames == ("red", "blue")
 
 
-def test_one_image_cannot_be_in_two_parts(root):
+def test_one_image_cannot_be_in_two_splits(root):
     rows = [(f"tiles/{n:02}.png", "ab"[n % 2], "train") for n in range(12)]
     write_table(root, rows, "a.csv", "image,label,split")
     write_table(root, [(name, label, "test") for name, label, _ in rows], "b.csv", "image,label,split")
@@ -297,8 +297,8 @@ def test_one_image_cannot_be_in_two_parts(root):
 def test_changed_ratios(root):
     built(root, MUGS, COLOUR)
     message = mistake(root, {**MUGS, "ratios": [0.8, 0.1, 0.1]}, COLOUR)
-    assert "the ratios of mugs are 0.8/0.1/0.1" in message and PARTS_FILE in message
-    (root / PARTS_FILE).unlink()
+    assert "the ratios of mugs are 0.8/0.1/0.1" in message and SPLIT_FILE in message
+    (root / SPLIT_FILE).unlink()
     assert len(built(root, {**MUGS, "ratios": [0.8, 0.1, 0.1]}).train_x) == 3 + 8
 
 
@@ -316,15 +316,15 @@ def pictures(root, *names):
         write_image(root / name, seed=number)
 
 
-def test_copies_stay_in_one_part(root, caplog):
+def test_copies_stay_in_one_split(root, caplog):
     caplog.set_level(logging.INFO)
     pictures(root, *(f"cups/{name}/{number}.png" for name in ("ok", "chip") for number in range(8)))
     for number in range(8):
         for copy in (f"{number} (1).png", f"{number} - Copy.png"):
             shutil.copy(root / "cups/ok" / f"{number}.png", root / "cups/ok" / copy)
     dataset = built(root, {"name": "cup", "folder": "cups"})
-    for part, count in (("train_x", 4), ("val", 2), ("test", 2)):
-        names = [name for name in seen(dataset, part) if "/ok/" in name]
+    for split, count in (("train_x", 4), ("val", 2), ("test", 2)):
+        names = [name for name in seen(dataset, split) if "/ok/" in name]
         assert len(names) == 3 * count and len({re.split(r"[ .]", name)[0] for name in names}) == count
     assert "task 'cup': 16 images are copies of other ones" in caplog.messages
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -332,7 +332,7 @@ def test_copies_stay_in_one_part(root, caplog):
 
 def test_equal_pictures_in_training_and_test_are_a_remark(root, caplog):
     names = [
-        f"cups/{part}/{name}/{number}.png" for part in ("train", "test") for name in ("ok", "chip") for number in "12"
+        f"cups/{split}/{name}/{number}.png" for split in ("train", "test") for name in ("ok", "chip") for number in "12"
     ]
     pictures(root, *names)
     shutil.copy(root / "cups/train/ok/1.png", root / "cups/test/ok/copy.png")
@@ -425,12 +425,12 @@ LETTERS = (
     st.sampled_from([(0.5, 0.2, 0.3), (0.8, 0.0, 0.2), (0.34, 0.33, 0.33)]),
 )
 def test_any_table_loses_and_invents_nothing(tmp_path, names, cells, ratios):
-    """Labels of two tasks come back as they were written, each image is in one part, and empty cells count as none."""
+    """Labels of two tasks come back as they were written, each image is in one split, and empty cells count as none."""
     root = tmp_path / "any"
     labels = [[names[cell % len(names)] if cell >= 0 else "" for cell in row] for row in cells]
     paths = [f"i{number}.png" for number in range(len(labels))]
     touch(root, *paths)
-    (root / PARTS_FILE).unlink(missing_ok=True)
+    (root / SPLIT_FILE).unlink(missing_ok=True)
     write_table(root, [(path, *row) for path, row in zip(paths, labels, strict=True)], "any.csv", "image,a,b")
     tasks = [{"name": f"task {c}", "table": "any.csv", "label": c, "ratios": list(ratios)} for c in "ab"]
     wanted = {

@@ -52,7 +52,7 @@ def test_tasks_reach_the_config_and_its_dump(tmp_path):
         ({"ratios": [0.5, 0.2, 0.2]}, ["add up to 0.9"]),
         ({"ratios": [1, -0.5, 0.5]}, ["none may be negative"]),
         ({"ratios": [0, 0.5, 0.5]}, ["train and test must be above 0"]),
-        ({"ratios": {"train": 0.5, "tset": 0.5}}, ["unknown part 'tset'", "train, val, test"]),
+        ({"ratios": {"train": 0.5, "tset": 0.5}}, ["unknown split 'tset'", "train, val, test"]),
         ({"ratios": [float("nan"), 0.2, 0.3]}, ["above 0"]),
         ({"ratios": [True, 0.2, 0.3]}, ["expected numbers"]),
         ({"classes": ["a", "b", "a"]}, ["'a' stands in it twice"]),

@@ -36,7 +36,7 @@ def tree(root, *names):
 
 
 def found(entries, root):
-    return [(os.path.relpath(entry.path, root), entry.label, entry.part) for entry in entries]
+    return [(os.path.relpath(entry.path, root), entry.label, entry.split) for entry in entries]
 
 
 def table(root, text, encoding="utf-8", name="t.csv", **columns):
@@ -89,14 +89,14 @@ def test_pictures_of_formats_that_are_not_read_are_named(tmp_path, caplog):
     assert "left out 2 pictures of formats that are not read (.cr2, .jp2)" in message
 
 
-def test_parts_inside_the_class_folders_are_named(tmp_path, caplog):
-    tree(tmp_path, *(f"{name}/{part}/1.png" for name in ("cat", "dog") for part in ("Train", "test")))
-    assert [entry.part for entry in list_folder(tmp_path, "tiles")] == [""] * 4
+def test_splits_inside_the_class_folders_are_named(tmp_path, caplog):
+    tree(tmp_path, *(f"{name}/{split}/1.png" for name in ("cat", "dog") for split in ("Train", "test")))
+    assert [entry.split for entry in list_folder(tmp_path, "tiles")] == [""] * 4
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "hold the folders 'Train', 'test', which are not followed as parts" in message
+    assert "hold the folders 'Train', 'test', which are not followed as splits" in message
 
 
-def test_folders_of_the_parts(tmp_path):
+def test_folders_of_the_splits(tmp_path):
     tree(tmp_path, "Train/cat/1.png", "Train/dog/1.png", "valid/cat/1.png", "test/dog/1.png")
     assert found(list_folder(tmp_path, "tiles"), tmp_path) == [
         ("Train/cat/1.png", "cat", "train"),
@@ -107,7 +107,7 @@ def test_folders_of_the_parts(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("train", "bus"), ("train",), ("test", "val")])
-def test_classes_may_be_called_like_parts(tmp_path, names):
+def test_classes_may_be_called_like_splits(tmp_path, names):
     tree(tmp_path, *(f"{name}/1.png" for name in names))
     assert [entry.label for entry in list_folder(tmp_path, "tiles")] == sorted(names)
 
@@ -154,24 +154,24 @@ def test_folders_of_the_system_are_left_out_and_named(tmp_path, caplog, name):
     assert len(list_folder(tmp_path / "p", "tiles")) == 3
 
 
-PARTS = [("seg_train", "seg_test"), ("training_data", "testing_data"), ("Train Set", "Test Set"), ("train", "holdout")]
+SPLITS = [("seg_train", "seg_test"), ("training_data", "testing_data"), ("Train Set", "Test Set"), ("train", "holdout")]
 
 
-@pytest.mark.parametrize("names", [*PARTS, ("Training", "eval"), ("train", "hold-out"), ("train2017", "val2017")])
-def test_parts_under_other_names(tmp_path, names):
+@pytest.mark.parametrize("names", [*SPLITS, ("Training", "eval"), ("train", "hold-out"), ("train2017", "val2017")])
+def test_splits_under_other_names(tmp_path, names):
     tree(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
     entries = list_folder(tmp_path, "tiles")
     assert {entry.label for entry in entries} == {"cat", "dog"}
-    assert {entry.part for entry in entries} == {"train", "val" if "val2017" in names else "test"}
+    assert {entry.split for entry in entries} == {"train", "val" if "val2017" in names else "test"}
 
 
 @pytest.mark.parametrize(
     "names", [("train", "tset"), ("tarin", "test"), ("Training", "Tseting"), ("train", "vaildate"), ("val", "test")]
 )
-def test_mistyped_parts_are_refused(tmp_path, names):
+def test_mistyped_splits_are_refused(tmp_path, names):
     tree(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
     message = mistake(list_folder, tmp_path, "tiles")
-    assert "which both hold the folders 'cat', 'dog'" in message and "call parts train, val and test" in message
+    assert "which both hold the folders 'cat', 'dog'" in message and "call splits train, val and test" in message
     assert all(f"{name}: NAME" in message for name in names)
     labels = {entry.label for entry in list_folder(tmp_path, "tiles", classes=names)}
     assert labels == set(names)  # who says so has classes of these names
@@ -182,7 +182,7 @@ def test_a_mistyped_part_of_loose_pictures(tmp_path):
     assert "is 'tset' meant to be 'test'?" in mistake(list_folder, tmp_path, "tiles")
 
 
-def test_parts_under_names_of_their_own_are_a_warning(tmp_path, caplog):
+def test_splits_under_names_of_their_own_are_a_warning(tmp_path, caplog):
     tree(tmp_path, *(f"{name}/{label}/1.png" for name in ("known", "probe") for label in ("cat", "dog")))
     assert {entry.label for entry in list_folder(tmp_path, "tiles")} == {"known", "probe"}
     (message,) = caplog.messages
@@ -203,7 +203,7 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize("names", ORDINARY)
-def test_ordinary_classes_that_sound_like_parts(tmp_path, names, caplog):
+def test_ordinary_classes_that_sound_like_splits(tmp_path, names, caplog):
     tree(tmp_path, *names)
     assert {entry.label for entry in list_folder(tmp_path, "tiles")} == {name.split("/")[0] for name in names}
     assert not caplog.messages
@@ -234,9 +234,9 @@ def test_mistakes_in_folders(tmp_path):
     assert "holds no 'zzz'; check the path" in mistake(list_folder, tmp_path / "zzz" / "deeper", "tiles")
     message = mistake(list_folder, tmp_path / "mugs", "tiles")
     assert "class folder 'chip'" in message and ".jpg" in message and "move the folder away" in message
-    tree(tmp_path, "parts/train/ok/1.png", "parts/test/ok/1.png")
-    (tmp_path / "parts" / "test" / "chip").mkdir()
-    assert "class folder 'chip'" in mistake(list_folder, tmp_path / "parts", "tiles")
+    tree(tmp_path, "splits/train/ok/1.png", "splits/test/ok/1.png")
+    (tmp_path / "splits" / "test" / "chip").mkdir()
+    assert "class folder 'chip'" in mistake(list_folder, tmp_path / "splits", "tiles")
     assert f"'{tmp_path}/mugs/ok/1.png' is no folder" in mistake(list_folder, tmp_path / "mugs/ok/1.png", "tiles")
 
 
@@ -247,7 +247,7 @@ def test_pictures_without_a_class_folder(tmp_path, names):
 
 
 @pytest.mark.parametrize(("names", "odd"), [(("train", "Test", "bus"), "bus"), (("val", "train", "valid"), "val")])
-def test_a_folder_beside_those_of_the_parts(tmp_path, names, odd):
+def test_a_folder_beside_those_of_the_splits(tmp_path, names, odd):
     tree(tmp_path, *(f"{name}/ok/1.png" for name in names))
     message = mistake(list_folder, tmp_path, "tiles")
     assert f"{odd!r} does not belong to that" in message and message.endswith("; move or rename it")
@@ -288,8 +288,8 @@ def test_json_lines(root):
 
 def test_columns_and_folders_can_be_named(root):
     (root / "deep").mkdir()
-    text = "file,colour,part\n./deep/../a.png,red,Validation\nb.PNG,blue,\n"
-    entries = table(root, text, name="deep/t.tsv", image="file", label="colour", split="part", images=root)
+    text = "file,colour,split\n./deep/../a.png,red,Validation\nb.PNG,blue,\n"
+    entries = table(root, text, name="deep/t.tsv", image="file", label="colour", split="split", images=root)
     assert found(entries, root) == [("a.png", "red", "val"), ("b.PNG", "blue", "")]
 
 
@@ -327,9 +327,9 @@ def test_labels_that_look_like_missing_values(root, label):
     assert table(root, f"image,label\na.png,x\nb.PNG,{label}\n", classes=(label,))[1].label == label
 
 
-@pytest.mark.parametrize(("cell", "part"), [("Training Set", "train"), ("eval", "test"), ("VALIDATE", "val")])
-def test_parts_in_tables_have_many_names(root, cell, part):
-    assert table(root, f"image,label,split\na.png,x,{cell}\n")[0].part == part
+@pytest.mark.parametrize(("cell", "split"), [("Training Set", "train"), ("eval", "test"), ("VALIDATE", "val")])
+def test_splits_in_tables_have_many_names(root, cell, split):
+    assert table(root, f"image,label,split\na.png,x,{cell}\n")[0].split == split
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_parts_in_tables_have_many_names(root, cell, part):
     [
         ("image,colour\na.png,x\n", {"label": "color"}, ["no column 'color'", "did you mean 'colour'?"]),
         ("a,b\nc,d\n", {}, ["no column 'image'", "it has 'a', 'b'"]),
-        ("image,label\na.png,x\n", {"split": "part"}, ["no column 'part'"]),
+        ("image,label\na.png,x\n", {"split": "split"}, ["no column 'split'"]),
         ("image,label,label\na.png,x,y\n", {}, ["line 1", "two columns are called 'label'"]),
         ("image,label\na.png,x\nc.png,y\n", {}, ["line 3", "no image", "'c.png'"]),
         ("image,label\nx.png,x\ny.png,y\n", {}, ["line 2", "(2 of 2 images are missing)"]),
@@ -348,8 +348,8 @@ def test_parts_in_tables_have_many_names(root, cell, part):
         ("image,label\na.png,\n", {}, ["no row with a label in column 'label'"]),
         ("", {}, ["t.csv is empty; its first line names the columns"]),
         (f"image,label\n{'words ' * 60}/a.png,x\n", {}, ["line 2", "there is no image '"]),
-        ("image,label,split\na.png,x,tset\n", {}, ["line 2", "unknown part 'tset'", "did you mean 'test'?"]),
-        ("image,label,split\na.png,x,42\n", {}, ["unknown part '42'", "train, val or test"]),
+        ("image,label,split\na.png,x,tset\n", {}, ["line 2", "unknown split 'tset'", "did you mean 'test'?"]),
+        ("image,label,split\na.png,x,42\n", {}, ["unknown split '42'", "train, val or test"]),
         ('image,label\na.png,"x\n', {}, ["line 2"]),
         ('image,label\n"a.png"b,x\n', {}, ["line 2"]),
         ("image,label\nC:\\pics\\a.png,x\n", {}, ["line 2", "Windows drive", "relative to"]),

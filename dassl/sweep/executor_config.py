@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are carried out: processes of this machine, or a Ray cluster."""
+"""Which executor carries out the runs of a sweep: processes of this machine, or a Ray cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ _MOST_JOBS_WITHOUT_GPU = 8
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where runs are carried out.
+class ExecutorConfig:
+    """Settings of the executor.
 
     Attributes:
         jobs: runs at the same time; 0: one for each GPU, or one for each core where there is none, or what the
@@ -40,8 +40,8 @@ class Place:
         if self.jobs < 0:
             raise UserError(f"--jobs {self.jobs}: expected 0 or more")
 
-    def executor(self, folder: Path) -> Executor:
-        """Workers there, for a sweep that writes into ``folder``."""
+    def start(self, folder: Path) -> Executor:
+        """The workers of a sweep that writes into ``folder``."""
         if self.ray:
             from dassl.sweep.cluster import RayCluster
 

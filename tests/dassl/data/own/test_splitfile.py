@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dassl.data.own.parts import ClassImages, PartsFile, assign_parts, part_sizes
+from dassl.data.own.splitfile import ClassImages, SplitFile, assign_splits, split_sizes
 from dassl.utils.errors import UserError
 
 HALF = (0.5, 0.2, 0.3)
@@ -32,30 +32,30 @@ def label_tables(draw):
     return groups
 
 
-def sizes_of(parts, images):
-    counts = Counter(parts[image] for image in images)
+def sizes_of(splits, images):
+    counts = Counter(splits[image] for image in images)
     return counts["train"], counts["val"], counts["test"]
 
 
 def test_published_shares():
-    assert part_sizes(80, HALF) == (40, 16, 24)
-    assert part_sizes(31, HALF) == (16, 6, 9)  # Caltech101's smallest class
+    assert split_sizes(80, HALF) == (40, 16, 24)
+    assert split_sizes(31, HALF) == (16, 6, 9)  # Caltech101's smallest class
 
 
 @pytest.mark.parametrize(
     ("count", "sizes"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (2, 1, 2))]
 )
 def test_small_classes(count, sizes):
-    assert part_sizes(count, HALF) == sizes
+    assert split_sizes(count, HALF) == sizes
 
 
 def test_validation_gives_first():
-    assert part_sizes(2, (0.01, 0.75, 0.24)) == (1, 0, 1)
+    assert split_sizes(2, (0.01, 0.75, 0.24)) == (1, 0, 1)
 
 
 @given(st.integers(0, 500), ratios())
 def test_sizes_add_up_and_no_part_is_forgotten(count, shares):
-    sizes = part_sizes(count, shares)
+    sizes = split_sizes(count, shares)
     assert sum(sizes) == count and min(sizes) >= 0
     wanted = [shares[0] > 0, shares[2] > 0, shares[1] > 0]
     assert [sizes[0] > 0, sizes[2] > 0, sizes[1] > 0][: min(count, 3)] == wanted[: min(count, 3)]
@@ -65,22 +65,22 @@ def test_sizes_add_up_and_no_part_is_forgotten(count, shares):
 @given(st.lists(st.integers(0, 30), max_size=5), ratios())
 def test_single_tasks_get_their_exact_shares(counts, shares):
     classes = [ClassImages([f"{c}/{i}" for i in range(count)], shares) for c, count in enumerate(counts)]
-    parts = assign_parts(classes, {})
+    splits = assign_splits(classes, {})
     for group in classes:
-        assert sizes_of(parts, group.images) == part_sizes(len(group.images), shares)
+        assert sizes_of(splits, group.images) == split_sizes(len(group.images), shares)
 
 
 @given(label_tables(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(groups, rng):
     classes = [ClassImages(images, HALF) for images in groups.values()]
     shuffled = [ClassImages(rng.sample(group.images, len(group.images)), HALF) for group in classes]
-    assert assign_parts(shuffled, {}) == assign_parts(classes, {})
+    assert assign_splits(shuffled, {}) == assign_splits(classes, {})
 
 
 @given(label_tables(), label_tables())
-def test_known_parts_are_kept_and_all_images_get_one(old, new):
-    before = assign_parts([ClassImages(images, HALF) for images in old.values()], {})
-    after = assign_parts([ClassImages(images, HALF) for images in new.values()], before)
+def test_known_splits_are_kept_and_all_images_get_one(old, new):
+    before = assign_splits([ClassImages(images, HALF) for images in old.values()], {})
+    after = assign_splits([ClassImages(images, HALF) for images in new.values()], before)
     assert before.items() <= after.items()
     assert after.keys() == before.keys() | {image for images in new.values() for image in images}
     assert set(after.values()) <= {"train", "val", "test"}
@@ -88,19 +88,19 @@ def test_known_parts_are_kept_and_all_images_get_one(old, new):
 
 def test_new_images_go_where_the_class_lacks_most():
     old = [f"a{i}" for i in range(10)]
-    before = assign_parts([ClassImages(old, HALF)], {})
+    before = assign_splits([ClassImages(old, HALF)], {})
     more = old + [f"b{i}" for i in range(10)]
-    after = assign_parts([ClassImages(more, HALF)], before)
-    assert sizes_of(after, more) == part_sizes(20, HALF)
+    after = assign_splits([ClassImages(more, HALF)], before)
+    assert sizes_of(after, more) == split_sizes(20, HALF)
 
 
 def test_shared_images_keep_the_shares_of_each_class():
     colour = {c: [f"{i:03}" for i in range(c, 90, 3)] for c in range(3)}
     shape = {s: [f"{i:03}" for i in range(s, 90, 2)] for s in range(2)}
     classes = [ClassImages(images, HALF) for images in (*colour.values(), *shape.values())]
-    parts = assign_parts(classes, {})
+    splits = assign_splits(classes, {})
     for group in classes:
-        for have, want in zip(sizes_of(parts, group.images), part_sizes(len(group.images), HALF), strict=True):
+        for have, want in zip(sizes_of(splits, group.images), split_sizes(len(group.images), HALF), strict=True):
             assert abs(have - want) <= 3
 
 
@@ -108,16 +108,16 @@ def test_shared_images_keep_the_shares_of_each_class():
 def test_copies_go_together_and_count_once(sizes, shares):
     copies = [[f"{number:02}-{copy}" for copy in range(size)] for number, size in enumerate(sizes)]
     images = [image for group in copies for image in group]
-    parts = assign_parts([ClassImages(images, shares)], {}, copies)
-    assert all(len({parts[image] for image in group}) == 1 for group in copies)
-    assert sizes_of(parts, [group[0] for group in copies]) == part_sizes(len(sizes), shares)
-    again = assign_parts([ClassImages(images, shares)], {}, [group for group in copies if len(group) > 1])
-    assert again == parts
+    splits = assign_splits([ClassImages(images, shares)], {}, copies)
+    assert all(len({splits[image] for image in group}) == 1 for group in copies)
+    assert sizes_of(splits, [group[0] for group in copies]) == split_sizes(len(sizes), shares)
+    again = assign_splits([ClassImages(images, shares)], {}, [group for group in copies if len(group) > 1])
+    assert again == splits
 
 
-def test_a_copy_follows_the_known_part():
-    parts = assign_parts([ClassImages(["a", "b", "c", "d"], HALF)], {"a": "test", "b": "train"}, [["a", "c"]])
-    assert parts["c"] == "test" and parts["b"] == "train"
+def test_a_copy_follows_the_known_split():
+    splits = assign_splits([ClassImages(["a", "b", "c", "d"], HALF)], {"a": "test", "b": "train"}, [["a", "c"]])
+    assert splits["c"] == "test" and splits["b"] == "train"
 
 
 # -- the file --------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def folder(tmp_path):
 
 
 def complete(folder, names, shares=HALF, fixed=None):
-    file = PartsFile((folder / "parts.json", folder / "cache" / "parts.json"), folder)
+    file = SplitFile((folder / "parts.json", folder / "cache" / "parts.json"), folder)
     return file.complete([ClassImages(names, shares)], fixed or {}, {"mugs": shares})
 
 
@@ -144,7 +144,7 @@ def test_the_file_remembers(folder, caplog):
     caplog.set_level(logging.INFO)
     first = complete(folder, names_in(folder))
     content = json.loads((folder / "parts.json").read_text())
-    assert {part: len(content[part]) for part in ("train", "val", "test")} == {"train": 5, "val": 2, "test": 3}
+    assert {split: len(content[split]) for split in ("train", "val", "test")} == {"train": 5, "val": 2, "test": 3}
     content["train"], content["test"] = content["test"], content["train"]
     (folder / "parts.json").write_text(json.dumps(content))
     swapped = complete(folder, names_in(folder))
@@ -162,7 +162,7 @@ def test_added_and_removed_files_are_said_in_one_line(folder, caplog):
     caplog.clear()
     after = complete(folder, names_in(folder))
     (record,) = caplog.records
-    assert "9 images keep their part, 2 new ones got one, 1 are gone; runs from before had other" in record.message
+    assert "9 images keep their split, 2 new ones got one, 1 are gone; runs from before had other" in record.message
     assert record.levelno == logging.WARNING  # and so in results.json and in tables
     assert all(after[name] == before[name] for name in names_in(folder) if name in before)
     caplog.clear()
@@ -171,13 +171,13 @@ def test_added_and_removed_files_are_said_in_one_line(folder, caplog):
 
 
 def test_nothing_is_written_unless_it_is_kept(folder):
-    file = PartsFile((folder / "parts.json", folder / "cache" / "parts.json"), folder)
-    parts = file.complete([ClassImages(names_in(folder), HALF)], {}, {"mugs": HALF}, keep=False)
+    file = SplitFile((folder / "parts.json", folder / "cache" / "parts.json"), folder)
+    splits = file.complete([ClassImages(names_in(folder), HALF)], {}, {"mugs": HALF}, keep=False)
     assert not (folder / "parts.json").exists()
-    assert parts == complete(folder, names_in(folder))
+    assert splits == complete(folder, names_in(folder))
 
 
-def test_names_in_another_normal_form_keep_their_part(folder):
+def test_names_in_another_normal_form_keep_their_split(folder):
     """The data came from a Mac, or goes there."""
     composed, decomposed = "\u00e9.png", "e\u0301.png"
     (folder / decomposed).touch()
@@ -185,8 +185,8 @@ def test_names_in_another_normal_form_keep_their_part(folder):
     names = [name for name in names if name != decomposed]
     first = complete(folder, names)
     content = json.loads((folder / "parts.json").read_text())
-    for part in ("train", "val", "test"):
-        content[part] = [decomposed if name == composed else name for name in content[part]]
+    for split in ("train", "val", "test"):
+        content[split] = [decomposed if name == composed else name for name in content[split]]
     (folder / "parts.json").write_text(json.dumps(content))
     assert complete(folder, names) == first
     (folder / names[0]).unlink()

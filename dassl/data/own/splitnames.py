@@ -1,4 +1,4 @@
-"""How people call the parts of their data: train, val and test in many spellings, and slips of the pen."""
+"""What people call the splits of their data: train, val and test in many spellings, with typing errors."""
 
 import re
 import unicodedata
@@ -8,33 +8,33 @@ _WORDS = {
     "val": ("val", "valid", "validation", "validate", "validating", "dev", "development"),
     "test": ("test", "testing", "eval", "evaluation", "evaluate", "holdout", "heldout"),
 }
-_PART_OF = {word: part for part, words in _WORDS.items() for word in words}
-# What stands beside such a word: seg_train, training_data, "Test Set", train2017.
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+# What may accompany such a word: seg_train, training_data, "Test Set", train2017.
 _BESIDE = (
     "seg|data|dataset|set|split|images|image|imgs|img|pictures|photos|samples|folder|dir|my|the|new|old|copy|original|"
     "final|public|private|[0-9]+"
 )
 _BESIDE_WORD = re.compile(f"(?:{_BESIDE})")
-_NAME = re.compile(f"(?:{_BESIDE})*({'|'.join(_PART_OF)})(?:{_BESIDE})*")
+_NAME = re.compile(f"(?:{_BESIDE})*({'|'.join(_SPLIT_OF)})(?:{_BESIDE})*")
 _SEPARATORS = re.compile(r"[\s_.()\[\]-]+")
-_SHORT = 4  # a word of up to so many letters may have one slip, a longer one two
+_SHORT = 4  # words of up to this many letters may have one typing error, longer ones two
 
 
-def part_of(name: str) -> str:
+def split_of(name: str) -> str:
     """ "train", "val" or "test" for a name that says so, else "".
 
     Case, blanks, "_", "-" and "." do not matter, nor do a number or words such as "data" and "set" beside it.
     """
     found = _NAME.fullmatch("".join(_words(name)))
-    return _PART_OF[found[1]] if found else ""
+    return _SPLIT_OF[found[1]] if found else ""
 
 
-def near_part(name: str) -> str:
-    """The part that a name was probably meant to be, such as "tset", "tarin" or "vaildation"; "" if none."""
+def nearest_split(name: str) -> str:
+    """The split that a name was probably meant to be, such as "tset", "tarin" or "vaildation"; "" if none."""
     core = "".join(word for word in _words(name) if not _BESIDE_WORD.fullmatch(word))
-    distance = {word: slips(core, word) for word in _PART_OF}
-    nearest = min(_PART_OF, key=lambda word: (distance[word], -len(word)))
-    return _PART_OF[nearest] if distance[nearest] <= (1 if min(len(nearest), len(core)) <= _SHORT else 2) else ""
+    distance = {word: slips(core, word) for word in _SPLIT_OF}
+    nearest = min(_SPLIT_OF, key=lambda word: (distance[word], -len(word)))
+    return _SPLIT_OF[nearest] if distance[nearest] <= (1 if min(len(nearest), len(core)) <= _SHORT else 2) else ""
 
 
 def slips(first: str, second: str) -> int:

@@ -1,4 +1,4 @@
-"""Which part (train, val or test) an image is in: shares of every class, and a file that remembers the outcome."""
+"""Which split (train, val or test) an image is in: ratios for every class, and a file that remembers the outcome."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 from dassl.data.own.listing import on_disk, text_form
 from dassl.data.places import locked_somewhere, write_json_somewhere
-from dassl.data.splits import IF_MEANT, PARTS
+from dassl.data.splits import IF_MEANT, SPLITS
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json
@@ -27,60 +27,60 @@ _FIRST_NEEDS = (0, 2, 1)  # a class with few images gets one for train, then for
 
 @dataclass(frozen=True)
 class ClassImages:
-    """The images of one class and the shares that the parts get of them."""
+    """The images of one class and the shares that the splits get of them."""
 
     images: Sequence[str]
     ratios: Ratios
 
 
-def part_sizes(count: int, ratios: Ratios) -> tuple[int, int, int]:
+def split_sizes(count: int, ratios: Ratios) -> tuple[int, int, int]:
     """Numbers of train, val and test images of a class with ``count`` images.
 
-    Train and val get their rounded shares, test the rest. A part with a share above 0 gets at least one image, in
+    Train and val get their rounded shares, test the rest. A split with a share above 0 gets at least one image, in
     the order train, test, val, as long as there are images.
     """
     train = min(round(count * ratios[0]), count)
     val = min(round(count * ratios[1]), count - train)
     sizes = [train, val, count - train - val]
-    for place, part in enumerate(_FIRST_NEEDS):
-        if sizes[part] == 0 and ratios[part] > 0 and count > place:
+    for place, split in enumerate(_FIRST_NEEDS):
+        if sizes[split] == 0 and ratios[split] > 0 and count > place:
             giver = max(range(3), key=lambda other: (sizes[other], _FIRST_NEEDS.index(other)))
             sizes[giver] -= 1
-            sizes[part] += 1
+            sizes[split] += 1
     return sizes[0], sizes[1], sizes[2]
 
 
-def assign_parts(
+def assign_splits(
     classes: Sequence[ClassImages], known: Mapping[str, str], copies: Sequence[Sequence[str]] = ()
 ) -> dict[str, str]:
-    """The part of every image, the known ones included.
+    """The split of every image, the known ones included.
 
-    Small classes come first. Each image of a class without a part yet, in an order drawn from the sorted names with a
-    fixed seed, goes where the class lacks most. An image of several tasks thus has one part for all of them.
+    Small classes come first. Each image of a class without a split yet, in an order drawn from the sorted names with a
+    fixed seed, goes where the class lacks most. An image of several tasks thus has one split for all of them.
 
     Args:
-        copies: groups of images that are the same picture. They go together, to the part that the first of them with
-            a known part has, and count once.
+        copies: groups of images that are the same picture. They go together, to the split that the first of them with
+            a known split has, and count once.
     """
-    parts = dict(known)
+    splits = dict(known)
     together = {image: group for group in copies for image in group}
     for group in copies:
-        part = next((parts[image] for image in group if image in parts), "")
-        parts.update({image: part for image in group if part and image not in parts})
+        split = next((splits[image] for image in group if image in splits), "")
+        splits.update({image: split for image in group if split and image not in splits})
     pictures = [_pictures(group.images, together) for group in classes]
     for images, ratios in sorted(
         zip(pictures, (group.ratios for group in classes), strict=True), key=lambda pair: len(pair[0])
     ):
-        have = Counter(parts[image] for image in images if image in parts)
-        sizes = part_sizes(len(images), ratios)
-        lacking = [size - have[part] for part, size in zip(PARTS, sizes, strict=True)]
-        loose = [image for image in images if image not in parts]
+        have = Counter(splits[image] for image in images if image in splits)
+        sizes = split_sizes(len(images), ratios)
+        lacking = [size - have[split] for split, size in zip(SPLITS, sizes, strict=True)]
+        loose = [image for image in images if image not in splits]
         random.Random(_SEED).shuffle(loose)
         for image in loose:
             fullest = max(range(3), key=lambda number: (lacking[number], -number))
             lacking[fullest] -= 1
-            parts.update(dict.fromkeys(together.get(image, (image,)), PARTS[fullest]))
-    return parts
+            splits.update(dict.fromkeys(together.get(image, (image,)), SPLITS[fullest]))
+    return splits
 
 
 def _pictures(images: Sequence[str], together: Mapping[str, Sequence[str]]) -> list[str]:
@@ -91,8 +91,8 @@ def _pictures(images: Sequence[str], together: Mapping[str, Sequence[str]]) -> l
     return list(first.values())
 
 
-class PartsFile:
-    """A JSON file with the part of every image that the data itself leaves open.
+class SplitFile:
+    """A JSON file with the split of every image that the data itself leaves open.
 
     Args:
         places: the file, and the one that is used when the first is read-only.
@@ -111,24 +111,24 @@ class PartsFile:
         copies: Sequence[Sequence[str]] = (),
         keep: bool = True,
     ) -> dict[str, str]:
-        """The part of every image: the one that the data says, else the stored one, else a new one.
+        """The split of every image: the one that the data says, else the stored one, else a new one.
 
         Args:
-            fixed: parts that the data says; these are not stored.
-            ratios: the shares of each source of labels that leaves parts open; other ones than the stored are refused.
-            copies: groups of images that are the same picture and get their new part together.
+            fixed: splits that the data says; these are not stored.
+            ratios: the shares of each source of labels that leaves splits open; other ones than the stored are refused.
+            copies: groups of images that are the same picture and get their new split together.
             keep: write the file; without it nothing is written or said.
 
         Raises:
             UserError: the file is damaged or cannot be written, or shares were changed.
         """
-        stored, _, parts = self._assign(classes, fixed, ratios, copies)
-        if keep and any(self._changes(parts, fixed, stored, classes)):
+        stored, _, splits = self._assign(classes, fixed, ratios, copies)
+        if keep and any(self._changes(splits, fixed, stored, classes)):
             # Of two runs that add images of different tasks, each has to see what the other one stored.
             with locked_somewhere(self.places):
-                stored, stored_ratios, parts = self._assign(classes, fixed, ratios, copies)
-                self._keep(parts, fixed, stored, classes, {**stored_ratios, **ratios})
-        return parts
+                stored, stored_ratios, splits = self._assign(classes, fixed, ratios, copies)
+                self._keep(splits, fixed, stored, classes, {**stored_ratios, **ratios})
+        return splits
 
     def _assign(
         self,
@@ -137,14 +137,14 @@ class PartsFile:
         ratios: Mapping[str, Ratios],
         copies: Sequence[Sequence[str]],
     ) -> tuple[dict[str, str], dict[str, Ratios], dict[str, str]]:
-        """The stored parts and ratios, and the part of every image."""
+        """The stored splits and ratios, and the split of every image."""
         stored, stored_ratios = self._read()
         self._refuse_other_ratios(stored_ratios, ratios)
-        return stored, stored_ratios, assign_parts(classes, {**stored, **fixed}, copies)
+        return stored, stored_ratios, assign_splits(classes, {**stored, **fixed}, copies)
 
     def _changes(
         self,
-        parts: Mapping[str, str],
+        splits: Mapping[str, str],
         fixed: Mapping[str, str],
         stored: Mapping[str, str],
         classes: Sequence[ClassImages],
@@ -152,11 +152,11 @@ class PartsFile:
         """Images that the file does not name yet, and images of the file that are gone."""
         named = {image for group in classes for image in group.images}
         gone = {image for image in stored if image not in named and not os.path.exists(on_disk(str(self.root / image)))}  # noqa: PTH110
-        return parts.keys() - fixed.keys() - gone - stored.keys(), gone
+        return splits.keys() - fixed.keys() - gone - stored.keys(), gone
 
     def _keep(
         self,
-        parts: Mapping[str, str],
+        splits: Mapping[str, str],
         fixed: Mapping[str, str],
         stored: Mapping[str, str],
         classes: Sequence[ClassImages],
@@ -164,11 +164,11 @@ class PartsFile:
     ) -> None:
         """Write what is new and leave out what is gone, and say so."""
         named = {image for group in classes for image in group.images}
-        new, gone = self._changes(parts, fixed, stored, classes)
-        open_parts = {image: part for image, part in parts.items() if image not in fixed and image not in gone}
+        new, gone = self._changes(splits, fixed, stored, classes)
+        open_splits = {image: split for image, split in splits.items() if image not in fixed and image not in gone}
         if not new and not gone:
             return
-        path = self._write(open_parts, ratios)
+        path = self._write(open_splits, ratios)
         if not stored:
             logger.info("Wrote the split to %s", path)
             return
@@ -176,7 +176,7 @@ class PartsFile:
         older = any(new & set(group.images) and stored.keys() & set(group.images) for group in classes)
         logger.log(
             logging.WARNING if older or gone else logging.INFO,
-            "%s: %d images keep their part, %d new ones got one, %d are gone%s",
+            "%s: %d images keep their split, %d new ones got one, %d are gone%s",
             path,
             len(named & stored.keys()),
             len(new),
@@ -185,15 +185,15 @@ class PartsFile:
         )
 
     def _read(self) -> tuple[dict[str, str], dict[str, Ratios]]:
-        parts: dict[str, str] = {}
+        splits: dict[str, str] = {}
         ratios: dict[str, Ratios] = {}
         for path in reversed(self.places):  # what the data folder says counts more than what its stand-in says
             if path.is_file():
                 content = _content(path)
                 _check(content, path)
-                parts.update({text_form(image): part for part in PARTS for image in content[part]})
+                splits.update({text_form(image): split for split in SPLITS for image in content[split]})
                 ratios.update({source: tuple(shares) for source, shares in content["ratios"].items()})
-        return parts, ratios
+        return splits, ratios
 
     def _refuse_other_ratios(self, stored: Mapping[str, Ratios], ratios: Mapping[str, Ratios]) -> None:
         for source, shares in ratios.items():
@@ -205,10 +205,10 @@ class PartsFile:
                     f"or delete {path} to have {_ANEW}"
                 )
 
-    def _write(self, parts: Mapping[str, str], ratios: Mapping[str, Ratios]) -> Path:
+    def _write(self, splits: Mapping[str, str], ratios: Mapping[str, Ratios]) -> Path:
         content: dict[str, Any] = {"ratios": {source: list(shares) for source, shares in sorted(ratios.items())}}
-        for part in PARTS:
-            content[part] = sorted(image for image, its in parts.items() if its == part)
+        for split in SPLITS:
+            content[split] = sorted(image for image, its in splits.items() if its == split)
         return write_json_somewhere(self.places, content)
 
 
@@ -221,7 +221,7 @@ def _content(path: Path) -> Any:
 
 def _check(content: Any, path: Path) -> None:
     try:
-        images = [image for part in PARTS for image in content[part]]
+        images = [image for split in SPLITS for image in content[split]]
         shares = [share for three in content["ratios"].values() for share in three]
         good = all(type(image) is str for image in images) and all(type(share) in (int, float) for share in shares)
         if good and len(set(images)) == len(images):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dassl.data.own.partnames import near_part, part_of, slips
+from dassl.data.own.splitnames import nearest_split, slips, split_of
 
 NAMES = {
     "train": "train|Training|seg_train|training_data|train_set|Train Set|trainset|train2017|trn",
@@ -20,17 +20,17 @@ WORDS = st.text("abcdefghij", max_size=8)
 
 
 def each(names):
-    return [(part, name) for part, line in names.items() for name in line.split("|")]
+    return [(split, name) for split, line in names.items() for name in line.split("|")]
 
 
-@pytest.mark.parametrize(("part", "name"), each(NAMES))
-def test_many_names(part, name):
-    assert part_of(name) == part
+@pytest.mark.parametrize(("split", "name"), each(NAMES))
+def test_many_names(split, name):
+    assert split_of(name) == split
 
 
-@pytest.mark.parametrize(("part", "name"), each(SLIPS))
-def test_slips_of_the_pen(part, name):
-    assert near_part(name) == part
+@pytest.mark.parametrize(("split", "name"), each(SLIPS))
+def test_slips_of_the_pen(split, name):
+    assert nearest_split(name) == split
 
 
 @given(WORDS, WORDS)
