@@ -27,6 +27,7 @@ from dassl.data.splits import read_split, split_content
 from dassl.engine.checkpoint import load_checkpoint, save_checkpoint
 from dassl.engine.tasks import read_tasks, write_tasks
 from dassl.inference import load_classifier
+from dassl.results.predictions import PREDICTIONS_FILE, PredictedImage, read_predictions, write_predictions
 from dassl.results.record import read_results, write_results
 from dassl.utils.errors import UserError
 from datasets._fetch.download import keep, refuse_damaged
@@ -89,9 +90,17 @@ def published(path: Path) -> None:
     refuse_damaged(path, [f"md5:{hashlib.md5(random.Random(0).randbytes(500)).hexdigest()}"])
 
 
+def predictions(folder: Path) -> Path:
+    rows = [PredictedImage(f"pets/{n}.png", "animal", "cat", "dog", 0.25, 0.5) for n in range(20)]
+    said = write_predictions(folder / PREDICTIONS_FILE, rows)
+    write_results(folder, make_result(predictions=said))
+    return folder / PREDICTIONS_FILE
+
+
 REFUSED = {
     "checkpoint": Kind(checkpoint, loaded),
     "results.json": Kind(result, lambda path: read_results(path.parent)),
+    "predictions.csv": Kind(predictions, lambda path: read_predictions(path.parent)),
     "tasks.json": Kind(tasks, lambda path: read_tasks(path.parent)),
     "split file": Kind(split, lambda path: read_split(path, path.parent, TASK)),
     "split of own tasks": Kind(parts, lambda path: SplitFile((path, path.with_name("x")), path.parent)._read()),

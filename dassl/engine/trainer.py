@@ -326,6 +326,7 @@ class TrainerX:
             entries = {"row": batch["row"], "index": batch["index"]}
             self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], **entries)
         results = self.evaluator.evaluate()
+        _log.info("mean over tasks: %s", self.evaluator.overall_quality)
         for key, value in results.items():
             if value is not None:
                 self.loggers.add(f"{split}/{key}", value, self.epoch)

@@ -40,7 +40,7 @@ class TaskScore:
     absent: tuple[str, ...]
     lost: int = 0
     class_totals: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    quality: Quality = Quality()
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def total(self) -> int:
@@ -198,9 +198,6 @@ class ClassificationMT:
                 _log.info("* task: %s\ttotal: %s\tmetric: %s", name, f"{score.total:,}", _percent(score.metric))
         if self._per_task:
             _log.info("* average: %s", _percent(overall))
-        mean = self.overall_quality
-        nll = "nan" if mean.nll is None else f"{mean.nll:.4f}"
-        _log.info("macro F1 %s, NLL %s, ECE %s", _percent(mean.macro_f1), nll, _percent(mean.ece))
         for score in self.scores:
             self._log_classes(score)
 
