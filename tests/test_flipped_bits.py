@@ -19,7 +19,7 @@ import parse_test_res
 from dassl.data.contents import DigestIndex
 from dassl.data.copies import recorded_pictures
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.features.files import part_files
+from dassl.data.features.files import shard_files
 from dassl.data.loaders import ImageItems
 from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import write_json_somewhere
@@ -154,7 +154,7 @@ def test_stored_features_are_made_again(tmp_path_factory, places):
     folder = tmp_path_factory.mktemp("store")
     images = ImageItems(stored_pictures(tmp_path_factory), pixels)
     wanted = taken(store_in(folder).get(images, 0, flat)).copy()
-    (path,) = part_files(store_in(folder).view_folder(images, 0))
+    (path,) = shard_files(store_in(folder).view_folder(images, 0))
     flip(path, path.read_bytes(), places)
     found = taken(store_in(folder).get(images, 0, flat))
     assert found.dtype == wanted.dtype and found.tobytes() == wanted.tobytes()
@@ -176,7 +176,7 @@ def test_a_header_of_another_type_is_no_header(tmp_path, tmp_path_factory, byte,
     options = {"dtype": "fp16"} if byte == b"<f2" else {}
     other = other.replace(b"4", byte[2:])
     wanted = taken(store_in(tmp_path, **options).get(images, 0, flat)).copy()
-    (path,) = part_files(store_in(tmp_path, **options).view_folder(images, 0))
+    (path,) = shard_files(store_in(tmp_path, **options).view_folder(images, 0))
     path.write_bytes(path.read_bytes().replace(byte, other))
     assert taken(store_in(tmp_path, **options).get(images, 0, flat)).tobytes() == wanted.tobytes()
     assert f"{path} is damaged; its features are made again" in caplog.text
@@ -185,7 +185,7 @@ def test_a_header_of_another_type_is_no_header(tmp_path, tmp_path_factory, byte,
 def test_a_damaged_feature_is_named(tmp_path, tmp_path_factory, caplog):
     images = ImageItems(stored_pictures(tmp_path_factory), pixels)
     store_in(tmp_path).get(images, 0, flat)
-    (path,) = part_files(store_in(tmp_path).view_folder(images, 0))
+    (path,) = shard_files(store_in(tmp_path).view_folder(images, 0))
     flip(path, path.read_bytes(), [0.99])
     store_in(tmp_path).get(images, 0, flat)
     assert caplog.text.count(f"1 stored features in {path.parent} were damaged after they were written") == 1
