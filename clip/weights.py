@@ -68,6 +68,9 @@ def locate(name: str, weights: str | Path = "") -> Path:
 def find(name: str, weights: str | Path = "") -> Path | None:
     """Like :func:`locate`, but nothing is downloaded: None for published weights that are nowhere to be found."""
     chosen = _chosen(weights)
+    if chosen is not None and not (chosen.is_file() or chosen.is_dir()):
+        make = f"make that folder to download {name} to" if name in PUBLISHED else f"leave it out for {name!r}"
+        raise BackboneError(f"{SETTING} {chosen} is neither a file nor a folder; correct it, or {make}")
     if name in PUBLISHED:
         return _find_published(name, chosen)
     if chosen is not None and chosen.is_file():
@@ -106,10 +109,6 @@ def _unknown_name(name: str) -> str:
 def _find_published(name: str, chosen: Path | None) -> Path | None:
     if chosen is not None and chosen.is_file():
         return chosen
-    if chosen is not None and not chosen.is_dir():
-        raise BackboneError(
-            f"{SETTING} {chosen} is neither a file nor a folder; correct it, or make that folder to download {name} to"
-        )
     for folder in _folders(chosen):
         for suffix in SUFFIXES:
             candidate = folder / f"{PUBLISHED[name]}{suffix}"

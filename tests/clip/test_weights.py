@@ -213,6 +213,9 @@ def test_weights_setting_is_checked(tmp_path, model_files):
         clip.load("RN50", weights=tmp_path / "nowhere")
     with pytest.raises(clip.BackboneError, match="has no meaning for the backbone 'demo'"):
         clip.load("demo", weights=model_files["vit"])
+    for name in ("demo", str(model_files["vit"])):
+        with pytest.raises(clip.BackboneError, match=r"is neither a file nor a folder; correct it, or leave it out"):
+            clip.load(name, weights=tmp_path / "nowhere")
 
 
 @pytest.fixture

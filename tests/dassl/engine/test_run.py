@@ -292,6 +292,36 @@ def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
     assert line == f"{folder} {lack}; give the run folder of a MTCoOp run"
 
 
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("prompt_gen/model.pth.tar-3", "{run}/prompt_gen lacks model.pth.tar-3; copy the folder of the run again"),
+        ("prompt_gen", "{run}/prompt_gen lacks model.pth.tar-3; copy the folder of the run again"),
+        ("*/model.pth.tar-3", "prompt_gen lacks a checkpoint (model.pth.tar-EPOCH); copy the folder of the run again"),
+    ],
+)
+def test_a_checkpoint_that_is_lost_is_named_with_the_remedy(lab, capsys, lost, message):
+    lab.run("trained")
+    for path in lab.folder("trained").glob(lost):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    evaluation = ("run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    assert message.format(run=lab.folder("trained")) in refusal(lab, capsys, *evaluation)
+    (lab.folder("trained") / "results.json").unlink()
+    lab.run("trained")
+    lab.run(*evaluation)
+
+
+def test_the_last_epoch_does_not_take_the_place_of_the_best_one(lab, capsys):
+    best = {"TEST__FINAL_MODEL": "best_val", "OPTIM__LR": 0.5}
+    assert lab.run("trained", **best).best_epoch not in (None, 3)
+    for path in lab.folder("trained").glob("*/model-best.pth.tar"):
+        path.unlink()
+    evaluation = ("run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    line = refusal(lab, capsys, *evaluation, **best)
+    assert "lacks model-best.pth.tar, the best epoch on val (" in line
+    lab.run(*evaluation)
+
+
 def test_no_train_builds_everything_and_stops(lab):
     assert lab.main("run", "--no-train") == 0
     assert lab.files() == ["config.yaml", "log.txt", "tasks.json"]
