@@ -8,8 +8,8 @@ from dassl.config.keys import Key
 _FILES = """\
 This page lists every config key. A config file sets keys as YAML and may start from other files:
 `BASE: ../_base/training.yaml` names one, `BASE: [training.yaml, demo.yaml]` several. A relative path starts at the
-folder of the file that names it (of the real file, if that is a link). Absolute paths and `~` work too, so your own file
-can start from a shipped one. A base may have bases.
+folder of the file that names it (of the real file, if that is a link). Absolute paths and `~` work too, so your own
+file can start from a shipped one. A base may have bases.
 
 A file's keys win over those of its bases; a later base, with its own bases, wins over an earlier one. A list is
 replaced as a whole. A setting cannot be removed, only set to another value, such as the default below. `config.yaml`
