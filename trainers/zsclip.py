@@ -97,7 +97,7 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         Key(
             "TRAINER.ZSCLIP.EXTRA_TEMPLATES",
             (),
-            "ZeroshotCLIP2: further templates, with a vertical bar between them",
+            "ZeroshotCLIP2: more templates, separated by vertical bars",
             parse=parse_templates,
         ),
     )
