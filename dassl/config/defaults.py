@@ -155,6 +155,11 @@ KEYS: tuple[Key, ...] = (
     Key("TEST.NO_TEST", False, "do not test after training"),
     Key("TEST.SPLIT", "test", "split that is tested", ("test", "val")),
     Key(
+        "TEST.CALIBRATE",
+        False,
+        "divide the logits of a task by a temperature fitted on its validation images; see docs/protocols.md",
+    ),
+    Key(
         "TEST.FINAL_MODEL",
         "last_step",
         "model that is tested: of the last epoch, or best on val",
