@@ -39,11 +39,11 @@ def start_phrase(options: CfgNode) -> str:
 COOP_KEYS = (
     Key("TRAINER.COOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
     Key("TRAINER.COOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
-    Key("TRAINER.COOP.CSC", False, "own context for each class"),
+    Key("TRAINER.COOP.CSC", False, "one context per class"),
     Key(
         "TRAINER.COOP.CTX_INIT",
         "",
-        "words that the context starts from; True: the method's own words; False or empty: random",
+        "initial words of the context; True: the method's own words; False or empty: random",
         parse=parse_start,
     ),
     Key("TRAINER.COOP.CLASS_TOKEN_POSITION", "end", "where the class name stands", POSITIONS),

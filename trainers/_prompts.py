@@ -19,8 +19,8 @@ def context_keys(prefix: str, *, n_ctx: int, what: str) -> tuple[Key, ...]:
     """The four config keys of one kind of prompt; ``prefix`` is e.g. "TRAINER.MTCOOP.TASK_"."""
     return (
         Key(f"{prefix}N_CTX", n_ctx, f"context vectors of {what}", check=at_least(0)),
-        Key(f"{prefix}CSC", False, f"own context for each one in {what}"),
-        Key(f"{prefix}CTX_INIT", "", f"words that the context of {what} starts from"),
+        Key(f"{prefix}CSC", False, f"one context per name in {what}"),
+        Key(f"{prefix}CTX_INIT", "", f"initial words of the context of {what}"),
         Key(f"{prefix}TOKEN_POSITION", "end", f"where the name stands in {what}", POSITIONS),
     )
 

@@ -108,8 +108,8 @@ class CoCoOp(OwnTaskTuner):
     config_keys = (
         Key("TRAINER.COCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.COCOOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
-        Key("TRAINER.COCOOP.CTX_INIT", "", "words that the context starts from"),
-        Key("TRAINER.COCOOP.CHUNK", 512, "most prompts, one for each image and class, at once", check=at_least(1)),
+        Key("TRAINER.COCOOP.CTX_INIT", "", "initial words of the context"),
+        Key("TRAINER.COCOOP.CHUNK", 512, "prompts per chunk at most; each image and class has one", check=at_least(1)),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:

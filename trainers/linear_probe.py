@@ -197,12 +197,12 @@ class LinearProbe(FittedTrainer):
     test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.LP.STEPS", 8, "steps of the search for C behind the grid", check=at_least(1)),
-        Key("TRAINER.LP.C", 0.316, "C of a task that has no validation image", check=above(0)),
+        Key("TRAINER.LP.STEPS", 8, "steps of the search for C after the grid", check=at_least(1)),
+        Key("TRAINER.LP.C", 0.316, "C of a task without validation images", check=above(0)),
         Key(
             "TRAINER.LP.METRICS",
             "corrected",
-            "the task's metric, or as released: overall_acc and mean_acc exchanged, and the solver's old stopping rule",
+            "the task's metric, or as released: overall_acc and mean_acc swapped, and the solver's old stopping rule",
             ("corrected", "released"),
         ),
     )

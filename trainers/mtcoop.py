@@ -152,9 +152,14 @@ class MTCoOp(PromptTuner):
         *context_keys("TRAINER.MTCOOP.CLASS_", n_ctx=16, what="the prompts of class names"),
         *context_keys("TRAINER.MTCOOP.TASK_", n_ctx=16, what="the prompts of task names"),
         *context_keys("TRAINER.MTCOOP.", n_ctx=16, what="the final prompts"),
-        Key("TRAINER.MTCOOP.PG_TYPE", "lin", "what the meta network reads", PG_TYPES),
+        Key("TRAINER.MTCOOP.PG_TYPE", "lin", "input of the meta network", PG_TYPES),
         Key("TRAINER.MTCOOP.PG_RATIO", 1.0, "kept for old commands; the original never used it"),
-        Key("TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.0, "share of absent classes in a step; 0: all", check=between(0, 1)),
+        Key(
+            "TRAINER.MTCOOP.CLS_SAMPLE_RATE",
+            0.0,
+            "share of absent classes that a training step scores; 0: all",
+            check=between(0, 1),
+        ),
         Key("TRAINER.MTCOOP.FREEZE_CLS_PROMPT", False, "do not train the prompts of class names"),
         Key(
             "TRAINER.MTCOOP.RECIPE",

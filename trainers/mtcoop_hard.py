@@ -66,7 +66,7 @@ class MTCoOpHard(PromptTuner):
     config_keys = (
         Key("TRAINER.MTCOOPH.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOPH.", n_ctx=16, what="the class prompts"),
-        Key("TRAINER.MTCOOPH.TSC", False, "own context for each task"),
+        Key("TRAINER.MTCOOPH.TSC", False, "one context per task"),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:

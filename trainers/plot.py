@@ -78,10 +78,10 @@ class PLOT(OwnTaskTuner):
     whole_tasks = True
     config_keys = (
         Key("TRAINER.PLOT.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.PLOT.N", 4, "contexts, and so prompts, of each class", check=at_least(1)),
+        Key("TRAINER.PLOT.N", 4, "contexts, and so prompts, per class", check=at_least(1)),
         Key("TRAINER.PLOT.N_CTX", 16, "context vectors of each prompt", check=at_least(1)),
-        Key("TRAINER.PLOT.CSC", False, "own contexts for each class"),
-        Key("TRAINER.PLOT.CTX_INIT", "", "words that the contexts start from: N phrases with ; between them"),
+        Key("TRAINER.PLOT.CSC", False, "N contexts per class"),
+        Key("TRAINER.PLOT.CTX_INIT", "", "initial words of the contexts: N phrases, separated by ;"),
         Key("TRAINER.PLOT.CLASS_TOKEN_POSITION", "end", "where the name stands in the prompts", POSITIONS),
         Key("TRAINER.PLOT.GLOBAL_LOGITS", False, "add the global feature's logits, as the original does on ImageNet"),
     )

@@ -73,9 +73,14 @@ class ProGrad(CoOpTuner):
 
     config_keys = (
         *COOP_KEYS,
-        Key("LOSS.NAME", "prograd", "ProGrad: kept for its config files, the only loss", ("prograd",)),
+        Key("LOSS.NAME", "prograd", "ProGrad: kept for its config files; there is only this loss", ("prograd",)),
         Key("LOSS.T", 1.0, "ProGrad: temperature in the distance from zero-shot CLIP", check=above(0)),
-        Key("LOSS.LAMBDA", 1.0, "ProGrad: share of the contradicting part that is dropped", check=at_least(0)),
+        Key(
+            "LOSS.LAMBDA",
+            1.0,
+            "ProGrad: share of the conflicting component of the gradient that is removed",
+            check=at_least(0),
+        ),
     )
     published = (
         Published(

@@ -81,8 +81,13 @@ class ProtoNet(FittedTrainer):
     test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.PROTONET.VIEWS", 0, "augmented views that make an image; 0: as in tests", check=at_least(0)),
-        Key("TRAINER.PROTONET.CENTER", False, "see each task's images from their mean"),
+        Key(
+            "TRAINER.PROTONET.VIEWS",
+            0,
+            "augmented views averaged per training image; 0: the test transform",
+            check=at_least(0),
+        ),
+        Key("TRAINER.PROTONET.CENTER", False, "subtract the mean of each task's training images"),
     )
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> Prototypes:

@@ -57,7 +57,7 @@ class TaskRes(PromptTuner):
     section = "TaskRes"
     config_keys = (
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "alpha, factor of the learned residual", check=above(0)),
+        Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "factor of the learned residual (alpha)", check=above(0)),
     )
     published = (
         Published({"TRAINER.TaskRes.RESIDUAL_SCALE": 1.0}, "train_regular.sh", datasets=("OxfordFlowers",)),

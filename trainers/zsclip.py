@@ -91,13 +91,13 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         Key(
             "TRAINER.ZSCLIP.TEMPLATES",
             SELECTED_TEMPLATES,
-            "ZeroshotCLIP2: templates beside each task's own",
+            "ZeroshotCLIP2: templates in addition to each task's own",
             parse=parse_templates,
         ),
         Key(
             "TRAINER.ZSCLIP.EXTRA_TEMPLATES",
             (),
-            "ZeroshotCLIP2: further templates, with a vertical bar between them",
+            "ZeroshotCLIP2: more templates, separated by vertical bars",
             parse=parse_templates,
         ),
     )
