@@ -183,7 +183,7 @@ def test_an_evaluation_repeats_the_runs_own_test(lab, final):
     assert (again.mode, again.metric, again.tasks) == ("eval", result.metric, result.tasks)
     elsewhere = lab.run("elsewhere", "--eval-only", "--model-dir", str(lab.folder("run")), **keys)
     assert (elsewhere.mode, elsewhere.metric, elsewhere.tasks) == ("eval", result.metric, result.tasks)
-    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json", "tasks.json"]
+    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "predictions.csv", "results.json", "tasks.json"]
 
 
 def test_an_evaluation_with_other_settings_leaves_the_training_alone(lab):
