@@ -73,7 +73,7 @@ class MTCoOpHard(PromptTuner):
         """Refuse a context without vectors or a phrase of another length."""
         o = cfg.TRAINER.MTCOOPH
         if o.N_CTX < 1:
-            raise UserError("TRAINER.MTCOOPH.N_CTX is 0, so there would be nothing to learn; use at least 1")
+            raise UserError("TRAINER.MTCOOPH.N_CTX is 0, so there is nothing to learn; use at least 1")
         check_phrase(o.CTX_INIT, o.N_CTX, "TRAINER.MTCOOPH.CTX_INIT")
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:

@@ -2,7 +2,7 @@
 
 Yu et al., "Task residual for tuning vision-language models", CVPR 2023.
 
-The strong recent baseline beside the paper's table. It needs no validation images (no search over images as in
+A strong recent baseline in addition to the paper's table. It needs no validation images (no search over images as in
 Tip-Adapter), works on ResNet and ViT and so on the paper's RN50 (PromptSRC, MaPLe and CLIP-LoRA do not), and leaves
 both encoders alone, so it runs on stored features and a step costs one matrix product.
 """
@@ -23,7 +23,7 @@ from trainers.zsclip import template_prompts
 
 
 class ClassResiduals(nn.Module):
-    """What is learned: x (C, F), zero at the start."""
+    """The learned x (C, F), zero at the start."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()

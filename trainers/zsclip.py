@@ -45,7 +45,7 @@ class TemplateFeatures(nn.Module):
     """Class features of hand-written prompts.
 
     Args:
-        templates: of an ensemble, beside each task's own; none: the task's own alone.
+        templates: of an ensemble, in addition to each task's own; none: only the task's own.
     """
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], templates: Sequence[str] = ()) -> None:
