@@ -14,10 +14,10 @@ class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
     """Reads configs of runs."""
 
 
-def stored_config(folder: Path | str) -> dict[str, Any] | None:
-    """The content of a run's ``config.yaml``, nested as in the file; None if it cannot be read."""
+def stored_config(folder: Path | str, *, name: str = CONFIG_FILE) -> dict[str, Any] | None:
+    """The content of a run's config file ``name``, nested as in the file; None if it cannot be read."""
     try:
-        content = yaml.load((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load((Path(folder) / name).read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
         return None
     return content if isinstance(content, dict) else None
