@@ -8,15 +8,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
-from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
+EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 FORMAT: Literal[1] = 1
 # Keys about places and display; they change no figure, and config_digest leaves them out.
 PLACES = {
@@ -112,6 +110,44 @@ class PredictionsFile:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """Calibration error in percent and negative log-likelihood in nats before and after a calibration."""
+
+    ece_before: float | None
+    nll_before: float | None
+    ece_after: float | None
+    nll_after: float | None
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """The calibration of one task.
+
+    Attributes:
+        temperature: the logits are divided by it; 1 where none was fitted.
+        fitted: whether there was enough to fit to; else a warning says what was missing.
+        images: validation images that it was fitted on, none of them a test image.
+        test, val: what it did to the tested split, and to those validation images.
+    """
+
+    index: int
+    name: str
+    temperature: float
+    fitted: bool
+    images: int
+    test: Reliability | None = None
+    val: Reliability | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration of a run: the SHA-256 of the learned tensors that it belongs to, and its tasks."""
+
+    learned: str
+    tasks: tuple[TaskCalibration, ...]
+
+
+@dataclass(frozen=True)
 class SplitResult:
     """Evaluation of one split: the mean over its tasks in percent (None: no task has a figure) and the tasks."""
 
@@ -154,9 +190,11 @@ class RunResult:
         split: the split of ``metric`` and ``tasks``, usually "test".
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
-        predictions: the file of predictions; None from an older version or without a test.
-        val: the validation split, if the run evaluated it.
-        epochs: epochs trained; best_epoch: the chosen one or, for an evaluation, the requested one; None for the last.
+        predictions: what the model said of each image; None where an older version, or no test, was run.
+        calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
+        val: the validation split, where the run evaluated it.
+        epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
+            last.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
@@ -199,6 +237,7 @@ class RunResult:
     nll: float | None = None
     ece: float | None = None
     predictions: PredictionsFile | None = None
+    calibration: Calibration | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -241,20 +280,6 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
     path = Path(folder) / RESULTS_FILE
     write_json(path, _without_nan(result).to_json(), signed=True)
     return path
-
-
-# The C reader is ten times as fast; a large tree has thousands of configs.
-class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads configs of runs."""
-
-
-def stored_config(folder: Path | str) -> dict[str, Any] | None:
-    """The content of a run's ``config.yaml``, nested as written; None if it cannot be read."""
-    try:
-        content = yaml.load((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: not text, or an impossible date
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_results(folder: Path | str, *, name: str = RESULTS_FILE) -> RunResult:
