@@ -15,8 +15,9 @@ FLOORS = (
     {"dassl.evaluation"},
     {"dassl.engine"},
     {"dassl.inference", "dassl.loggers", "dassl.report", "dassl.sweep"},
+    {"dassl.explain"},
     {"datasets", "trainers"},
-    {"train", "sweep", "predict", "export", "parse_test_res"},
+    {"train", "sweep", "predict", "interpret_prompt", "export", "parse_test_res"},
     {"scripts"},
     {"benchmarks"},
 )

@@ -17,6 +17,7 @@ from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
 from dassl.engine.checks import check_learned, check_warm_up
+from dassl.engine.contexts import Context, Vocabulary
 from dassl.engine.head import Head
 from dassl.engine.published import Published
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
@@ -45,6 +46,7 @@ class TrainerX:
     config_keys: tuple[Key, ...] = ()
     published: tuple[Published, ...] = ()  # settings of its authors by shots or data set; the last one for a key counts
     no_table = "it scores images in another way"
+    no_context = "it does not say which vectors it learns"
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -134,6 +136,25 @@ class TrainerX:
             f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
             "with predict.py"
         )
+
+    def contexts(self) -> list[Context]:
+        """The context vectors of all prompts, learned and generated.
+
+        Raises:
+            UserError: the method has none; the message says why.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} has no context vectors: {self.no_context}; choose a run of a method that learns "
+            "context, such as CoOp or MTCoOp"
+        )
+
+    def task_features(self) -> Tensor | None:
+        """Features (T, F) float32 on the CPU from which the tasks' contexts are generated; None: there are none."""
+        return None
+
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the text encoder that reads the context vectors."""
+        raise NotImplementedError
 
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
