@@ -14,7 +14,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LOCKED = ("requirements", "requirements-ray", "requirements-export", "requirements-audit")
+LOCKED = (
+    "requirements",
+    "requirements-ray",
+    "requirements-export",
+    "requirements-app",
+    "requirements-browser",
+    "requirements-audit",
+)
 SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}
 MACHINES = [
     {"python_version": python, "python_full_version": f"{python}.2", "platform_system": system, "sys_platform": short}
