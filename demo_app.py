@@ -1,14 +1,13 @@
 """Try finished runs in the browser: drop a picture, see every task's answer, give other class names."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from dassl.app.runs import load_runs
 from dassl.app.server import check_installed, serve
 from dassl.utils.cache import use_cache
-from dassl.utils.cli import Parser, exit_code
+from dassl.utils.cli import Parser, exit_code, warnings_only
 
 _EPILOG = """\
 exit status: 2 a mistake that one line explains, 130 after Ctrl-C, 143 after SIGTERM.
@@ -38,9 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        return exit_code(lambda: _carry_out(argv))
+        with warnings_only():
+            return exit_code(lambda: _carry_out(argv))
     finally:
         use_cache(False)
 

@@ -14,9 +14,9 @@ _SIDE = 640  # pixels of the preview
 _TINY = 128
 
 CSS = """
-.softcpt-runs { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); }
-.softcpt-run { min-width: 0; border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 12px 16px;
-  background: var(--block-background-fill); color: var(--body-text-color); }
+.softcpt-runs { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)); }
+.softcpt-run { min-width: 0; max-width: 640px; border: 1px solid var(--border-color-primary); border-radius: 8px;
+  padding: 12px 16px; background: var(--block-background-fill); color: var(--body-text-color); }
 .softcpt-run h2 { font-size: 1.1rem; margin: 0 0 4px; overflow-wrap: anywhere; }
 .softcpt-run h3 { font-size: 1rem; margin: 14px 0 4px; overflow-wrap: anywhere; }
 .softcpt-run ol { list-style: none; margin: 0; padding: 0; }
@@ -33,7 +33,7 @@ CSS = """
 .softcpt-message.wrong { border-left-color: var(--softcpt-wrong); }
 .softcpt-message p { margin: 0; }
 #message:not(:has(.softcpt-message)), #preview:not(:has(img)) { display: none; }
-.softcpt-picture { margin: 0; }
+.softcpt-picture { margin: 0; text-align: center; }
 .softcpt-picture img { display: block; max-width: 100%; max-height: 300px; margin: 0 auto; border-radius: 6px; }
 .softcpt-picture img.tiny { width: min(100%, 192px); image-rendering: pixelated; }
 :root, .gradio-container { --softcpt-bar: #1d64c8; --softcpt-track: #dde3ec; --softcpt-quiet: #4a5261;

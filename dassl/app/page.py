@@ -95,7 +95,7 @@ class _Controls:
 
 def build(runs: Runs, folder: Uploads) -> gr.Blocks:
     """The page, ready to be served."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         _wire(_controls(runs), Page(runs, folder))
     blocks.state_session_capacity = 100
     blocks.queue(max_size=32, api_open=False)
@@ -120,13 +120,14 @@ def _controls(runs: Runs) -> _Controls:
     visit = gr.State(Visit(), time_to_live=FORGOTTEN)
     gr.HTML('<h1 class="softcpt-title">Try it</h1>')
     with gr.Row():
-        with gr.Column(scale=2, min_width=260):
+        with gr.Column(scale=1, min_width=280):
             upload = gr.File(label="Picture: drop it here, or press to pick one", height=150, elem_id="picture")
             gr.HTML(f'<p class="softcpt-quiet">{_LIMITS}</p>')
             preview = gr.HTML("", elem_id="preview")
             choices = [ALL, *runs.names] if several else runs.names
             run = gr.Radio(choices, value=choices[0], label="Run", visible=several, elem_id="run")
             top = gr.Slider(1, MOST_TOP, USUAL_TOP, step=1, label="Classes shown for each task", elem_id="top")
+            message = gr.HTML("", elem_id="message")
             with gr.Accordion("Other class names", open=False, elem_id="editor"):
                 task = gr.Dropdown(runs.tasks, value=first, label="Task", visible=len(runs.tasks) > 1, elem_id="task")
                 names = gr.Textbox(
@@ -140,8 +141,7 @@ def _controls(runs: Runs) -> _Controls:
                 with gr.Row():
                     use = gr.Button("Use these names", variant="primary", size="sm", min_width=120)
                     restore = gr.Button("The run's own", size="sm", min_width=120)
-        with gr.Column(scale=3, min_width=260):
-            message = gr.HTML("", elem_id="message")
+        with gr.Column(scale=2, min_width=280):
             answers = gr.HTML(_EMPTY, elem_id="answers")
     return _Controls(visit, upload, preview, run, top, task, names, use, restore, message, answers)
 
@@ -154,8 +154,8 @@ def _wire(on: _Controls, page: Page) -> None:
     on.upload.upload(
         page.uploaded, [on.upload, *shown], [on.upload, on.visit, on.preview, *told], preprocess=False, **rules
     )
-    for control in (on.run.change, on.top.release):
-        control(page.asked, shown, told, **rules)
+    for control in (on.run.change, on.top.change):
+        control(page.asked, shown, told, trigger_mode="always_last", **rules)
     on.task.change(page.chosen, [on.visit, on.task], on.names, **rules)
     for event in (on.use.click, on.names.submit):
         event(page.renamed, [*shown, on.task, on.names], [on.visit, on.names, *told], **rules)

@@ -116,4 +116,14 @@ def _run(app: Guard, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=1
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server, log = uvicorn.Server(config), logging.getLogger("uvicorn.error")
+
+    def at_work(record: logging.LogRecord) -> bool:
+        """Connections that are cut when the server ends are no errors."""
+        return not server.should_exit
+
+    log.addFilter(at_work)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        log.removeFilter(at_work)

@@ -68,7 +68,7 @@ def test_nor_of_what_is_no_picture(served):
 
 
 def test_a_visitor_keeps_to_his_own_picture(served, photo):
-    number = functions(served)["top", "release"]
+    number = functions(served)["top", "change"]
     drop(served, photo.read_bytes(), session="first")
     assert "<h3>" in call(served, number, [None, room.ALL, 2], "first")["output"]["data"][1]
     assert "<h3>" not in call(served, number, [None, room.ALL, 2], "second")["output"]["data"][1]
