@@ -29,11 +29,11 @@ RESNET = ("visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding"
 
 @dataclass(frozen=True)
 class Style:
-    """What the tensors of a network do not tell.
+    """Facts about a network that its tensors do not show.
 
     Attributes:
-        activation: of the MLPs, one of ``ACTIVATIONS``; "" is not known.
-        head_widths: width of an attention head of the image tower and of the text tower; 0 is not known.
+        activation: of the MLPs, one of ``ACTIVATIONS``; "" if unknown.
+        head_widths: width of an attention head of the image tower and of the text tower; 0 if unknown.
     """
 
     activation: str = ""
@@ -43,7 +43,7 @@ class Style:
         return f"{ACTIVATION_KEY} {self.activation} {HEADS_KEY} {self.head_widths[0]},{self.head_widths[1]}"
 
 
-# Keys of a description by open_clip that say sizes and activation, of the whole and of both towers.
+# Keys in open_clip's descriptions that give sizes and activation, of the whole and of both towers.
 PLAIN = (
     {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"},
     {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
@@ -53,14 +53,14 @@ OPENAI = Style("quickgelu", (HEAD_WIDTH, HEAD_WIDTH))
 
 
 def choose_style(state: dict[str, Tensor], said: Style, *, known: Style | None, source: str) -> Style:
-    """What is said of a network, completed by what is known of it.
+    """The style that the user states, completed by what is known.
 
     Args:
-        known: None if the file is one of others than OpenAI: then only the head widths of an architecture that
-            open_clip lists are known by its sizes.
+        known: None for a file that is not OpenAI's: then only head widths are known, if open_clip lists an
+            architecture of these sizes.
 
     Raises:
-        BackboneError: something is neither said nor known, or no such activation or width is possible.
+        BackboneError: something is neither stated nor known, or the activation or a width is impossible.
     """
     if said.activation not in ("", *ACTIVATIONS):
         raise BackboneError(f"{ACTIVATION_KEY} is {said.activation!r}; choose one of {', '.join(ACTIVATIONS)}")
@@ -79,7 +79,7 @@ def choose_style(state: dict[str, Tensor], said: Style, *, known: Style | None, 
     }
     if any(lacks.values()):
         raise BackboneError(
-            f"{source} does not say how its network computes, and a guess would give other features without a sign; "
+            f"{source} does not say how its network computes, and a wrong guess would change the features silently; "
             f"set {' and '.join(text for text, lack in lacks.items() if lack)}"
         )
     return style
@@ -102,7 +102,7 @@ def check_sizes(state: dict[str, Tensor], name: str, *, source: str, published: 
 
 
 def check_finite(state: dict[str, Tensor], *, source: str) -> None:
-    """Refuse weights that are not all numbers: every figure with them would be one class's share (BackboneError)."""
+    """Refuse weights with NaN or infinite values, with which every prediction would be the same (BackboneError)."""
     wrong = {key: int((~value.isfinite()).sum()) for key, value in state.items() if not value.isfinite().all()}
     if wrong:
         shown = _some([f"{key} ({count:,} of {state[key].numel():,} values)" for key, count in wrong.items()])
@@ -118,26 +118,26 @@ def listed_config(name: str) -> dict[str, Any]:
 
 
 def _listed_head_widths(state: dict[str, Tensor], source: str) -> tuple[int, int]:
-    """Head widths of the architectures that open_clip lists with these sizes; 0 if there are none, or they differ."""
+    """Head widths of open_clip's architectures of these sizes; 0 if there are none, or if they differ."""
     found = _sizes(infer_config(state, source=source, head_widths=(1, 1)))
     listed = [config for config in map(listed_config, open_clip.list_models()) if _is_plain(config)]
     widths = set()
     for config in listed:
         theirs = _sizes(config)
-        if found | {"pixels": 0} == theirs | {"pixels": 0}:  # position embeddings are resized for other images
+        if found | {"pixels": 0} == theirs | {"pixels": 0}:  # position embeddings are resized for other image sizes
             text = CLIPTextCfg(**config["text_cfg"])
             widths.add((CLIPVisionCfg(**config["vision_cfg"]).head_width, text.width // text.heads))
     return widths.pop() if len(widths) == 1 else (0, 0)
 
 
 def _is_plain(config: dict[str, Any]) -> bool:
-    """Whether an architecture that open_clip lists differs from OpenAI's in sizes and activation at most."""
+    """Whether an architecture of open_clip differs from OpenAI's at most in sizes and activation."""
     parts = (config, config["vision_cfg"], config["text_cfg"])
     return all(set(part) <= known for part, known in zip(parts, PLAIN, strict=True))
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
-    """What tells architectures apart and tensors show, of a config of open_clip or of ``infer_config``."""
+    """The sizes in a config, from open_clip or ``infer_config``, that tensors show."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     vision = CLIPVisionCfg(**vision) if isinstance(vision, dict) else vision
     text = CLIPTextCfg(**text) if isinstance(text, dict) else text
@@ -162,7 +162,7 @@ def build_model(
     Args:
         state: fp32 weights in OpenAI's key layout, a ViT or a ModifiedResNet beside the text tower.
         source: name of the file, for messages.
-        style: what the tensors do not tell.
+        style: facts that the tensors do not show.
         cast_dtype: None keeps fp32; else convolution, linear, attention and projection weights become this dtype,
             and norm layers compute in fp32 inside.
 
@@ -186,13 +186,13 @@ def build_model(
 def infer_config(
     state: dict[str, Tensor], *, source: str, head_widths: tuple[int, int] = OPENAI.head_widths
 ) -> dict[str, Any]:
-    """Read the arguments of ``open_clip.model.CLIP`` off the shapes, as OpenAI's own loader does.
+    """Derive the arguments of ``open_clip.model.CLIP`` from the shapes, as OpenAI's own loader does.
 
     Args:
-        head_widths: of the image tower and the text tower, which no shape tells.
+        head_widths: of the image tower and the text tower, which no shape shows.
 
     Raises:
-        BackboneError: a tensor that tells a size is missing, or a size is impossible.
+        BackboneError: a tensor that shows a size is missing, or a size is impossible.
     """
     vit = VIT[0] in state
     missing = [key for key in ALWAYS + (VIT if vit else RESNET) if key not in state]

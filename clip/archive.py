@@ -1,8 +1,8 @@
-"""TorchScript archives, read as data: their tensors by name, and nothing of the program in them.
+"""Read TorchScript archives as data: their tensors by name, without the program in them.
 
-``torch.jit.load`` runs what an archive says (its ``__setstate__``), and a program can write files. So no program is
-loaded here: the pickle with the tensors goes through torch's ``weights_only`` reader, in which every class that the
-archive names is replaced by a stand-in that keeps attributes and does nothing.
+``torch.jit.load`` runs code of the archive (``__setstate__``), which can write files. Here no program is loaded:
+torch's ``weights_only`` reader reads the pickle with the tensors, and every class that the archive names is replaced by
+one that only stores attributes.
 """
 
 import io
@@ -49,10 +49,10 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 class _StandIn:
-    """Takes the place of any class or function of the archive: keeps the attributes that it is given.
+    """Replaces every class and function of the archive; stores the attributes it is given.
 
     Attributes:
-        registered: names of the class's parameters and buffers; None where the archive does not tell them.
+        registered: names of the class's parameters and buffers; None if the archive does not list them.
     """
 
     registered: ClassVar[set[str] | None] = None
@@ -68,7 +68,7 @@ class _StandIn:
 
 
 def _bare_archive(archive: zipfile.ZipFile, entries: dict[str, str]) -> io.BytesIO:
-    """What ``torch.load`` reads of the archive, without what makes it TorchScript."""
+    """The archive in the form that ``torch.load`` reads, without the TorchScript marker."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as bare:
         for short, name in entries.items():
@@ -79,7 +79,7 @@ def _bare_archive(archive: zipfile.ZipFile, entries: dict[str, str]) -> io.Bytes
 
 
 def _registered(archive: zipfile.ZipFile, entries: dict[str, str]) -> dict[str, set[str]]:
-    """Class -> names of its parameters and buffers, which stand as two lists in the text of the program."""
+    """Class -> names of its parameters and buffers, from the two lists in the program's text."""
     found = {}
     for short, name in entries.items():
         source = _SOURCE.fullmatch(short)
@@ -92,7 +92,7 @@ def _registered(archive: zipfile.ZipFile, entries: dict[str, str]) -> dict[str, 
 
 
 def _tensors(module: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of a module and of those below it; each module once, so that a loop in the file ends."""
+    """Tensors of a module and its submodules; each module once, so that a cycle in the file ends."""
     if not isinstance(module, _StandIn) or id(module) in seen:
         return
     seen.add(id(module))

@@ -35,11 +35,11 @@ Preprocess = Callable[[Image.Image], Tensor]
 class Backbone(nn.Module):
     """Both encoders of a frozen CLIP.
 
-    No parameter requires a gradient, and the network stays in evaluation mode whatever ``train`` says: its batch
-    norms must use their stored statistics.
+    No parameter requires a gradient, and ``train`` leaves the network in evaluation mode, because its batch norms must
+    use their stored statistics.
 
     Attributes:
-        name: the name that it was loaded by.
+        name: the name it was loaded by.
         precision: the precision in force, "fp32", "fp16", "bf16" or "amp".
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         self.digest = digest
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
-            self.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
+            self.visual.to(memory_format=torch.channels_last)  # faster convolutions
         self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk, memory=text_memory)
         self.logit_scale = float(model.logit_scale.detach().exp())
         size = model.visual.image_size
@@ -137,23 +137,23 @@ def load(
     Args:
         name: one of ``available_models()``, or the path of a file with weights in OpenAI's layout (TorchScript
             archive, state dict, safetensors; any size). Published weights are downloaded if no copy is found.
-        device: where the encoders run; settled here, because the precision depends on it.
+        device: where the encoders run; fixed here, because the precision depends on it.
         weights: for published names, a file, or a folder to look in first and to download to; "" looks in
             ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
-        activation, head_widths: what the tensors of a file do not tell: "quickgelu" or "gelu", and the width of an
-            attention head of the image tower and of the text tower. They must be said for files of others than OpenAI;
-            the head widths only for sizes that open_clip does not list.
+        activation, head_widths: facts that tensors do not show: "quickgelu" or "gelu", and the width of an attention
+            head of the image tower and of the text tower. Required for files that are not OpenAI's; the head widths
+            only for sizes that open_clip does not list.
         precision: "fp32", "fp16", "bf16", or "amp" (fp32 weights under autocast). fp16 becomes fp32 on a CPU.
         text_encoding: "auto", "cut", or "plain" to run all 77 columns of every prompt; see ``TextEncoder``.
         text_chunk: prompts encoded at once, 0 chooses by the free memory; see ``TextEncoder``.
-        text_memory: bytes that it chooses by instead; 0: half of what is free.
+        text_memory: bytes to choose by instead; 0: half of the free memory.
 
     Returns:
         The backbone, and the test-time transform from a PIL image to a (3, H, W) tensor.
 
     Raises:
-        BackboneError: an unknown name or option; weights that are missing, damaged, not finite, no CLIP, or another
-            network than the one named; a file that does not say enough.
+        BackboneError: an unknown name or option; weights that are missing, damaged, not finite, not a CLIP, or of
+            another network than the named one; a file whose activation or head widths are unknown.
     """
     name, device = str(name), torch.device(device)
     chosen = choose_precision(precision, device)
@@ -178,7 +178,7 @@ def load(
 
 
 def _contradicted(name: str, source: str, style: Style) -> None:
-    """What is said of a network is not what is known of it: refused of a known name, followed for a file."""
+    """Handle a stated style that contradicts the known one: refuse it for a known name, follow it for a file."""
     if name in available_models():
         raise BackboneError(f"{style} is not true of {name}, which is computed with {OPENAI}; leave the keys out")
     logger.warning(

@@ -1,4 +1,4 @@
-"""What depends on the device: free memory, copies from the host, sums in a fixed order."""
+"""Operations that depend on the device: free memory, copies from the host, sums in a fixed order."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from torch.nn import functional
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
-# Where the system does not tell, an amount that any machine for this work has.
+# If the system does not tell: an amount that any machine for this work has.
 _UNKNOWN = 4 * 2**30
 
 
 def to_device(part: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the host; the host does not wait for the device."""
+    """Copy a tensor from the host; the host does not wait for the device."""
     if device.type == "cuda" and part.device.type == "cpu":
         return part.pin_memory().to(device, non_blocking=True)
     return part.to(device)
@@ -22,7 +22,7 @@ def to_device(part: Tensor, device: torch.device) -> Tensor:
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
     """``table[index]`` for (R, K) and (E,), with a gradient that is summed in a fixed order.
 
-    That of an indexing is summed in any order by a CPU with several threads, and the learned tensors differ from run
+    With plain indexing a CPU with several threads sums the gradient in any order, so learned tensors differ from run
     to run.
     """
     return functional.embedding(index, table)
@@ -42,7 +42,7 @@ def _available() -> int:
 
 
 def _group_rest() -> int:
-    """What is left to the processes of this container; without a limit, more than any machine has."""
+    """Memory left to this container; without a limit, more than any machine has."""
     limit, used = (_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
     return max(0, limit - used) if limit and used else 2**62
 

@@ -1,4 +1,4 @@
-"""What this room raises for a mistake that the user can mend."""
+"""Errors of this room for mistakes that the user can correct."""
 
 
 class BackboneError(Exception):

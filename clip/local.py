@@ -1,4 +1,4 @@
-"""Features of an image's places beside its global feature.
+"""Features of an image's places, besides its global feature.
 
 Letters: B images, P places, F embedding width. The places of a ResNet are the cells of its last grid (RN50: 7 x 7),
 those of a ViT its patches.
@@ -25,7 +25,7 @@ def local_features(visual: ModifiedResNet | VisionTransformer, images: Tensor) -
 
 
 def attend_everywhere(pool: AttentionPool2d, grid: Tensor) -> Tensor:
-    """Attention pool with every token as a query, where CLIP asks with the mean token only.
+    """Attention pool with every token as a query; CLIP itself uses only the mean token.
 
     This is what PLOT calls local features (Chen et al., "PLOT: Prompt learning with optimal transport for
     vision-language models", ICLR 2023): each place attends to all, and goes through the output projection.
@@ -57,8 +57,8 @@ def _resnet(visual: ModifiedResNet, images: Tensor) -> Tensor:
 def _vit(visual: VisionTransformer, images: Tensor) -> Tensor:
     """Every token of the last layer through the norm and the projection that CLIP applies to the class token.
 
-    The patches' tokens were never trained to stand in this space: it is the plain counterpart of ``attend_everywhere``
-    for towers without an attention pool, and our choice.
+    The patch tokens were never trained for this space. It is the plain counterpart of ``attend_everywhere`` for towers
+    without an attention pool, and our choice.
     """
     last = visual.forward_intermediates(
         images,

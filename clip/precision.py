@@ -1,4 +1,4 @@
-"""The one place that decides in which number format the frozen encoders compute."""
+"""The number format in which the frozen encoders compute."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Precision:
     Attributes:
         name: the precision in force, one of ``PRECISIONS``.
         weights: dtype of the convolution, linear, attention and projection weights. Parameters of norm layers and
-            embedding tables stay in fp32 always, as in OpenAI's half-precision models.
+            embedding tables always stay in fp32, as in OpenAI's half-precision models.
         features: dtype of the features that come out.
         device_type: "cpu", "cuda", ...
     """
@@ -43,7 +43,7 @@ class Precision:
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """In what to compute products of ``dtype`` where both would do: an x86 CPU without matrix units is slow in bf16."""
+    """The format for products of ``dtype``: fp32 on an x86 CPU without matrix units, which is slow in bf16."""
     if device.type != "cpu" or dtype != torch.bfloat16:
         return dtype
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -51,9 +51,9 @@ def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """Settle the precision called ``name`` on ``device``.
+    """Resolve the precision ``name`` on ``device``.
 
-    fp16 on a CPU has no fast and complete kernels: it becomes fp32, and the log says so. "amp" keeps fp32 weights
+    A CPU has no fast and complete fp16 kernels: fp16 becomes fp32, and the log says so. "amp" keeps fp32 weights
     under autocast, in fp16 on CUDA devices and in bf16 elsewhere.
 
     Raises:

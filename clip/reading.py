@@ -1,4 +1,4 @@
-"""What a weights file holds: its tensors by name, read without ever running code from the file."""
+"""Read the tensors of a weights file by name, without running code from the file."""
 
 import pickle
 import re
@@ -23,7 +23,7 @@ FORMATS = "a TorchScript archive, a state dict saved by torch.save, or a safeten
 HEAD_BYTES = 4096
 ALIGNMENT = 64  # bytes, of torch's own tensors on a CPU
 LFS = b"version https://git-lfs"
-# What files that are no weights begin with.
+# The first bytes of files that are not weights.
 KINDS = (
     (b"\x89HDF", "an HDF5 file, as Keras and TensorFlow write them"),
     (b"GGUF", "a GGUF file"),
@@ -46,9 +46,9 @@ class Weights:
     """The content of a weights file.
 
     Attributes:
-        tensors: key -> CPU tensor; floating tensors are fp32, whatever the file holds. Left out is what shapes tell:
-            OpenAI's three scalars, the batch counters of norm layers and the causal mask.
-        by_openai: the three scalars are there, as in the files of OpenAI's own code.
+        tensors: key -> CPU tensor; floating tensors are fp32, whatever the file holds. Left out are OpenAI's three
+            scalars, the batch counters of norm layers and the causal mask, which follow from shapes.
+        by_openai: the three scalars are present, as in files written by OpenAI's code.
     """
 
     tensors: dict[str, Tensor]
@@ -58,8 +58,8 @@ class Weights:
 def read_weights(path: Path) -> Weights:
     """Read weights in any of OpenAI's formats.
 
-    Accepted are the TorchScript archive as published, a state dict saved by ``torch.save``, and safetensors; the state
-    dict also below keys such as "state_dict" or "model", its names also behind a common prefix such as "module.". The
+    Accepted are the published TorchScript archive, a state dict saved by ``torch.save``, and safetensors. The state
+    dict may be below a key such as "state_dict" or "model", and its names may share a prefix such as "module.". The
     content decides, not the suffix.
 
     Raises:
@@ -71,7 +71,7 @@ def read_weights(path: Path) -> Weights:
     except OSError as error:
         raise BackboneError(f"{path} cannot be read ({error.strerror or error})") from error
     except Exception as error:
-        # Damaged files make the readers fail in many ways; all of them mean the same to the user.
+        # Damaged files make the readers fail in many ways, which all mean the same to the user.
         raise BackboneError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as weights ({_reason(error)[:200]}); it must be "
             f"{FORMATS}, and whole"
@@ -85,20 +85,20 @@ def read_weights(path: Path) -> Weights:
 
 
 def _settled(value: Tensor) -> Tensor:
-    """The values in fp32 where torch itself would put them.
+    """The values in fp32, at addresses aligned as torch aligns its own tensors.
 
-    A safetensors file is mapped as it lies, and on another address a matrix product may round in another way: the
-    same weights would give other features from another format.
+    A safetensors file is memory-mapped, and at another alignment a matrix product may round differently: the same
+    weights would give different features from another file format.
     """
     value = value.float() if value.is_floating_point() else value
     return value.clone() if value.data_ptr() % ALIGNMENT else value
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to read the file the unsafe way
-        return "it is damaged, or holds other things than tensors, which are not read because they can execute code"
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message recommends the unsafe way
+        return "it is damaged, or holds objects other than tensors, which are not read because they can execute code"
     if isinstance(error, zipfile.BadZipFile):
-        return "it is a zip archive that is cut off or damaged"
+        return "it is a truncated or damaged zip archive"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -115,7 +115,7 @@ def _read(path: Path) -> Any:
 
 
 def _no_weights(path: Path) -> str:
-    """What the file is if it cannot be weights, with what to do: the rest of a sentence; else ""."""
+    """The rest of a sentence that says what the file is and what to do; "" if it may hold weights."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -130,13 +130,13 @@ def _no_weights(path: Path) -> str:
             "its repository, or download it by hand"
         )
     if not any(head):
-        return f"begins with {len(head):,} zero bytes, as after a download that failed, {again}"
+        return f"begins with {len(head):,} zero bytes, as after a failed download, {again}"
     kind = _kind(path, head)
     return f"is {kind} ({size:,} bytes) {again}" if kind else ""
 
 
 def _kind(path: Path, head: bytes) -> str:
-    """A file format that holds no weights, with its article; "" where none is known."""
+    """The file's format, with its article, if it holds no weights; else ""."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")) or (start.startswith(b"<") and b"<html" in start):
         return "a web page"
@@ -162,7 +162,7 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def _text(head: bytes) -> str:
-    """The bytes as one line of text; "" if they are none. The last letter may be cut."""
+    """The bytes as one line of text; "" if they are not text. The last character may be incomplete."""
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     text = head.decode(encoding, "replace").rstrip("\ufffd")
     plain = "\ufffd" not in text and all(letter.isprintable() or letter in string.whitespace for letter in text)
@@ -170,7 +170,7 @@ def _text(head: bytes) -> str:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The one table of tensors in what a file holds, with bare names."""
+    """The only table of tensors in a file's content, without the common prefix of its names."""
     tables = dict(_tables(content, "", _DEPTH))
     clips = {place: table for place, table in tables.items() if any(key.endswith(ANCHOR) for key in table)} or tables
     if len(clips) != 1:
@@ -185,13 +185,13 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 def _no_single_table(content: Any, tables: dict[str, Any]) -> str:
     if tables:
-        return f"holds several state dicts ({_some(tables)}); save the one that is meant in a file of its own"
+        return f"holds several state dicts ({_some(tables)}); save the right one in a separate file"
     has = f" with the keys {_some(content)}" if isinstance(content, dict) and content else ""
     return f"holds no state dict (a table of named tensors), but a {type(content).__name__}{has}"
 
 
 def _tables(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """(where, table) of the tables that hold nothing but tensors; they are looked for in tables of other things."""
+    """(key path, table) of the tables of tensors in nested content."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return
     if all(isinstance(value, Tensor) and value.layout == torch.strided for value in content.values()):

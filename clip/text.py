@@ -2,9 +2,9 @@
 
 Letters: N prompts, L columns, M context vectors, G context groups, D text width, F embedding width.
 
-The text tower of CLIP is causal and its feature is the row of the end-of-text token. So what prompts have in common
-before they part is computed once, and nothing after that token is computed at all: ``clip.tree`` finds the tokens that
-are needed, ``clip.tower`` runs the tower over them. This changes no feature and no gradient (Radford et al. 2021 for
+CLIP's text tower is causal, and its feature is the row of the end-of-text token. So a common prefix of prompts is
+computed once, and nothing after the end-of-text token is computed: ``clip.tree`` finds the tokens that are needed,
+``clip.tower`` runs the tower over them. This changes no feature and no gradient (Radford et al. 2021 for
 the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the class name).
 """
 
@@ -27,10 +27,10 @@ from clip.tree import Forest, Trie
 
 POSITIONS = ("end", "middle", "front")
 TEXT_ENCODINGS = ("auto", "cut", "plain")
-# Share of the free memory that the tensors of one encoding may take. Allocators need up to half as much again, and
-# there are images and a second pass over texts.
+# Share of the free memory for the tensors of one encoding. Allocators need up to half as much again, and images and a
+# second pass over texts need memory, too.
 MEMORY_SHARE = 0.5
-# Assignments of contexts to the prompts of a layout that are remembered.
+# Assignments of contexts to prompts that a layout remembers.
 REMEMBERED = 4
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class PromptLayout:
-    """Where literal tokens and context vectors stand in N prompts.
+    """Positions of literal tokens and context vectors in N prompts.
 
     Attributes:
         tokens: (N, 77) int64, the tokenised texts with placeholder words before the name.
@@ -46,7 +46,7 @@ class PromptLayout:
             vector j. Each prompt holds each of its context vectors exactly once.
         eot: (N,) int64, column of the end-of-text token; it is the same for every position of the name.
         n_ctx: M, number of context vectors in each prompt.
-        known: what an encoder has worked out for these prompts, for each assignment of contexts.
+        known: an encoder's plans for these prompts, for each assignment of contexts.
     """
 
     tokens: Tensor
@@ -59,7 +59,7 @@ class PromptLayout:
         return len(self.slots)
 
     def __getstate__(self) -> dict[str, object]:
-        """A copy works out its own plans."""
+        """A copy makes its own plans."""
         return {**self.__dict__, "known": []}
 
     def to(self, device: str | torch.device) -> "PromptLayout":
@@ -67,12 +67,12 @@ class PromptLayout:
         return PromptLayout(self.tokens.to(device), self.slots.to(device), self.eot.to(device), self.n_ctx)
 
     def select(self, index: Tensor) -> "PromptLayout":
-        """The prompts that ``index`` (K,) names, in its order."""
+        """The prompts ``index`` (K,), in its order."""
         return PromptLayout(self.tokens[index], self.slots[index], self.eot[index], self.n_ctx)
 
 
 def phrase_words(phrase: str) -> list[str]:
-    """Words of an init phrase; an underscore separates words like a space. Their number is M."""
+    """The M words of an init phrase; an underscore separates words like a space."""
     return phrase.replace("_", " ").split()
 
 
@@ -84,7 +84,7 @@ def prompt_layout(names: Sequence[str], *, n_ctx: int, position: str = "end", ph
     puts the name behind the context, ``front`` before it, ``middle`` behind the first M // 2 context vectors.
 
     Raises:
-        BackboneError: unknown position, a phrase that has not ``n_ctx`` words, or a prompt of more than 77 tokens.
+        BackboneError: unknown position, a phrase without exactly ``n_ctx`` words, or a prompt of more than 77 tokens.
     """
     if position not in POSITIONS:
         raise BackboneError(f"unknown position of the class name {position!r}; choose one of {', '.join(POSITIONS)}")
@@ -94,7 +94,7 @@ def prompt_layout(names: Sequence[str], *, n_ctx: int, position: str = "end", ph
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     names = [name.replace("_", " ") for name in names]
     rows = [_encode_prompt(name, words) for name in names]
-    # A name may hold an end token itself; the text ends at the first one.
+    # A name may contain an end token; the text ends at the first one.
     texts = [row[: row.index(row[-1]) + 1] for row in rows]
     slots = [_arrange(text, token_count(name), n_ctx, before) for text, name in zip(texts, names, strict=True)]
     return PromptLayout(
@@ -131,9 +131,9 @@ class _Known:
     """A layout's trie under one assignment of contexts, with its forest on one device.
 
     Attributes:
-        group: the ``group`` that was given, and in which state.
-        own: whether each prompt has a context of its own (without ``group``).
-        limit: that of the encoder for which it was planned.
+        group: the ``group`` argument, and its state.
+        own: whether each prompt has its own context (without ``group``).
+        limit: limit of the encoder that it was planned for.
         size: different prompts that are encoded at once.
     """
 
@@ -147,12 +147,12 @@ class _Known:
     forest: Forest
 
     def fits(self, group: Tensor | None, own: bool, limit: int, device: torch.device) -> bool:
-        """Whether this is the trie of an assignment of contexts, planned for that limit."""
+        """Whether this is the trie of an assignment of contexts, planned for this limit."""
         if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
             return False
         if group is None or self.group is None or (self.group is group and self.state == group._version):
             return True
-        # Another tensor: comparing makes the host wait for the device, but less than planning does.
+        # Another tensor: comparing makes the host wait for the device, but planning would take longer.
         if self.state != self.group._version or not torch.equal(self.group, group.to(self.group.device)):
             return False
         self.group, self.state = group, group._version
@@ -165,16 +165,16 @@ class TextEncoder(nn.Module):
     Args:
         model: the network that it is part of.
         precision: how it computes.
-        encoding: "auto" computes what prompts share once, where that is exact; "cut" runs the columns up to the last
-            end of all prompts, "plain" all columns, both to compare with.
-        chunk: prompts that are encoded at once, the hidden states of a chunk being computed again in the backward
-            pass if there are several; 0 chooses by ``memory``.
-        memory: bytes that the tensors of one encoding may take; 0: half of what is free.
+        encoding: "auto" computes common prefixes once where that is exact. For comparison, "cut" runs the columns up to
+            the last end of all prompts, "plain" all columns.
+        chunk: prompts that are encoded at once; with several chunks the backward pass computes the hidden states of
+            each again. 0 chooses by ``memory``.
+        memory: bytes for the tensors of one encoding; 0: half of the free memory.
 
     Attributes:
-        limit: prompts that are encoded at once at most, since the memory ran out; 0: no limit.
+        limit: most prompts to encode at once, after the memory ran out; 0: no limit.
         largest: most prompts that were encoded at once; 0: none yet.
-        chunked: fewest prompts to which an encoding in chunks was held; 0: there was none, all went at once.
+        chunked: smallest chunk that was used, in prompts; 0: no encoding was cut into chunks.
     """
 
     causal_mask: Tensor
@@ -202,13 +202,13 @@ class TextEncoder(nn.Module):
         self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
         if encoding == "auto" and (reason := not_standard(model)):
-            logger.info("Every prompt is encoded by itself: %s", reason)
+            logger.info("Every prompt is encoded separately: %s", reason)
             self.encoding = "plain" if not self._causal else "cut"
         if chunk and self.encoding != "auto":
-            logger.warning("All prompts are encoded at once and not %d: only the prefix tree goes in chunks", chunk)
+            logger.warning("All prompts are encoded at once instead of %d: only the tree can be cut into chunks", chunk)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TextEncoder":
-        """Whatever moves or casts the weights: what was derived from them is derived anew."""
+        """After the weights are moved or cast, derive everything from them again."""
         self._tower = None
         return super()._apply(fn, recurse)
 
@@ -224,12 +224,11 @@ class TextEncoder(nn.Module):
 
         Args:
             layout: the N prompts.
-            contexts: (G, M, D) context vectors in any floating dtype; None where the layout has none.
+            contexts: (G, M, D) context vectors in any floating dtype; None if the layout has none.
             group: (N,) int64, the group of each prompt; None if G is 1 (shared by all) or if each prompt has its own.
-                Give the same tensor at each step, or it is compared with the known ones each time.
-            rows: (K,) int64, best on the CPU: encode these different prompts only, in this order. ``group`` stays that
-                of all prompts, but where each prompt has its own context, ``contexts`` has those of these prompts,
-                (K, M, D).
+                Pass the same tensor at each step; another one is compared with the known ones each time.
+            rows: (K,) int64, best on the CPU: encode only these prompts, in this order. ``group`` is still that of all
+                prompts; but if each prompt has its own context, ``contexts`` is (K, M, D), for these prompts.
 
         Returns:
             (N, F), or (K, F) with ``rows``, in the encoder's dtype, not L2-normalised.
@@ -266,7 +265,7 @@ class TextEncoder(nn.Module):
         return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
 
     def forget(self) -> None:
-        """Let ``largest`` and ``chunked`` tell of what comes now, e.g. of the next run in a process."""
+        """Reset ``largest`` and ``chunked``, e.g. for the next run in a process."""
         self.largest = self.chunked = 0
 
     def note(self, size: int, count: int) -> None:
@@ -276,9 +275,9 @@ class TextEncoder(nn.Module):
             self.chunked = min(self.chunked or size, size)
 
     def halve(self) -> int:
-        """Encode at most half as many prompts at once from now on; returns how many, 0 if that cannot be.
+        """Halve the number of prompts encoded at once; returns it, 0 if it cannot be halved.
 
-        For a caller whose memory ran out. Features and gradients are those of an encoder with that ``chunk``.
+        For a caller whose memory ran out. Features and gradients are then those of an encoder with this ``chunk``.
         """
         half = (self.limit or self.largest) // 2
         self.limit = half or self.limit
@@ -289,14 +288,14 @@ class TextEncoder(nn.Module):
 
         Returns:
             (M, D) fp32, the embeddings of tokens 1..M of the tokenised phrase, M its number of words. A phrase with
-            more tokens than words is thereby cut, as CoOp does.
+            more tokens than words is cut, as in CoOp.
         """
         words = phrase_words(phrase)
         tokens = tokenize(" ".join(words))[0, 1 : 1 + len(words)]
         return self.token_embedding(tokens.to(self.causal_mask.device)).detach().float()
 
     def _known(self, layout: PromptLayout, group: Tensor | None, own: bool) -> _Known:
-        """The trie and the plans of a layout: those worked out before, or new ones."""
+        """The trie and the plans of a layout, cached or new."""
         device = self.causal_mask.device
         for known in layout.known:
             if known.fits(group, own, self.limit, device):
@@ -317,7 +316,7 @@ class TextEncoder(nn.Module):
         return Trie.of(slots[:, :length], end, **contexts)
 
     def _size(self, trie: Trie, *, learned: bool) -> int:
-        """Different prompts that are encoded at once: all, if what a training step keeps of them fits."""
+        """Different prompts to encode at once: all, if the tensors of a training step fit into memory."""
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
         free = free_bytes(self.causal_mask.device)
@@ -384,7 +383,7 @@ class TextEncoder(nn.Module):
 
 
 def _fitting(trie: Trie, rows: int) -> int:
-    """Different prompts in a part of the trie, so that no part has more than ``rows`` nodes (or has one prompt)."""
+    """Different prompts in a chunk of the trie, so that no chunk has more than ``rows`` nodes (or has one prompt)."""
     size = len(trie.keys)
     while size > 1 and (largest := trie.largest(size)) > rows:
         size = max(1, min(size - 1, size * rows // largest))
@@ -394,7 +393,7 @@ def _fitting(trie: Trie, rows: int) -> int:
 def _chosen(
     layout: PromptLayout, contexts: Tensor | None, group: Tensor | None, rows: Tensor | None
 ) -> tuple[PromptLayout, Tensor | None, Tensor | None]:
-    """The prompts that ``rows`` names, as a layout of their own, with their contexts."""
+    """The prompts ``rows`` as a separate layout, with their contexts."""
     if rows is None:
         return layout, contexts, group
     return layout.select(rows), contexts, None if group is None else group[rows]

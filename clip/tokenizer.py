@@ -36,7 +36,7 @@ def vocabulary_size() -> int:
 
 
 def token_count(name: str) -> int:
-    """Number of byte-pair tokens of ``name`` alone, without start and end tokens."""
+    """Number of byte-pair tokens of ``name``, without start and end tokens."""
     return len(_tokenizer().encode(name))
 
 
@@ -47,10 +47,10 @@ def encode(text: str) -> list[int]:
 
 
 def same_tokens(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, earlier name) of different names that are one to the model ("_" is a space).
+    """(name, earlier name) of different names that the model cannot tell apart ("_" is a space).
 
     The tokenizer folds case, blanks, normal forms and widths of letters, curly quotes and HTML entities, and reads
-    nothing behind an end token. Names are compared alone and, as in prompts, with a dot behind them. A name without any
+    nothing after an end token. Names are compared without and, as in prompts, with a dot at the end. A name without a
     token is paired with "".
     """
     first: dict[tuple[str, tuple[int, ...]], str] = {}

@@ -1,7 +1,7 @@
-"""The frozen text tower over the rows of a prefix tree, with a gradient for the context vectors alone.
+"""The frozen text tower over the rows of a prefix tree, with a gradient only for the context vectors.
 
-Frozen weights make the backward pass short: no weight has a gradient, so no layer needs its linear inputs. It is
-written out by hand here, which keeps a third of what automatic differentiation would and starts fewer kernels:
+Frozen weights shorten the backward pass: no weight has a gradient, so no layer needs the inputs of its linear maps. It
+is written by hand here, which keeps a third of what automatic differentiation keeps and starts fewer kernels:
 
     kept for each row of a layer            values
     inputs of both layer norms              2 D
@@ -23,12 +23,12 @@ from torch.nn import functional
 
 from clip.tree import TreePlan
 
-# x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors ride on the matrix products and cancel in the gradient.
+# x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors are part of the matrix products and cancel in the gradient.
 QUICK = 1.702
 
 
 def not_standard(model: CLIP) -> str:
-    """Why the tree is not exact for this text tower, or not written out here; "" if it is."""
+    """Why the tree is not exact, or not implemented, for this text tower; "" if it can be used."""
     if model.attn_mask is None:
         return "its attention is not causal"
     if model.text_pool_type not in ("argmax", "eos"):
@@ -128,7 +128,7 @@ class Layer:
         return x, (*kept_1, q, kv, weights, *kept_2, f)
 
     def backward(self, grad: Tensor, kept: tuple[Tensor, ...], plan: TreePlan, *, first: bool, last: bool) -> Tensor:
-        """The gradient at the input from that at the output; for the first layer at the context nodes alone (S, D)."""
+        """The gradient at the input from that at the output; in the first layer only at the context nodes (S, D)."""
         x, mean, scale, q, kv, weights, *kept_2, f = kept
         stream, dtype = grad.dtype, f.dtype
         grad_f = torch.mm(grad.to(dtype), self.fc2[0])
@@ -149,7 +149,7 @@ class Layer:
             dh = torch.mm(dkv, self.qkv[0][width:])
             dh.index_add_(0, plan.leaf, torch.mm(dq.index_select(0, plan.answer), self.qkv[0][:width]))
         if first:
-            # Below the first layer the gradient of a literal token goes nowhere.
+            # Below the first layer the gradient of literal tokens is not needed.
             grad, x, mean, scale, both = (part.index_select(0, plan.slot) for part in (grad, x, mean, scale, both))
         if not last:
             dh = torch.mm(both, self.qkv[0])
@@ -213,7 +213,7 @@ def _attend_backward(
     both = both.view(2, blocks, heads, seen, -1).permute(1, 3, 0, 2, 4)
     dkv.view(blocks, size, 2, heads, -1).copy_(both[:, seen - size :])
     path = both[:, : seen - size].reshape(len(plan.path), dkv.shape[1])
-    # Summed in fp32 at least and in a fixed order: a context's row is in the path of every block of its task.
+    # Summed in a fixed order and at least in fp32: a context's row is in the path of every block of its task.
     exact = torch.promote_types(path.dtype, torch.float32)
     trunk = torch.ops.aten.embedding_dense_backward(path.to(exact), plan.path_in_trunk, len(plan.trunk), -1, False)
     dkv.index_add_(0, plan.trunk, trunk.to(dkv.dtype))
@@ -223,8 +223,8 @@ class TreeTower:
     """The text tower as the tree needs it.
 
     Args:
-        encoder: has the parts of the frozen network, named as in open_clip's CLIP.
-        dtype: of the matrix products, if it is another than that of the weights.
+        encoder: has the modules of the frozen network, named as in open_clip's CLIP.
+        dtype: of the matrix products, if it differs from that of the weights.
     """
 
     def __init__(self, encoder: nn.Module, dtype: torch.dtype | None = None) -> None:
@@ -238,7 +238,7 @@ class TreeTower:
         self.positions = encoder.positional_embedding.detach()
 
     def memory(self, plan: TreePlan, *, keep: bool) -> int:
-        """Bytes that a forward pass and, with ``keep``, a backward pass over ``plan`` take at their peak, estimated."""
+        """Estimated peak bytes of a forward pass and, with ``keep``, a backward pass over ``plan``."""
         width, heads = self.tokens.shape[1], self.layers[0].heads
         matrix, stream = self.dtype.itemsize, self.stream.itemsize
         attention = heads * plan.hidden.shape[-1]
@@ -247,12 +247,12 @@ class TreeTower:
         return plan.rows * ((len(self.layers) if keep else 1) * kept + passing)
 
     def embed(self, vectors: Tensor, plan: TreePlan) -> Tensor:
-        """What enters the first layer (R, D); ``vectors`` (S, D) are the context nodes."""
+        """Input of the first layer (R, D); ``vectors`` (S, D) are the context nodes."""
         x = functional.embedding(plan.item, self.tokens).index_copy_(0, plan.slot, vectors.to(self.tokens.dtype))
         return x.add_(functional.embedding(plan.depth, self.positions)).to(self.stream)
 
     def forward(self, vectors: Tensor, plan: TreePlan, *, keep: bool) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Hidden states of the leaves (U, D), and what each layer keeps for ``backward`` (nothing without ``keep``)."""
+        """Hidden states of the leaves (U, D), and what each layer saves for ``backward`` (nothing without ``keep``)."""
         x, kept = self.embed(vectors, plan), []
         for number, layer in enumerate(self.layers, 1):
             last = number == len(self.layers)
@@ -303,6 +303,6 @@ def leaf_states(vectors: Tensor, tower: TreeTower, plan: TreePlan, *, keep: bool
 
     Args:
         vectors: (S, D), the context nodes in any floating dtype.
-        keep: keep what the backward pass needs; otherwise it is computed again there.
+        keep: save what the backward pass needs; otherwise it is computed again there.
     """
     return _Leaves.apply(vectors, tower, plan, keep)

@@ -1,7 +1,7 @@
 """The prefix tree of a set of prompts, cut into blocks of rows for attention.
 
-The text tower is causal: the hidden state of a token depends on the tokens before it and on nothing else. Prompts that
-begin alike therefore share their first hidden states, in every layer. The tree has one node for each different
+The text tower is causal: the hidden state of a token depends only on the tokens up to it. Prompts with a common
+beginning therefore share their first hidden states, in every layer. The tree has one node for each different
 beginning; a node's key is a literal token or a context vector. Its nodes in depth-first pre-order are the rows of all
 matrices, and the rows are cut into blocks:
 
@@ -10,9 +10,9 @@ matrices, and the rows are cut into blocks:
                            |-----> tabby -> cat -> . -> [EOS]
                            |-----> dog -> . -> [EOS]
 
-In pre-order a node's descendants follow it without a gap. So the ancestors of a block's rows that lie before the block
-are ancestors of its first row: one path, with at most one node of each depth. A row looks at the keys of that path and
-of its own block, under a constant mask that leaves its ancestors and itself.
+In pre-order a node's descendants follow it without a gap. So those ancestors of a block's rows that lie before the
+block are ancestors of its first row: one path, with at most one node of each depth. A row attends to the keys of this
+path and of its own block, under a constant mask that keeps its ancestors and itself.
 
 Letters: N prompts, U different prompts, L columns, R rows, K blocks of P rows, A columns of a block's path, S context
 nodes, Q queries of a block in the last layer.
@@ -35,19 +35,19 @@ class TreePlan:
     """Constant index tensors of one pass over a tree.
 
     Attributes:
-        item: (R,) int64, the token of each row; 0 where it is a context vector or filling.
+        item: (R,) int64, the token of each row; 0 for a context vector or padding.
         depth: (R,) int64, the column of each row in its prompts.
         slot: (S,) int64, the rows that are context vectors.
         source: (S,) int64, the row of the contexts (G * M, D) that each of them takes.
-        path: (K * A,) int64, the rows before each block that its rows descend from; filled up with row 0.
+        path: (K * A,) int64, the rows before each block that its rows descend from; padded with row 0.
         trunk: (V,) int64, the different rows in ``path``.
         path_in_trunk: (K * A,) int64, the place in ``trunk`` of each entry of ``path``.
-        hidden: (K, 1, P, A + P) bool, true where a row may not look.
-        query: (K * Q,) int64, the rows that the last layer asks for; filled up with the first row of the block.
+        hidden: (K, 1, P, A + P) bool, true where a row may not attend.
+        query: (K * Q,) int64, the query rows of the last layer; padded with the first row of the block.
         query_hidden: (K, 1, Q, A + P) bool, ``hidden`` of these rows.
         leaf: (U,) int64, the rows of the end-of-text tokens, prompt by prompt.
         answer: (U,) int64, the place in ``query`` of each of them.
-        nodes: number of rows that are not filling.
+        nodes: number of rows that are not padding.
     """
 
     item: Tensor
@@ -78,10 +78,10 @@ class TreePlan:
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """Different prompts in lexicographic order, so that neighbours share the longest beginnings. Lives on the host.
+    """Different prompts in lexicographic order, so that neighbours share the longest prefixes. Lives on the host.
 
     Attributes:
-        keys: (U, L) int64. An entry >= 0 is a token, -(1 + s) is row s of the contexts (G * M, D); 0 behind the end.
+        keys: (U, L) int64. An entry >= 0 is a token, -(1 + s) is row s of the contexts (G * M, D); 0 after the end.
         end: (U,) int64, column of the end-of-text token.
         prompt: (N,) int64, the row of ``keys`` that each prompt is.
     """
@@ -112,7 +112,7 @@ class Trie:
         return len(self.prompt)
 
     def select(self, index: Tensor, *, own: int = 0) -> "Trie":
-        """The trie of the prompts that ``index`` (K,) names, in its order; no prompts are compared or sorted for it.
+        """The trie of the prompts ``index`` (K,), in its order, without comparing or sorting prompts.
 
         Args:
             index: int64; best on the host, which otherwise waits for the device.
@@ -128,12 +128,12 @@ class Trie:
         return Trie(keys, self.end[kept], prompt)
 
     def cut(self, size: int) -> "list[Trie]":
-        """Tries of ``size`` neighbouring different prompts each; a part's prompts are its own keys in order."""
+        """Chunks of ``size`` neighbouring different prompts each; a chunk's prompts are its own keys in order."""
         parts = zip(self.keys.split(size), self.end.split(size), strict=True)
         return [Trie(keys, end, torch.arange(len(keys))) for keys, end in parts]
 
     def largest(self, size: int) -> int:
-        """Nodes of the largest part that ``cut`` makes. Names of some tasks are longer than those of others."""
+        """Nodes of the largest chunk that ``cut`` makes; some tasks have longer names than others."""
         own = self.nodes()[1].sum(1)
         above = (self.end + 1 - own)[::size]
         return int((torch.stack([part.sum() for part in own.split(size)]) + above).max())
@@ -144,7 +144,7 @@ class Trie:
         alike = (self.keys[1:] == self.keys[:-1]).int().cumprod(1).sum(1)
         new = (column >= functional.pad(alike, (1, 0))[:, None]) & (column <= self.end[:, None])
         numbers = torch.where(new, new.flatten().cumsum(0).view(new.shape) - 1, -1)
-        # Rows count up from prompt to prompt: the largest so far in a column is the newest node of that depth.
+        # Rows increase from prompt to prompt: the largest so far in a column is the newest node of that depth.
         return numbers.cummax(0).values, new
 
     def plan(self, block: int = BLOCK) -> TreePlan:
@@ -178,10 +178,10 @@ class Trie:
 
 @dataclass(eq=False)
 class Forest:
-    """The plans that encode some prompts, one after the other, and where each prompt's features then are.
+    """The plans that encode some prompts one after the other, and the place of each prompt's feature.
 
     Attributes:
-        plans: a plan for each part of the trie.
+        plans: a plan for each chunk of the trie.
         prompt: (N,) int64, the place of each prompt among all leaves.
     """
 
@@ -190,7 +190,7 @@ class Forest:
 
     @classmethod
     def of(cls, trie: Trie, size: int, device: torch.device) -> "Forest":
-        """Cut ``trie`` into parts of ``size`` different prompts."""
+        """Cut ``trie`` into chunks of ``size`` different prompts."""
         parts = [trie] if size >= len(trie.keys) else trie.cut(size)
         return cls([part.plan().to(device) for part in parts], to_device(trie.prompt, device))
 
@@ -200,7 +200,7 @@ def _aligned(count: int) -> int:
 
 
 def _division(rows: int, block: int) -> tuple[int, int]:
-    """Number and size of the blocks: about ``block`` rows each, with as little filling as possible."""
+    """Number and size of the blocks: about ``block`` rows each, with as little padding as possible."""
     if rows <= block:
         return 1, _aligned(rows)
     sizes = range(_aligned(block * 3 // 4), block * 5 // 4 + 1, ALIGN)
@@ -222,7 +222,7 @@ def _blocks(lineage: Tensor, depth: Tensor, count: int, size: int) -> tuple[Tens
     before = seen & (lineage < start[:, None])
     hidden = torch.ones(count * size, path.shape[1] + size, dtype=torch.bool)
     hidden[: len(lineage), :width] = ~before[:, :width]
-    # The ancestors inside the block stand behind the path. Filling looks at itself, as every row does.
+    # Ancestors inside the block come after the path. Padding attends to itself, as every row does.
     inside, at = (seen & ~before).nonzero().unbind(1)
     hidden[inside, path.shape[1] + lineage[inside, at] - start[inside]] = False
     row = torch.arange(count * size)

@@ -1,4 +1,4 @@
-"""Finding and downloading the weights of a backbone, and telling them from others."""
+"""Find, download and identify the weights of a backbone."""
 
 import difflib
 import hashlib
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a published file comes from: its address and the SHA-256 that its bytes must have."""
+    """Address and SHA-256 of a published file."""
 
     url: str
     sha256: str
@@ -53,7 +53,7 @@ def published_source(name: str) -> Source:
 
 
 def locate(name: str, weights: str | Path = "") -> Path:
-    """Find the weights file of a backbone; download it when it is a published one that is nowhere to be found.
+    """Find the weights file of a backbone; download a published one that is not found.
 
     Args:
         name: one of ``available_models()`` or the path of a weights file.
@@ -66,8 +66,11 @@ def locate(name: str, weights: str | Path = "") -> Path:
 
 
 def find(name: str, weights: str | Path = "") -> Path | None:
-    """Like :func:`locate`, but nothing is downloaded: None for published weights that are nowhere to be found."""
+    """Like :func:`locate`, but without a download: None for published weights that are not found."""
     chosen = _chosen(weights)
+    if chosen is not None and not (chosen.is_file() or chosen.is_dir()):
+        make = f"make that folder to download {name} to" if name in PUBLISHED else f"leave it out for {name!r}"
+        raise BackboneError(f"{SETTING} {chosen} is neither a file nor a folder; correct it, or {make}")
     if name in PUBLISHED:
         return _find_published(name, chosen)
     if chosen is not None and chosen.is_file():
@@ -106,10 +109,6 @@ def _unknown_name(name: str) -> str:
 def _find_published(name: str, chosen: Path | None) -> Path | None:
     if chosen is not None and chosen.is_file():
         return chosen
-    if chosen is not None and not chosen.is_dir():
-        raise BackboneError(
-            f"{SETTING} {chosen} is neither a file nor a folder; correct it, or make that folder to download {name} to"
-        )
     for folder in _folders(chosen):
         for suffix in SUFFIXES:
             candidate = folder / f"{PUBLISHED[name]}{suffix}"
@@ -123,7 +122,7 @@ def _folders(chosen: Path | None) -> list[Path]:
 
 
 def _cache_folders() -> list[Path]:
-    """The caches that CLIP and open_clip users already have; downloads go to the first."""
+    """The caches of CLIP and open_clip; downloads go to the first."""
     folders = [Path.home() / ".cache" / "clip"]
     xdg = os.environ.get("XDG_CACHE_HOME")
     if xdg and Path(xdg) / "clip" not in folders:
@@ -132,7 +131,7 @@ def _cache_folders() -> list[Path]:
 
 
 def _fetch(name: str, folders: list[Path]) -> Path:
-    """Download a published file to the first folder; a failure tells how to get the file by hand."""
+    """Download a published file to the first folder; the error message says how to get the file by hand."""
     source = published_source(name)
     target = folders[0] / f"{PUBLISHED[name]}.pt"
     logger.info("downloading the weights of %s from %s to %s", name, source.url, target)
@@ -146,8 +145,7 @@ def _fetch(name: str, folders: list[Path]) -> Path:
         ) from error
     except OSError as error:
         raise BackboneError(
-            f"cannot write {target}: {error.strerror or error}; free some space, or set {SETTING} to a folder that "
-            "you may write to"
+            f"cannot write {target}: {error.strerror or error}; free some space, or set {SETTING} to a writable folder"
         ) from error
     return target
 
@@ -161,13 +159,13 @@ def download(source: Source, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # without it, torch waits for a silent server forever
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)  # otherwise torch waits for a silent server forever
     try:
         # The bar shows only where a person watches a terminal.
         torch.hub.download_url_to_file(source.url, str(target), source.sha256, progress=sys.stderr.isatty())
     except RuntimeError as error:
         raise BackboneError(
-            f"{source.url} gave a wrong file, or one that was cut off: {error}; nothing was kept. Try again, or get "
+            f"{source.url} sent a wrong or truncated file: {error}; it was deleted. Try again, or get "
             f"the file elsewhere and set {SETTING} to it"
         ) from error
     finally:
@@ -175,7 +173,7 @@ def download(source: Source, target: Path) -> None:
 
 
 def check_published(name: str, path: Path) -> None:
-    """Warn if the file that is read for a published backbone is not byte for byte the published one."""
+    """Warn if the file of a published backbone is not byte for byte the published one."""
     expected, found = published_source(name).sha256, _file_digest(path)
     if found != expected:
         logger.warning(
@@ -200,10 +198,10 @@ def _file_digest(path: Path) -> str:
 def digest_of(state: dict[str, Tensor], remark: str = "") -> str:
     """SHA-256 over key, dtype, shape and bytes of the floating tensors in key order.
 
-    The tensors are fp32 by now, so the same weights have the same digest in whatever file format they came.
+    The tensors are fp32 here, so the same weights have the same digest in every file format.
 
     Args:
-        remark: what else sets the network apart from OpenAI's with these tensors; "" for nothing.
+        remark: other differences from OpenAI's network with these tensors; "" if none.
     """
     digest = hashlib.sha256(remark.encode())
     for key in sorted(key for key, value in state.items() if value.is_floating_point()):

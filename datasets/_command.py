@@ -1,4 +1,4 @@
-"""What ``datasets.check`` and ``datasets.fetch`` have in common: the command line and the choice of data sets."""
+"""What ``datasets.check`` and ``datasets.fetch`` share: the command line and the choice of data sets."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ _CONFIGS = CHECKOUT / "configs" / "datasets"
 
 
 def build_parser(program: str, description: str | None, epilog: str) -> argparse.ArgumentParser:
-    """The arguments that both commands take."""
+    """The arguments of both commands."""
     parser = Parser(
         prog=f"python -m datasets.{program}",
         description=description,
@@ -30,7 +30,7 @@ def read_choice(suite: str, root: str) -> CfgNode:
     """The config that names a suite or data set: by its registered name, its yaml's name, or the path of a yaml.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no such suite or data set.
     """
     cfg = get_cfg_default()
     yaml = next(
@@ -47,6 +47,6 @@ def read_choice(suite: str, root: str) -> CfgNode:
 
 
 def members_of(cfg: CfgNode) -> list[type[DatasetBase]]:
-    """The data sets of the chosen suite, or the chosen data set alone."""
+    """The data sets of the chosen suite, or only the chosen data set."""
     chosen = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     return chosen.member_classes(cfg) if issubclass(chosen, Suite) else [chosen]

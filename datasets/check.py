@@ -1,8 +1,8 @@
-"""Say whether data sets are complete: python -m datasets.check SUITE --root DATA.
+"""Check whether data sets are complete: python -m datasets.check SUITE --root DATA.
 
-For every member: where it was looked for, images of each split and class against the published numbers, missing and
-unreadable files, pictures that stand in training and in test or under two labels, and class names that are one to CLIP.
-The data folders are left as they are.
+For every member it reports the folder, the images of each split and class against the published numbers, missing and
+unreadable files, pictures that are both in training and in test or have two labels, and class names that CLIP cannot
+tell apart. It changes nothing in the data folders.
 """
 
 import os
@@ -43,12 +43,12 @@ Pair = tuple[int, int]
 
 @dataclass
 class Report:
-    """What was found out about one data set.
+    """Findings about one data set.
 
     Attributes:
         facts: lines to print in any case.
-        problems: what is wrong, with its remedy.
-        found: whether there is data at all.
+        problems: what is wrong, each with its remedy.
+        found: whether there is any data.
         classes: a line for each class, for ``--classes``.
     """
 
@@ -62,7 +62,7 @@ class Report:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = build_parser("check", __doc__, _EPILOG)
-    parser.add_argument("--quick", action="store_true", help="do not decode images, only see that they are there")
+    parser.add_argument("--quick", action="store_true", help="do not decode images, only check that they exist")
     parser.add_argument("--classes", action="store_true", help="list every class with its numbers of images")
     parser.add_argument(
         "--allow-duplicates", action="store_true", help="name images that are in training and in test, but accept them"
@@ -116,7 +116,7 @@ def check(
 
 
 def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report) -> list[Split]:
-    """The whole splits, without writing anything; none when there is nothing to be had."""
+    """The whole splits, without writing anything; empty if there is no data."""
     try:
         if member is MyTasks:
             return _read_own(cfg, report)
@@ -139,7 +139,7 @@ def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report)
 
 
 def _read_own(cfg: CfgNode, report: Report) -> list[Split]:
-    """The own tasks, as a run would read them; what a run would warn of is a problem."""
+    """The own tasks, as a run would read them; whatever a run would warn of is a problem."""
     with collect_warnings() as warnings:
         splits = MyTasks.read_unsaved(cfg)
     report.problems += warnings
@@ -149,7 +149,7 @@ def _read_own(cfg: CfgNode, report: Report) -> list[Split]:
 
 
 def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:
-    """Where images and split file were looked for, and what of it is there."""
+    """Where images and split file were searched, and what was found."""
     names = [folder / name for name in (member.image_dir, *member.other_image_dirs)]
     images = member.image_folder(folder)
     looked = f"no folder {' or '.join(map(str, names))}"
@@ -183,7 +183,7 @@ def _check_counts(member: type[DatasetBase], split: Split, report: Report) -> No
         )
     if member.num_classes and len(pairs) != member.num_classes:
         report.problems.append(f"{len(pairs)} classes instead of {member.num_classes}; see docs/datasets.md")
-    if member is not MyTasks:  # of own tasks, reading them has told it
+    if member is not MyTasks:  # for own tasks, reading them has reported this
         _check_classes(member, split, pairs, sizes, report)
 
 
@@ -198,7 +198,7 @@ def _check_classes(
         if empty and items and kind != "val":
             text = _some(f"classes without an image for {kind}", empty)
             report.problems.append(
-                f"{text}; put images into their folders, or rename the split file to have it made anew"
+                f"{text}; put images into their folders, or rename the split file to have it made again"
             )
     totals = [sum(size[pair] for size in sizes) for pair in pairs]
     wanted = [_published(member, position) for position in range(len(pairs))]
@@ -235,7 +235,7 @@ def _spread(numbers: Iterable[int]) -> str:
 
 
 def _check_left_out(member: type[DatasetBase], split: Split, cfg: CfgNode, report: Report) -> None:
-    """Name images that came after the split file was made."""
+    """Name images that were added after the split file was made."""
     folder = member.data_root(cfg) / member.dataset_dir
     files = member.split_files(folder, stand_in(cache_folder(cfg), folder))
     if files and member.makes(files[0]):
@@ -269,7 +269,7 @@ def _doubles(split: Split, *, quick: bool, for_testing: bool) -> Doubles:
 
 
 def _check_doubles(split: Split, found: Doubles, report: Report, *, near: bool, allowed: bool) -> None:
-    """Name them; with ``near`` also test images that only look like a training image."""
+    """Name duplicates; with ``near`` also test images that only look like a training image."""
     place = report.facts if allowed else report.problems
     if found.leaked:
         text = _some("images of the test list that are in the training list too", _equal(found.leaked))
@@ -287,7 +287,7 @@ def _equal(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _check_names(split: Split, report: Report) -> None:
-    """Names of classes that are one to CLIP."""
+    """Names of classes that CLIP cannot tell apart."""
     pairs = [(name, other) for task in split.tasks for name, other in same_tokens(task.classnames)]
     if pairs:
         names = [f"{other!r} = {name!r}" for name, other in pairs]

@@ -8,7 +8,7 @@ from dassl.data.raw import FolderDataset
 
 @DATASET_REGISTRY.register()
 class EuroSAT(FolderDataset):
-    """Folder names are words run together; readable names take their place."""
+    """Folder names are words run together; readable names replace them."""
 
     dataset_dir = "eurosat"
     image_dir = "2750"

@@ -10,7 +10,7 @@ from dassl.utils.errors import UserError
 
 _TABLE = "task_info.csv"
 
-# What is pictured, for zero-shot prompts: tasks 0-2 pants, 3-6 tops, 7-13 shoes, then one by one.
+# The subject of the pictures, for zero-shot prompts: tasks 0-2 pants, 3-6 tops, 7-13 shoes, then one by one.
 _KINDS = (
     *("pants",) * 3,
     *("tops",) * 4,
@@ -32,7 +32,7 @@ class Fashion20(DatasetBase):
 
     @classmethod
     def read(cls, folder: Path, stand: Path, *, keep: bool = True) -> Split:
-        """As any data set, but names and templates are those of the table: the original's split file has none."""
+        """As for any data set, but names and templates come from the table: the original's split file has none."""
         split = super().read(folder, stand, keep=keep)
         if not (folder / _TABLE).is_file():
             return split
@@ -44,26 +44,26 @@ class Fashion20(DatasetBase):
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
-        """The images of a task are shuffled as a whole, so a rare class may be without validation or test images."""
+        """The images of a task are shuffled as a whole, so a rare class may lack validation or test images."""
         tasks = cls.described_tasks(folder)
         groups = {str(number): _images(cls.image_folder(folder), number, task) for number, task in enumerate(tasks)}
         return Split(tasks, *split_classes(groups))
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Those of the classes of all tasks."""
+        """Images of the classes of all tasks."""
         return images_below(cls.image_folder(folder) / str(task) for task in range(cls.num_tasks))
 
     @classmethod
     def task_template(cls, number: int) -> str:
-        """The hand-written prompt of a task: it says what is pictured."""
+        """The hand-written prompt of a task, which names the subject."""
         return f"a photo of {{}}, a type of {_KINDS[number]}." if number < len(_KINDS) else cls.template
 
     @classmethod
     def described_tasks(cls, folder: Path) -> tuple[Task, ...]:
-        """The tasks of the table: a header, then lines of number, name, description and class names, tabs between."""
+        """The tasks of the table: a header, then tab-separated lines of number, name, description and class names."""
         tasks = []
-        # Whether there is a description is not known for certain; class names come last, commas between.
+        # The description may be missing; class names come last, separated by commas.
         for number, (_, name, rest) in enumerate(read_rows(folder / _TABLE, 3, "\t", header=1)):
             classnames = tuple(word.strip() for word in rest.split("\t")[-1].split(",") if word.strip())
             description = f"classify {name.strip()} into {len(classnames)} categories"

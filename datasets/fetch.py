@@ -1,7 +1,7 @@
 """Download data sets: python -m datasets.fetch SUITE --root DATA.
 
-What is there already is left alone, an interrupted download or unpacking is resumed, and nothing that exists is
-overwritten. What only a person can fetch is named with its page and the place where it belongs.
+Existing files are never overwritten, and an interrupted download or unpacking is resumed. What only a person can fetch
+is named with its web page and the place where it belongs.
 """
 
 import importlib.util
@@ -33,12 +33,12 @@ exit code: 0 everything is there, 1 something is left to do (it is named; with -
 example: what would be downloaded for RS-8
   python -m datasets.fetch rs8 --root ~/data --dry-run
 
-Kaggle: "pip install kaggle" and an API token of your account (kaggle.com/settings); without it the page is named."""
+Kaggle: "pip install kaggle" and an API token of your account (kaggle.com/settings); else the web page is named."""
 _KAGGLE_TOKENS = ("kaggle.json", "access_token")
 
 
 class State(Enum):
-    """What became of one source."""
+    """The state of one source."""
 
     THERE = "there"
     UNREAD = "not read"
@@ -92,7 +92,7 @@ def _run(suite: str, root: str, *, dry: bool) -> bool:
 
 
 def fetch(member: type[DatasetBase], folder: Path, *, dry: bool = False) -> list[Outcome]:
-    """Bring the files of one data set into ``folder``, or only say what would be done."""
+    """Fetch the files of one data set into ``folder``, or only say what would be done."""
     sources = SOURCES.get(member.__name__, ())
     if not sources and not member.embedded:
         print("  no source is known for this data set; see docs/datasets.md")
@@ -107,19 +107,19 @@ def fetch(member: type[DatasetBase], folder: Path, *, dry: bool = False) -> list
             outcome = Outcome(State.FAILED, str(error), source.optional)
         outcome = _unless_read(member, folder, source, outcome)
         done = outcome.state in (State.THERE, State.UNREAD)
-        note = " (not needed, but good to have)" if source.optional and not done else ""
+        note = " (optional)" if source.optional and not done else ""
         print(f"  {source.file}: {outcome.state.value}{note}{'; ' if outcome.text else ''}{outcome.text}", flush=True)
         outcomes.append(outcome)
     return outcomes
 
 
 def _unless_read(member: type[DatasetBase], folder: Path, source: Source, outcome: Outcome) -> Outcome:
-    """What to say of a split file that no run reads, because another one comes first."""
+    """A note about a split file that no run reads because another takes precedence; else ""."""
     names = member.split_names()
     first = next((name for name in names if (folder / name).is_file()), source.file)
     if source.file not in names or first == source.file:
         return outcome
-    text = f"runs read {first}, which comes first; rename that to choose {source.file}"
+    text = f"runs read {first}, which takes precedence; rename it to choose {source.file}"
     state = State.UNREAD if outcome.state is State.THERE else outcome.state
     return replace(outcome, state=state, text="; ".join(filter(None, (outcome.text, text))))
 
@@ -160,7 +160,7 @@ def _is_there(member: type[DatasetBase], folder: Path, source: Source) -> bool:
 
 
 def _has_images(place: Path) -> bool:
-    """Whether a folder holds images or folders (of images), and not only an archive or records of our own."""
+    """Whether a folder holds images or folders of images, and not only an archive or our own records."""
     if not place.is_dir():
         return False
     with os.scandir(place) as entries:
@@ -183,7 +183,7 @@ def _plan(folder: Path, source: Source, archive: Path | None) -> Outcome:
 
 
 def _instructions(folder: Path, source: Source, reasons: Sequence[str]) -> str:
-    lines = [f"get it from {source.page} and put it to {folder / source.file}"]
+    lines = [f"get it from {source.page} and put it at {folder / source.file}"]
     if source.into is not None:
         lines[0] += f" (or unpack it in {folder / source.into}); then start this command again"
     lines += [f"note: {source.hint}"] if source.hint else []
@@ -191,9 +191,9 @@ def _instructions(folder: Path, source: Source, reasons: Sequence[str]) -> str:
 
 
 def _unpack(folder: Path, source: Source, archive: Path) -> int:
-    """Unpack the archive and those inside it; a marker tells a later call when this one did not come to its end."""
+    """Unpack the archive and those inside it; a marker tells a later call that this one was interrupted."""
     if not is_archive(archive):
-        raise UserError(f"{archive} is no zip or tar archive; unpack it in {folder} yourself, or get it in such a form")
+        raise UserError(f"{archive} is no zip or tar archive; unpack it in {folder} yourself, or get one of these")
     mark = _unfinished(folder, source)
     write_text(mark, "This data set is being unpacked; the command datasets.fetch resumes when it is started again.\n")
     count = unpack(archive, folder / (source.into or ""), take=source.take if archive.name == source.file else "")
@@ -212,7 +212,7 @@ def _unfinished(folder: Path, source: Source) -> Path:
 
 
 def _download(source: Source, target: Path) -> list[str] | None:
-    """Try the mirrors in turn; None after a success, else why each of them failed."""
+    """Try the mirrors in turn; None after a success, else why each mirror failed."""
     reasons = []
     for mirror in source.mirrors:
         getter = _GETTERS[_kind(mirror)]
@@ -224,7 +224,7 @@ def _download(source: Source, target: Path) -> list[str] | None:
             getter.get(mirror, target)
             if source.into is not None and not is_archive(target):
                 target.unlink()
-                raise DownloadError(f"{mirror.address}: what came is no archive but perhaps a web page")
+                raise DownloadError(f"{mirror.address}: the download is no archive, perhaps a web page")
             return None
         except DownloadError as error:
             reasons.append(str(error))
@@ -233,7 +233,7 @@ def _download(source: Source, target: Path) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Getter:
-    """How files at one kind of address are fetched; ``missing`` says what is not here for that, "" when all is."""
+    """A way to fetch files from one kind of address; ``missing`` says which requirement is not met, "" if none."""
 
     missing: Callable[[], str]
     get: Callable[[Mirror, Path], None]
@@ -252,7 +252,7 @@ def _no_gdown() -> str:
 
 
 def _from_drive(mirror: Mirror, target: Path) -> None:
-    import gdown  # only who fetches from Google Drive needs it
+    import gdown  # only needed for Google Drive
 
     part = split_of(target, mirror.address)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +260,7 @@ def _from_drive(mirror: Mirror, target: Path) -> None:
     try:
         # Without cookies nothing is written outside the data folder.
         gdown.download(id=identity, output=str(part), quiet=not sys.stderr.isatty(), resume=True, use_cookies=False)
-    except Exception as error:  # gdown passes on what its libraries raise, and asks people to read long texts
+    except Exception as error:  # gdown passes on the errors of its libraries and prints long texts
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DownloadError(f"{mirror.address}: {reason}") from error
     if not part.is_file():

@@ -40,13 +40,13 @@ class _ImageNetFamily(DatasetBase):
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Those of all class folders."""
+        """Images of all class folders."""
         return images_below(cls.image_folder(folder) / name for name in cls.subfolders)
 
 
 @DATASET_REGISTRY.register()
 class ImageNet(_ImageNetFamily):
-    """The official validation images serve for validation and test, whole in few-shot runs too."""
+    """The official validation images serve as validation and test images, all of them in few-shot runs too."""
 
     dataset_dir = "imagenet"
     image_dir = "images"
@@ -67,7 +67,7 @@ class ImageNet(_ImageNetFamily):
 
 
 class _Variant(_ImageNetFamily):
-    """All images are training images and test images at once: a variant is for testing what ImageNet has taught."""
+    """All images are both training and test images: a variant tests what was learned on ImageNet."""
 
     few_shot_splits = ()
     for_testing = True

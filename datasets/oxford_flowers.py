@@ -11,7 +11,7 @@ from dassl.utils.files import read_json
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(DatasetBase):
-    """The images are split anew, classes in the order in which ``imagelabels.mat`` first has them."""
+    """The images are split anew; classes are in the order of their first image in ``imagelabels.mat``."""
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"

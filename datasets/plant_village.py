@@ -8,7 +8,7 @@ from dassl.data.raw import FolderDataset
 
 @DATASET_REGISTRY.register()
 class PlantVillage(FolderDataset):
-    """Folder names are codes of plant and disease; phrases take their place."""
+    """Folder names are codes of plant and disease; phrases replace them."""
 
     dataset_dir = "PlantVillage"
     image_dir = "Plant_leave_diseases_dataset_without_augmentation"

@@ -4,7 +4,7 @@
 data sets. Class lists are declared, because several archives name the same folders differently: case, spaces, hyphens
 and underscores do not matter, and neither do folders between the data set's folder and its classes.
 
-Task names, templates and metrics are ours; for none of these sets has SoftCPT published any.
+Task names, templates and metrics are ours; SoftCPT has published none for these sets.
 """
 
 import re
@@ -88,7 +88,7 @@ class SceneDataset(FolderDataset):
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Those of the declared classes."""
+        """Images of the declared classes."""
         with suppress(UserError):
             return [path for paths in cls._declared(cls.image_folder(folder)).values() for path in paths]
         return []

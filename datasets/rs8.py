@@ -10,7 +10,7 @@ class RS8(Suite):
     """A reconstruction: the paper gives 8 tasks and 208 classes but not the members.
 
     Of the 178 choices of eight common sets that have 208 classes this is the most plausible one (docs/datasets.md);
-    DATASET.MEMBERS puts another in its place.
+    DATASET.MEMBERS names another.
     """
 
     members: ClassVar[tuple[str, ...]] = (

@@ -52,10 +52,10 @@ def train_commands(page: Path, variables: dict[str, str]) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in filled]
 
 
-def variants(page: Path) -> dict[str, list[str]]:
-    """Name -> KEY VALUE KEY VALUE ... of the table of SoftCPT's variants in reproducing.md."""
-    rows = re.findall(r"^\| ([NC][AS]T[AS]) \| (`.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: " ".join(re.findall(r"`([^`]+)`", keys)).split() for name, keys in rows}
+def variants() -> dict[str, list[str]]:
+    """Name -> cells of the table of SoftCPT's variants in method.md."""
+    lines = re.findall(r"^\| ([NC][AS]T[AS]) \| ((?:True|False) \|.*) \|$", page_text("method.md"), re.MULTILINE)
+    return {name: cells.split(" | ") for name, cells in lines}
 
 
 def anchors(page: Path) -> set[str]:
@@ -248,15 +248,15 @@ def test_commands_are_accepted(examples: Path, tmp_path: Path, page: Path) -> No
         assert cfg.TRAINER.NAME in TRAINER_REGISTRY, words
 
 
-def test_the_variants_of_reproducing_md_are_those_of_method_md() -> None:
-    """The keys of each variant exist and say what its row in the other table says."""
-    commands = variants(DOCS / "reproducing.md")
-    rows = dict(re.findall(r"^\| ([NC][AS]T[AS]) \| ((?:True|False) \|.*)$", page_text("method.md"), re.MULTILINE))
-    assert set(commands) == set(rows)
-    for name, pairs in commands.items():
-        cfg = get_cfg_default()
-        merge_cfg(cfg, pairs=[word if n % 2 else f"TRAINER.MTCOOP.{word}" for n, word in enumerate(pairs)])
-        o = cfg.TRAINER.MTCOOP
-        csc, class_csc, task_csc, task_n, class_n = rows[name].split(" | ")[:5]
-        assert [str(o.CSC), str(o.TASK_CSC), str(o.TASK_N_CTX)] == [csc, task_csc, task_n], name
-        assert not o.CSC or [str(o.CLASS_CSC), str(o.CLASS_N_CTX)] == [class_csc, class_n], name
+def test_the_variants_of_method_md_are_rows_of_methods_yaml() -> None:
+    """The keys and values of each variant are those that scripts and sweeps set, class sub-sampling included."""
+    fields = yaml.safe_load((CHECKOUT / "configs" / "methods.yaml").read_text(encoding="utf-8"))["methods"]
+    keys = [f"TRAINER.MTCOOP.{key}" for key in ("CSC", "CLASS_CSC", "TASK_CSC", "TASK_N_CTX", "CLASS_N_CTX")]
+    rows = variants()
+    assert len(rows) == 6
+    for name, (*cells, rate) in rows.items():
+        row = fields[f"SoftCPT-{name}"]
+        shown = {key: cell for key, cell in zip(keys, cells, strict=True) if cell != "-"}
+        assert shown == {key: str(value) for key, value in row["options"].items() if key in keys}, name
+        sampled = row.get("suite_options", {}).get("General10", {}).get("TRAINER.MTCOOP.CLS_SAMPLE_RATE")
+        assert rate == ("0" if sampled is None else f"0, General-10: {sampled}"), name

@@ -19,7 +19,7 @@ import parse_test_res
 from dassl.data.contents import DigestIndex
 from dassl.data.copies import recorded_pictures
 from dassl.data.datum import Datum, Split, Task
-from dassl.data.features.files import part_files
+from dassl.data.features.files import shard_files
 from dassl.data.loaders import ImageItems
 from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import write_json_somewhere
@@ -27,6 +27,7 @@ from dassl.data.splits import read_split, split_content
 from dassl.engine.checkpoint import load_checkpoint, save_checkpoint
 from dassl.engine.tasks import read_tasks, write_tasks
 from dassl.inference import load_classifier
+from dassl.results.predictions import PREDICTIONS_FILE, PredictedImage, read_predictions, write_predictions
 from dassl.results.record import read_results, write_results
 from dassl.utils.errors import UserError
 from datasets._fetch.download import keep, refuse_damaged
@@ -89,9 +90,17 @@ def published(path: Path) -> None:
     refuse_damaged(path, [f"md5:{hashlib.md5(random.Random(0).randbytes(500)).hexdigest()}"])
 
 
+def predictions(folder: Path) -> Path:
+    rows = [PredictedImage(f"pets/{n}.png", "animal", "cat", "dog", 0.25, 0.5) for n in range(20)]
+    said = write_predictions(folder / PREDICTIONS_FILE, rows)
+    write_results(folder, make_result(predictions=said))
+    return folder / PREDICTIONS_FILE
+
+
 REFUSED = {
     "checkpoint": Kind(checkpoint, loaded),
     "results.json": Kind(result, lambda path: read_results(path.parent)),
+    "predictions.csv": Kind(predictions, lambda path: read_predictions(path.parent)),
     "tasks.json": Kind(tasks, lambda path: read_tasks(path.parent)),
     "split file": Kind(split, lambda path: read_split(path, path.parent, TASK)),
     "split of own tasks": Kind(parts, lambda path: SplitFile((path, path.with_name("x")), path.parent)._read()),
@@ -145,7 +154,7 @@ def test_stored_features_are_made_again(tmp_path_factory, places):
     folder = tmp_path_factory.mktemp("store")
     images = ImageItems(stored_pictures(tmp_path_factory), pixels)
     wanted = taken(store_in(folder).get(images, 0, flat)).copy()
-    (path,) = part_files(store_in(folder).view_folder(images, 0))
+    (path,) = shard_files(store_in(folder).view_folder(images, 0))
     flip(path, path.read_bytes(), places)
     found = taken(store_in(folder).get(images, 0, flat))
     assert found.dtype == wanted.dtype and found.tobytes() == wanted.tobytes()
@@ -167,7 +176,7 @@ def test_a_header_of_another_type_is_no_header(tmp_path, tmp_path_factory, byte,
     options = {"dtype": "fp16"} if byte == b"<f2" else {}
     other = other.replace(b"4", byte[2:])
     wanted = taken(store_in(tmp_path, **options).get(images, 0, flat)).copy()
-    (path,) = part_files(store_in(tmp_path, **options).view_folder(images, 0))
+    (path,) = shard_files(store_in(tmp_path, **options).view_folder(images, 0))
     path.write_bytes(path.read_bytes().replace(byte, other))
     assert taken(store_in(tmp_path, **options).get(images, 0, flat)).tobytes() == wanted.tobytes()
     assert f"{path} is damaged; its features are made again" in caplog.text
@@ -176,7 +185,7 @@ def test_a_header_of_another_type_is_no_header(tmp_path, tmp_path_factory, byte,
 def test_a_damaged_feature_is_named(tmp_path, tmp_path_factory, caplog):
     images = ImageItems(stored_pictures(tmp_path_factory), pixels)
     store_in(tmp_path).get(images, 0, flat)
-    (path,) = part_files(store_in(tmp_path).view_folder(images, 0))
+    (path,) = shard_files(store_in(tmp_path).view_folder(images, 0))
     flip(path, path.read_bytes(), [0.99])
     store_in(tmp_path).get(images, 0, flat)
     assert caplog.text.count(f"1 stored features in {path.parent} were damaged after they were written") == 1

@@ -96,6 +96,8 @@ MISTAKES = {
     "no data set": (("run",), {"dataset": ""}, "no data set is named; use"),
     "backbone": (("run",), {"backbone": "RN51"}, "'RN51'"),
     "backbone file": (("run",), {"backbone": "missing.safetensors"}, "'missing.safetensors'"),
+    "weights": (("run",), {"MODEL__BACKBONE__WEIGHTS": "/no.pt"}, "MODEL.BACKBONE.WEIGHTS /no.pt is neither a file"),
+    "weights, demo": (("run",), {"backbone": "demo", "MODEL__BACKBONE__WEIGHTS": "/no.pt"}, "/no.pt is neither a file"),
     "key": (("run",), {"OPTIM__LRR": 1}, "unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
     "type": (("run",), {"OPTIM__LR": "fast"}, "OPTIM.LR is 'fast': expected a number"),
     "choice": (("run",), {"OPTIM__NAME": "sdg"}, "OPTIM.NAME is 'sdg': choose one of 'sgd'"),

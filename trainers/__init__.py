@@ -1,1 +1,1 @@
-"""The methods: one file each, found by the registry."""
+"""The methods, one file each, which the registry finds."""

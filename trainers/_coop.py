@@ -1,4 +1,4 @@
-"""What the methods of the CoOp family share: config keys, the class prompts, words of hand-written prompts."""
+"""Shared by the methods of the CoOp family: config keys, class prompts, words of hand-written prompts."""
 
 import re
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from dassl.data.datum import Task
 from trainers._prompts import ContextPrompts, check_phrase
 from trainers.base import PromptTuner
 
-OWN_WORDS = "True"  # the value of CTX_INIT that stands for the method's own words
+OWN_WORDS = "True"  # the value of CTX_INIT that means the method's own words
 PHRASE = "a photo of a"
 
 
 def parse_start(value: Any) -> tuple[str, list[str]]:
-    """CTX_INIT as its users write it: words, True (the method's own words), or False or nothing (random)."""
+    """Parse CTX_INIT: words, True (the method's own words), or False or nothing (random)."""
     text = str(value).strip()
     if text.lower() in ("true", "false"):
         return OWN_WORDS if text.lower() == "true" else "", []
@@ -39,11 +39,11 @@ def start_phrase(options: CfgNode) -> str:
 COOP_KEYS = (
     Key("TRAINER.COOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
     Key("TRAINER.COOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
-    Key("TRAINER.COOP.CSC", False, "own context for each class"),
+    Key("TRAINER.COOP.CSC", False, "one context per class"),
     Key(
         "TRAINER.COOP.CTX_INIT",
         "",
-        "words that the context starts from; True: the method's own words; False or empty: random",
+        "initial words of the context; True: the method's own words; False or empty: random",
         parse=parse_start,
     ),
     Key("TRAINER.COOP.CLASS_TOKEN_POSITION", "end", "where the class name stands", POSITIONS),
@@ -51,11 +51,11 @@ COOP_KEYS = (
 
 
 def template_phrase(task: Task) -> str:
-    """A task's template as words that all stand before the class name.
+    """A task's template with all its words before the class name.
 
-    What stands behind the name moves to the front: "a photo of a {}, a type of pet." becomes "a type of pet, a photo
-    of a". Where nothing stands before the name, the words are joined to it: "{} texture." becomes "a texture of".
-    A template of the name alone becomes "a photo of a". This gives ProGrad's own table for its data sets.
+    Words after the name move to the front: "a photo of a {}, a type of pet." becomes "a type of pet, a photo of a".
+    Without words before the name, they are joined to it: "{} texture." becomes "a texture of". A template that is only
+    the name becomes "a photo of a". For its data sets this gives ProGrad's own table.
     """
     before, _, rest = task.template.partition("{}")
     before, behind = before.strip(" ,."), rest.strip(" ,.")

@@ -1,4 +1,4 @@
-"""Methods that are fitted in closed form to features of frozen encoders: no optimiser, no schedule, one "epoch"."""
+"""Methods that are fitted to features of frozen encoders: no optimiser, no schedule, one "epoch"."""
 
 import logging
 import time
@@ -40,17 +40,16 @@ class SplitFeatures:
 class FittedTrainer(PromptTuner):
     """A method that is fitted once to the features of the few-shot images.
 
-    It implements ``fit`` beside ``build_prompts`` and ``learned_modules``. Training is one epoch whatever
-    OPTIM.MAX_EPOCH says: gather features, fit, save, test. A run that was cut off after the fit only tests.
-    What ``fit`` leaves in the registered modules is saved, loaded by ``--eval-only`` and, as far as it is made of
-    parameters with ``requires_grad``, counted.
+    It implements ``fit``, ``build_prompts`` and ``learned_modules``. Training is one epoch whatever OPTIM.MAX_EPOCH
+    says: gather features, fit, save, test. A run that was interrupted after the fit only tests. What ``fit`` puts into
+    the registered modules is saved and loaded by ``--eval-only``; parameters with ``requires_grad`` are counted.
     """
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse starting weights: a fit starts from nothing."""
+        """Refuse starting weights, which a fit cannot use."""
         if cfg.MODEL.INIT_WEIGHTS:
             raise UserError(
-                f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {cfg.TRAINER.NAME} is fitted and starts from nothing; "
+                f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {cfg.TRAINER.NAME} is fitted, without starting weights; "
                 "leave the key out, or evaluate the folder with --eval-only --model-dir"
             )
 
@@ -60,17 +59,17 @@ class FittedTrainer(PromptTuner):
         return {"class": cfg.TRAINER.NAME}
 
     def build_model(self) -> None:
-        """The model; one epoch is all there is."""
+        """The model, with a single epoch."""
         super().build_model()
         self.max_epoch = 1
 
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
-        """Enter the modules without an optimiser."""
+        """Register the modules without an optimiser."""
         for name, module in modules.items():
             self.register_model(name, module)
 
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
-        """Compute what is learned, in place. ``val`` has no entry when the data set has no validation images."""
+        """Compute the learned tensors in place. ``val`` has no entry if the data set has no validation images."""
         raise NotImplementedError
 
     def run_epoch(self, bar: tqdm) -> None:

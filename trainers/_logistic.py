@@ -2,8 +2,8 @@
 
 SoftCPT's and CoOp's probes were fitted with a scikit-learn before 1.4. Its lbfgs minimised the sum of the losses, and
 ended at a gradient of 1e-4 or when a step gained less than 2.2e-9 of the objective, as SciPy does by itself. Newer
-versions minimise the mean and go on to 64 rounding errors, which no argument changes. At large C, where the minimum
-lies far out, that leads to other weights and so to another choice of C.
+versions minimise the mean and continue to 64 rounding errors, which no argument changes. At large C, where the minimum
+is far away, this leads to other weights and so to another choice of C.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Names as CLIP reads them: what two names have in common, and which are too long."""
+"""Check names as CLIP reads them: equal tokens, and names that are too long."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_names(tasks: Sequence[Task]) -> None:
-    """Refuse names of one's own tasks and classes that are one to CLIP, and warn of those of registered data sets.
+    """Refuse own tasks and classes whose names CLIP cannot tell apart; for registered data sets only warn.
 
     Raises:
         UserError: two names have the same tokens, or one has none.
@@ -32,7 +32,7 @@ def check_names(tasks: Sequence[Task]) -> None:
 
 
 def explain_too_long(error: clip.TooLongError, tasks: Sequence[Task]) -> UserError:
-    """The error of a prompt that does not fit, with the name in it, its place and what can be done."""
+    """The error of a prompt that is too long, with its name, place and remedy."""
     classes = [(task, name) for task in tasks for name in task.classnames if name.replace("_", " ") in error.text]
     task, name = max(classes, key=lambda pair: len(pair[1]), default=(None, ""))
     named = max((task.name for task in tasks if task.name.replace("_", " ") in error.text), key=len, default="")
@@ -48,7 +48,7 @@ def explain_too_long(error: clip.TooLongError, tasks: Sequence[Task]) -> UserErr
 def _same(place: str, kind: str, name: str, other: str) -> str:
     if not other:
         return f"{place}: {kind} {name} has no text that CLIP reads"
-    return f"{place}: {kind} names {other} and {name} are one to CLIP (the same tokens)"
+    return f"{place}: {kind} names {other} and {name} are the same to CLIP (equal tokens)"
 
 
 def _placed(task: Task, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Methods that score an image only against the classes of its own tasks, because each pair costs much."""
+"""Methods that score an image only against the classes of its own tasks, because pairs are expensive."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ class Block:
 def own_blocks(
     row: Tensor, task: Tensor, offsets: Sequence[int], *, pairs: int, whole_tasks: bool = False
 ) -> list[Block]:
-    """Cut the (image, class of its task) pairs of a batch into blocks; an image of two tasks is in blocks of both.
+    """Cut the (image, class of its task) pairs of a batch into blocks; an image with two tasks is in blocks of both.
 
     Args:
         row, task: (E,) image and task of each entry, on the CPU.
         offsets: task t owns the columns offsets[t] .. offsets[t + 1] - 1.
         pairs: largest number of pairs in a block.
-        whole_tasks: a block holds all classes of its task, even where one image has more of them than ``pairs``.
+        whole_tasks: a block holds all classes of its task, even if one image has more of them than ``pairs``.
     """
     blocks = []
     for index in task.unique().tolist():
@@ -55,7 +55,7 @@ def own_blocks(
 
 
 def assemble(blocks: Sequence[Block], logits: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
-    """Logits (b, c) of each block -> (B, C), with -inf where a class is of none of the image's tasks."""
+    """Logits (b, c) of each block -> (B, C), with -inf for classes outside the image's tasks."""
     grids = [torch.meshgrid(b.rows, torch.arange(b.start, b.stop), indexing="ij") for b in blocks]
     values = torch.cat([each.flatten() for each in logits])
     place = tuple(to_device(torch.cat([grid[axis].flatten() for grid in grids]), values.device) for axis in (0, 1))
@@ -63,7 +63,7 @@ def assemble(blocks: Sequence[Block], logits: Sequence[Tensor], shape: tuple[int
 
 
 class OwnTaskTuner(PromptTuner):
-    """A prompt tuner that says how a batch is cut into blocks and what the logits of the blocks are."""
+    """A prompt tuner that cuts a batch into blocks and computes the logits of each block."""
 
     whole_tasks = False  # see own_blocks
     test_rows = 0
@@ -73,7 +73,7 @@ class OwnTaskTuner(PromptTuner):
         raise NotImplementedError
 
     def block_logits(self, features: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
-        """Logits (b, c) float32 of each block. ``features``: those of the batch, as ``image_features`` gives them."""
+        """Logits (b, c) float32 of each block. ``features``: the result of ``image_features`` for the batch."""
         raise NotImplementedError
 
     def own_logits(self, features: Tensor, batch: dict[str, Any]) -> Tensor:
@@ -91,7 +91,7 @@ class OwnTaskTuner(PromptTuner):
         return Scores(features, None, take_rows(logits, row), row, column, columns)
 
     def before_test(self) -> None:
-        """Nothing is known before the images are."""
+        """Does nothing: class features depend on the image."""
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

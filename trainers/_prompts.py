@@ -1,4 +1,4 @@
-"""Prompts: text around names with context vectors in front, in the middle or behind."""
+"""Prompts: names with context vectors before, around or after them."""
 
 from collections.abc import Sequence
 
@@ -19,14 +19,14 @@ def context_keys(prefix: str, *, n_ctx: int, what: str) -> tuple[Key, ...]:
     """The four config keys of one kind of prompt; ``prefix`` is e.g. "TRAINER.MTCOOP.TASK_"."""
     return (
         Key(f"{prefix}N_CTX", n_ctx, f"context vectors of {what}", check=at_least(0)),
-        Key(f"{prefix}CSC", False, f"own context for each one in {what}"),
-        Key(f"{prefix}CTX_INIT", "", f"words that the context of {what} starts from"),
+        Key(f"{prefix}CSC", False, f"one context per name in {what}"),
+        Key(f"{prefix}CTX_INIT", "", f"initial words of the context of {what}"),
         Key(f"{prefix}TOKEN_POSITION", "end", f"where the name stands in {what}", POSITIONS),
     )
 
 
 def normal_parameter(shape: Sequence[int], *, seed: int, name: str) -> nn.Parameter:
-    """A tensor drawn from N(0, 0.02^2); the draw depends on the seed and the name only, not on what ran before."""
+    """A tensor drawn from N(0, 0.02^2); the draw depends only on the seed and the name."""
     generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
     return nn.Parameter(torch.randn(*shape, generator=generator) * CTX_STD)
 
@@ -41,7 +41,7 @@ def check_phrase(phrase: str, n_ctx: int, key: str) -> None:
 
 
 class EncoderModule(nn.Module):
-    """A module that uses the frozen text encoder, which is no part of it: neither trained nor saved with it."""
+    """A module that uses the frozen text encoder without owning it: it is neither trained nor saved with the module."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class EncoderModule(nn.Module):
 
     def hold(self, encoder: TextEncoder) -> None:
         """Use ``encoder`` from now on."""
-        self._encoder = (encoder,)  # a module finds its parts among its attributes, but not inside a tuple
+        self._encoder = (encoder,)  # inside a tuple, so that torch does not register it as a submodule
 
     @property
     def encoder(self) -> TextEncoder:
@@ -58,7 +58,7 @@ class EncoderModule(nn.Module):
 
 
 class ContextPrompts(EncoderModule):
-    """N prompts around N names, with learned context of their own or with context that comes from outside.
+    """N prompts around N names, with their own learned context or with context from outside.
 
     Args:
         encoder: the frozen text encoder.
@@ -67,7 +67,7 @@ class ContextPrompts(EncoderModule):
         position: "end", "middle" or "front", where the name stands.
         phrase: words that the context starts from; every context starts from the same words.
         context: "outside" (given to ``forward``), "shared" (one learned for all names) or "own" (one learned for each).
-        seed, key: what the random start depends on.
+        seed, key: determine the random start.
 
     The learned tensor ``ctx`` has shape (M, D) when it is shared, (N, M, D) otherwise.
     """
@@ -107,7 +107,7 @@ class ContextPrompts(EncoderModule):
         seed: int = 0,
         key: str = "ctx",
     ) -> "ContextPrompts":
-        """Prompts as the four keys of ``context_keys`` say; ``kind`` is what stands before them ("TASK_", "CLASS_")."""
+        """Prompts described by the four keys of ``context_keys``; ``kind`` is their prefix ("TASK_", "CLASS_")."""
         own = "own" if options[f"{kind}CSC"] else "shared"
         return cls(
             encoder,
@@ -131,8 +131,8 @@ class ContextPrompts(EncoderModule):
 
         Args:
             contexts: (G, M, D) from outside; None: the learned context.
-            group: (N,) context of each name; None when there is one context, or one per name.
-            rows: (K,) only these names, features (K, F); contexts from outside that are one per name are theirs alone.
+            group: (N,) context of each name; None if there is one context, or one per name.
+            rows: (K,) only these names, features (K, F); contexts from outside with one per name are for these names.
                 Best on the CPU, where prompts are planned.
         """
         if contexts is None and self.ctx is not None:

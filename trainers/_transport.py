@@ -11,7 +11,7 @@ from torch import Tensor
 
 EPSILON = 0.1  # weight of the entropy
 TOLERANCE = 0.01
-# Iterations after which it is looked whether fewer would have done; looking at every one would make a GPU wait.
+# Iterations between checks for convergence; a check after every one would make a GPU wait.
 ROUNDS = (10, 30, 100)
 
 Pair = tuple[Tensor, Tensor]  # normalised features of places (b, P, F) and of prompts (N, c, F)
@@ -20,7 +20,7 @@ Pair = tuple[Tensor, Tensor]  # normalised features of places (b, P, F) and of p
 def transport_cosines(pairs: Pair, steps: Tensor, most: int) -> Tensor:
     """Cosine of an image and a class under their plan, sum over places and prompts of plan * cosine: (b, c) float32.
 
-    The gradient flows through the cosines and leaves the plan out. ``steps``, ``most``: see :func:`sinkhorn`.
+    The gradient flows through the cosines but not through the plan. ``steps``, ``most``: see :func:`sinkhorn`.
     """
     plan, _ = sinkhorn(transport_kernel(pairs), steps, most)
     return (plan * _cosines(pairs)).sum(dim=(2, 3))
@@ -60,7 +60,7 @@ def steps_needed(blocks: Sequence[Pair], *, together: bool) -> tuple[list[Tensor
     """Sinkhorn iterations until the mean change is below TOLERANCE, 100 at most.
 
     Args:
-        together: the mean is over all blocks and all images get the same number; else over each image's own classes.
+        together: the mean is over all blocks, and all images get the same number; else it is over each image's classes.
 
     Returns:
         Iterations (b,) of each block, and the ``most`` of them all or a little more.

@@ -1,4 +1,4 @@
-"""What all prompt tuners share: frozen CLIP, masked loss, evaluation with the class names encoded once."""
+"""Shared by all prompt tuners: frozen CLIP, masked loss, evaluation with class names encoded once."""
 
 import logging
 import math
@@ -28,21 +28,21 @@ from dassl.utils.errors import PassingError, UserError, brief, memory_explained,
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
-FIXED_TEXT_MEMORY = 2**32  # bytes that the tensors of one encoding may take in a deterministic run
+FIXED_TEXT_MEMORY = 2**32  # bytes for the tensors of one encoding in a deterministic run
 KEPT_TEMPLATES = 64  # lists of prompts: the tasks of a suite one by one
 
 _log = logging.getLogger(__name__)
 
 
 def frozen_backbone(name: str, device: torch.device, **options: Any) -> clip.Backbone:
-    """``clip.load``; a process with many runs keeps the last one, and loads it again if a run has changed it."""
+    """``clip.load``; a process with many runs caches the last one, and loads it again if a run has changed it."""
 
     def load() -> tuple[clip.Backbone, list[int]]:
         backbone, _ = clip.load(name, device, **options)
         return backbone, changes(backbone)
 
     def changes(backbone: clip.Backbone) -> list[int]:
-        """How often each tensor was written to (torch counts that), whether it would be trained, and the limit."""
+        """How often each tensor was written to (torch counts this), whether it requires a gradient, and the limit."""
         tensors = (*backbone.parameters(), *backbone.buffers())
         return [backbone.text.limit, *(t._version + t.requires_grad for t in tensors)]
 
@@ -58,7 +58,7 @@ def _backbone_name(cfg: CfgNode) -> str:
 
 
 def _backbone_options(cfg: CfgNode) -> dict[str, Any]:
-    """What ``clip.load`` is told besides name, device and precision."""
+    """Arguments of ``clip.load`` besides name, device and precision."""
     node = cfg.MODEL
     return {
         "weights": node.BACKBONE.WEIGHTS,
@@ -81,10 +81,10 @@ def image_facts(backbone: clip.Backbone) -> dict[str, Any]:
 
 
 def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
-    """Warn where images are prepared in another way than the backbone was trained with; refuse another size.
+    """Warn if images are prepared differently from the backbone's training; refuse another size.
 
     Args:
-        said: the node INPUT of the config; what is empty follows the backbone.
+        said: the node INPUT of the config; empty keys follow the backbone.
     """
     facts, name = image_facts(backbone), backbone.name
     side = backbone.image_size
@@ -98,8 +98,8 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
     ]
     for key in other:
         _log.warning(
-            "INPUT.%s is %s, and %s was trained with %s: the figures are those of other pictures than it knows; leave "
-            "the key out to follow the backbone",
+            "INPUT.%s is %s, and %s was trained with %s: it sees other pictures than in its training, and figures "
+            "suffer; leave the key out to follow the backbone",
             key,
             said[key],
             name,
@@ -107,15 +107,15 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
         )
     if said.TRANSFORMS and "normalize" not in said.TRANSFORMS:
         _log.warning(
-            "INPUT.TRANSFORMS (%s) has no normalize, and %s was trained with normalised pictures: the figures are "
-            "those of other pictures than it knows; add normalize",
+            "INPUT.TRANSFORMS (%s) has no normalize, and %s was trained with normalised pictures: it sees "
+            "other pictures than in its training, and figures suffer; add normalize",
             ", ".join(said.TRANSFORMS),
             name,
         )
 
 
 def _same(said: Any, fact: Any) -> bool:
-    """Whether two settings are the same up to what a shorter decimal leaves out."""
+    """Whether two settings are equal up to rounding."""
     if isinstance(fact, str):
         return said == fact
     return all(math.isclose(mine, theirs, abs_tol=1e-4) for mine, theirs in zip(said, fact, strict=True))
@@ -143,17 +143,17 @@ def told_to_users(method: Callable[P, R]) -> Callable[P, R]:
 def _refused_chunk(reason: str, size: int) -> str:
     return (
         f"the memory ran out ({reason}) with {size} prompts at once, and TRAIN.DETERMINISTIC True forbids smaller "
-        f"chunks in the middle of a run, which round otherwise; set MODEL.TEXT_CHUNK {size // 2} for all runs of a "
+        f"chunks in the middle of a run, which round differently; set MODEL.TEXT_CHUNK {size // 2} for all runs of a "
         "comparison, or use a machine with more memory"
     )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a training step scores: E (image, task) entries against K columns, all of them or those that were kept.
+    """The scores of a training step: E (image, task) entries against K columns, all or a selection.
 
     Attributes:
-        image: (B, F) image features, text: (K, F) class features (None where each image has its own); not normalised.
+        image: (B, F) image features, text: (K, F) class features (None if each image has its own); not normalised.
         logits: (E, K) float32.
         row: (E,) image of each entry. target: (E,) its true class among the K columns.
         columns: (E, K) bool, the columns of its task.
@@ -171,12 +171,11 @@ class PromptTuner(TrainerX):
     """A trainer whose model turns prompts into class features and scores images by cosine similarity.
 
     A method sets ``section`` (its node below TRAINER) and implements ``build_prompts``, which returns an
-    ``nn.Module`` that gives the class features (C, F), and ``learned_modules``, what is registered under which name.
+    ``nn.Module`` that gives the class features (C, F), and ``learned_modules``, the modules to register by name.
 
     Attributes:
         test_rows: images whose stored features are scored at once in a test; 0: DATALOADER.TEST.BATCH_SIZE. A method
-            that scores images in a way of its own, which may need more memory for an image than a row of logits,
-            sets 0.
+            that scores images in another way, with more memory for an image than a row of logits, sets 0.
     """
 
     section = ""
@@ -207,13 +206,13 @@ class PromptTuner(TrainerX):
 
     @classmethod
     def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
-        """The usual keys: CSC is an own context for each class, TSC one for each task."""
+        """The usual keys: CSC means a context for each class, TSC one for each task."""
         kinds = {"class": "CSC", "task": "TSC"}
         options = cfg.TRAINER.get(cls.section, {})
         return {unit: f"TRAINER.{cls.section}.{key} True" for unit, key in kinds.items() if options.get(key)}
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
-        """The model: ``model(columns=None)`` gives text features (C, F), or those of the named columns."""
+        """The model: ``model(columns=None)`` gives text features (C, F), or those of some columns."""
         raise NotImplementedError
 
     def learned_modules(self) -> dict[str, nn.Module]:
@@ -221,14 +220,14 @@ class PromptTuner(TrainerX):
         raise NotImplementedError
 
     def before_data(self) -> None:
-        """Load the frozen backbone: a wrong name or size is said before any image is read."""
+        """Load the frozen backbone, so that a wrong name or size is reported before any image is read."""
         self.backbone = self._load_backbone()
         self.precision = self.backbone.precision
 
     @classmethod
     @told_to_users
     def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
-        """Load the frozen backbone once and let it go."""
+        """Load the frozen backbone once as a check."""
         name = _backbone_name(cfg)
         if not fetch and find(name, cfg.MODEL.BACKBONE.WEIGHTS) is None:
             return f"the weights of {name} are not on this machine and will be downloaded when the runs start"
@@ -237,7 +236,7 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        # Products of other sizes round otherwise: with stored features the rows of a test batch are those without.
+        # Products of other sizes round differently: with stored features, test batches have the same rows as without.
         rows = 0 if self.cfg.TRAIN.DETERMINISTIC else self.test_rows
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=rows)
         self.task_of_class = self.dm.task_of_class.to(self.device)
@@ -258,7 +257,7 @@ class PromptTuner(TrainerX):
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
-        """Enter the learned modules with one optimiser and one schedule for all of them."""
+        """Register the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
         sched = build_lr_scheduler(optim, self.cfg.OPTIM)
         for name, module in modules.items():
@@ -280,9 +279,9 @@ class PromptTuner(TrainerX):
 
     @property
     def encoder_id(self) -> str:
-        """Names what ``encode_images`` computes, for stored features; a method with other features says another."""
+        """Key of what ``encode_images`` computes, for stored features; a method with other features overrides it."""
         dtype = str(self.backbone.dtype).removeprefix("torch.")  # amp computes in bf16 on a CPU and in fp16 on a GPU
-        # Features that other runs have stored may be rounded as by other threads or on another device.
+        # Features stored by other runs may be rounded as with other threads or on another device.
         fixed = f"-deterministic-{self.device.type}" if self.cfg.TRAIN.DETERMINISTIC else ""
         return f"{self.backbone.digest}-{self.backbone.precision}-{dtype}{fixed}"
 
@@ -292,7 +291,7 @@ class PromptTuner(TrainerX):
             return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
 
     def image_features(self, batch: dict[str, Any]) -> Tensor:
-        """(B, F) float32, not normalised: stored ones when the batch has them."""
+        """(B, F) float32, not normalised: the stored ones if the batch has them."""
         if "feat" in batch:
             return batch["feat"].to(self.device)
         return encode_fixed(self.encode_images, batch["img"])
@@ -312,7 +311,7 @@ class PromptTuner(TrainerX):
     def template_features(self, prompts: Sequence[str]) -> Tensor:
         """Features of hand-written prompts (N, F) float32, not normalised, by an encoder in fp32 whatever PREC says.
 
-        A process with many runs keeps them, and not that encoder: its memory would be in every later run's figure.
+        A process with many runs caches them but not the encoder, whose memory would count in every later run.
         """
 
         options = _backbone_options(self.cfg)
@@ -334,7 +333,7 @@ class PromptTuner(TrainerX):
     def kept_columns(self, column: Tensor) -> Tensor | None:
         """Columns that a training step uses, sorted; None: all. ``column``: (E,) true columns of the batch.
 
-        Both are on the CPU: texts are planned there, and a device is not waited for.
+        Both are on the CPU: texts are planned there without waiting for a device.
         """
         return None
 
@@ -351,14 +350,14 @@ class PromptTuner(TrainerX):
         return Scores(image, text, logits, row, target, task_columns(task, owner))
 
     def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
-        """The multi-task cross-entropy and, when the step is logged, the training metric."""
+        """The multi-task cross-entropy and, if the step is logged, the training metric."""
         logits, target, columns = scores.logits, scores.target, scores.columns
         loss = task_cross_entropy(logits, target, columns, images=len(scores.image))
         shown = {"map": micro_average_precision(logits.detach(), target, columns)} if self.printing else {}
         return loss, shown
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and what the log shows beside it when the step is logged."""
+        """The loss of a batch and, if the step is logged, further values for the log."""
         return self.cross_entropy(self.scores(batch))
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
@@ -368,16 +367,16 @@ class PromptTuner(TrainerX):
         return shown
 
     def gradients(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
-        """Fill the gradients of a batch; returns the loss and what the log shows beside it."""
+        """Compute the gradients of a batch; returns the loss and further values for the log."""
         loss, shown = self.loss(batch)
         self.model_backward(loss)
         return {"loss": loss.detach(), **shown}
 
     def within_memory(self, work: Callable[[], T]) -> T:
-        """Do ``work``, which can be done again; where the memory runs out, with half as many prompts at once.
+        """Do ``work``, which can be repeated; if the memory runs out, retry with half as many prompts at once.
 
         Raises:
-            PassingError: it runs out in a deterministic run, or where prompts are encoded one by one already.
+            PassingError: it runs out in a deterministic run, or when prompts are already encoded one by one.
         """
         text = self.backbone.text
         while True:
@@ -391,11 +390,11 @@ class PromptTuner(TrainerX):
                     raise PassingError(_refused_chunk(reason, text.largest)) from error
                 if not (size := text.halve()):
                     raise
-            # What the attempt has made is gone by now.
+            # The tensors of the attempt are freed by now.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             _log.warning(
-                "the memory ran out (%s): from here on at most %d prompts are encoded at once; MODEL.TEXT_CHUNK %d "
+                "the memory ran out (%s): from now on at most %d prompts are encoded at once; MODEL.TEXT_CHUNK %d "
                 "does so from the start, and gives the same figures each time",
                 reason,
                 size,
@@ -404,7 +403,7 @@ class PromptTuner(TrainerX):
 
     @property
     def text_chunk(self) -> int:
-        """As of the frozen CLIP's text encoder."""
+        """That of the frozen CLIP's text encoder."""
         return self.backbone.text.chunked
 
     def before_test(self) -> None:
@@ -413,7 +412,7 @@ class PromptTuner(TrainerX):
             self._class_features = self.within_memory(self.model)
 
     def head(self) -> Head:
-        """The class features and the scale, of a method that scores by cosine similarity with them."""
+        """The class features and the scale, for methods that score by cosine similarity."""
         own = type(self)
         if own.logits is not PromptTuner.logits or own.model_inference is not PromptTuner.model_inference:
             return super().head()
@@ -430,7 +429,7 @@ class PromptTuner(TrainerX):
         return backbone, image_facts(backbone)
 
     def open_clip_name(self) -> tuple[str, str]:
-        """What open_clip calls the backbone, name and tag; empty for a file."""
+        """Name and tag of the backbone in open_clip; empty for a file."""
         name = PUBLISHED.get(self.backbone.name, "")
         return (f"{name}-quickgelu", "openai") if name else ("", "")
 

@@ -1,4 +1,4 @@
-"""CoCoOp: the context of the class prompts is shifted by what a small network reads off the image.
+"""CoCoOp: a small network reads the image and shifts the context of the class prompts.
 
 Zhou, Yang, Loy, Liu: "Conditional prompt learning for vision-language models", CVPR 2022.
 """
@@ -47,7 +47,7 @@ class ShiftedContext(nn.Module):
 
 
 def keyed_linear(inputs: int, outputs: int, *, seed: int, name: str) -> nn.Linear:
-    """A linear layer with PyTorch's default start, U(-1, 1) / sqrt(inputs), drawn from the seed and the name only."""
+    """A linear layer with PyTorch's default start, U(-1, 1) / sqrt(inputs), drawn only from the seed and the name."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
     bound = inputs**-0.5
@@ -71,7 +71,7 @@ class ConditionalPrompts(EncoderModule):
     def layout(self, task: int, first: int, last: int, *, images: int) -> tuple[PromptLayout, Tensor]:
         """The prompts of a task's classes first .. last - 1, once for each image, and the image of each prompt.
 
-        Both are kept: the encoder knows its plans by them.
+        Both are cached: the encoder finds its plans by them.
         """
         key = (task, first, last, images)
         if key not in self._repeated:
@@ -98,9 +98,9 @@ class CoCoOp(OwnTaskTuner):
     """Image-conditioned context.
 
     With x = d(image feature), d the L2 normalisation: the prompts of this image's classes have the context
-    ctx + pi(x), so each (image, class) pair is a text of its own. An image meets only the classes of its own tasks,
-    which changes neither loss nor metric. Texts are encoded at most CHUNK at once; if a step has more, each chunk is
-    encoded again in the backward pass instead of being kept, with the same gradient.
+    ctx + pi(x), so each (image, class) pair has its own text. An image meets only the classes of its own tasks, which
+    changes neither loss nor metric. At most CHUNK texts are encoded at once; if a step has more, the backward pass
+    encodes each chunk again, with the same gradient.
     """
 
     section = "COCOOP"
@@ -108,8 +108,8 @@ class CoCoOp(OwnTaskTuner):
     config_keys = (
         Key("TRAINER.COCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.COCOOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),
-        Key("TRAINER.COCOOP.CTX_INIT", "", "words that the context starts from"),
-        Key("TRAINER.COCOOP.CHUNK", 512, "most prompts, one for each image and class, at once", check=at_least(1)),
+        Key("TRAINER.COCOOP.CTX_INIT", "", "initial words of the context"),
+        Key("TRAINER.COCOOP.CHUNK", 512, "prompts per chunk at most; each image and class has one", check=at_least(1)),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:

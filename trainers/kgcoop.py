@@ -1,4 +1,4 @@
-"""KgCoOp: CoOp whose class features are held near those of hand-written prompts.
+"""KgCoOp: CoOp with class features kept near those of hand-written prompts.
 
 Yao et al., "Visual-language prompt tuning with knowledge-guided context optimization", CVPR 2023.
 """
@@ -24,8 +24,8 @@ def knowledge_gap(learned: Tensor, teacher: Tensor) -> Tensor:
 class KgCoOp(CoOpTuner):
     """Loss: the multi-task cross-entropy + W * (1 - mean_c cos(w_c, w_c^clip)).
 
-    w_c^clip are features of each task's template, computed once and in fp32. The mean goes over all classes that the
-    run learns, also over those that have no image in the batch, as in the original.
+    w_c^clip are features of each task's template, computed once and in fp32. The mean is over all classes that the
+    run learns, also those without an image in the batch, as in the original.
     """
 
     config_keys = (
@@ -39,7 +39,7 @@ class KgCoOp(CoOpTuner):
         return self.template_features([prompt for task in self.dm.tasks for prompt in template_prompts(task)])
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and what the log shows beside it when the step is logged."""
+        """The loss of a batch and, if the step is logged, further values for the log."""
         scores = self.scores(batch)
         loss, shown = self.cross_entropy(scores)
         gap = knowledge_gap(scores.text, self.teacher)

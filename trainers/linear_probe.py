@@ -108,7 +108,7 @@ class TaskProbe:
 
     @property
     def size(self) -> int:
-        """What a fit costs, roughly."""
+        """Rough cost of a fit."""
         return self._x.size * len(self.seen)
 
     @property
@@ -118,7 +118,7 @@ class TaskProbe:
 
     @property
     def searches(self) -> bool:
-        """Whether C makes a difference and there is something to choose it on."""
+        """Whether C makes a difference and there are images to choose it on."""
         return len(self._val_y) > 0 and len(self.seen) > 1
 
     def fit(self, c: float) -> Fit:
@@ -142,7 +142,7 @@ class TaskProbe:
             bias[self.seen if len(self.seen) else slice(None)] = 0
             return Fit(weight, bias)
         own_weight, own_bias, steps = self._solve(c)
-        # Of two classes one score is fitted; the first class then has the constant score 0.
+        # For two classes one score is fitted; the first class has the constant score 0.
         zeros = len(self.seen) - len(own_weight)
         weight[self.seen] = np.pad(own_weight, ((zeros, 0), (0, 0)))
         bias[self.seen] = np.pad(own_bias, (zeros, 0))
@@ -158,7 +158,7 @@ class TaskProbe:
 
 
 class ProbeWeights(nn.Module):
-    """What the probes of all tasks learned: weights (C, F), biases (C,), and the chosen C of each task (T,)."""
+    """The probes of all tasks: weights (C, F), biases (C,), and the chosen C of each task (T,)."""
 
     never = ("bias",)  # -inf for a class without a training image
 
@@ -173,7 +173,7 @@ class ProbeWeights(nn.Module):
 
     @torch.no_grad()
     def put(self, task: int, fit: Fit, c: float) -> None:
-        """Keep the fit of a task."""
+        """Store the fit of a task."""
         own = slice(*self.offsets[task : task + 2])
         self.weight[own] = torch.from_numpy(fit.weight).to(self.weight)
         self.bias[own] = torch.from_numpy(fit.bias).to(self.bias)
@@ -189,7 +189,7 @@ class LinearProbe(FittedTrainer):
     """Logistic regression on the features of the few-shot images as they are (test transform, not normalised).
 
     C is chosen per task by the task's metric on the validation images: the best of seven powers of ten, then STEPS
-    steps of halving around it. Fits run side by side, each in one thread, so figures do not depend on the number of
+    steps of halving around it. Fits run in parallel, each in one thread, so figures do not depend on the number of
     cores.
     """
 
@@ -197,12 +197,12 @@ class LinearProbe(FittedTrainer):
     test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.LP.STEPS", 8, "steps of the search for C behind the grid", check=at_least(1)),
-        Key("TRAINER.LP.C", 0.316, "C of a task that has no validation image", check=above(0)),
+        Key("TRAINER.LP.STEPS", 8, "steps of the search for C after the grid", check=at_least(1)),
+        Key("TRAINER.LP.C", 0.316, "C of a task without validation images", check=above(0)),
         Key(
             "TRAINER.LP.METRICS",
             "corrected",
-            "the task's metric, or as released: overall_acc and mean_acc exchanged, and the solver's old stopping rule",
+            "the task's metric, or as released: overall_acc and mean_acc swapped, and the solver's old stopping rule",
             ("corrected", "released"),
         ),
     )
@@ -244,7 +244,7 @@ class LinearProbe(FittedTrainer):
 
     def _search(self, probes: list[TaskProbe]) -> dict[int, float]:
         """The best C by task."""
-        probes = sorted(probes, key=lambda probe: -probe.size)  # the long ones first, so that no core waits at the end
+        probes = sorted(probes, key=lambda probe: -probe.size)  # long ones first, so that no core idles at the end
         pairs = [(probe, c) for probe in probes for c in GRID]
         scores = iter(side_by_side(lambda pair: pair[0].score(pair[1]), pairs, what="grid of C"))
         peaks = [(probe, grid_peak([next(scores) for _ in GRID])) for probe in probes]
@@ -265,9 +265,9 @@ class LinearProbe(FittedTrainer):
 
 
 def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Cut the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
+    """Divide the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
 
-    Of each class with two images or more a quarter, at least one, is held out: its last ones in the order of the draw.
+    Each class with two or more images holds out a quarter, at least one: its last images in the order of the draw.
     """
     features, label = images
     held = torch.zeros(len(label), dtype=torch.bool)
@@ -278,7 +278,7 @@ def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tupl
 
 
 def report_hold_out(search: TaskProbe, images: int, shared: int) -> None:
-    """Say that the validation images of a task were no use."""
+    """Warn that the validation images of a task could not be used."""
     how = f"C is chosen on {search.val_size:,} of its {images:,} training images" if search.searches else "none is used"
     _log.warning(
         "task %d (%s): %s of its validation images are test images; %s instead",
@@ -310,12 +310,12 @@ def report(probe: TaskProbe, c: float, *, chosen_by: TaskProbe) -> None:
 
 
 def side_by_side(work: Callable[[_Item], _Made], items: Iterable[_Item], *, what: str) -> list[_Made]:
-    """``work`` on each item, as many at a time as there are cores, with one thread for the algebra of each."""
+    """Apply ``work`` to each item, one per core at a time, with one thread of linear algebra each."""
     items = list(items)
     with (
         warnings.catch_warnings(),
         threadpool_limits(1, user_api="blas"),
         ThreadPoolExecutor(cpu_count(), initializer=threadpool_limits, initargs=(1, "blas")) as pool,
     ):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said in the log, of the chosen fit
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the log reports it for the chosen fit
         return list(tqdm(pool.map(work, items), total=len(items), desc=what, disable=None, leave=False))

@@ -23,7 +23,7 @@ from trainers._prompts import ContextPrompts, EncoderModule, check_phrase, conte
 from trainers.base import PromptTuner
 
 PG_TYPES = ("lin", "linmean", "lincls")
-# The original gives left-out classes the constant feature 1e-6 and adds it to the kept ones; kept for equal losses.
+# The original gives left-out classes the constant feature 1e-6 and adds it to the others; done here for equal losses.
 SAMPLED_OFFSET = 1e-6
 
 
@@ -52,7 +52,7 @@ class MetaNetwork(nn.Module):
             feature = (class_features + task_features) / 2
         elif self.kind == "lincls":
             assert class_features is not None
-            # A zero gradient, not none: weight decay then moves the task context, as in the original.
+            # A zero gradient instead of none, so that weight decay moves the task context, as in the original.
             feature = class_features + 0 * task_features
         return (feature.float() @ self.proj).view(-1, *self.shape)
 
@@ -60,7 +60,7 @@ class MetaNetwork(nn.Module):
 class SoftContext(EncoderModule):
     """Names of tasks (and classes) -> features h_t (and g_c) -> contexts -> class features.
 
-    The frozen text encoder is used twice: for the prompts around the names, and for the class prompts that carry the
+    The frozen text encoder is used twice: for the prompts around the names, and for the class prompts with the
     generated context.
     """
 
@@ -107,8 +107,8 @@ class SoftContext(EncoderModule):
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), or (len(columns), F) of some classes; not normalised.
 
-        Classes that a step leaves out are not encoded in either pass: nothing of them reaches the loss. ``columns``
-        are best on the CPU, where texts are planned.
+        Classes that a step leaves out do not affect the loss and are encoded in neither pass. ``columns`` are best on
+        the CPU, where texts are planned.
         """
         contexts, group = self.contexts(columns)
         features = self.prompts(contexts, group, rows=columns)
@@ -142,7 +142,7 @@ class MTCoOp(PromptTuner):
     """SoftCPT: soft sharing of context between the tasks of a suite.
 
     Loss: cross-entropy of each image over the classes of its own task, mean over the batch.
-    ``RECIPE: released`` repeats the released code, whose one optimiser and one schedule were entered once per
+    ``RECIPE: released`` repeats the released code, whose only optimiser and schedule were registered once per
     sub-module and so stepped 3 times (4 with class prompts) per batch and per epoch.
     """
 
@@ -152,9 +152,14 @@ class MTCoOp(PromptTuner):
         *context_keys("TRAINER.MTCOOP.CLASS_", n_ctx=16, what="the prompts of class names"),
         *context_keys("TRAINER.MTCOOP.TASK_", n_ctx=16, what="the prompts of task names"),
         *context_keys("TRAINER.MTCOOP.", n_ctx=16, what="the final prompts"),
-        Key("TRAINER.MTCOOP.PG_TYPE", "lin", "what the meta network reads", PG_TYPES),
+        Key("TRAINER.MTCOOP.PG_TYPE", "lin", "input of the meta network", PG_TYPES),
         Key("TRAINER.MTCOOP.PG_RATIO", 1.0, "kept for old commands; the original never used it"),
-        Key("TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.0, "share of absent classes in a step; 0: all", check=between(0, 1)),
+        Key(
+            "TRAINER.MTCOOP.CLS_SAMPLE_RATE",
+            0.0,
+            "share of absent classes that a training step scores; 0: all",
+            check=between(0, 1),
+        ),
         Key("TRAINER.MTCOOP.FREEZE_CLS_PROMPT", False, "do not train the prompts of class names"),
         Key(
             "TRAINER.MTCOOP.RECIPE",
@@ -165,14 +170,14 @@ class MTCoOp(PromptTuner):
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse combinations that mean nothing."""
+        """Refuse meaningless combinations."""
         o = cfg.TRAINER.MTCOOP
         if o.CLS_SAMPLE_RATE > 0 and not o.CSC:
             raise UserError("TRAINER.MTCOOP.CLS_SAMPLE_RATE needs TRAINER.MTCOOP.CSC True; set one of the two")
         if o.PG_TYPE == "lincls" and not o.CSC:
             raise UserError("TRAINER.MTCOOP.PG_TYPE lincls reads class names and needs TRAINER.MTCOOP.CSC True")
         if o.N_CTX < 1:
-            raise UserError("TRAINER.MTCOOP.N_CTX is 0, so there would be nothing to generate; use at least 1")
+            raise UserError("TRAINER.MTCOOP.N_CTX is 0, so there is nothing to generate; use at least 1")
         for kind in ("", "TASK_", "CLASS_"):
             if kind != "CLASS_" or o.CSC:
                 check_phrase(o[f"{kind}CTX_INIT"], o[f"{kind}N_CTX"], f"TRAINER.MTCOOP.{kind}CTX_INIT")
@@ -200,7 +205,7 @@ class MTCoOp(PromptTuner):
 
     @property
     def steps_per_batch(self) -> int:
-        """1, or the number of times that the released code entered its optimiser."""
+        """1, or the number of times that the released code registered its optimiser."""
         if self.options.RECIPE == "corrected":
             return 1
         return 3 + int(self.options.CSC and not self.options.FREEZE_CLS_PROMPT)
@@ -208,7 +213,7 @@ class MTCoOp(PromptTuner):
     schedule_steps_per_epoch = steps_per_batch
 
     def kept_columns(self, column: Tensor) -> Tensor | None:
-        """Class sub-sampling; the draw depends on seed, epoch and batch only."""
+        """Class sub-sampling; the draw depends only on seed, epoch and batch."""
         rate = self.options.CLS_SAMPLE_RATE
         if rate == 0:
             return None

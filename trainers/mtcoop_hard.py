@@ -66,14 +66,14 @@ class MTCoOpHard(PromptTuner):
     config_keys = (
         Key("TRAINER.MTCOOPH.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOPH.", n_ctx=16, what="the class prompts"),
-        Key("TRAINER.MTCOOPH.TSC", False, "own context for each task"),
+        Key("TRAINER.MTCOOPH.TSC", False, "one context per task"),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a context without vectors or a phrase of another length."""
         o = cfg.TRAINER.MTCOOPH
         if o.N_CTX < 1:
-            raise UserError("TRAINER.MTCOOPH.N_CTX is 0, so there would be nothing to learn; use at least 1")
+            raise UserError("TRAINER.MTCOOPH.N_CTX is 0, so there is nothing to learn; use at least 1")
         check_phrase(o.CTX_INIT, o.N_CTX, "TRAINER.MTCOOPH.CTX_INIT")
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:

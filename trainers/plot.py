@@ -26,12 +26,12 @@ from trainers._own_task import Block, OwnTaskTuner
 from trainers._prompts import EncoderModule, check_phrase, normal_parameter
 from trainers._transport import steps_needed, transport_cosines
 
-_PROGRAM = "plot-coop/train.py, which overrides the config file"  # 200 epochs, batches of 128 otherwise
+_PROGRAM = "plot-coop/train.py, which overrides the config file"  # else 200 epochs, batches of 128
 VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for the kernel, the plan, a product
 
 
 class SeveralPrompts(EncoderModule):
-    """N prompts for each class; ``prompt_learner.ctx`` is (N, M, D), or (N, C, M, D) where each class has its own."""
+    """N prompts for each class; ``prompt_learner.ctx`` is (N, M, D), or (N, C, M, D) if each class has its own."""
 
     _group: Tensor | None
 
@@ -47,7 +47,7 @@ class SeveralPrompts(EncoderModule):
         self.prompt_learner = nn.Module()
         self.prompt_learner.ctx = normal_parameter(shape, seed=seed, name="prompt_learner.ctx")
         if options.CTX_INIT:
-            # Of a phrase with more tokens than words the first N_CTX tokens are taken.
+            # If a phrase has more tokens than words, the first N_CTX tokens are used.
             start = torch.stack([backbone.text.phrase_vectors(phrase) for phrase in phrases(options.CTX_INIT)])
             start = start[:, None] if options.CSC else start
             self.prompt_learner.ctx = nn.Parameter(start.expand(shape).clone())
@@ -70,7 +70,7 @@ class PLOT(OwnTaskTuner):
     With S the cosines of an image's P local features and a class's N prompts, and T the plan of least cost 1 - S under
     entropy EPSILON (Sinkhorn in fp32, no gradient): logit = s * sum T * S. An image meets only the classes of its own
     tasks. In training the Sinkhorn iterations of a batch stop together, as in the original; in evaluation those of
-    each image stop by themselves, so that no score depends on the images beside it.
+    each image stop separately, so that no score depends on other images.
     """
 
     section = "PLOT"
@@ -78,10 +78,10 @@ class PLOT(OwnTaskTuner):
     whole_tasks = True
     config_keys = (
         Key("TRAINER.PLOT.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.PLOT.N", 4, "contexts, and so prompts, of each class", check=at_least(1)),
+        Key("TRAINER.PLOT.N", 4, "contexts, and so prompts, per class", check=at_least(1)),
         Key("TRAINER.PLOT.N_CTX", 16, "context vectors of each prompt", check=at_least(1)),
-        Key("TRAINER.PLOT.CSC", False, "own contexts for each class"),
-        Key("TRAINER.PLOT.CTX_INIT", "", "words that the contexts start from: N phrases with ; between them"),
+        Key("TRAINER.PLOT.CSC", False, "N contexts per class"),
+        Key("TRAINER.PLOT.CTX_INIT", "", "initial words of the contexts: N phrases, separated by ;"),
         Key("TRAINER.PLOT.CLASS_TOKEN_POSITION", "end", "where the name stands in the prompts", POSITIONS),
         Key("TRAINER.PLOT.GLOBAL_LOGITS", False, "add the global feature's logits, as the original does on ImageNet"),
     )
@@ -144,7 +144,7 @@ class PLOT(OwnTaskTuner):
         rows = [to_device(block.rows, image.device) for block in blocks]
         pairs = [(image[r, 1:], text[:, b.start : b.stop]) for r, b in zip(rows, blocks, strict=True)]
         steps, most = steps_needed(pairs, together=learns)
-        # Of several full blocks none is kept for the backward pass.
+        # With several full blocks, none is stored for the backward pass.
         again = learns and sum(block.pairs for block in blocks) > self.pairs_at_once(features)
         cosine = partial(checkpoint, transport_cosines, use_reentrant=False) if again else transport_cosines
         cosines = [cosine(pair, count, most) for pair, count in zip(pairs, steps, strict=True)]

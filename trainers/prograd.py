@@ -25,10 +25,10 @@ from trainers.base import Scores
 
 
 def project(gradient: Tensor, guide: Tensor, weight: float) -> Tensor:
-    """Take from ``gradient`` ``weight`` times its component along ``guide`` where the two point apart.
+    """Subtract from ``gradient`` ``weight`` times its component along ``guide`` if the two conflict.
 
-    g = g_ce - weight * min(0, g_ce . u) u with u = g_kl / ||g_kl||. A ``guide`` of zeros changes nothing; a number
-    that is not finite spreads, so that a gradient scaler sees it.
+    g = g_ce - weight * min(0, g_ce . u) u with u = g_kl / ||g_kl||. A ``guide`` of zeros changes nothing; values that
+    are not finite propagate, so that a gradient scaler sees them.
     """
     unit = guide / guide.norm().clamp_min(torch.finfo(guide.dtype).tiny)
     return gradient - weight * (gradient * unit).sum().clamp(max=0) * unit
@@ -73,9 +73,14 @@ class ProGrad(CoOpTuner):
 
     config_keys = (
         *COOP_KEYS,
-        Key("LOSS.NAME", "prograd", "ProGrad: kept for its config files, the only loss", ("prograd",)),
+        Key("LOSS.NAME", "prograd", "ProGrad: kept for its config files; there is only this loss", ("prograd",)),
         Key("LOSS.T", 1.0, "ProGrad: temperature in the distance from zero-shot CLIP", check=above(0)),
-        Key("LOSS.LAMBDA", 1.0, "ProGrad: share of the contradicting part that is dropped", check=at_least(0)),
+        Key(
+            "LOSS.LAMBDA",
+            1.0,
+            "ProGrad: share of the conflicting component of the gradient that is removed",
+            check=at_least(0),
+        ),
     )
     published = (
         Published(
@@ -87,7 +92,7 @@ class ProGrad(CoOpTuner):
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse nothing yet: a phrase may be shorter than the context, and its tokens are counted with the tasks."""
+        """Refuses nothing: a phrase may be shorter than the context; its tokens are counted with the tasks."""
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The class prompts, started from the phrases when CTX_INIT says so."""
@@ -125,7 +130,7 @@ class ProGrad(CoOpTuner):
         return total / len(scores.image)
 
     def gradients(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
-        """Those of a batch, projected; the log shows the cross-entropy and the distance from zero-shot CLIP."""
+        """Compute the projected gradients of a batch; the log shows cross-entropy and distance from zero-shot CLIP."""
         scores = self.scores(batch)
         loss, shown = self.cross_entropy(scores)
         guide = self.guide(scores)
@@ -136,7 +141,7 @@ class ProGrad(CoOpTuner):
         return {"loss": loss.detach() + 0 * guide.detach(), **shown}
 
     def set_projected_gradients(self, loss: Tensor, guide: Tensor) -> None:
-        """Fill the gradients of the learned tensors; projection and gradient scaling commute."""
+        """Set the gradients of the learned tensors; projection and gradient scaling commute."""
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         own = torch.autograd.grad(self.scaler.scale(loss), learned, retain_graph=True)
         other = torch.autograd.grad(self.scaler.scale(guide), learned)

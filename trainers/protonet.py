@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Prototypes(nn.Module):
-    """Prototypes (C, F) of unit length (zero for a class without an image), and the point (T, F) they are seen from."""
+    """Prototypes (C, F) of unit length (zero for a class without an image), and the origin (T, F) of each task."""
 
     _owner: Tensor
     prototypes: Tensor
@@ -72,8 +72,8 @@ class Prototypes(nn.Module):
 class ProtoNet(FittedTrainer):
     """Nearest prototype by cosine, among the classes of an image's own task.
 
-    The images are the K shots that the prompt methods learn from, seen with the test transform. With VIEWS an image is
-    the mean of so many augmented views of it. CENTER moves the origin to the mean of the task's images (SimpleShot:
+    The images are the K shots that the prompt methods learn from, with the test transform. With VIEWS an image is the
+    mean of this many augmented views. CENTER moves the origin to the mean of the task's images (SimpleShot:
     Wang, Chao, Weinberger, van der Maaten, arXiv 1911.04623).
     """
 
@@ -81,8 +81,13 @@ class ProtoNet(FittedTrainer):
     test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.PROTONET.VIEWS", 0, "augmented views that make an image; 0: as in tests", check=at_least(0)),
-        Key("TRAINER.PROTONET.CENTER", False, "see each task's images from their mean"),
+        Key(
+            "TRAINER.PROTONET.VIEWS",
+            0,
+            "augmented views averaged per training image; 0: the test transform",
+            check=at_least(0),
+        ),
+        Key("TRAINER.PROTONET.CENTER", False, "subtract the mean of each task's training images"),
     )
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> Prototypes:
@@ -90,7 +95,7 @@ class ProtoNet(FittedTrainer):
         return Prototypes(tasks, backbone.embed_dim)
 
     def learned_modules(self) -> dict[str, nn.Module]:
-        """What is saved; none of it is counted as a parameter."""
+        """The saved module; nothing in it counts as a parameter."""
         return {"prototypes": self.model}
 
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
@@ -118,7 +123,7 @@ class ProtoNet(FittedTrainer):
         return Head("cosine", rows, scale, torch.where(rows.any(dim=1), 0.0, -scale), centers)
 
     def before_test(self) -> None:
-        """The prototypes are there."""
+        """Does nothing: the prototypes are ready."""
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

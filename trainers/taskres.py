@@ -2,7 +2,7 @@
 
 Yu et al., "Task residual for tuning vision-language models", CVPR 2023.
 
-The strong recent baseline beside the paper's table. It needs no validation images (no search over images as in
+A strong recent baseline in addition to the paper's table. It needs no validation images (no search over images as in
 Tip-Adapter), works on ResNet and ViT and so on the paper's RN50 (PromptSRC, MaPLe and CLIP-LoRA do not), and leaves
 both encoders alone, so it runs on stored features and a step costs one matrix product.
 """
@@ -23,7 +23,7 @@ from trainers.zsclip import template_prompts
 
 
 class ClassResiduals(nn.Module):
-    """What is learned: x (C, F), zero at the start."""
+    """The learned x (C, F), zero at the start."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TaskRes(PromptTuner):
     section = "TaskRes"
     config_keys = (
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
-        Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "alpha, factor of the learned residual", check=above(0)),
+        Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "factor of the learned residual (alpha)", check=above(0)),
     )
     published = (
         Published({"TRAINER.TaskRes.RESIDUAL_SCALE": 1.0}, "train_regular.sh", datasets=("OxfordFlowers",)),

@@ -45,7 +45,7 @@ class TemplateFeatures(nn.Module):
     """Class features of hand-written prompts.
 
     Args:
-        templates: of an ensemble, beside each task's own; none: the task's own alone.
+        templates: of an ensemble, in addition to each task's own; none: only the task's own.
     """
 
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], templates: Sequence[str] = ()) -> None:
@@ -91,13 +91,13 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         Key(
             "TRAINER.ZSCLIP.TEMPLATES",
             SELECTED_TEMPLATES,
-            "ZeroshotCLIP2: templates beside each task's own",
+            "ZeroshotCLIP2: templates in addition to each task's own",
             parse=parse_templates,
         ),
         Key(
             "TRAINER.ZSCLIP.EXTRA_TEMPLATES",
             (),
-            "ZeroshotCLIP2: further templates, with a vertical bar between them",
+            "ZeroshotCLIP2: more templates, separated by vertical bars",
             parse=parse_templates,
         ),
     )

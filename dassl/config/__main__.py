@@ -6,15 +6,15 @@ from dassl.config.build import all_keys
 from dassl.config.keys import Key
 
 _FILES = """\
-A config file sets keys as YAML, and may take settings from other files. A line `BASE: ../_base/training.yaml` names
-one, `BASE: [training.yaml, demo.yaml]` several. A relative path starts at the folder of the file that names it (of the
-real file, where a link leads to it). Absolute paths and `~` serve as well, so a file of your own can start from a
-shipped one. A base may have bases.
+This page lists every config key. A config file sets keys as YAML and may start from other files:
+`BASE: ../_base/training.yaml` names one, `BASE: [training.yaml, demo.yaml]` several. A relative path starts at the
+folder of the file that names it (of the real file, if that is a link). Absolute paths and `~` work too, so your own
+file can start from a shipped one. A base may have bases.
 
-The keys of a file win over those of its bases. Of two bases the later one wins, together with its own bases. A list is
-replaced as a whole. A setting cannot be taken away, only set to another value, such as the default in the tables below.
-`config.yaml` and `results.json` of a run hold the merged config. The files of `configs/trainers/_base` only serve
-others; what each shipped file makes is recorded in `tests/dassl/config/recorded_configs.json`.""".splitlines()
+A file's keys win over those of its bases; a later base, with its own bases, wins over an earlier one. A list is
+replaced as a whole. A setting cannot be removed, only set to another value, such as the default below. `config.yaml`
+and `results.json` of a run hold the merged config. The files of `configs/trainers/_base` are bases only;
+`tests/dassl/config/recorded_configs.json` records what each shipped file makes.""".splitlines()
 
 
 def reference() -> str:

@@ -48,24 +48,26 @@ KEYS: tuple[Key, ...] = (
     Key(
         "INPUT.BACKGROUND",
         "",
-        "colour that transparent pictures are laid on, such as white or #808080; original: drop transparency as the "
+        "colour that replaces transparency, such as white or #808080; original: drop transparency, as the "
         "released code does; empty: white for your own tasks, original for registered data sets",
         check=colour,
     ),
     Key(
         "INPUT.ORIENTATION",
         "",
-        "turn pictures upright as EXIF says, or original: leave them as stored; empty: upright for your own tasks, "
+        "upright: turn images as EXIF says; original: leave them as stored; empty: upright for your own tasks, "
         "original for registered data sets",
         ("", "upright", "original"),
     ),
-    Key("INPUT.MAX_PIXELS", 500_000_000, "larger pictures are refused; 4 bytes of memory a pixel", check=at_least(1)),
+    Key(
+        "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
+    ),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
-    Key("DATASET.ROOT", "", "folder that holds the data folders"),
+    Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
-    Key("DATASET.TASKS", (), "descriptions of your own tasks, see docs/your-own-data.md", parse=parse_tasks),
+    Key("DATASET.TASKS", (), "your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
     Key(
@@ -76,43 +78,48 @@ KEYS: tuple[Key, ...] = (
     Key(
         "DATASET.TEMPLATES",
         "own",
-        "hand-written prompts of the data sets: ours, or those of the released code where ours are others",
+        "hand-written prompts of the data sets: ours, or the released code's where they differ",
         ("own", "released"),
     ),
     Key(
         "DATASET.CHECK_IMAGES",
         True,
-        "decode every image once before the first run, so that a broken one is named early",
+        "decode every image once before the first run, to find broken ones early",
     ),
-    Key("DATASET.SKIP_UNREADABLE", False, "leave unreadable images out instead of stopping"),
-    Key("DATASET.CACHE_DIR", "", "where splits and subsets go when the data folder is read-only; empty: output/cache"),
+    Key("DATASET.SKIP_UNREADABLE", False, "skip unreadable images instead of stopping"),
+    Key("DATASET.CACHE_DIR", "", "folder of splits and subsets if the data folder is read-only; empty: output/cache"),
     Key("DATALOADER.NUM_WORKERS", 4, "processes that read images", check=at_least(0)),
     Key("DATALOADER.TRAIN_X.SAMPLER", "RandomSampler", "order of the training images", SAMPLERS),
     Key("DATALOADER.TRAIN_X.BATCH_SIZE", 32, "images per training batch", check=at_least(1)),
     Key("DATALOADER.TEST.SAMPLER", "SequentialSampler", "order of the test images", ("SequentialSampler",)),
     Key("DATALOADER.TEST.BATCH_SIZE", 32, "images per test batch", check=at_least(1)),
     Key("DATALOADER.FEATURES", False, "encode each image view once and share it between runs (on or off)"),
-    Key("DATALOADER.FEATURES_DIR", "", "where features are kept; empty: output/features"),
-    Key("DATALOADER.FEATURES_DTYPE", "fp32", "format of kept features; fp16 needs half the space", ("fp32", "fp16")),
+    Key("DATALOADER.FEATURES_DIR", "", "folder of the feature store; empty: output/features"),
+    Key("DATALOADER.FEATURES_DTYPE", "fp32", "format of stored features; fp16 needs half the space", ("fp32", "fp16")),
     # model
-    Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors are the start of training"),
+    Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors training starts from"),
     Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
-    Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder where weights are looked for"),
+    Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder that is searched for weights"),
     Key(
         "MODEL.BACKBONE.ACTIVATION",
         "",
-        "activation of a weights file of others than OpenAI: quickgelu or gelu",
+        "activation of a weights file that is not OpenAI's",
         ("", "quickgelu", "gelu"),
     ),
     Key(
         "MODEL.BACKBONE.HEAD_WIDTHS",
         (0, 0),
-        "width of an attention head of the image tower and of the text tower of such a file; 0: as its sizes tell",
+        "width of an attention head in the image and in the text tower of such a file; 0: infer it from the sizes",
         check=length(2),
     ),
-    Key("MODEL.TEXT_ENCODING", "auto", "compute what prompts share once, or all 77 columns of each", ("auto", "plain")),
-    Key("MODEL.TEXT_CHUNK", 0, "prompts encoded at once; 0: as many as the free memory allows", check=at_least(0)),
+    Key(
+        "MODEL.TEXT_ENCODING",
+        "auto",
+        "encode what prompts share once, or all 77 columns of each prompt",
+        ("auto", "plain"),
+    ),
+    Key("MODEL.TEXT_CHUNK", 0, "prompts per chunk; 0: as many as the free memory allows", check=at_least(0)),
     Key("MODEL.HEAD.NAME", "", "kept for old config files; no trainer here has a head"),
     Key("MODEL.HEAD.HIDDEN_LAYERS", (), "see MODEL.HEAD.NAME"),
     Key("MODEL.HEAD.ACTIVATION", "relu", "see MODEL.HEAD.NAME"),
@@ -129,24 +136,24 @@ KEYS: tuple[Key, ...] = (
     Key("OPTIM.ADAM_BETA1", 0.9, "first beta of the adam family", check=between(0, 1)),
     Key("OPTIM.ADAM_BETA2", 0.999, "second beta of the adam family", check=between(0, 1)),
     Key("OPTIM.LR_SCHEDULER", "single_step", "schedule of the learning rate", SCHEDULERS),
-    Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step takes the last one; below 1: MAX_EPOCH"),
+    Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step uses the last one; below 1: MAX_EPOCH"),
     Key("OPTIM.GAMMA", 0.1, "factor of a drop", check=above(0)),
     Key("OPTIM.MAX_EPOCH", 10, "number of epochs", check=at_least(1)),
     Key("OPTIM.WARMUP_EPOCH", -1, "epochs of warm-up; below 1: none"),
     Key("OPTIM.WARMUP_TYPE", "linear", "shape of the warm-up", ("linear", "constant")),
     Key("OPTIM.WARMUP_CONS_LR", 1e-5, "rate of the constant warm-up", check=at_least(0)),
     Key("OPTIM.WARMUP_MIN_LR", 1e-5, "first rate of the linear warm-up", check=at_least(0)),
-    Key("OPTIM.WARMUP_RECOUNT", True, "the schedule starts at its beginning after the warm-up"),
+    Key("OPTIM.WARMUP_RECOUNT", True, "start the schedule at its beginning after the warm-up"),
     # training and testing
     Key("TRAIN.CHECKPOINT_FREQ", 0, "epochs between kept checkpoints; 0: keep only the newest one", check=at_least(0)),
     Key("TRAIN.PRINT_FREQ", 10, "batches between log lines", check=at_least(1)),
-    Key("TRAIN.LOGGERS", ("tensorboard",), "where curves go, see docs/extending.md; empty: nowhere"),
+    Key("TRAIN.LOGGERS", ("tensorboard",), "loggers of curves, see docs/extending.md; empty: none"),
     Key("TRAIN.COUNT_ITER", "train_x", "what counts as an epoch", ("train_x",)),
     Key(
         "TRAIN.DETERMINISTIC",
         False,
-        "the same figures to the last digit for any number of threads and any free memory; on a GPU by deterministic "
-        "algorithms only, see docs/reliability.md",
+        "give the same figures to the last digit for any number of threads and any free memory; on a GPU with "
+        "deterministic algorithms only; see docs/reliability.md",
     ),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
@@ -157,23 +164,23 @@ KEYS: tuple[Key, ...] = (
     Key(
         "TEST.FINAL_MODEL",
         "last_step",
-        "model that is tested: of the last epoch, or best on val",
+        "model that is tested: that of the last epoch, or the best on val",
         ("last_step", "best_val"),
     ),
     Key("TRAINER.NAME", "", "registered name of the method"),
     Key(
         "TRAINER.PUBLISHED_SETTINGS",
         "",
-        "apply: set what the method's authors chose by shots and data set, except keys behind the config file; the "
-        "run's config then says applied",
+        "apply: use what the method's authors chose by shots and data set, except for keys set after the config "
+        "file; the run's config then says applied",
         ("", "apply", "applied"),
     ),
     Key(
         "TRAINER.PUBLISHED_KEYS",
         (),
-        "written by the program: the keys that published settings decide on, each with the value of the config file; "
-        "tables take runs that agree in them as one setting",
+        "written by the program: the keys that published settings decide, each with the config file's value; runs "
+        "that agree in them are one setting in tables",
         like=("OPTIM.MAX_EPOCH 200",),
     ),
-    Key("TRAINER.LABEL", "", "what tables and plots call the method; empty: its row in configs/methods.yaml"),
+    Key("TRAINER.LABEL", "", "name of the method in tables and plots; empty: its row in configs/methods.yaml"),
 )

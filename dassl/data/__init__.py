@@ -1,4 +1,4 @@
-"""Tasks, images and how they reach a trainer; ``dassl.data.manager.DataManager`` is the entrance."""
+"""Tasks, images and how they reach a trainer; start at ``dassl.data.manager.DataManager``."""
 
 from dassl.data.columns import class_offsets, flat_classnames, task_of_class
 from dassl.data.dataset import DATASET_REGISTRY, DatasetBase, Suite, build_dataset

@@ -1,4 +1,4 @@
-"""Looking at every picture before a run: is it readable, does it show anything, do different ones look the same?"""
+"""Check every picture before a run: whether it is readable, shows anything, and differs from the others."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from dassl.utils.files import file_state
 
 READABLE, BLANK, DARK, CLIPPED, UNREADABLE = "", "blank", "dark", "clipped", "unreadable"
 _LOOKS = (READABLE, BLANK, DARK, CLIPPED)
-_FEW_LEVELS = 3  # of 255, which nobody can tell apart
-_DARK_LEVELS = 16  # all that deep pictures of 12 bits reach in a file of 16
+_FEW_LEVELS = 3  # of 255; the eye sees no difference
+_DARK_LEVELS = 16  # the most that 12-bit pictures reach in a 16-bit file
 _SAMPLE = (32, 32)
 _PIXELS_BYTES = 16
-_RULES = b"1"  # counts up when a picture is looked at in another way
+_RULES = b"1"  # increased when pictures are checked in another way
 _SHOWN = 3
-_FEWEST = 4  # pictures of which most can be called equal
+_FEWEST = 4  # fewest pictures of which "most are equal" says anything
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found when a picture was decoded.
+    """Findings about a decoded picture.
 
     Attributes:
-        kind: READABLE, BLANK (no two pixels that an eye can tell apart), DARK (a deep grey picture that uses only
+        kind: READABLE, BLANK (all pixels look alike), DARK (a deep grey picture that uses only
             the lowest sixteenth of its scale), CLIPPED (much of a deep picture is outside its scale), UNREADABLE.
         reason: of an unreadable picture, with the remedy.
         pixels: digest of size and pixels; b"" of an unreadable picture.
@@ -47,14 +47,14 @@ def check_images(paths: Sequence[str], cache: Path | None = None, reading: Readi
 
 
 def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> dict[str, Look]:
-    """Decode every image once, in threads, and say what it looks like.
+    """Decode every image once, in threads, and describe it.
 
     Args:
-        cache: folder that remembers what readable pictures look like, by their content: only new and changed
-            files and those that were unreadable are decoded.
+        cache: folder that remembers readable pictures by their content; only new, changed and unreadable files
+            are decoded.
 
     Returns:
-        path -> what was found, in the order of ``paths``.
+        path -> findings, in the order of ``paths``.
     """
     paths = list(dict.fromkeys(paths))
     with open_index(cache, "files") as files, open_index(cache, "pictures") as pictures:
@@ -72,7 +72,7 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
 
 
 def remarks(splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
-    """A sentence for each thing about the pictures of a run that makes its figures doubtful.
+    """A sentence for each property of a run's pictures that makes its figures doubtful.
 
     Args:
         splits: paths of the readable pictures of "train", "val" and "test".
@@ -104,7 +104,7 @@ def _some(kind: str, splits: Mapping[str, Sequence[str]], looks: Mapping[str, Lo
 
 
 def _alike(split: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
-    """Whether most pictures of a split have the same pixels; blank ones are told by themselves."""
+    """A sentence if most pictures of a split have the same pixels; blank ones are reported apart."""
     paths = list(dict.fromkeys(paths))
     counts = Counter(looks[path].pixels for path in paths if looks[path].kind != BLANK)
     pixels, count = counts.most_common(1)[0] if counts else (b"", 0)
@@ -113,12 +113,12 @@ def _alike(split: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
     shown = [path for path in paths if looks[path].pixels == pixels][:_SHOWN]
     return (
         f"{count} of {len(paths)} {split} pictures have the same pixels, e.g. {', '.join(shown)}; "
-        "a figure on them says little: look whether the right files lie there"
+        "a figure on them means little: check that the right files lie there"
     )
 
 
 def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, bytes, Look]:
-    """The key and the digest of a file, and what it looks like, decoded unless its content is known."""
+    """The key and the digest of a file, and its look, which is decoded unless its content is known."""
     state = file_state(path)
     key, content = read_content(path)
     (row,) = pictures.find([_picture_key(content, reading)])
@@ -129,7 +129,7 @@ def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, by
     except UserError as error:
         return key, content, Look(UNREADABLE, str(error).removeprefix(f"cannot read image {path}: "))
     look = Look(_kind(decoded), pixels=short_digest(repr(decoded.image.size).encode(), decoded.image.tobytes()))
-    # What changed meanwhile was perhaps read in one state and decoded in another.
+    # If the file changed meanwhile, it may have been hashed in one state and decoded in another.
     return (key, content, look) if state == file_state(path) else (b"", b"", look)
 
 
@@ -137,7 +137,7 @@ def _kind(decoded: Decoded) -> str:
     image = decoded.image
     if decoded.clipped:
         return CLIPPED
-    # A few pixels tell of most pictures that they are not blank.
+    # For most pictures a few pixels show that they are not blank.
     if all(_levels(each) <= _FEW_LEVELS for each in (image.resize(_SAMPLE, Image.Resampling.NEAREST), image)):
         return BLANK
     deep = decoded.mode.startswith(("I", "F"))
@@ -150,7 +150,7 @@ def _extrema(image: Image.Image) -> tuple[tuple[float, float], ...]:
 
 
 def _levels(image: Image.Image) -> int:
-    """The largest difference of two pixels in a channel."""
+    """The largest difference between two pixels in a channel."""
     return max(high - low for low, high in _extrema(image))
 
 

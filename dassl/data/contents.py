@@ -1,8 +1,7 @@
-"""What is in files, told by digests; a file is read once, and then only when its size, times or inode change.
+"""Digests of files; a file is read once, and again only when its size, times or inode change.
 
-``content_digest(path, cache)`` and ``content_digests(paths, cache)`` are for everyone who asks whether two files hold
-the same bytes, or whether a file is still what it was. What pictures look like, with a digest of their pixels, is told
-by :func:`dassl.data.checking.look_at`.
+``content_digest(path, cache)`` and ``content_digests(paths, cache)`` answer whether two files hold the same bytes, or
+whether a file has changed. :func:`dassl.data.checking.look_at` compares the pixels of pictures.
 """
 
 import logging
@@ -27,13 +26,13 @@ _FOLDER = "contents"
 _KEY_BYTES = 16
 _ROW = np.dtype([("key", "<u8", (2,)), ("value", f"V{DIGEST_BYTES}")])
 _READ = 1 << 20
-_SAVE_SECONDS = 60  # between two savings, so that a killed process loses little
-# A file that was changed a moment ago may be changed again within the same tick of the file system's clock.
+_SAVE_SECONDS = 60  # between two saves, so that a killed process loses little
+# A file that has just changed may change again within the same tick of the file system's clock.
 _UNSETTLED_NS = 3 * 10**9
 
 
 def content_digest(path: str | Path, cache: Path | None = None) -> bytes:
-    """The 32-byte digest of a file's bytes, b"" of one that cannot be read; see :func:`content_digests`."""
+    """The 32-byte digest of a file's bytes, b"" if it cannot be read; see :func:`content_digests`."""
     return content_digests([str(path)], cache)[0]
 
 
@@ -41,8 +40,8 @@ def content_digests(paths: Sequence[str], cache: Path | None = None) -> list[byt
     """The 32-byte digest (BLAKE2b) of each file's bytes; b"" where a file is missing or cannot be read.
 
     Args:
-        cache: the cache folder; files that are known there by path, size, times and inode are not read. None:
-            all are read.
+        cache: the cache folder; a file known there by path, size, times and inode is not read. None: every file is
+            read.
     """
     with open_index(cache, "files") as files:
         found = dict(zip(paths, files.find([file_key(path) for path in paths]), strict=True))
@@ -54,7 +53,7 @@ def content_digests(paths: Sequence[str], cache: Path | None = None) -> list[byt
 
 
 def read_content(path: str) -> tuple[bytes, bytes]:
-    """The key of a file, b"" while it may be changing, and the digest of its bytes, b"" when it cannot be read."""
+    """The key of a file, b"" while it may be changing, and the digest of its bytes, b"" if it cannot be read."""
     digest, state, key = blake2b(digest_size=DIGEST_BYTES), file_state(path), file_key(path)
     if not os.path.isfile(path):  # noqa: PTH113  (a pipe or a device may have no end)
         return b"", b""
@@ -68,9 +67,9 @@ def read_content(path: str) -> tuple[bytes, bytes]:
 
 
 def file_key(path: str) -> bytes:
-    """Names a file in its present state: path, size, times and inode of the real file; b"" when that may not hold.
+    """The key of a file in its present state: path, size, times and inode of the real file; b"" if it may be changing.
 
-    The time of the last change of state (ctime) is part of it, because no program can set that one back.
+    It includes the time of the last status change (ctime), because no program can set that back.
     """
     state, now = file_state(path), time.time_ns()
     if not state or any(abs(now - moment) < _UNSETTLED_NS for moment in state[:2]):
@@ -80,13 +79,13 @@ def file_key(path: str) -> bytes:
 
 
 def list_key(paths: Sequence[str]) -> str:
-    """Names some files in their present states, as text; "" when one of them may be changing."""
+    """A text key of some files in their present state; "" if one of them may be changing."""
     keys = [file_key(path) for path in paths]
     return short_digest(*keys).hex() if all(keys) else ""
 
 
 def short_digest(*parts: bytes) -> bytes:
-    """A key of an index, 16 bytes, made of some parts in their order."""
+    """A 16-byte key of an index, made of some parts in order."""
     digest = blake2b(digest_size=_KEY_BYTES)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -96,11 +95,11 @@ def short_digest(*parts: bytes) -> bytes:
 class DigestIndex:
     """A table in one file: keys of 16 bytes with values of 32 bytes.
 
-    It only saves work: a missing or damaged file counts as an empty table, and one that cannot be written stays as it
-    is. Several processes may add to one file at the same time.
+    It only saves work: a missing or damaged file counts as empty, and one that cannot be written stays as it is.
+    Several processes may add to one file at the same time.
 
     Args:
-        path: the file; None: what is put in lives as long as the object.
+        path: the file; None: the table lives as long as the object.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -127,7 +126,7 @@ class DigestIndex:
             self.save()
 
     def save(self) -> None:
-        """Write what was put in, together with what other processes wrote meanwhile."""
+        """Save the new rows together with those that other processes wrote meanwhile."""
         if self.path is None or not self._new:
             return
         try:
@@ -135,7 +134,7 @@ class DigestIndex:
                 self._take(_merged(_read_table(self.path), self._new))
                 _write_table(self.path, self._table)
         except (OSError, UserError) as error:
-            logger.info("%s is not kept (%s); it is made again by the next run", self.path, error)
+            logger.info("%s is not saved (%s); the next run makes it again", self.path, error)
         self._new, self._saved = {}, time.monotonic()
 
     def _take(self, table: np.ndarray) -> None:
@@ -144,7 +143,7 @@ class DigestIndex:
 
 @contextmanager
 def open_index(cache: Path | None, name: str) -> Iterator[DigestIndex]:
-    """An index of a cache folder, which is saved at the end, also when that is an interrupt."""
+    """An index of a cache folder, saved at the end, also after an interrupt."""
     index = DigestIndex(cache / _FOLDER / name if cache else None)
     try:
         yield index
@@ -159,7 +158,7 @@ def _merged(table: np.ndarray, new: dict[bytes, bytes]) -> np.ndarray:
 
 
 def _read_table(path: Path | None) -> np.ndarray:
-    """The rows of an index file; none when there is no file, or when it is not what was written."""
+    """The rows of an index file; none if there is no file or it is damaged."""
     empty = np.empty(0, _ROW)
     if path is None:
         return empty

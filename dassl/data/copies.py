@@ -1,4 +1,4 @@
-"""Which images are the same picture under several names: files with equal bytes, or with equal pixels when decoded."""
+"""Find copies of pictures: files with equal bytes, or with equal pixels when decoded."""
 
 import os
 from collections import defaultdict
@@ -21,10 +21,10 @@ from dassl.utils.files import read_json, write_json
 _ONE_BYTE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes with up to 8 bits a channel
 _OPAQUE = 255
 _SIDE = 8  # of the grid on which brightness is compared
-_NEAR = 6  # of its 128 comparisons, how many may differ between pictures that look alike
+_NEAR = 6  # how many of the 128 comparisons may differ between pictures that look alike
 _BLOCK = 1024
 
-Group = list[str]  # images that are the same picture, in the order in which they were given
+Group = list[str]  # images that are the same picture, in the given order
 Pair = tuple[str, str]
 
 
@@ -33,7 +33,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Same:
-    """What was found to be equal.
+    """Groups of equal images.
 
     Attributes:
         files: groups of images with equal bytes.
@@ -89,10 +89,10 @@ def recorded_pictures(paths: Sequence[str], cache: Path, limit: float) -> Same:
 def _divide(
     groups: Iterable[Group], key: Callable[[str], Hashable], title: str, known: dict[str, Any] | None = None
 ) -> list[Group]:
-    """Divide each group by a key of its images. Who is alone then, or has no key (None), is in no group.
+    """Divide each group by a key of its images; an image without an equal, or without a key (None), is left out.
 
     Args:
-        known: is filled with the keys.
+        known: receives the keys.
     """
     groups = list(groups)
     paths = [path for group in groups for path in group]
@@ -117,7 +117,7 @@ def _content(path: str) -> bytes | None:
 
 
 def _sides(path: str) -> tuple[int, int] | None:
-    """Width and height; for a picture that is stored lying, too, the longer one first."""
+    """Width and height, the longer one first, so that a turned picture compares equal."""
     with suppress(Exception), Image.open(path) as image:  # decoders raise nearly anything on damaged bytes
         return max(image.size), min(image.size)
     return None
@@ -135,12 +135,12 @@ def _pixel_digest(path: str) -> bytes | None:
     return None
 
 
-# -- what they mean for a split --------------------------------------------------------------------------------
+# -- what copies mean for a split --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Doubles:
-    """Images of a split that are the same picture, where that makes a figure wrong.
+    """Copies in a split that make a figure wrong.
 
     Attributes:
         leaked: (test image, training image) of a task.
@@ -155,7 +155,7 @@ def doubles(split: Split, groups: Iterable[Group], *, for_testing: bool = False)
     """Compare the images of each task with one another; the same path is the same picture.
 
     Args:
-        for_testing: the data set is made for testing, and its training list is meant to be its test list.
+        for_testing: the data set is only for testing, and its training list is its test list on purpose.
     """
     first = {path: group[0] for group in groups for path in group}
     found = Doubles()
@@ -182,10 +182,10 @@ def _by_picture(items: Iterable[Datum], first: Mapping[str, str]) -> Iterable[tu
 
 
 def near_pairs(split: Split) -> list[Pair]:
-    """(test image, training image) of a task that look alike: scaled, compressed again, or frames of one film.
+    """(test image, training image) of a task that look alike: scaled, recompressed, or frames of one film.
 
-    Whether a picture grows brighter from place to place on a grid is compared ("difference hash"). Pictures without
-    any structure on that grid are left out.
+    It compares whether brightness rises from one point of a grid to the next ("difference hash"). Pictures without
+    structure on that grid are left out.
     """
     paths = list(dict.fromkeys(item.impath for items in (split.train, split.test) for item in items))
     hashes = {

@@ -1,7 +1,7 @@
 """Data sets: where the images are, which of them take part, and how several sets make a suite.
 
-A data set file declares what is particular about its data set; reading and writing split files, few-shot
-subsets, base/new halves and the choice of tasks happen here, once.
+A data set file declares what is special about its data set. This module reads and writes split files, draws few-shot
+subsets, and chooses base/new halves and tasks.
 """
 
 import logging
@@ -29,7 +29,7 @@ from dassl.utils.tools import collector_paused
 
 logger = logging.getLogger(__name__)
 
-_LISTED = 200_000  # images of a data set whose folders are listed on every run; those of a larger one only in doubt
+_LISTED = 200_000  # folders of a data set with more images are not listed on every run, only in doubt
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,31 @@ class Subset:
 
 
 class DatasetBase:
-    """One data set; a subclass declares the class attributes and, where needed, one of the two hooks.
+    """One data set; a subclass declares the class attributes and, if needed, one of the two hooks.
 
     Class attributes:
         dataset_dir: the data set's folder below the data root.
         image_dir: folder below ``dataset_dir`` that the paths in the split file are relative to.
-        other_image_dirs: further places of the same folder, tried in order where ``image_dir`` does not exist (some
-            archives are packed differently).
+        other_image_dirs: other names of this folder, tried in order if ``image_dir`` does not exist (some archives are
+            packed differently).
         split_file: split file in ``dataset_dir``; default ``split_dk_<class name>.json``. CoOp's
-            ``split_zhou_...`` of the same name is read when only that one is there.
-        task_name, task_description, metric, template: the task, where neither the split file nor ``task_name.txt``
-            and ``task_desc.txt`` in the data folder say it.
-        released_template: the released code's template where ``template`` is another one; DATASET.TEMPLATES released
-            takes it.
-        renames: class names that are replaced, in split files too; other names stay as they are.
+            ``split_zhou_...`` of the same name is read if only that one exists.
+        task_name, task_description, metric, template: the task, unless the split file, ``task_name.txt`` or
+            ``task_desc.txt`` in the data folder say otherwise.
+        released_template: the released code's template if it is another than ``template``; DATASET.TEMPLATES released
+            chooses it.
+        renames: class names to replace, in split files too.
         few_shot_splits: lists from which few-shot runs draw; the others are used whole.
-        for_testing: its images are training and test images at once, to test what another data set has taught.
-        as_seen: pictures are read as a person sees them: what is transparent laid on white, and turned upright as
-            the camera says; without it as the released code reads them. INPUT.BACKGROUND and INPUT.ORIENTATION
-            decide otherwise.
+        for_testing: its images are both training and test images, to test what was learned on another data set.
+        as_seen: pictures are read as a person sees them: transparent areas on white, and turned upright as the camera
+            says. Without it they are read as in the released code. INPUT.BACKGROUND and INPUT.ORIENTATION override
+            both.
         embedded: the data is made on first use (hook ``prepare``) and needs no DATASET.ROOT.
-        counts: published numbers of training, validation and test images; None where they are not known.
-        num_classes: number of classes over all tasks; 0 where it is not known.
-        num_tasks: number of tasks; 0 where only the data says it.
+        counts: published numbers of training, validation and test images; None if unknown.
+        num_classes: number of classes over all tasks; 0 if unknown.
+        num_tasks: number of tasks; 0 if only the data says it.
         class_counts: published number of images of each class over the three splits, in label order (a single number
-            is that of every class); empty where it is not known.
+            holds for every class); empty if unknown.
 
     Attributes:
         tasks: the T tasks.
@@ -107,7 +107,7 @@ class DatasetBase:
         self.subset_digest = subset.digest
         self.test_digest = labels_digest(subset.split.test, self.root)
         _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
-        # Tasks first, then classes: the halves of a class list do not depend on the other tasks anyway.
+        # Tasks first, then classes: the halves of a class list do not depend on the other tasks.
         split = sampling.subsample_tasks(subset.split, cfg.DATASET.SUBSAMPLE_TASKS)
         split = sampling.subsample_classes(
             split, cfg.DATASET.SUBSAMPLE_CLASSES, present_only=self.halve_present_classes(subset.split)
@@ -121,11 +121,11 @@ class DatasetBase:
 
     @classmethod
     def prepare(cls, folder: Path) -> None:
-        """Make the data in ``folder`` if it is not there yet (embedded data sets); must be safe to call twice."""
+        """Make the data in ``folder`` if it does not exist yet (embedded data sets); safe to call twice."""
 
     @classmethod
     def read_raw(cls, folder: Path) -> Split:
-        """Read the raw annotation when there is no split file; image paths are absolute."""
+        """Read the raw annotation if there is no split file; image paths are absolute."""
         names = " or ".join(cls.split_names())
         raise UserError(f"data set {cls.__name__}: no split file {names} in {folder}; put it there")
 
@@ -140,15 +140,15 @@ class DatasetBase:
     def load(cls, cfg: CfgNode) -> Subset:
         """Read the whole data set and draw its few-shot subset.
 
-        The subset is a pure function of (split, shots, seed), so it is drawn again every time; the file that is
-        kept is for people and other programs.
+        The subset is a pure function of (split, shots, seed), so it is drawn again every time; the file that
+        records it is for people and other programs.
 
         Raises:
-            UserError: the data is not where it should be, or its split file is damaged.
+            UserError: the data does not exist there, or its split file is damaged.
         """
         folder = cls.data_root(cfg) / cls.dataset_dir
         stand = stand_in(cache_folder(cfg), folder)
-        # Runs choose from the lists of a split and never change them.
+        # Runs take from the lists of a split and never change them.
         split = cached("split", (cls, folder, stand), lambda: cls._read_and_compare(folder, stand), limit=32)
         if cfg.DATASET.TEMPLATES == "released" and cls.released_template:
             split = replace(split, tasks=tuple(replace(t, template=cls.released_template) for t in split.tasks))
@@ -157,7 +157,7 @@ class DatasetBase:
 
     @classmethod
     def count_tasks(cls, cfg: CfgNode) -> int:
-        """T, without reading the data where the declaration says it; nothing is written."""
+        """T, without reading the data if the declaration says it; nothing is written."""
         if cls.num_tasks or cls.task_name:
             return cls.num_tasks or 1
         folder = cls.data_root(cfg) / cls.dataset_dir
@@ -165,7 +165,7 @@ class DatasetBase:
 
     @classmethod
     def check_data(cls, cfg: CfgNode) -> None:
-        """Refuse data that is not where it should be (raise UserError); nothing is read or written."""
+        """Refuse a data folder that does not exist (raise UserError); nothing is read or written."""
         if not cls.embedded:
             cls._check_folder(cls.data_root(cfg) / cls.dataset_dir)
 
@@ -179,12 +179,12 @@ class DatasetBase:
 
     @classmethod
     def task_datasets(cls, cfg: CfgNode) -> list[str]:
-        """Registered name of the data set that each of the T tasks comes from; "" for a task of one's own."""
+        """Registered name of the data set that each of the T tasks comes from; "" for an own task."""
         return [cls.__name__] * cls.count_tasks(cfg)
 
     @classmethod
     def _read_and_compare(cls, folder: Path, stand: Path) -> Split:
-        """The whole split, with a warning for whatever makes it another one than its name says."""
+        """The whole split, with a warning for each difference from the published data set."""
         split = cls.read(folder, stand)
         for sentence in cls.remarks(split, folder, cls.split_files(folder, stand)):
             if sentence:
@@ -193,10 +193,10 @@ class DatasetBase:
 
     @classmethod
     def remarks(cls, split: Split, folder: Path, files: Sequence[Path]) -> Iterator[str]:
-        """What a reader of its figures should know, a sentence each ("" is none).
+        """Warnings for readers of its figures, a sentence each ("" is none).
 
         Args:
-            files: split files that are there; the first is the one that was read or just made.
+            files: existing split files; the first is the one that was read or just made.
         """
         name, source = cls.__name__, files[0] if files else None
         own = source if source and cls.makes(source) else None
@@ -214,12 +214,12 @@ class DatasetBase:
 
     @classmethod
     def makes(cls, source: Path) -> bool:
-        """Whether a split file is one that would be made anew if it were not there."""
+        """Whether a split file would be made again if it were deleted."""
         return source.name == cls.split_names()[0] and not source.name.startswith(COOP_SPLIT)
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Paths of the images that a split made now would have, where a look at the folders tells; else none."""
+        """Paths of the images that a split made now would have, if the folders tell; else none."""
         return []
 
     @classmethod
@@ -229,7 +229,7 @@ class DatasetBase:
 
     @classmethod
     def split_files(cls, folder: Path, stand: Path) -> list[Path]:
-        """The split files that are there; the first one is read."""
+        """The existing split files; the first one is read."""
         places = [place / name for place in (folder, stand) for name in cls.split_names()]
         return [path for path in places if path.is_file()]
 
@@ -238,8 +238,8 @@ class DatasetBase:
         """The whole split, from its file or else from the raw annotation, which is then written as a split file.
 
         Args:
-            stand: folder used in place of ``folder`` when that is read-only.
-            keep: write the split file; without it nothing is written.
+            stand: replaces ``folder`` if that is read-only.
+            keep: write the split file.
         """
         cls.prepare(folder)
         cls._check_folder(folder)
@@ -256,7 +256,7 @@ class DatasetBase:
 
     @classmethod
     def image_folder(cls, folder: Path) -> Path:
-        """Folder that the paths in the split file are relative to; the first choice when there is none."""
+        """Folder that the paths in the split file are relative to; the first choice if none exists."""
         return image_folder(folder, (cls.image_dir, *cls.other_image_dirs))
 
     @classmethod
@@ -279,7 +279,7 @@ class DatasetBase:
 
     @classmethod
     def split_names(cls) -> list[str]:
-        """Names under which a split file is looked for; the first one is written."""
+        """Possible names of the split file; the first one is written."""
         own = cls.split_file or f"{OUR_SPLIT}{cls.__name__}.json"
         return list(dict.fromkeys([own, own.replace(OUR_SPLIT, COOP_SPLIT, 1)]))
 
@@ -294,7 +294,7 @@ class DatasetBase:
 
 
 class Suite(DatasetBase):
-    """Several data sets laid end to end.
+    """Several data sets joined end to end.
 
     Class attributes:
         members: registered names of the data sets; DATASET.MEMBERS replaces them.
@@ -309,7 +309,7 @@ class Suite(DatasetBase):
 
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
-        """Load every member by itself and lay them end to end; the digest is the one of the members' digests."""
+        """Load every member and join them end to end; the digest is that of the members' digests."""
         return join_subsets([member.load(cfg) for member in cls.member_classes(cfg)])
 
     @classmethod
@@ -338,14 +338,14 @@ class Suite(DatasetBase):
         """The data sets of the suite.
 
         Raises:
-            UserError: a name is unknown, is the suite itself or stands twice, or there is none.
+            UserError: a name is unknown, is the suite itself or occurs twice, or there is none.
         """
         names = list(cfg.DATASET.MEMBERS or cls.members)
         if not names:
             raise UserError(f"suite {cls.__name__} has no member; name some with DATASET.MEMBERS")
         for name in names:
             if names.count(name) > 1 or name == cls.__name__:
-                raise UserError(f"DATASET.MEMBERS: {name!r} cannot be a member; each data set may stand in it once")
+                raise UserError(f"DATASET.MEMBERS: {name!r} cannot be a member; each data set may occur once")
         return [DATASET_REGISTRY.get(name) for name in names]
 
     @classmethod
@@ -358,7 +358,7 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     """The data set or suite called DATASET.NAME, read and sampled.
 
     Raises:
-        UserError: the name is missing or unknown, or the data is not where it should be.
+        UserError: the name is missing or unknown, or the data does not exist.
     """
     return find_dataset(cfg)(cfg)
 
@@ -389,7 +389,7 @@ def draw_subset(
 
     Args:
         images: folder that the paths in the record are relative to.
-        places: folder of the record, and the one that stands in when that is read-only.
+        places: folder of the record, and its replacement if that is read-only.
         names: lists to draw from; "train" or "val" stays whole when it is not among them.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
@@ -404,7 +404,7 @@ def draw_subset(
 
 
 def join_subsets(subsets: Sequence[Subset]) -> Subset:
-    """Lay subsets end to end; the digest is the one of their digests."""
+    """Join subsets end to end; the digest is that of their digests."""
     digest = sha256("\n".join(subset.digest for subset in subsets).encode()).hexdigest()
     short, first = [], 0
     for subset in subsets:
@@ -414,7 +414,7 @@ def join_subsets(subsets: Sequence[Subset]) -> Subset:
 
 
 def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
-    """Store the subset as JSON unless the same one is stored already."""
+    """Store the subset as JSON unless it is stored already."""
     name = Path("split_fewshot_mt") / f"shot_{record['shots']}-seed_{record['seed']}.json"
     for place in (folder / name, stand / name):
         try:
@@ -428,7 +428,7 @@ def _keep_subset(folder: Path, stand: Path, record: dict) -> None:
 
 
 def _text(path: Path) -> str:
-    """What a small text file says; nothing where there is none."""
+    """The text of a small file; "" if there is none."""
     return path.read_text(encoding="utf-8-sig", errors="replace").strip() if path.is_file() else ""
 
 

@@ -1,4 +1,4 @@
-"""What a data set is made of: tasks and labelled images."""
+"""The parts of a data set: tasks and labelled images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Task:
         metric: "overall_acc" (hits / images) or "mean_acc" (mean over classes of their recall).
         description: free text for people.
         template: hand-written prompt of zero-shot CLIP with one "{}" for the class name.
-        places: where each class name of one's own task comes from, for messages; empty for other tasks.
+        places: for messages, the source of each class name of an own task; empty for other tasks.
     """
 
     name: str

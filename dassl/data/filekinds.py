@@ -1,10 +1,10 @@
-"""How names of pictures end, and what a file is that lies in place of a picture and is none."""
+"""Endings of picture files, and what a file is if it is not a picture."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-# The last three need a plugin, which reading them says.
+# The last three need a plugin; the reader says so.
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif",
     ".heic", ".heif", ".jxl",
@@ -52,7 +52,7 @@ _TEXTS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
 
 
 def kind_of_file(path: str | Path) -> str:
-    """What a file is that Pillow does not know, and the remedy, for a message: "a ZIP archive; unpack it"."""
+    """For a message: the kind of a file that Pillow does not know, and the remedy: "a ZIP archive; unpack it"."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -62,13 +62,13 @@ def kind_of_file(path: str | Path) -> str:
     if not size:
         return "an empty file; replace or remove it"
     if not head.strip(b"\0"):
-        return "only zero bytes, as of a download that was cut off or a cloud drive; download it again"
+        return "only zero bytes, as an interrupted download or a cloud drive leaves; download it again"
     known = next((text for start, text in _STARTS if head.startswith(start)), "")
     return known or _box(head) or _text(head) or _damaged(head)
 
 
 def _box(head: bytes) -> str:
-    """Files of the MPEG family say their kind behind "ftyp"."""
+    """Files of the MPEG family name their kind after "ftyp"."""
     if head[4:8] != b"ftyp":
         return ""
     return _BRANDS.get(head[8:12], "a video; save its frames as JPEG or PNG")
@@ -84,7 +84,7 @@ def _text(head: bytes) -> str:
 
 
 def _utf8(head: bytes) -> bool:
-    """Whether the bytes are UTF-8, the last letter of which may be cut off."""
+    """Whether the bytes are UTF-8; the last character may be incomplete."""
     try:
         head.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Reading image files: as a person sees them, or as the released code reads them."""
+"""Read image files as a person sees them, or as the released code does."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from dassl.data.filekinds import kind_of_file
 from dassl.utils.errors import UserError
 
-# Formats that Pillow reads where a plugin is installed.
+# Formats that Pillow reads with a plugin.
 with suppress(ImportError):
     import pillow_heif
 
@@ -26,10 +26,10 @@ with suppress(ImportError):
 
 AS_RELEASED = "original"
 MAX_PIXELS = 500_000_000  # 2 GB while it is decoded
-# Above this Pillow takes a picture for an attack. Up to it pictures are decoded whole, as they always were.
+# Above this size Pillow suspects an attack. Smaller pictures are decoded whole, as always.
 _LARGE = 2 * 89_478_485
 _HEAVY = 50_000_000  # pixels, 200 MB
-_SHORTEST_SIDE = 1024  # of a large picture that was made smaller
+_SHORTEST_SIDE = 1024  # of a large picture after reduction
 _STRIP = 64  # rows
 _DEEP_WHITE = {"F": 1.0}  # and 65,535 for whole numbers
 _MUCH = 0.25  # share of the pixels
@@ -43,7 +43,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _one_heavy = Lock()
-# What is above our own bound is refused, and a damaged EXIF entry says nothing about the pixels.
+# Larger pictures are refused by our own limit, and a damaged EXIF entry does not affect the pixels.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")
 
@@ -53,10 +53,10 @@ class Reading:
     """How pictures are read.
 
     Attributes:
-        background: colour that transparent pictures are laid on; "original": transparency is dropped, which shows
-            whatever colour the file holds under it, usually black.
-        orientation: "upright": turned as the camera's EXIF entry says; "original": as the pixels are stored.
-        max_pixels: a larger picture is refused.
+        background: colour behind transparent pictures; "original": transparency is dropped, which shows the colour
+            that the file stores there, usually black.
+        orientation: "upright": turned as the camera's EXIF entry says; "original": as stored.
+        max_pixels: larger pictures are refused.
     """
 
     background: str = "white"
@@ -65,12 +65,12 @@ class Reading:
 
     @property
     def ground(self) -> tuple[int, ...] | None:
-        """The background's red, green and blue; None: transparency is dropped."""
+        """Red, green and blue of the background; None: transparency is dropped."""
         return None if self.background == AS_RELEASED else ImageColor.getrgb(self.background)[:3]
 
     @property
     def name(self) -> str:
-        """Names what the pixels of a picture depend on, however the colour is written."""
+        """A key of everything that the pixels depend on, independent of how the colour is written."""
         return f"{self.ground or AS_RELEASED} {self.orientation}"
 
 
@@ -79,7 +79,7 @@ ORIGINAL = Reading(AS_RELEASED, AS_RELEASED)
 
 
 class Decoded(NamedTuple):
-    """A picture, and what its file was: a mode of Pillow, and whether much of it was outside black to white."""
+    """A picture, its mode in Pillow, and whether much of it was outside the range from black to white."""
 
     image: Image.Image
     mode: str
@@ -90,39 +90,39 @@ def reading_of(cfg: CfgNode, *, as_seen: bool) -> Reading:
     """How a run reads its pictures.
 
     Args:
-        as_seen: what the data set says, for the keys INPUT.BACKGROUND and INPUT.ORIENTATION that are left empty.
+        as_seen: default of the data set for INPUT.BACKGROUND and INPUT.ORIENTATION where these are empty.
     """
     usual, options = AS_SEEN if as_seen else ORIGINAL, cfg.INPUT
     return Reading(options.BACKGROUND or usual.background, options.ORIENTATION or usual.orientation, options.MAX_PIXELS)
 
 
 def read_image(path: str | Path, reading: Reading = AS_SEEN) -> Image.Image:
-    """Decode an image file to RGB, 8 bits a channel; of an animation its first picture.
+    """Decode an image file to RGB, 8 bits a channel; the first frame of an animation.
 
-    Deep greys have one scale for all pictures of a mode: 0 to 65,535 (16 and 32 bits) or 0 to 1 (floating point)
-    become 0 to 255. A picture of more pixels than Pillow accepts is made smaller while it is decoded.
+    Deep greys of a mode share one scale: 0 to 65,535 (16 and 32 bits) or 0 to 1 (floating point) become 0 to 255. A
+    picture with more pixels than Pillow accepts is reduced while it is decoded.
 
     Raises:
-        UserError: the file is missing, truncated, larger than ``reading.max_pixels`` or no image; the message says
-            what it is and what to do.
+        UserError: the file is missing, truncated, larger than ``reading.max_pixels`` or no image; the message names
+            its kind and the remedy.
     """
     return decode(path, reading).image
 
 
 def decode(path: str | Path, reading: Reading) -> Decoded:
-    """:func:`read_image`, with what is worth knowing about the file."""
-    # Pillow's own bound is one for the process; a run has one bound, so threads write the same number.
+    """As :func:`read_image`, with facts about the file."""
+    # Pillow's own limit is global; a run has a single limit, so all threads write the same number.
     Image.MAX_IMAGE_PIXELS = reading.max_pixels
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112, PTH113
-            raise ValueError("a pipe or a device, which may have no end")
+            raise ValueError("a pipe or a device, which may never end")
         with Image.open(path) as image:
-            if image.format == "EPS":  # Pillow would start an interpreter of programs
+            if image.format == "EPS":  # Pillow would start an interpreter
                 raise ValueError("a PostScript file; save it as PNG")
             pixels = image.width * image.height
             if pixels > reading.max_pixels:
                 raise UserError(_too_large(path, pixels, reading))
-            # One at a time, or the threads of a check would need the memory of each.
+            # One at a time, or every thread would need this much memory.
             with _one_heavy if pixels > _HEAVY else nullcontext():
                 return _decoded(image, reading, _factor(image) if pixels > _LARGE else 1)
     except (MemoryError, UserError):
@@ -135,18 +135,18 @@ def decode(path: str | Path, reading: Reading) -> Decoded:
 
 
 def as_read(image: Image.Image, reading: Reading) -> Image.Image:
-    """A picture that is open already, as :func:`read_image` gives it."""
+    """An open picture, converted as by :func:`read_image`."""
     return _decoded(image, reading).image
 
 
 def identity(path: str, root: Path | str) -> str:
-    """What names an image whatever folder the data lies in: its path relative to ``root`` (if it is below it)."""
+    """The identity of an image, independent of the data folder: its path relative to ``root`` if it is below it."""
     return path.removeprefix(os.path.join(root, "")).replace(os.sep, "/")  # noqa: PTH118
 
 
 def _decoded(image: Image.Image, reading: Reading, factor: int = 1) -> Decoded:
     if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
-        factor = 1  # a JPEG file is made smaller while it is decoded
+        factor = 1  # a JPEG file is reduced while it is decoded
     image.load()
     rgb, clipped = _shrunk(image, reading, factor) if factor > 1 else _to_rgb(image, reading)
     turn = _TURNS.get(_orientation(image)) if reading.orientation != AS_RELEASED else None
@@ -154,12 +154,12 @@ def _decoded(image: Image.Image, reading: Reading, factor: int = 1) -> Decoded:
 
 
 def _factor(image: Image.Image) -> int:
-    """By how much a large picture is made smaller; 1 where too little would be left of its shorter side."""
+    """Reduction factor of a large picture; 1 if its shorter side would become too small."""
     return next((factor for factor in (8, 4, 2) if min(image.size) >= factor * _SHORTEST_SIDE), 1)
 
 
 def _shrunk(image: Image.Image, reading: Reading, factor: int) -> tuple[Image.Image, bool]:
-    """A loaded picture as a smaller RGB one; strip by strip, because RGB may need four times the memory."""
+    """A loaded picture reduced to RGB, strip by strip, because RGB may need four times the memory."""
     small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
     clipped = False
     for top in range(0, small.height, _STRIP):
@@ -171,12 +171,12 @@ def _shrunk(image: Image.Image, reading: Reading, factor: int) -> tuple[Image.Im
 
 
 def _to_rgb(image: Image.Image, reading: Reading) -> tuple[Image.Image, bool]:
-    """A loaded picture as RGB, and whether much of it was outside black to white."""
+    """A loaded picture as RGB, and whether much of it was outside the range from black to white."""
     ground, clipped = reading.ground, False
     if image.mode.startswith("I") or image.mode == "F":
         image, clipped = _from_deep(image, transparent=ground is not None)
     elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # without this step Pillow warns for each such image
+        image = image.convert("RGBA")  # otherwise Pillow warns about each such image
     if ground is None or not image.has_transparency_data:
         return image.convert("RGB"), clipped
     seen = image.convert("RGBA")
@@ -186,10 +186,10 @@ def _to_rgb(image: Image.Image, reading: Reading) -> tuple[Image.Image, bool]:
 
 
 def _from_deep(image: Image.Image, *, transparent: bool) -> tuple[Image.Image, bool]:
-    """A grey picture of more than 8 bits as one of 8 bits, on a scale that does not depend on its content."""
+    """A grey picture with more than 8 bits, reduced to 8 on a scale that does not depend on its content."""
     values, white = np.asarray(image), _DEEP_WHITE.get(image.mode, 65535.0)
     grey, outside = np.empty(values.shape, np.uint8), 0
-    for top in range(0, len(values), _STRIP):  # the numbers in between need much more memory than the picture
+    for top in range(0, len(values), _STRIP):  # intermediate numbers need much more memory than the picture
         strip = np.nan_to_num(values[top : top + _STRIP].astype(np.float64), posinf=np.inf, neginf=-np.inf)
         grey[top : top + _STRIP] = (strip.clip(0, white) * (255 / white)).round()
         outside += int(((strip < 0) | (strip > white)).sum())
@@ -214,7 +214,7 @@ def _too_large(path: str | Path, pixels: int, reading: Reading) -> str:
 
 def _reason(path: str | Path, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and Path(path).is_symlink():
-        return "a link to a file that is not there; restore that file or remove the link"
+        return "a link to a missing file; restore that file or remove the link"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}; replace or remove it"
     first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""Finding a data set's images under the several names that an archive or a file has on people's disks."""
+"""Find a data set's images under the names that archives and files commonly have."""
 
 import os
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from unicodedata import normalize
 
 
 def image_folder(folder: Path, names: Sequence[str]) -> Path:
-    """The first of the folders ``names`` below ``folder`` that exists; ``folder / names[0]`` when there is none.
+    """The first of the folders ``names`` below ``folder`` that exists; ``folder / names[0]`` if none does.
 
-    A folder that holds nothing but a folder of its own name stands for that one: that is what an archive looks like
-    that was unpacked into a folder named after it.
+    A folder that holds only a folder of the same name is replaced by that one: this is what an archive looks like
+    after being unpacked into a folder named after it.
     """
     for name in names:
         place = folder / name
@@ -21,9 +21,9 @@ def image_folder(folder: Path, names: Sequence[str]) -> Path:
 
 
 def spelt_on_disk(path: str) -> str:
-    """A path whose names have their accents composed (NFC) or apart (NFD), each name as it is on the disk.
+    """A path in which each name is in the normal form (NFC or NFD) that is on the disk.
 
-    What is not there in either form stays as it is.
+    Names that exist in neither form stay as they are.
     """
     folder, name = os.path.split(path)
     if not name or os.path.exists(path):  # noqa: PTH110  (a Path for each image costs seconds)
@@ -37,7 +37,7 @@ def spelt_on_disk(path: str) -> str:
 def _unwrapped(place: Path) -> Path:
     while True:
         with os.scandir(place) as entries:
-            # Two are enough to know; the folder may hold a million.
+            # Two entries are enough; the folder may hold a million.
             inner = list(islice((entry for entry in entries if not _is_rubbish(entry.name)), 2))
         if len(inner) != 1 or inner[0].name != place.name or not inner[0].is_dir():
             return place

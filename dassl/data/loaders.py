@@ -1,7 +1,7 @@
 """Batches in a fixed order, from images or from stored features.
 
-The order is decided in the main process and the view of an image by its key, so batches do not depend on the
-number of workers.
+The main process chooses the order, and a key determines the view of an image, so batches do not depend on the number
+of workers.
 """
 
 import logging
@@ -28,7 +28,7 @@ from dassl.utils.tools import derived_seed
 _log = logging.getLogger(__name__)
 _COLUMNS = ("label", "task", "row")
 Batch = dict[str, Any]
-# What a loader takes its batches from.
+# The source of a loader's batches.
 Source = Callable[["BatchPlan"], Iterator[Batch]]
 
 
@@ -37,8 +37,8 @@ class BatchPlan(Sampler[list[Key]]):
 
     Args:
         count: number of images.
-        shuffle: a permutation drawn from (seed, epoch); else the order of the split.
-        drop_last: leave the short batch at the end out, unless it is the only one.
+        shuffle: use a permutation drawn from (seed, epoch); else the order of the split.
+        drop_last: leave out the short last batch, unless it is the only one.
 
     Attributes:
         epoch: the current epoch; it is also the view of the images.
@@ -70,7 +70,7 @@ class BatchPlan(Sampler[list[Key]]):
 
 
 class KeyList(Sampler[list[Key]]):
-    """Batches of the keys that are put into ``keys``, in their order."""
+    """Batches of the entries of ``keys``, in their order."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -89,9 +89,9 @@ class ImageItems(Dataset):
 
     Args:
         root: folder that the images' identities are relative to.
-        seed: of the views; None: the transform is taken to draw nothing.
+        seed: of the views; None: the transform draws nothing.
         reading: how files become pictures.
-        cache: folder that remembers what is in files.
+        cache: folder that remembers the digests of files.
     """
 
     def __init__(
@@ -113,32 +113,32 @@ class ImageItems(Dataset):
 
     @cached_property
     def digests(self) -> np.ndarray:
-        """What names each image and its content, as it was at first use: (n, 2) uint64."""
+        """Digest of each image's identity and content at first use: (n, 2) uint64."""
         paths = [item.impath for item in self.items]
         self._states = [file_state(path) for path in paths]
         return self._names(paths)
 
     def refuse_changed(self, index: Sequence[int]) -> None:
-        """Stop if one of these images is not what it was when ``digests`` named it."""
+        """Stop if one of these images has changed since ``digests`` were computed."""
         for number in index:
             path = self.items[number].impath
-            # Another state, such as another owner, does not mean another content.
+            # A new state, such as another owner, does not imply new content.
             if file_state(path) != self._states[number] and (self._names([path])[0] != self.digests[number]).any():
                 raise UserError(f"{path} was changed while the run read it; start the same command again")
 
     def note_files(self) -> None:
-        """Remember what the files are before the first of them is read."""
+        """Remember the state of the files before the first of them is read."""
         self._files = self._files or [file_state(item.impath) for item in self.items]
 
     def warn_of_changed(self) -> None:
-        """Say which files are not what they were when this, or :meth:`note_files`, was called before."""
+        """Warn of files that changed since the last call, or since :meth:`note_files`."""
         before, self._files = self._files, []
         self.note_files()
         changed = [item.impath for item, a, b in zip(self.items, before, self._files, strict=True) if a != b]
         if changed:
             _log.warning(
-                "%d pictures were changed or replaced while the run read them (first %s): its figure may be that of "
-                "both; leave the data alone and do the run again",
+                "%d pictures were changed or replaced while the run read them (first %s): its figure may mix "
+                "both; leave the data alone and repeat the run",
                 len(changed),
                 changed[0],
             )
@@ -159,7 +159,7 @@ class ImageItems(Dataset):
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))
 
     def __getitems__(self, keys: list[Key]) -> Read:
-        """A batch (B, 3, H, W), or a message: torch would wrap a worker's exception into a page of stack trace."""
+        """A batch (B, 3, H, W), or a message: torch would turn a worker's exception into a page of stack trace."""
         try:
             return keys, torch.stack([self[key] for key in keys])
         except UserError as error:
@@ -167,7 +167,7 @@ class ImageItems(Dataset):
 
 
 class ImageSource:
-    """Decodes the images of a plan, in worker processes that stay alive between epochs."""
+    """Decodes the images of a plan in worker processes that live on between epochs."""
 
     def __init__(self, images: ImageItems, workers: int, *, pin_memory: bool = False) -> None:
         self.images = images
@@ -175,12 +175,12 @@ class ImageSource:
 
     def __call__(self, plan: BatchPlan | KeyList) -> Iterator[Batch]:
         """Batches {"img": (B, 3, H, W) float32, ...} as :class:`BatchLoader` describes them."""
-        watched = isinstance(plan, BatchPlan)  # a feature store looks by itself
+        watched = isinstance(plan, BatchPlan)  # a feature store checks by itself
         if watched:
             self.images.note_files()
         for keys, images in self.reader(plan):
             if isinstance(images, str):
-                self.reader.close()  # lets the workers go now; a traceback could keep them waiting
+                self.reader.close()  # ends the workers now; a traceback could keep them waiting
                 raise UserError(images)
             yield {"img": images, **describe(self.images.items, [index for _, index in keys])}
         if watched:
@@ -188,16 +188,16 @@ class ImageSource:
 
 
 class BatchLoader:
-    """Hands out the batches of a split.
+    """Provides the batches of a split.
 
     A batch is a dict: "img" (B, 3, H, W) or "feat" (B, ...), float32; "label", "task", "row" (E,) int64, one entry
     for each (image, task), where ``row`` is the image's place in the batch; "index" (B,) int64, the image's place in
     the split; "impath", list of B paths. E == B and row == arange(B) unless images belong to several tasks. Images
-    come on the CPU with all that belongs to them; stored features come, with all that belongs to them, on the device,
-    and "host" then has "label", "task" and "row" on the CPU (see :func:`on_host`).
+    and their tensors are on the CPU. Stored features and their tensors are on the device; "host" then has "label",
+    "task" and "row" on the CPU (see :func:`on_host`).
 
     Attributes:
-        source: where the batches come from; may be replaced between epochs.
+        source: the source of the batches; may be replaced between epochs.
     """
 
     def __init__(self, plan: BatchPlan, source: Source) -> None:
@@ -210,12 +210,12 @@ class BatchLoader:
         return self.source(self.plan)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch: its order and its views."""
+        """Choose the epoch, which determines order and views."""
         self.plan.epoch = epoch
 
 
 class Entries:
-    """The (image, task) entries of a split as tensors, from which the batches of an epoch are cut."""
+    """The (image, task) entries of a split as tensors, which are cut into the batches of an epoch."""
 
     def __init__(self, items: Sequence[Datum]) -> None:
         self.paths = [item.impath for item in items]
@@ -242,12 +242,12 @@ class Entries:
 
 
 def on_host(batch: Batch, name: str) -> Tensor:
-    """``batch[name]`` on the CPU, for "label", "task" and "row": a loader knows them there, and no device is asked."""
+    """``batch[name]`` on the CPU, for "label", "task" and "row", without a transfer from the device."""
     return batch.get("host", batch)[name].cpu()
 
 
 def describe(items: Sequence[Datum], index: Sequence[int]) -> Batch:
-    """Everything in a batch but its images: "label", "task", "row", "index", "impath"."""
+    """Everything in a batch except its images: "label", "task", "row", "index", "impath"."""
     entries = [(row, task, label) for row, i in enumerate(index) for task, label in items[i].targets]
     row, task, label = torch.tensor(entries, dtype=torch.int64).reshape(-1, 3).unbind(1)
     paths = [items[i].impath for i in index]

@@ -34,7 +34,7 @@ class DataManager:
     """The data of a run.
 
     Args:
-        reads: what the model expects of images, by key below INPUT; it holds where the config does not say otherwise.
+        reads: what the model expects of images, by key below INPUT; the config overrides it.
 
     Attributes:
         dataset: the data set or suite.
@@ -43,9 +43,9 @@ class DataManager:
         offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
         task_of_class: (C,) int64.
         reading: how pictures are read.
-        train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses the
-            order and the views of an epoch.
-        val_loader: None when the data set has no validation images.
+        train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses
+            order and views of an epoch.
+        val_loader: None if the data set has no validation images.
 
     Raises:
         UserError: the data is missing or damaged, or an image cannot be read.
@@ -78,7 +78,7 @@ class DataManager:
         self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None
 
     def attach_encoder(self, encode: Encode, encoder_id: str, *, test_rows: int = 0) -> None:
-        """Serve features in place of images when DATALOADER.FEATURES is on; otherwise do nothing.
+        """Serve stored features instead of images if DATALOADER.FEATURES is on.
 
         Args:
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device; frozen, in evaluation mode.
@@ -96,13 +96,13 @@ class DataManager:
 
     @property
     def encode_seconds(self) -> float:
-        """Seconds spent so far on features that the store lacked; other runs find them there."""
+        """Seconds spent so far on features missing from the store; other runs then find them there."""
         return sum(store.seconds for store in self._stores)
 
     def plain_loader(self, split: str, *, augmented: bool = False) -> BatchLoader:
-        """The images of "train", "val" or "test" in their order, seen as in testing: for methods that fit features.
+        """The images of "train", "val" or "test" in order, with the test transform: for methods that fit features.
 
-        With ``augmented`` they are seen as in training, in the view that ``set_epoch`` chooses.
+        With ``augmented`` they have the training transform, in the view that ``set_epoch`` chooses.
         """
         items = {"train": self.dataset.train_x, "val": self.dataset.val, "test": self.dataset.test}[split]
         plan = BatchPlan(len(items), self.cfg.DATALOADER.TEST.BATCH_SIZE)
@@ -140,18 +140,18 @@ class DataManager:
 
     @cached_property
     def train_digests(self) -> dict[str, str]:
-        """What training sees: the subset, tasks with classes and labels and, where it is checked, the pictures."""
+        """A record of the training data: the subset, tasks with classes and labels and, if checked, the pictures."""
         dataset, digests = self.dataset, {"subset": self.dataset.subset_digest}
         names = [[task.name, *task.classnames] for task in self.tasks]
         labels = labels_digest(dataset.train_x, dataset.root)
         digests["labels"] = sha256(json.dumps([names, labels]).encode()).hexdigest()
-        if self.cfg.DATASET.CHECK_IMAGES:  # each file was read for that
+        if self.cfg.DATASET.CHECK_IMAGES:  # each file was read for this
             contents = content_digests([item.impath for item in dataset.train_x], cache_folder(self.cfg))
             digests["contents"] = sha256(b"".join(contents)).hexdigest()
         return digests
 
     def _check_images(self) -> None:
-        """Look at every image once: stop at unreadable ones, or leave them out; warn of those that show nothing."""
+        """Check every image once: stop at unreadable ones or leave them out; warn of those that show nothing."""
         dataset = self.dataset
         splits = dict(zip(SPLITS, (dataset.train_x, dataset.val, dataset.test), strict=True))
         paths = [item.impath for items in splits.values() for item in items]
@@ -166,7 +166,7 @@ class DataManager:
             logger.warning("%s", text)
 
     def _refuse(self, bad: Mapping[str, str]) -> None:
-        """Stop at unreadable images, or say with DATASET.SKIP_UNREADABLE that they are left out."""
+        """Stop at unreadable images, or with DATASET.SKIP_UNREADABLE warn that they are left out."""
         shown = "; ".join(f"{path} ({reason})" for path, reason in list(bad.items())[:_SHOWN])
         message = f"{len(bad)} unreadable image{'s' * (len(bad) > 1)}: {shown}{'; ...' * (len(bad) > _SHOWN)}"
         if not self.cfg.DATASET.SKIP_UNREADABLE:

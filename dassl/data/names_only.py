@@ -1,4 +1,4 @@
-"""What a trainer knows of data when there is none: the tasks and their classes."""
+"""Stand-ins for data when there is none: a trainer then knows only the tasks and their classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from dassl.data.datum import Datum, Task
 
 @dataclass(frozen=True)
 class NoImages:
-    """Takes the place of a data set."""
+    """Replaces a data set."""
 
     tasks: list[Task]
     train_x: list[Datum] = field(default_factory=list)
@@ -24,7 +24,7 @@ class NoImages:
 
 
 class NamesOnly:
-    """Takes the place of a DataManager for a trainer that is only asked for scores.
+    """Replaces the DataManager of a trainer that only scores images.
 
     Attributes:
         tasks, num_classes, offsets, task_of_class: as those of a DataManager.
@@ -42,4 +42,4 @@ class NamesOnly:
         self.dataset = NoImages(self.tasks)
 
     def attach_encoder(self, *_: Any, **__: Any) -> None:
-        """There is nothing to store features of."""
+        """Does nothing: there are no images."""

@@ -1,4 +1,4 @@
-"""Where data, caches and features live on disk."""
+"""The folders of data, caches and features."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def data_root(cfg: CfgNode, name: str, *, embedded: bool = False) -> Path:
         return CHECKOUT / "data"
     if not cfg.DATASET.ROOT:
         raise UserError(f"data set {name} needs the folder of your data sets; name it with --root FOLDER")
-    # Without ".." in it, because paths below the root are compared with it as texts.
+    # Without "..", because paths below the root are compared with it as texts.
     root = Path(os.path.abspath(Path(cfg.DATASET.ROOT).expanduser()))  # noqa: PTH100
     if not root.is_dir() and not embedded:
         raise UserError(f"data folder {root} does not exist; name the folder of your data sets with --root FOLDER")
@@ -36,13 +36,13 @@ def data_root(cfg: CfgNode, name: str, *, embedded: bool = False) -> Path:
 
 
 def output_root(cfg: CfgNode) -> Path:
-    """Folder that the runs share: the part of OUTPUT_DIR up to a folder called "output", else OUTPUT_DIR itself."""
+    """Folder shared by the runs: OUTPUT_DIR up to a folder called "output", else OUTPUT_DIR itself."""
     folder = Path(cfg.OUTPUT_DIR).expanduser().absolute()
     return next((parent for parent in (folder, *folder.parents) if parent.name == "output"), folder)
 
 
 def cache_folder(cfg: CfgNode) -> Path:
-    """Folder for what can be made again: DATASET.CACHE_DIR, or ``cache`` beside the runs."""
+    """The cache folder: DATASET.CACHE_DIR, or ``cache`` beside the runs."""
     return Path(cfg.DATASET.CACHE_DIR).expanduser().absolute() if cfg.DATASET.CACHE_DIR else output_root(cfg) / "cache"
 
 
@@ -53,13 +53,13 @@ def features_folder(cfg: CfgNode) -> Path:
 
 
 def stand_in(cache: Path, folder: Path) -> Path:
-    """The part of the cache folder that replaces ``folder`` when that is read-only."""
+    """The folder in the cache that replaces ``folder`` if that is read-only."""
     return cache / "data" / f"{folder.name}-{sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def locked_somewhere(places: tuple[Path, Path]) -> Iterator[None]:
-    """Keep other processes from changing a file that stands in the first place, or in the second one.
+    """Lock a file that is in the first folder, or in the second if the first is read-only.
 
     Raises:
         UserError: neither folder can be written.
@@ -83,7 +83,7 @@ def _enter(stack: ExitStack, lock: Path) -> None:
 
 
 def write_json_somewhere(places: tuple[Path, Path], value: Any, *, indent: int | None = 2) -> Path:
-    """Write JSON with its digest to the first place, or to the second one when the first is read-only.
+    """Write JSON with its digest to the first path, or to the second if the first is read-only.
 
     Returns:
         The place.

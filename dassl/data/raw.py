@@ -1,7 +1,7 @@
-"""Raw annotation as data sets are published: class folders, lists, MATLAB files; and the rules that split them.
+"""Raw annotation as published (class folders, lists, MATLAB files) and the rules that split it.
 
-Files are sorted and every class is shuffled by a generator of its own, keyed by its name, so the split is the same on
-every machine and does not depend on the global random state.
+Files are sorted, and a generator keyed by the class name shuffles each class, so the split is the same on every machine
+and does not depend on the global random state.
 """
 
 import os
@@ -16,7 +16,7 @@ from dassl.data.datum import Datum, Split
 from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.utils.errors import UserError
 
-TRAIN_SHARE, VAL_SHARE = 0.5, 0.2  # of a data set without an official split; the rest is for testing
+TRAIN_SHARE, VAL_SHARE = 0.5, 0.2  # of a data set without an official split; the rest is for test
 HELD_OUT_SHARE = 0.2  # of an official training list, for validation
 
 _KEY = "split 1"
@@ -27,8 +27,8 @@ class FolderDataset(DatasetBase):
     """A data set with one folder a class and no official split: half of each class is for training, 20 % validation.
 
     Class attributes:
-        skipped: names of folders that are no classes.
-        subfolders: folders below the image folder that each hold all classes; they are split one by one and joined.
+        skipped: names of folders that are not classes.
+        subfolders: folders below the image folder that each hold all classes; each is split, then they are joined.
     """
 
     skipped: ClassVar[tuple[str, ...]] = ()
@@ -55,7 +55,7 @@ class FolderDataset(DatasetBase):
 
     @classmethod
     def images_on_disk(cls, folder: Path) -> list[str]:
-        """Those of all class folders."""
+        """Images of all class folders."""
         return images_below([cls.image_folder(folder) / name for name in cls.subfolders], cls.skipped)
 
 
@@ -77,8 +77,8 @@ class Labels(dict[str, int]):
 def class_images(folder: Path, skipped: Sequence[str] = ()) -> dict[str, list[str]]:
     """Image paths of each class folder, sorted; classes in byte order of their names.
 
-    A folder without images is looked into, because some archives have one folder too many and some data sets group
-    their classes. A class name that is met again deeper down is a second copy and is left out.
+    A folder without images is searched, because some archives have an extra folder and some data sets group their
+    classes. A class name that occurs again deeper down is a second copy and is left out.
 
     Raises:
         UserError: the folder does not exist or has no class folder.
@@ -104,7 +104,7 @@ def class_images(folder: Path, skipped: Sequence[str] = ()) -> dict[str, list[st
 
 
 def images_below(folders: Iterable[Path], skipped: Sequence[str] = ()) -> list[str]:
-    """Image paths of all class folders in ``folders``; there are none in a folder that is not there."""
+    """Image paths of all class folders in ``folders``; a missing folder has none."""
     found: list[str] = []
     for folder in folders:
         with suppress(UserError):
@@ -120,7 +120,7 @@ def labelled(paths: Iterable[str], label: int, task: int = 0) -> list[Datum]:
 def split_classes(
     groups: Mapping[str, Sequence[Datum]], *, train: float = TRAIN_SHARE, val: float = VAL_SHARE
 ) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """Split every group by itself: round(train n) images for training, round(val n) validation, the rest test.
+    """Split every group: round(train n) images for training, round(val n) for validation, the rest for test.
 
     Args:
         groups: images by a name that keys the shuffle. Groups keep their order in the three lists.
@@ -133,7 +133,7 @@ def split_classes(
         first = round(train * len(items))
         second = first + round(val * len(items))
         if not 0 < first < second < len(items):
-            raise UserError(f"class {name.strip('/')!r} has only {len(items)} images; it needs some more to be split")
+            raise UserError(f"class {name.strip('/')!r} has only {len(items)} images; it needs more to be split")
         mixed = shuffled(items, name)
         for joined, chosen in zip(lists, (mixed[:first], mixed[first:second], mixed[second:]), strict=True):
             joined += chosen
@@ -159,7 +159,7 @@ def hold_out(items: Iterable[Datum]) -> tuple[list[Datum], list[Datum]]:
 
 
 def shuffled(items: Sequence[Datum], key: str) -> list[Datum]:
-    """The items in an order that depends on ``key`` alone."""
+    """The items in an order that depends only on ``key``."""
     mixed = list(items)
     random.Random(f"{_KEY}\0{key}").shuffle(mixed)
     return mixed
@@ -179,7 +179,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, fields: int, separator: str | None = None, *, header: int = 0) -> list[list[str]]:
-    """Lines after the first ``header`` ones, cut into ``fields`` fields; the last one keeps further separators.
+    """Lines after the first ``header`` ones, cut into ``fields`` fields; the last keeps further separators.
 
     Raises:
         UserError: the file cannot be read, or a line has fewer fields.
@@ -198,12 +198,12 @@ def read_mat(path: Path, key: str) -> Any:
         UserError: the file cannot be read, or has no such variable.
     """
     import numpy as np
-    from scipy.io import loadmat  # slow to import, and few data sets need it
+    from scipy.io import loadmat  # slow to import, rarely needed
 
     try:
         with path.open("rb") as file:
             return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
-    except Exception as error:  # damaged bytes raise nearly anything
+    except Exception as error:  # damaged bytes can raise nearly any error
         raise _unreadable(path, error) from error
 
 
@@ -238,7 +238,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _listing(folder: Path) -> tuple[list[str], list[Path]]:
-    """Images and folders in ``folder``; hidden ones are left out. The file system is not asked about each image."""
+    """Images and folders in ``folder`` without hidden ones; the file system is not asked about each image."""
     images: list[str] = []
     folders: list[Path] = []
     try:

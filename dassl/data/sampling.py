@@ -22,7 +22,7 @@ Pair = tuple[int, int]
 def few_shot(items: Sequence[Datum], shots: int, rng: random.Random) -> list[Datum]:
     """Draw ``shots`` images of every class, classes in order of first appearance.
 
-    A class is a (task, label) pair. One with at least ``shots`` images costs one ``rng.sample``; a smaller one
+    A class is a (task, label) pair. With at least ``shots`` images it takes one ``rng.sample``; a smaller class
     gives all its images in order and draws nothing. An image of several tasks is a candidate in each of its
     classes and is kept once, where it was drawn first.
     """
@@ -58,7 +58,7 @@ def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> 
 
 
 def halves(numbers: Sequence[int], half: str) -> list[int]:
-    """Part "base" is the first ceil(n/2) of ``numbers``, "new" the rest, "all" everything.
+    """The half "base" is the first ceil(n/2) of ``numbers``, "new" the rest, "all" everything.
 
     Raises:
         UserError: another half.
@@ -131,7 +131,7 @@ def choose_tasks(tasks: Sequence[Task], which: str | Sequence[str]) -> list[int]
 
 
 def merge(splits: Sequence[Split]) -> Split:
-    """Lay data sets end to end: tasks of later ones are numbered on, lists are joined in order."""
+    """Join data sets end to end: task numbers continue, lists are joined in order."""
     tasks: list[Task] = []
     train: list[Datum] = []
     val: list[Datum] = []
@@ -151,7 +151,7 @@ def _mapped(split: Split, tasks: tuple[Task, ...], new_pair: Callable[[Pair], Pa
 
 
 def relabel(items: Iterable[Datum], new_pair: Callable[[Pair], Pair | None]) -> list[Datum]:
-    """Give every (task, label) pair its new value; drop pairs that have none, and images without any pair left."""
+    """Give every (task, label) pair its new value; drop pairs without one, and images without a pair."""
     changed = []
     for item in items:
         pairs = [new for new in map(new_pair, item.targets) if new is not None]

@@ -1,4 +1,4 @@
-"""Split files: which image is for training, validation and test, and what it shows.
+"""Split files: which image is for training, validation or test, and its labels.
 
 Two formats are read. CoOp's items are ``[path, label, class name]``, one task a file. SoftCPT's items are
 ``[path, [labels], [tasks]]`` with names, descriptions and metrics of the tasks under ``meta``; this is the one written.
@@ -35,7 +35,7 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
         default: name, metric, description and template of a task that the file does not describe.
 
     Raises:
-        ChangedError: we wrote it, and it is not what we wrote. Published files carry no digest.
+        ChangedError: a file written here was changed. Published files carry no digest.
         UserError: the file is not a split file; the message names the entry.
     """
     try:
@@ -60,7 +60,7 @@ def read_split(path: Path, image_folder: Path, default: Task) -> Split:
 
 
 def _check_lists(content: Any, path: Path) -> None:
-    """Refuse what is no split file; one without the list "val" has no validation images."""
+    """Refuse content that is no split file; the list "val" may be missing."""
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a split file: it holds no lists {', '.join(SPLITS)}; see docs/data.md")
     content.setdefault("val", [])
@@ -74,10 +74,10 @@ def _check_lists(content: Any, path: Path) -> None:
 
 
 def _place(name: str, prefix: str) -> str:
-    """The path of an image, also where another system wrote its name: with backslashes, or with composed letters.
+    """The path of an image, also if another system wrote it: with backslashes, or with composed letters.
 
-    One image has one path, whatever stands between its names, because a path is what tells images apart. A name that
-    begins with a slash is a whole path, as we write it of an image outside the image folder, if there is such a file.
+    Equal images must get equal paths, because a path identifies an image. A name that begins with a slash is an
+    absolute path, as written here for images outside the image folder, if such a file exists.
     """
     odd = "\\" in name or "//" in name or "./" in name or name[:1] == "/" or name[1:2] == ":"
     if name.isascii() and not odd:
@@ -103,7 +103,7 @@ def _in_utf8(text: str) -> bool:
 
 
 def split_content(split: Split, image_folder: Path) -> dict[str, Any]:
-    """What a split file of SoftCPT's format holds."""
+    """The content of a split file in SoftCPT's format."""
     tasks = split.tasks
     content: dict[str, Any] = {}
     for name, items in zip(SPLITS, split.lists, strict=True):
@@ -138,7 +138,7 @@ def labels_digest(items: Iterable[Datum], root: Path) -> str:
 
 
 def relative_names(items: Iterable[Datum], folder: Path) -> list[str]:
-    """Paths of the images relative to ``folder``, with "/"; the whole path of an image that lies elsewhere."""
+    """Paths of the images relative to ``folder``, with "/"; absolute for an image elsewhere."""
     prefix = os.path.join(folder, "")  # noqa: PTH118
     return [item.impath.removeprefix(prefix).replace(os.sep, "/") for item in items]
 
@@ -147,7 +147,7 @@ def _read_items(content: dict[str, Any], name: str, path: Path, read: Callable[[
     rows = content.pop(name)
     for number, row in enumerate(rows):
         try:
-            rows[number] = read(row)  # in place, so that of a million images only one form is in memory
+            rows[number] = read(row)  # in place, so that a million images are in memory once
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: entry {number} of {name!r} is {row!r}: {error}") from error
     return rows

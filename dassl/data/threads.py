@@ -1,4 +1,4 @@
-"""Doing one thing with many files in threads: reading, hashing and decoding let other threads run meanwhile."""
+"""Process many files in threads: reading, hashing and decoding release the interpreter lock."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def in_threads(action: Callable[[str], T], paths: Sequence[str], title: str) -> Iterator[T]:
-    """Do ``action`` with every path in threads, with a progress bar; results come in the order of ``paths``."""
+    """Apply ``action`` to every path in threads, with a progress bar; results are in the order of ``paths``."""
     progress = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=None)
     with ThreadPoolExecutor(min(_MAX_THREADS, cpu_count())) as pool, progress:
-        # In chunks, because map() queues its whole input at once.
+        # In blocks, because map() queues its whole input at once.
         for start in range(0, len(paths), _CHUNK):
             for result in pool.map(action, paths[start : start + _CHUNK]):
                 progress.update()

@@ -1,4 +1,4 @@
-"""From a decoded image to the normalised tensor, with randomness that is drawn by key."""
+"""From a decoded image to the normalised tensor, with randomness drawn by key."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ NAMES = ("random_resized_crop", "random_flip", "normalize", "center_crop")
 _OF_READING = ("BACKGROUND", "ORIENTATION", "MAX_PIXELS")
 
 
-# What a model without a say expects of an image: Dassl's own.
+# For a model that states no expectations: Dassl's values.
 PLAIN = {
     "SIZE": (224, 224),
     "INTERPOLATION": "bilinear",
@@ -34,10 +34,10 @@ PLAIN = {
 
 
 def settle_input(cfg: CfgNode, reads: Mapping[str, Any]) -> CfgNode:
-    """A copy of ``cfg`` in which INPUT says all of ``PLAIN``: what is not set is as the model reads images.
+    """A copy of ``cfg`` with all keys of ``PLAIN`` set below INPUT; unset keys follow the model.
 
     Args:
-        reads: key below INPUT -> what the model expects; ``PLAIN`` for the rest.
+        reads: key below INPUT -> what the model expects; ``PLAIN`` for the others.
     """
     settled = cfg.clone()
     settled.defrost()
@@ -51,7 +51,7 @@ def build_transform(cfg: CfgNode, is_train: bool) -> Transform:
     """The transform that INPUT describes: PIL RGB image -> (3, H, W) float32.
 
     Training: crop (or a plain resize), flip, tensor, normalisation. Testing, and training with INPUT.NO_TRANSFORM:
-    shorter side to max(SIZE), centre crop, tensor, normalisation. Normalisation is applied when "normalize" is listed.
+    shorter side to max(SIZE), centre crop, tensor, normalisation. Normalisation is applied if "normalize" is listed.
     INPUT must be settled (``settle_input``).
 
     Raises:
@@ -66,7 +66,7 @@ def build_transform(cfg: CfgNode, is_train: bool) -> Transform:
 
 
 def is_random(cfg: CfgNode, is_train: bool) -> bool:
-    """Whether the transform draws random numbers, so that each view of an image is another one."""
+    """Whether the transform draws random numbers, so that views of an image differ."""
     return is_train and not cfg.INPUT.NO_TRANSFORM and not set(cfg.INPUT.TRANSFORMS) <= {"normalize", "center_crop"}
 
 
@@ -74,7 +74,7 @@ def transform_id(cfg: CfgNode, is_train: bool, reading: Reading) -> str:
     """A digest of everything that the tensor of an image depends on: keys of the config, and how files are read."""
     facts = {**{key: cfg.INPUT[key] for key in cfg.INPUT if key not in _OF_READING}, "train": True}
     if not is_train or cfg.INPUT.NO_TRANSFORM:
-        # Methods that train on other views share what they test on.
+        # Methods that train on different views share their test features.
         facts = {key: cfg.INPUT[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")}
         facts["normalize"] = "normalize" in cfg.INPUT.TRANSFORMS
     facts["reading"] = reading.name
@@ -82,10 +82,10 @@ def transform_id(cfg: CfgNode, is_train: bool, reading: Reading) -> str:
 
 
 def keyed_transform(transform: Transform, image: Image.Image, key: tuple[int, int, str]) -> Tensor:
-    """Apply a random transform with randomness drawn from ``key`` alone: (seed, view, identity of the image).
+    """Apply a random transform with randomness drawn only from ``key``: (seed, view, identity of the image).
 
-    The global generator of torch is left as it was. Works on the CPU generator only, so that it neither touches
-    nor initialises CUDA.
+    The global generator of torch is restored. Only the CPU generator is used, so CUDA is neither touched nor
+    initialised.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(*key))
@@ -96,7 +96,7 @@ class ToFloat(nn.Module):
     """PIL RGB image (8 bits) -> (3, H, W) float32 in [0, 1]."""
 
     def forward(self, image: Image.Image) -> Tensor:
-        """Divide by 255 exactly, which torchvision's v2 replaces by a multiplication."""
+        """Divide by 255 exactly; torchvision's v2 multiplies instead."""
         return v2.functional.pil_to_tensor(image).float().div_(255)
 
 

@@ -1,8 +1,8 @@
-"""Worker processes that read images: how much they hand over at once, and what is done when one fails.
+"""Worker processes that read images, and what happens when one fails.
 
-A worker hands its images over in shared memory, which is small in a container (64 MiB in Docker unless ``--shm-size``
-says otherwise). Where whole batches do not fit, they come in pieces; where not even single images fit, or a worker
-dies or is silent, this process reads the images itself. Batches are the same in every case.
+A worker passes its images on in shared memory, which is small in a container (64 MiB in Docker without ``--shm-size``).
+If whole batches do not fit, they come in pieces. If not even single images fit, or a worker dies or hangs, this process
+reads the images itself. Batches are the same in every case.
 """
 
 import logging
@@ -21,16 +21,16 @@ from torch.utils.data import DataLoader, Sampler
 Key = tuple[int, int]  # (view, index of the image in its split)
 Read = tuple[list[Key], Tensor | str]  # a batch (B, ...), or a message about an image that cannot be read
 
-SILENCE_S = 600  # a worker that reads nothing for so long is given up
+SILENCE_S = 600  # a worker that delivers nothing for so long is given up
 _PREFETCHED = 2  # pieces that wait at each worker; torch's own number
-_SHARE = 0.5  # of the free shared memory; other runs on this machine need some, too
+_SHARE = 0.5  # of the free shared memory; other runs need some, too
 _SHARED_MEMORY = Path("/dev/shm")
 
 logger = logging.getLogger(__name__)
 
 
 class Plan(Protocol):
-    """Which images make the batches of an epoch: every iteration gives the same."""
+    """The batches of an epoch by image; every iteration is the same."""
 
     def __iter__(self) -> Iterator[list[Key]]: ...
 
@@ -47,11 +47,11 @@ class Pieces(Sampler[list[Key]]):
 
 
 class Reader:
-    """Reads the batches of a plan in worker processes that stay alive between epochs.
+    """Reads the batches of a plan in worker processes that live on between epochs.
 
     Args:
-        workers: their number at most; 0: this process reads.
-        pin_memory: put batches where a CUDA device can fetch them by itself.
+        workers: at most; 0: this process reads.
+        pin_memory: put batches into pinned memory for CUDA.
     """
 
     def __init__(self, images: Any, workers: int, *, pin_memory: bool = False) -> None:
@@ -78,11 +78,11 @@ class Reader:
             yield self._pinned(self.images.__getitems__(keys))
 
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
         self._loader = None
 
     def _start(self, plan: Plan) -> None:
-        """Workers for a plan, as many and with pieces as large as the shared memory bears."""
+        """Workers for a plan; their number and the size of pieces fit the shared memory."""
         if plan is self._plan and self._loader is not None:
             return
         self._plan, self._loader = plan, None
@@ -116,7 +116,7 @@ class Reader:
             self._read_here(reason)
             return 0, 0
         for workers in dict.fromkeys((self.workers, 1)):
-            # Pieces that wait, one that is made by each worker and one that is used.
+            # Waiting pieces, one in the making at each worker, and one in use.
             size = int(free * _SHARE) // (((_PREFETCHED + 1) * workers + 1) * image.nbytes)
             if size:
                 return workers, min(size, len(keys))
@@ -130,7 +130,7 @@ class Reader:
             yield keys, next(pieces) if len(keys) <= self._pieces.size else self._joined(pieces, len(keys))
 
     def _joined(self, pieces: Iterator[Tensor | str], count: int) -> Tensor | str:
-        """The pieces of a batch as one, or a message. Each is copied at once: it takes shared memory while it lives."""
+        """The pieces of a batch joined, or a message. Each is copied at once, which frees its shared memory."""
         assert self._pieces is not None
         whole, wrong = torch.empty(0), ""
         for start in range(0, count, self._pieces.size):
@@ -149,7 +149,7 @@ class Reader:
 
     def _give_up(self, error: Exception) -> None:
         self.close()
-        *_, reason = str(error).strip().splitlines() or [type(error).__name__]  # before it stands the worker's trace
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]  # the worker's trace comes before it
         self._read_here(f"a worker failed ({reason})")
 
     def _read_here(self, reason: str) -> None:
@@ -163,7 +163,7 @@ class Reader:
 
 
 def shared_memory() -> int | None:
-    """Free shared memory in bytes; None where the system sets no limit of its own."""
+    """Free shared memory in bytes; None if the system sets no separate limit."""
     try:
         return shutil.disk_usage(_SHARED_MEMORY).free
     except OSError:
@@ -171,16 +171,16 @@ def shared_memory() -> int | None:
 
 
 def _no_way(image: Tensor) -> str:
-    """Why no worker could hand an image over; "" if one can.
+    """Why no worker could pass an image on; "" if one can.
 
-    A worker that finds it out by itself prints a page and is silent from then on.
+    Asked first, because a worker that fails prints a page and then hangs.
     """
     try:
         Queue().close()
-        Listener().close()  # handles pass through a socket, which lies in the folder for temporary files
+        Listener().close()  # handles pass through a socket in the folder for temporary files
         torch.empty_like(image).share_memory_()
     except (OSError, RuntimeError) as error:
-        return f"they have no way to hand them over ({' '.join(str(error).split())})"
+        return f"they have no way to pass them on ({' '.join(str(error).split())})"
     return ""
 
 
@@ -190,6 +190,6 @@ def _cut(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
 
 
 def _shared(batch: Read) -> Read:
-    """Put a batch into shared memory, as torch would do later, in a thread whose error nobody is told."""
+    """Put a batch into shared memory here: torch would do it later, in a thread whose errors get lost."""
     keys, images = batch
     return keys, images if isinstance(images, str) else images.share_memory_()

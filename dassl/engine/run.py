@@ -18,15 +18,20 @@ from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
 from dassl.engine.checks import check_splits
 from dassl.engine.determinism import arithmetic, lacks_explained
+from dassl.engine.predictions import predicted_images
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights
+from dassl.evaluation import TaskScore
 from dassl.registries import LOGGERS
+from dassl.results.predictions import write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
+    ClassResult,
+    PredictionsFile,
     Rounding,
     RunResult,
     SplitResult,
@@ -164,6 +169,7 @@ def _replay(kept: MemoryHandler) -> None:
 def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
     aside = EVALUATION if result.mode == "eval" and folder.holds_training() else ""
+    result = replace(result, predictions=_write_predictions(folder.path / f"predictions{aside}.csv", trainer))
     if trainer.cfg.TEST.COMPUTE_CMAT:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
         write_json(folder.path / f"cmat{aside}.json", matrices, indent=None)
@@ -173,13 +179,35 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
         write_results(folder.path, result)
 
 
+def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:
+    """Write what the test said of each image; None without a test."""
+    if not trainer.evaluator.scores:
+        return None
+    return write_predictions(path, predicted_images(trainer))
+
+
+def _task_result(score: TaskScore) -> TaskResult:
+    task, quality = score.task, score.quality
+    counts = zip(task.classnames, score.confusion.diagonal().tolist(), score.class_totals.tolist(), strict=True)
+    return TaskResult(
+        index=score.index,
+        name=task.name,
+        metric=score.metric,
+        metric_name=task.metric,
+        total=score.total,
+        classes=len(task.classnames),
+        absent_classes=score.absent,
+        per_class=tuple(ClassResult(*each) for each in counts),
+        macro_f1=quality.macro_f1,
+        nll=quality.nll,
+        ece=quality.ece,
+    )
+
+
 def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float) -> RunResult:
     cfg, data = trainer.cfg, trainer.dm.dataset
-    tested = trainer.evaluator.scores
-    tasks = [
-        TaskResult(s.index, s.task.name, s.metric, s.task.metric, s.total, len(s.task.classnames), s.absent)
-        for s in tested
-    ]
+    tasks = [_task_result(score) for score in trainer.evaluator.scores]
+    quality = trainer.evaluator.overall_quality
     val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
     total = trainer.seconds_before + time.monotonic() - started
     return RunResult(
@@ -210,6 +238,9 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
         ),
+        macro_f1=quality.macro_f1,
+        nll=quality.nll,
+        ece=quality.ece,
     )
 
 

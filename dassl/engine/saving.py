@@ -22,6 +22,7 @@ from dassl.engine.checkpoint import (
 )
 from dassl.engine.checks import warn_of_choice
 from dassl.engine.runfolder import RunFolder
+from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError, another_folder
 from dassl.utils.tools import device_name
 
@@ -94,6 +95,7 @@ class Checkpoints:
             path = self._find(run, name, epoch)
             chosen_elsewhere |= path.name == BEST and trainer.best_epoch is None
             content = load_checkpoint(path)
+            self._refuse_other_than_best(path, content, epoch)
             check_names(content, trainer.bound_names, source=path)
             load_learned(module, content["state_dict"], source=path)
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
@@ -102,16 +104,43 @@ class Checkpoints:
 
     def _find(self, run: RunFolder, name: str, epoch: int | None) -> Path:
         folder = run.path / name
-        if not folder.is_dir():
+        if not any((run.path / each).is_dir() for each in self.trainer.modules):
             lack = f"holds no trained {name}" if run.path.is_dir() else "is no folder"
             raise UserError(f"{run.path} {lack}; give the run folder of a {self.cfg.TRAINER.NAME} run")
         if epoch is not None:
             return folder / epoch_file(epoch)
         best = folder / BEST
         whole = run.whole_epochs(list(self.trainer.modules))
-        if not whole or (best.is_file() and self.cfg.TEST.FINAL_MODEL == "best_val"):
+        if best.is_file() and (not whole or self.cfg.TEST.FINAL_MODEL == "best_val"):
             return best
+        if not whole:
+            raise self._incomplete(run)
         return folder / epoch_file(whole[0])
+
+    def _incomplete(self, run: RunFolder) -> UserError:
+        """The error that names the modules without a checkpoint that others have, or without any."""
+        epochs = {name: saved_epochs(run.path / name) for name in self.trainer.modules}
+        newest = max((epoch for each in epochs.values() for epoch in each), default=None)
+        what = "a checkpoint (model.pth.tar-EPOCH)" if newest is None else epoch_file(newest)
+        left = [name for name, each in epochs.items() if newest not in each]
+        lacks = " and ".join(str(run.path / name) for name in left if not (run.path / name / BEST).is_file())
+        return UserError(
+            f"{lacks} lacks {what}; copy the folder of the run again, whole, or delete {RESULTS_FILE} in it and start "
+            "the run's command again"
+        )
+
+    def _refuse_other_than_best(self, path: Path, content: Mapping[str, Any], epoch: int | None) -> None:
+        """Another epoch in place of the best one, whose file is lost, would be another model than the run's."""
+        told = content.get("best")
+        best = told.get("epoch") if isinstance(told, dict) else None
+        if epoch is not None or path.name == BEST or self.cfg.TEST.FINAL_MODEL != "best_val":
+            return
+        if best in (None, content["epoch"]):
+            return
+        raise UserError(
+            f"{path.parent} lacks {BEST}, the best epoch on val ({best}); copy the folder of the run again, whole, or "
+            f"evaluate epoch {content['epoch']} with TEST.FINAL_MODEL last_step"
+        )
 
     # ---- to resume ----------------------------------------------------------------------------
 

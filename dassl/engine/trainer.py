@@ -323,8 +323,10 @@ class TrainerX:
         _log.info("Do evaluation on %s set", split)
         self.before_test()
         for batch in tqdm(loader, desc=split, disable=None, leave=False):
-            self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], row=batch["row"])
+            entries = {"row": batch["row"], "index": batch["index"]}
+            self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], **entries)
         results = self.evaluator.evaluate()
+        _log.info("mean over tasks: %s", self.evaluator.overall_quality)
         for key, value in results.items():
             if value is not None:
                 self.loggers.add(f"{split}/{key}", value, self.epoch)

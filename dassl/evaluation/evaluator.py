@@ -1,8 +1,8 @@
-"""Multi-task evaluation: keeps one prediction per (image, task) entry, never the logits."""
+"""Multi-task evaluation: keeps one prediction per (image, task) entry with its probability, never the logits."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
 from dassl.metrics import task_columns
+from dassl.metrics.quality import Quality, mean_quality, quality
 from dassl.utils.registry import Registry
 
 EVALUATOR_REGISTRY: Registry = Registry("evaluator")
@@ -28,6 +29,8 @@ class TaskScore:
         metric: the task's metric in %, None when it has no image or one without a prediction.
         absent: names of the classes without an image; they are left out of mean_acc.
         lost: number of images whose logits are not finite, and so without a prediction; not in ``confusion``.
+        class_totals: (C_t,) images of each class, with the lost ones.
+        quality: the figures beside the metric; empty where images are lost.
     """
 
     index: int
@@ -36,6 +39,8 @@ class TaskScore:
     metric: float | None
     absent: tuple[str, ...]
     lost: int = 0
+    class_totals: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def total(self) -> int:
@@ -67,7 +72,36 @@ def score_task(index: int, task: Task, confusion: np.ndarray, lost: np.ndarray |
         hits = confusion.diagonal()
         recall = hits[seen] / per_class[seen]
         metric = 100.0 * float(recall.mean() if task.metric == "mean_acc" else hits.sum() / per_class.sum())
-    return TaskScore(index, task, confusion, metric, absent, int(lost.sum()))
+    return TaskScore(index, task, confusion, metric, absent, int(lost.sum()), per_class)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What was predicted for E (image, task) entries.
+
+    Attributes:
+        image: (E,) place of the image in its split.
+        task, label: (E,) the task and the true class inside it.
+        predicted: (E,) the predicted class inside the task; -1 where the logits are not finite.
+        log_true, log_predicted: (E,) float32 log-probabilities of the two classes among those of the task: the
+            logarithm of the softmax of its logits.
+    """
+
+    image: np.ndarray
+    task: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+    log_true: np.ndarray
+    log_predicted: np.ndarray
+
+    @property
+    def lost(self) -> np.ndarray:
+        """(E,) whether there is no prediction."""
+        return self.predicted < 0
+
+    def take(self, chosen: np.ndarray) -> "Entries":
+        """Some of the entries, by a mask or by their numbers."""
+        return Entries(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
 @EVALUATOR_REGISTRY.register()
@@ -84,15 +118,19 @@ class ClassificationMT:
         self.tasks = list(tasks)
         self._per_task, self._per_class = per_task, per_class
         self._task_of_class = task_of_class(self.tasks)
-        self._offsets = class_offsets(self.tasks).tolist()
+        self._offsets = class_offsets(self.tasks)
         self.scores: list[TaskScore] = []
         self.reset()
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, ...]] = []
+        self._images = 0
+        self.entries = _joined([])
 
-    def process(self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None) -> None:
+    def process(
+        self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None, index: Tensor | None = None
+    ) -> None:
         """Take the logits of a batch.
 
         Args:
@@ -100,14 +138,24 @@ class ClassificationMT:
             label: (E,) class index inside the task.
             task: (E,) task of each entry.
             row: (E,) image of each entry; None when entry i is image i.
+            index: (B,) place of each image in its split; None when images come in its order.
         """
-        self._task_of_class = self._task_of_class.to(logits.device)
-        task = task.to(logits.device)
-        entries = logits if row is None else logits[row.to(logits.device)]
+        device = logits.device
+        self._task_of_class, self._offsets = self._task_of_class.to(device), self._offsets.to(device)
+        label, task = label.to(device), task.to(device)
+        image = torch.arange(self._images, self._images + len(logits)) if index is None else index
+        self._images += len(logits)
+        entries = logits if row is None else logits[row.to(device)]
         own = task_columns(task, self._task_of_class)
         masked = entries.masked_fill(~own, -torch.inf)
+        predicted, first = masked.argmax(dim=1), self._offsets[task]
         # -inf is a class that is never predicted; a NaN, which the largest value then is, or inf is no score at all.
-        self._seen.append((masked.argmax(dim=1), masked.amax(dim=1).isfinite(), label, task))
+        finite = masked.amax(dim=1).isfinite()
+        columns = torch.stack([first + label, predicted], dim=1)
+        log_true, log_predicted = masked.float().log_softmax(dim=1).gather(1, columns).unbind(1)
+        found = torch.where(finite, predicted - first, -1)
+        image = image.to(device) if row is None else image.to(device)[row.to(device)]
+        self._seen.append((image, task, label, found, log_true, log_predicted))
 
     @property
     def overall(self) -> float | None:
@@ -115,25 +163,30 @@ class ClassificationMT:
         values = [score.metric for score in self.scores if score.metric is not None]
         return sum(values) / len(values) if values and not any(score.lost for score in self.scores) else None
 
+    @property
+    def overall_quality(self) -> Quality:
+        """Mean of each figure over the tasks with images; None where one of them has none."""
+        return mean_quality([score.quality for score in self.scores if score.total])
+
     def evaluate(self) -> dict[str, float | None]:
         """Log the results; returns "metric" (``overall``) and, with per-task lines, "pertask_metric"."""
-        self.scores = [score_task(t, self.tasks[t], *counts) for t, counts in enumerate(self._counts())]
+        self.entries, self._seen = _joined(self._seen), []
+        self.scores = [self._score(number, task) for number, task in enumerate(self.tasks)]
         self._log(self.overall)
         return {"metric": self.overall, **({"pertask_metric": self.overall} if self._per_task else {})}
 
-    def _counts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each task the confusion matrix (C_t, C_t) and the images of each class without a prediction (C_t,)."""
-        sizes = [len(task.classnames) for task in self.tasks]
-        counts = [(np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)) for size in sizes]
-        if not self._seen:
-            return counts
-        columns = zip(*self._seen, strict=True)
-        predicted, finite, label, task = (torch.cat([part.cpu() for part in parts]).numpy() for parts in columns)
-        for t, (matrix, lost) in enumerate(counts):
-            own = (task == t) & finite
-            np.add.at(matrix, (label[own], predicted[own] - self._offsets[t]), 1)
-            np.add.at(lost, label[(task == t) & ~finite], 1)
-        return counts
+    def _score(self, number: int, task: Task) -> TaskScore:
+        size = len(task.classnames)
+        confusion, lost = np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+        own = self.entries.take(self.entries.task == number)
+        seen = own.take(~own.lost)
+        np.add.at(confusion, (seen.label, seen.predicted), 1)
+        np.add.at(lost, own.label[own.lost], 1)
+        score = score_task(number, task, confusion, lost)
+        if score.lost or not score.total:
+            return score
+        correct = seen.label == seen.predicted
+        return replace(score, quality=quality(confusion, seen.log_true, seen.log_predicted, correct))
 
     def _log(self, overall: float | None) -> None:
         _log.info("=> result")
@@ -161,7 +214,16 @@ class ClassificationMT:
                 score.lost,
                 score.total,
             )
-        elif self._per_class:
+        if score.quality.impossible:
+            _log.warning(
+                "task %d (%s): %d of %d images are of a class that is never predicted, so there is no NLL; leave the "
+                "class out, or give it training images",
+                score.index,
+                score.task.name,
+                score.quality.impossible,
+                score.total,
+            )
+        if self._per_class and not score.lost:
             for name, recall in score.recalls.items():
                 _log.info("* class: %s (%s)\tacc: %.2f%%", name, score.task.name, recall)
 
@@ -175,6 +237,14 @@ def build_evaluator(cfg: CfgNode, tasks: Sequence[Task]) -> ClassificationMT:
     """The evaluator that TEST.EVALUATOR names."""
     kind = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
     return kind(tasks, per_task=cfg.TEST.PER_TASK_RESULT, per_class=cfg.TEST.PER_CLASS_RESULT)
+
+
+def _joined(batches: Sequence[tuple[Tensor, ...]]) -> Entries:
+    """The entries of all batches."""
+    if not batches:
+        none = np.zeros(0, np.int64)
+        return Entries(none, none, none, none, none.astype(np.float32), none.astype(np.float32))
+    return Entries(*(torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*batches, strict=True)))
 
 
 def _percent(value: float | None) -> str:

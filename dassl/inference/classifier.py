@@ -17,6 +17,7 @@ from dassl.data.datum import Task
 from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
 from dassl.data.transforms import Transform, build_transform, settle_input
+from dassl.engine.determinism import arithmetic
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
@@ -73,7 +74,7 @@ class Classifier:
     def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
         self.folder, self.reading, self.transform, self._trainer = folder, reading, transform, trainer
         trainer.set_model_mode("eval")
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic(trainer.cfg):
             trainer.before_test()
 
     @property
@@ -116,8 +117,9 @@ class Classifier:
         wanted = list(range(len(dm.tasks))) if tasks is None else list(tasks)
         row, task = torch.arange(count).repeat(len(wanted)), torch.tensor(wanted).repeat_interleave(count)
         batch: dict[str, Any] = {"row": row, "task": task, "label": torch.zeros_like(task)}
-        batch |= {"feat": self._trainer.encode_images(images), "index": torch.arange(count), "impath": [""] * count}
-        logits = self._trainer.model_inference(batch).float().cpu()
+        with arithmetic(self._trainer.cfg):
+            batch |= {"feat": self._trainer.encode_images(images), "index": torch.arange(count), "impath": [""] * count}
+            logits = self._trainer.model_inference(batch).float().cpu()
         bounds = dm.offsets.tolist()
         return {each: logits[:, bounds[each] : bounds[each + 1]].softmax(dim=1) for each in wanted}
 
@@ -219,11 +221,12 @@ class ExportedClassifier(Classifier):
     """The head of an exported file on the frozen backbone; of the backbone only the image tower is used."""
 
     def __init__(self, path: Path, content: Exported, cfg: CfgNode) -> None:
-        self.folder, self._content = path, content
+        self.folder, self._content, self._cfg = path, content, cfg
         trainer, self._device = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), torch.device("cpu")
         if cfg.USE_CUDA and torch.cuda.is_available():
             self._device = torch.device("cuda")
-        self._tower, facts = trainer.image_tower(cfg, self._device)
+        with arithmetic(cfg):
+            self._tower, facts = trainer.image_tower(cfg, self._device)
         there, here = content.about["backbone"]["digest"], self._tower.digest
         if there != here:
             raise UserError(
@@ -250,9 +253,10 @@ class ExportedClassifier(Classifier):
     @torch.no_grad()
     def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
         """As :meth:`Classifier.probabilities`."""
-        features = self._tower.encode_image(images.to(self._device)).float().cpu()
         wanted = range(len(self.tasks)) if tasks is None else tasks
-        return {each: self._content.logits(features, each).softmax(dim=1) for each in wanted}
+        with arithmetic(self._cfg):
+            features = self._tower.encode_image(images.to(self._device)).float().cpu()
+            return {each: self._content.logits(features, each).softmax(dim=1) for each in wanted}
 
     def class_features(self, task: str | int) -> Tensor:
         """As :meth:`Classifier.class_features`."""
@@ -310,10 +314,11 @@ def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -
 
 
 def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task]) -> TrainerX:
-    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, NamesOnly(tasks))
-    check_weights(trainer, RunFolder(folder))
-    if trainer.trainable and trainer.modules:
-        trainer.checkpoints.load(folder, epoch=_tested_epoch(folder))
+    with arithmetic(cfg):
+        trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, NamesOnly(tasks))
+        check_weights(trainer, RunFolder(folder))
+        if trainer.trainable and trainer.modules:
+            trainer.checkpoints.load(folder, epoch=_tested_epoch(folder))
     return trainer
 
 

@@ -63,8 +63,19 @@ _LARGEST = 1e300
 
 
 @dataclass(frozen=True)
+class ClassResult:
+    """Evaluation of one class: its images, and how many of them were classified correctly."""
+
+    name: str
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """Evaluation of one task.
+
+    The last four are empty where an older version wrote the result; :mod:`dassl.metrics.quality` defines them.
 
     Attributes:
         metric: percent, or None when it cannot be computed (no images).
@@ -72,6 +83,10 @@ class TaskResult:
         total: images of the task.
         classes: classes of the task.
         absent_classes: names of the classes without an image; the mean leaves them out.
+        per_class: each class in the order of their labels, those without an image too.
+        macro_f1: mean of the F1 of the classes that have images, in percent.
+        nll: negative log-likelihood in nats; None where it is infinite.
+        ece: expected calibration error in percent.
     """
 
     index: int
@@ -81,6 +96,19 @@ class TaskResult:
     total: int
     classes: int
     absent_classes: tuple[str, ...] = ()
+    per_class: tuple[ClassResult, ...] = ()
+    macro_f1: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+
+
+@dataclass(frozen=True)
+class PredictionsFile:
+    """The file of predictions that belongs to a result: its name, its SHA-256 and its rows (images times tasks)."""
+
+    file: str
+    sha256: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,8 @@ class RunResult:
         shots: training images per class; -1: all of them.
         split: the split that ``metric`` and ``tasks`` speak of, usually "test".
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
+        macro_f1, nll, ece: likewise; None when a task with images has none.
+        predictions: what the model said of each image; None where an older version, or no test, was run.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
             last.
@@ -166,6 +196,10 @@ class RunResult:
     device: str = ""
     rounding: Rounding | None = None
     warnings: tuple[str, ...] = ()
+    macro_f1: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    predictions: PredictionsFile | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -224,14 +258,14 @@ def stored_config(folder: Path | str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def read_results(folder: Path | str) -> RunResult:
-    """Read the result of the run in ``folder``.
+def read_results(folder: Path | str, *, name: str = RESULTS_FILE) -> RunResult:
+    """Read the result of the run in ``folder``, from the file ``name``.
 
     Raises:
         ChangedError: it is not what the run wrote.
         UserError: the file is missing, damaged or not a result; the message names the file and the field.
     """
-    path = Path(folder) / RESULTS_FILE
+    path = Path(folder) / name
     try:
         value = read_json(path)
     except ChangedError as error:

@@ -48,7 +48,12 @@ def printable(text: str) -> str:
 
 def spreadsheet_cell(text: str) -> str:
     """For a CSV file: an apostrophe in front of what a spreadsheet takes for a formula; numbers stay as they are."""
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return f"'{text}" if is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet may take a text for a formula."""
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
 
 
 def _escape(character: str) -> str:

@@ -39,15 +39,15 @@ class DownloadError(UserError):
 def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None:
     """Download ``url`` to ``target``, resuming an earlier attempt.
 
-    What has come so far lies beside the target, under a hidden name of its own for each address. The target appears
-    when it is whole and has the right size and digest.
+    An unfinished download lies beside the target, under a hidden name that depends on the address. The target appears
+    when it is complete and has the right size and digest.
 
     Args:
         digest: "md5:..." or "sha256:..." in hex; empty where it is not known.
         size: bytes; 0 where it is not known.
 
     Raises:
-        DownloadError: the address does not answer, the connection was cut for good, or the file is a wrong one.
+        DownloadError: the address does not answer, the connection keeps breaking, or the file is the wrong one.
         UserError: the file cannot be written.
     """
     part = split_of(target, url)
@@ -65,7 +65,7 @@ def download(url: str, target: Path, *, digest: str = "", size: int = 0) -> None
 def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     """Give a finished download its name if it is the right file, and delete it otherwise.
 
-    Where nobody publishes a digest, that of what came is noted beside the target for :func:`refuse_damaged`.
+    Where no digest is published, that of the downloaded file is noted beside the target for :func:`refuse_damaged`.
 
     Raises:
         DownloadError: it has another size or digest than expected.
@@ -74,17 +74,17 @@ def keep(part: Path, target: Path, *, digest: str = "", size: int = 0) -> None:
     _validator_file(part).unlink(missing_ok=True)
     if wrong:
         part.unlink()
-        raise DownloadError(f"a wrong file came for {target.name}: {wrong}; nothing was kept")
+        raise DownloadError(f"the wrong file came for {target.name}: {wrong}; it was deleted")
     if digest:
         _note(target).unlink(missing_ok=True)
-    else:  # first, so that a kill in between does not leave a file that nothing is known of
+    else:  # first: a kill in between must not leave a file without its digest
         write_text(_note(target), f"{NOTED}:{_hash(part, NOTED)}\n")
     part.replace(target)
     remove_parts(target)
 
 
 def remove_parts(target: Path) -> None:
-    """Remove what came of ``target`` from other addresses, once it is there."""
+    """Remove unfinished downloads of ``target`` from other addresses."""
     unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part(\.tag)?")
     for path in target.parent.iterdir():
         if unfinished.fullmatch(path.name):
@@ -92,10 +92,10 @@ def remove_parts(target: Path) -> None:
 
 
 def refuse_damaged(target: Path, digests: Sequence[str]) -> None:
-    """Refuse a file that lies on the disk, but is neither one of the published ones nor what was downloaded.
+    """Refuse a file on the disk that is neither a published version nor what was downloaded.
 
     Args:
-        digests: the published ones, as for :func:`download`; of a file for which none is known, nothing is checked.
+        digests: the published ones, as for :func:`download`; without any, nothing is checked.
 
     Raises:
         UserError: it is none of them.
@@ -110,7 +110,7 @@ def refuse_damaged(target: Path, digests: Sequence[str]) -> None:
 
 
 def _note(target: Path) -> Path:
-    """Where the digest of a file lies for which none is published."""
+    """The file that notes the digest of a download without a published one."""
     return target.with_name(f".{target.name}.digest")
 
 
@@ -120,7 +120,7 @@ def split_of(target: Path, url: str) -> Path:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Try until everything has come; an attempt that brought something hardly counts against the limit."""
+    """Retry until the file is complete; an attempt that made progress hardly counts against the limit."""
     failures = 0
     for attempt in count(1):
         before = _size(part)
@@ -144,8 +144,8 @@ def _attempt(url: str, part: Path) -> None:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
         if error.headers.get("Content-Range") == f"bytes */{start}":
-            return  # all of it had come already
-        part.unlink()  # longer than the file is now: it was another one
+            return  # it was complete already
+        part.unlink()  # longer than the file on the server: another version
         response = _opener().open(_request(url, part, 0), timeout=TIMEOUT_S)
     with response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and _first_byte(response.headers) == start
@@ -160,7 +160,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server to other public web servers only: no file, no machine of this house, no cloud's own address."""
+    """Follows redirects to public web servers only: never to a file, a local machine or a cloud's own address."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         place, here = urllib.parse.urlsplit(newurl), urllib.parse.urlsplit(req.full_url)
@@ -170,11 +170,11 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _is_public(host: str | None) -> bool:
-    """Whether all addresses of a host are of the public network; also where its name cannot be found."""
+    """Whether all addresses of a host are public; True as well where its name cannot be resolved."""
     try:
         found = {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(host or "localhost", None)}
     except (OSError, UnicodeError):
-        return True  # the request itself says so
+        return True  # the request itself will report it
     return all(ipaddress.ip_address(each).is_global for each in found)
 
 
@@ -184,7 +184,7 @@ def _request(url: str, part: Path, start: int) -> urllib.request.Request:
         headers["Range"] = f"bytes={start}-"
         seen = _validator_file(part).read_text(encoding="utf-8") if _validator_file(part).is_file() else ""
         if seen:
-            # A server whose file has changed since then answers with the whole new one.
+            # If the file has changed since then, the server sends the whole new one.
             headers["If-Range"] = seen
     return urllib.request.Request(url, headers=headers)
 
@@ -217,7 +217,7 @@ def _validator_file(part: Path) -> Path:
 
 
 def _validator(headers: Mapping[str, str]) -> str:
-    """What tells two versions of a file apart; a weak tag does not promise equal bytes."""
+    """The header that tells two versions of a file apart; a weak tag does not promise equal bytes."""
     tag = headers.get("ETag") or ""
     return (tag if not tag.startswith("W/") else "") or headers.get("Last-Modified") or ""
 
@@ -229,7 +229,7 @@ def _first_byte(headers: Mapping[str, str]) -> int:
 
 
 def _mismatch(path: Path, digest: str, size: int) -> str:
-    """How a file differs from what is expected; empty when it does not."""
+    """How a file differs from the expected size and digest; "" if it does not."""
     actual = _size(path)
     if size and actual != size:
         return f"expected {size:,} bytes, got {actual:,}"

@@ -1,9 +1,9 @@
-"""Where the data sets can be had: addresses that are known to work, digests, and pages for people.
+"""Where to get the data sets: addresses known to work, digests, and web pages for people.
 
 An address is a web address, "drive:ID" (a file on Google Drive) or "kaggle:owner/name" (needs an account there).
-Digests are those that torchvision, torchgeo and other loaders publish; where nobody publishes one, there is none.
+Digests are those that torchvision, torchgeo and other loaders publish; not every file has one.
 Links in CoOp's and SoftCPT's instructions that are dead have been replaced: Caltech-101 moved to data.caltech.edu,
-EuroSAT to Zenodo, Stanford Cars is left on Kaggle only.
+EuroSAT to Zenodo, and Stanford Cars is only on Kaggle.
 """
 
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ class Source:
 
     Attributes:
         file: its name in the data folder; an archive is left there after unpacking.
-        mirrors: addresses in the order in which they are tried; none: it must be fetched by hand.
+        mirrors: addresses in the order in which they are tried; empty: the file must be fetched by hand.
         into: folder below the data folder that the archive is unpacked into; None for a file that is used as it is.
-        gives: what of its content must be there for it to count as unpacked; empty: the data set's images.
+        gives: content that must exist for the archive to count as unpacked; empty: the data set's images.
         take: folder of the archive whose content is wanted; empty: all.
-        then: archives that came out of this one and are unpacked where they lie.
+        then: archives inside this one, to be unpacked where they lie.
         also: other names under which the archive is recognised.
         optional: whether the data set can be used without it.
-        page: where a person gets it.
-        hint: what else a person must know.
+        page: web page where a person can get it.
+        hint: what else that person must know.
     """
 
     file: str
@@ -62,7 +62,7 @@ def _file(name: str, drive: str, *, optional: bool = False) -> Source:
 
 
 def _split(name: str, drive: str) -> Source:
-    """CoOp's published split file; without it the split is made by a rule."""
+    """CoOp's published split file; without it a rule makes the split."""
     return _file(f"split_zhou_{name}.json", drive, optional=True)
 
 

@@ -1,4 +1,4 @@
-"""Unpacking archives that nobody has vouched for: nothing outside the folder, nothing overwritten, no links."""
+"""Unpack untrusted archives: nothing is written outside the folder or overwritten, and links are refused."""
 
 import os
 import re
@@ -21,11 +21,11 @@ from dassl.utils.files import atomic_path
 _CHUNK = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
 
-MOST_GROWTH, SPARE_BYTES = 100, 2**30  # pictures hardly shrink in an archive
+MOST_GROWTH, SPARE_BYTES = 100, 2**30  # pictures hardly compress
 
 
 class _Room:
-    """How many bytes an archive may still give: a bomb has a million times its size in it."""
+    """How many more bytes an archive may unpack to: an archive bomb holds a million times its size."""
 
     def __init__(self, archive: Path) -> None:
         self.archive, self.left = archive, MOST_GROWTH * archive.stat().st_size + SPARE_BYTES
@@ -34,19 +34,19 @@ class _Room:
         """Count some bytes.
 
         Raises:
-            UserError: no archive of pictures has so many.
+            UserError: more than any archive of pictures has.
         """
         self.left -= size
         if self.left < 0:
             raise UserError(
-                f"{self.archive} unpacks to more than {MOST_GROWTH} times its size, as an archive does that is to fill "
+                f"{self.archive} unpacks to more than {MOST_GROWTH} times its size, like an archive made to fill "
                 "a disk; get it elsewhere, or unpack it yourself"
             )
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file in an archive; ``handle`` is what the archive's own reader knows it by."""
+    """A file in an archive; ``handle`` identifies it to the archive's reader."""
 
     name: str
     handle: zipfile.ZipInfo | tarfile.TarInfo
@@ -61,7 +61,7 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
     """Unpack a zip or tar archive into ``folder``; a second call resumes an interrupted one.
 
-    A file that is there already with the same content is left alone. Folders without files are not made.
+    An existing file with the same content is left as it is. Empty folders are not made.
 
     Args:
         take: folder of the archive whose content is wanted, such as "top/data"; empty: everything.
@@ -70,8 +70,8 @@ def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
         Number of files of the archive that are in ``folder`` now.
 
     Raises:
-        UserError: the archive is damaged; an entry leaves the folder, is a link or a device; a file of the same name
-            and other content is there; or nothing lies under ``take``.
+        UserError: the archive is damaged; an entry leaves the folder, or is a link or a device; a file of the same
+            name has other content; or nothing lies under ``take``.
     """
     count, room = 0, _Room(archive)
     with _opened(archive) as (opened, entries, total):
@@ -92,13 +92,13 @@ def unpack(archive: Path, folder: Path, *, take: str = "") -> int:
 def _opened(
     path: Path,
 ) -> Iterator[tuple[zipfile.ZipFile | tarfile.TarFile, Iterator[_Entry] | list[_Entry], int | None]]:
-    """The open archive, its entries and (if it tells beforehand) their number."""
+    """The open archive, its entries and, if known beforehand, their number."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 entries = list(_zip_entries(archive))
                 for entry in entries:
-                    _place(path, entry, "")  # a zip says everything beforehand, so a bad one is refused as a whole
+                    _place(path, entry, "")  # a zip lists its entries first, so a bad one is refused as a whole
                 yield archive, entries, len(entries)
         else:
             with tarfile.open(path) as archive:
@@ -121,12 +121,12 @@ def _tar_entries(archive: tarfile.TarFile) -> Iterator[_Entry]:
 
 
 def _place(archive: Path, entry: _Entry, take: str) -> Path | None:
-    """Where an entry goes, relative to the folder; None when it is not wanted.
+    """Path of an entry relative to the folder; None if it is not wanted.
 
     Raises:
         UserError: it must not be written.
     """
-    # Windows programs write "\\"; taking it for a separator also keeps "..\\" from slipping through.
+    # Windows programs write "\\"; treating it as a separator also catches "..\\".
     name = entry.name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     leaves = name.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name)
@@ -174,5 +174,5 @@ def _same(source: IO[bytes], target: Path) -> bool:
 def _read(source: IO[bytes]) -> bytes:
     try:
         return source.read(_CHUNK)
-    except OSError as error:  # what gzip and bz2 say of damaged bytes must not look like a full disk
+    except OSError as error:  # an error of gzip or bz2 about damaged bytes must not look like a full disk
         raise tarfile.ReadError(str(error)) from error

@@ -53,6 +53,7 @@ KINDS = {
     "pointer to the checkpoint": r"/checkpoint$",
     "feature shard": r"\.npy$",
     "about a view": r"about\.json$",
+    "predictions.csv": r"predictions\.csv$",
     "results.json": r"results\.json$",
     "config.yaml": r"config\.yaml$",
     "tasks.json": r"tasks\.json$",
@@ -232,6 +233,7 @@ CHOSEN = (
     ("SoftCPT", "checkpoint", 3, "half"),
     ("SoftCPT", "checkpoint", 5, "after"),  # the last one of all; its pointer file still names the epoch before
     ("SoftCPT", "feature shard", 1, "half"),
+    ("SoftCPT", "predictions.csv", 0, "after"),
     ("SoftCPT", "results.json", 0, "before"),
     ("SoftCPT", "few-shot file", 0, "half"),
     ("SoftCPT", "digests of pictures", 0, "before"),

@@ -383,7 +383,7 @@ def test_the_standard_tower_is_not_warned_about(caplog):
 @pytest.mark.parametrize(("encoding", "said"), [("auto", False), ("plain", True)])
 def test_chunks_that_cannot_be_are_warned_about(caplog, encoding, said):
     TextEncoder(random_model("vit"), choose_precision("fp32", torch.device("cpu")), encoding=encoding, chunk=3)
-    assert ("All prompts are encoded at once and not 3" in caplog.text) == said
+    assert ("All prompts are encoded at once instead of 3" in caplog.text) == said
 
 
 @pytest.mark.parametrize(

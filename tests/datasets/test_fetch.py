@@ -144,7 +144,7 @@ def test_a_wrong_digest(site, tmp_path, capsys, monkeypatch):
     code, text = run(capsys, "FetchedFruit", "--root", tmp_path)
     assert code == 1
     assert "expected MD5 000" in text
-    assert f"get it from https://example.org/fruit and put it to {tmp_path}/fruit/fruit.zip" in text
+    assert f"get it from https://example.org/fruit and put it at {tmp_path}/fruit/fruit.zip" in text
     assert content_of(tmp_path) == {}
 
 
@@ -195,7 +195,7 @@ def test_an_archive_in_an_archive(site, archive, tmp_path, capsys, monkeypatch):
 def test_a_suite_names_what_is_left_to_do_by_hand(site, tmp_path, capsys):
     code, text = run(capsys, "FetchedSuite", "--root", tmp_path)
     assert code == 1
-    assert f"get it from https://example.org/tools and put it to {tmp_path}/tools/tools.zip" in text
+    assert f"get it from https://example.org/tools and put it at {tmp_path}/tools/tools.zip" in text
     assert "note: ask nicely" in text
     assert "1 of 2 data sets are fetched; left to do: FetchedByHand" in text
 
@@ -224,9 +224,9 @@ def test_a_split_file_that_no_run_reads_is_not_called_there(site, tmp_path, caps
     monkeypatch.setitem(SOURCES, "FetchedFruit", (*SOURCES["FetchedFruit"], source))
     (tmp_path / "fruit").mkdir()
     (tmp_path / "fruit" / "split_dk_FetchedFruit.json").write_text("{}")
-    why = f"runs read split_dk_FetchedFruit.json, which comes first; rename that to choose {name}\n"
+    why = f"runs read split_dk_FetchedFruit.json, which takes precedence; rename it to choose {name}\n"
     planned = run(capsys, "FetchedFruit", "--root", tmp_path, "--dry-run")[1]
-    assert f"{name}: would be fetched (not needed, but good to have); from {site.address}/list.json; {why}" in planned
+    assert f"{name}: would be fetched (optional); from {site.address}/list.json; {why}" in planned
     code, text = run(capsys, "FetchedFruit", "--root", tmp_path)
     assert code == 0 and f"{name}: not read; downloaded to {tmp_path / 'fruit' / name}; {why}" in text
     assert f"{name}: not read; {why}" in run(capsys, "FetchedFruit", "--root", tmp_path)[1]
@@ -240,7 +240,7 @@ def test_optional_files_do_not_count(site, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(SOURCES, "FetchedFruit", (*SOURCES["FetchedFruit"], gone, extra))
     code, text = run(capsys, "FetchedFruit", "--root", tmp_path)
     assert code == 0
-    assert "gone.json: by hand (not needed, but good to have)" in text
+    assert "gone.json: by hand (optional)" in text
     assert (tmp_path / "fruit" / "list.json").read_bytes() == b"{}"
 
 

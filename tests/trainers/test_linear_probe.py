@@ -231,7 +231,7 @@ def test_new_classes_are_refused(lab, capsys):
 
 
 def test_starting_weights_are_refused(lab):
-    with pytest.raises(UserError, match="LinearProbe is fitted and starts from nothing"):
+    with pytest.raises(UserError, match="LinearProbe is fitted, without starting weights"):
         lab.trainer(trainer="LinearProbe", MODEL__INIT_WEIGHTS="somewhere")
 
 

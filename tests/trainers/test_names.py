@@ -36,7 +36,7 @@ def test_classes_of_a_registered_data_set_are_a_warning(caplog):
 def test_names_of_tasks(caplog):
     one, other = Task("a & b", ("x", "y")), Task("a &amp; b", ("x", "y"))
     check_names([one, other])
-    assert "task names 'a & b' and 'a &amp; b' are one to CLIP" in caplog.text
+    assert "task names 'a & b' and 'a &amp; b' are the same to CLIP" in caplog.text
     message = refused(one, Task(other.name, other.classnames, places={"x": "f"}))
     assert message.endswith("rename one with name:")
 

@@ -1,11 +1,10 @@
-"""Look into a feature store.
+"""List, check and prune a feature store.
 
-  python -m dassl.data.features output/features                        what is there, and how large it is
+  python -m dassl.data.features output/features                        list the views and their sizes
   python -m dassl.data.features output/features --verify               read everything and compare checksums
   python -m dassl.data.features output/features --drop '*/seed3-*'     show what would be deleted; --yes deletes it
 
-A pattern is matched against ENCODER/TRANSFORM/VIEW as the list shows them. Whatever is dropped is made again when a run
-needs it.
+A pattern is matched against ENCODER/TRANSFORM/VIEW as listed. A run makes dropped features again when it needs them.
 """
 
 import argparse
@@ -40,7 +39,7 @@ class StoredView:
 
     @property
     def name(self) -> str:
-        """What patterns are matched against."""
+        """The text that patterns are matched against."""
         return f"{self.encoder}/{self.transform}/{self.view}"
 
     @cached_property
@@ -54,7 +53,7 @@ class StoredView:
         return {path: open_shard(path) for path in shard_files(self.folder)}
 
     def row(self) -> list[str | int]:
-        """Its line in the table."""
+        """Its row in the table."""
         shards = [shard for shard in self.shards.values() if shard is not None]
         names = [shard["image"] for shard in shards]
         images = len(np.unique(np.concatenate(names), axis=0)) if names else 0
@@ -81,7 +80,7 @@ def stored_views(store: Path) -> list[StoredView]:
     """All views of a store, by name.
 
     Raises:
-        UserError: the folder does not exist or holds something else.
+        UserError: the folder does not exist or is no store.
     """
     if not store.is_dir():
         raise UserError(f"{store} is no folder; name a feature store, e.g. output/features")
@@ -102,10 +101,10 @@ def _view(folder: Path) -> StoredView:
 
 
 def drop(views: Sequence[StoredView]) -> None:
-    """Delete views, but none that a run is writing at the moment.
+    """Delete views, except those that a run is writing now.
 
     Raises:
-        UserError: a folder may not be written.
+        UserError: a folder is not writable.
     """
     for view in views:
         try:
@@ -116,12 +115,12 @@ def drop(views: Sequence[StoredView]) -> None:
 
 
 def mebibytes(size: int) -> str:
-    """A size for people."""
+    """A size in MiB, as text."""
     return f"{size / 2**20:,.1f} MiB"
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """Carry out the command line."""
     views = stored_views(args.folder)
     if args.drop is not None:
         chosen = [view for view in views if fnmatch(view.name, args.drop)]
@@ -146,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, or 2 when something is damaged or wrong."""
+    """The exit code: 0, or 2 if something is damaged or wrong."""
     parser = Parser(
         prog="python -m dassl.data.features", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

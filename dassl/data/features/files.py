@@ -1,8 +1,8 @@
-"""Files of stored features: one folder for each view, in it immutable shards that are found by image.
+"""Files of stored features: a folder for each view, which holds immutable shards.
 
-A shard is a .npy file of records (image, feature, check): ``image`` is the digest that names the image and its
-content, ``check`` the CRC-32 of what stands before it in the record. Shards are memory-mapped, appear under their name
-only when they are whole, and are never changed; a record that does not pass its check counts as missing.
+A shard is a .npy file of records (image, feature, check): ``image`` is the digest that names the image and its content,
+``check`` the CRC-32 of the two fields before it. Shards are memory-mapped, appear only when they are complete, and are
+never changed. A record that fails its check counts as missing.
 """
 
 import logging
@@ -34,11 +34,11 @@ class ReadOnlyError(Exception):
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of n images, wherever they lie.
+    """Features of n images, from any shard.
 
     Attributes:
         shards: arrays of records.
-        shard, row: (n,) int64, where the feature of each image is; shard is -1 where there is none.
+        shard, row: (n,) int64, shard and row of each image's feature; shard is -1 where there is none.
     """
 
     shards: Sequence[np.ndarray]
@@ -55,11 +55,11 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a feature, (F,) or whatever the encoder gives for an image."""
+        """Shape of a feature, (F,) or what else the encoder returns for an image."""
         return self._features(int(self.shard[0])).shape[1:]
 
     def take(self, index: np.ndarray) -> np.ndarray:
-        """Features (len(index), ...) of some of the images; all n must be there."""
+        """Features (len(index), ...) of some of the images; none of the n may be missing."""
         shard, row = self.shard[index], self.row[index]
         used = np.unique(shard)
         if len(used) == 1:
@@ -79,7 +79,7 @@ class ViewFiles:
 
     Args:
         dtype: of the stored values, float32 or float16.
-        about: what the listing of a store shows: "encoder", "transform", "view".
+        about: "encoder", "transform" and "view", for the listing of a store.
     """
 
     def __init__(self, folder: Path, dtype: np.dtype, about: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ class ViewFiles:
         self._named: set[int] = set()
 
     def find(self, images: np.ndarray) -> Rows:
-        """Where the features of ``images`` (n, 2) uint64 are; newer shards are preferred."""
+        """Find the features of ``images`` (n, 2) uint64; newer shards are preferred."""
         shards = [*(shard for _, shard in self._shards()), *self._kept]
         found, row = np.full(len(images), -1), np.zeros(len(images), np.int64)
         for number in reversed(range(len(shards))):
@@ -103,7 +103,7 @@ class ViewFiles:
         return Rows(shards, found, row)
 
     def _name_damage(self, number: int, count: int) -> None:
-        """Say once for each shard, counted from the oldest, that some of its features are not what was written."""
+        """Warn once for each shard, counted from the oldest, that some of its features were damaged."""
         if count and number not in self._named:
             self._named.add(number)
             logger.warning(
@@ -112,11 +112,11 @@ class ViewFiles:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Be the only writer; others wait here (:mod:`dassl.utils.locks`).
+        """Hold the exclusive lock for writing; others wait (:mod:`dassl.utils.locks`).
 
         Raises:
             ReadOnlyError: the folder cannot be written.
-            UserError: it cannot be made for another reason.
+            UserError: the lock cannot be taken for another reason.
         """
         with ExitStack() as stack:
             try:
@@ -139,11 +139,11 @@ class ViewFiles:
         self._write([shard], len(shard), shard.dtype)
 
     def keep(self, images: np.ndarray, features: np.ndarray) -> None:
-        """Hold a shard in memory, where it cannot be written."""
+        """Keep a shard in memory if it cannot be written."""
         self._kept.append(as_shard(images, features.astype(self.dtype)))
 
     def merge(self) -> None:
-        """Join shards when there are many. One that has most of the rows stays as it is, so rows move seldom."""
+        """Merge shards when there are many. A shard with most of the rows stays, so rows are seldom copied."""
         shards = self._shards()
         if len(shards) <= MOST_SHARDS:
             return
@@ -161,7 +161,7 @@ class ViewFiles:
         )
         try:
             self._write(pieces, len(newest), chosen[0][1].dtype)
-        except UserError as error:  # e.g. no space for a second copy: the shards serve as well
+        except UserError as error:  # e.g. no space for a second copy: the shards work as they are
             logger.info("shards of %s stay as they are: %s", self.folder, error)
             return
         for path, _ in chosen:
@@ -169,7 +169,7 @@ class ViewFiles:
 
     def _write(self, pieces: Iterator[np.ndarray] | Sequence[np.ndarray], count: int, dtype: np.dtype) -> None:
         numbers = [int(path.stem) for path in shard_files(self.folder)]
-        # As a stream and not through a memory map, where a full disk would kill the process.
+        # Written as a stream: through a memory map a full disk would kill the process.
         with (
             atomic_path(self.folder / f"{max(numbers, default=0) + 1:06d}.npy") as temporary,
             temporary.open("wb") as f,
@@ -180,14 +180,14 @@ class ViewFiles:
                 f.write(piece.tobytes())
 
     def _shards(self) -> list[tuple[Path, np.ndarray]]:
-        """Readable shards, oldest first. All of them have features of the shape that the newest one has."""
+        """Readable shards with features of the same shape as the newest one, oldest first."""
         opened = [(path, open_shard(path)) for path in shard_files(self.folder)]
         shards = [(path, shard) for path, shard in opened if shard is not None]
         shapes = [*(shard for _, shard in shards), *self._kept]
         return [(path, shard) for path, shard in shards if shard.dtype == shapes[-1].dtype]
 
     def _tidy(self) -> None:
-        """Remove what a killed writer left and shards that cannot be read; only for the one writer."""
+        """Remove leftovers of a killed writer and unreadable shards; only under the lock."""
         for path in self.folder.glob(".*.npy.*"):
             path.unlink(missing_ok=True)
         for path in shard_files(self.folder):
@@ -205,25 +205,25 @@ def as_shard(images: np.ndarray, features: np.ndarray) -> np.ndarray:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The shards in a folder, oldest first; none when there is no folder."""
+    """The shards in a folder, oldest first; none if there is no folder."""
     with suppress(OSError):
         return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.stem.isdecimal())
     return []
 
 
 def open_shard(path: Path) -> np.ndarray | None:
-    """The records of a shard, memory-mapped; None when the file is gone, cut off or no shard."""
+    """The records of a shard, memory-mapped; None if the file is gone, truncated or no shard."""
     try:
         shard = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     except MemoryError:
         raise
-    except Exception:  # a damaged header makes the reader raise nearly anything
+    except Exception:  # a damaged header can raise nearly any error
         return None
     return shard if shard.dtype in _dtypes(shard.dtype) and shard.ndim == 1 and len(shard) else None
 
 
 def _dtypes(found: np.dtype) -> list[np.dtype]:
-    """What the records of a shard may be: a flipped bit in the header must not make other numbers of the same bytes."""
+    """Accepted record types: a flipped bit in the header must not reinterpret the same bytes."""
     shape = found["feature"].shape if "feature" in (found.names or ()) else ()
     return [_record(np.dtype((base, shape))) for base in ("<f4", "<f2")]
 
@@ -234,7 +234,7 @@ def _record(feature: np.dtype) -> np.dtype:
 
 
 def checks(shard: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of the records pass their check and hold numbers alone: (len(rows),) bool."""
+    """Which of the records pass their check and are finite: (len(rows),) bool."""
     finite = np.array([np.isfinite(shard["feature"][row]).all() for row in rows], bool)
     return finite & (shard["check"][rows] == _sums(shard, rows))
 

@@ -1,7 +1,7 @@
 """Features of frozen encoders, computed once and shared by every epoch, method, suite and run that needs them.
 
-The feature of an image under a given view never changes, so it is kept: by encoder, transform, view and image. Every
-file can be deleted; it is made again. ``python -m dassl.data.features FOLDER`` lists a store.
+The feature of an image in a given view never changes, so it is stored by encoder, transform, view and image. Every
+file may be deleted; it is made again. ``python -m dassl.data.features FOLDER`` lists a store.
 """
 
 import logging
@@ -27,13 +27,13 @@ Encode = Callable[[Tensor], Tensor]
 # depends on its image alone.
 ENCODE_BATCH = 32
 DTYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
-_NAMED_BY = "content"  # what names an image; stores that named images in another way are not mixed with these
-_PART_ROWS = 1024  # a killed run loses at most so many
-_SPAN_BYTES = 2**30  # stored features that are on the device at once
+_NAMED_BY = "content"  # how images are named; stores with another naming are not mixed with these
+_PART_ROWS = 1024  # images; a killed run loses at most this many
+_SPAN_BYTES = 2**30  # stored features on the device at once
 
 
 def encode_fixed(encode: Encode, images: Tensor) -> Tensor:
-    """Encode (B, 3, H, W) -> (B, ...) in batches of exactly ``ENCODE_BATCH`` images, the last one filled up."""
+    """Encode (B, 3, H, W) -> (B, ...) in batches of exactly ``ENCODE_BATCH`` images; the last one is padded."""
     features = []
     for batch in images.split(ENCODE_BATCH):
         spare = ENCODE_BATCH - len(batch)
@@ -53,7 +53,7 @@ class FeatureStore:
         pin_memory: put decoded images where a CUDA device can fetch them by itself.
 
     Attributes:
-        seconds: spent so far on features that were not there, with the time that another run took to encode them.
+        seconds: spent so far on missing features, including the wait for another run that encodes them.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class FeatureStore:
         self._warned = False
 
     def get(self, images: ImageItems, view: int, encode: Encode) -> Rows:
-        """Features of all images under a view; encodes those that are not there, unless another run is at it.
+        """Features of all images in a view; missing ones are encoded, here or by another run that has begun it.
 
         Args:
-            view: the view; it is ignored where the transform draws nothing (``images.seed`` is None).
+            view: the view; ignored if the transform draws nothing (``images.seed`` is None).
             encode: (B, 3, H, W) float32 on the CPU -> (B, ...) on any device.
 
         Raises:
-            UserError: an image cannot be read or is changed meanwhile, or a file cannot be written.
+            UserError: an image cannot be read or changes meanwhile, or a file cannot be written.
         """
         files, wanted = self._view(images, view), images.digests
         rows = files.find(wanted)
@@ -101,11 +101,11 @@ class FeatureStore:
             rows = files.find(wanted)
         self.seconds += time.monotonic() - started
         if len(rows.missing):
-            raise UserError(f"{files.folder} does not give back what was just written there; check the disk")
+            raise UserError(f"{files.folder} does not return what was just written; check the disk")
         return rows
 
     def view_folder(self, images: ImageItems, view: int) -> Path:
-        """Where the features of a view are."""
+        """The folder of a view's features."""
         return self.folder / ("test" if images.seed is None else f"seed{images.seed}-view{view}")
 
     def _view(self, images: ImageItems, view: int) -> ViewFiles:
@@ -123,7 +123,7 @@ class FeatureStore:
         missing: np.ndarray,
         put: Callable[[np.ndarray, np.ndarray], None],
     ) -> None:
-        """Encode what is missing, each image once, and hand it over in blocks."""
+        """Encode the missing images, each once, and pass the features on in blocks."""
         wanted = images.digests
         if not len(missing):
             return
@@ -135,7 +135,7 @@ class FeatureStore:
             count = sum(map(len, waiting))
             if count >= _PART_ROWS or done + count == len(missing):
                 images.refuse_changed(missing[done : done + count].tolist())
-                # Only now are the features fetched: the device need not wait for the host after every batch.
+                # Fetched here at once, so that the device does not wait for the host after every batch.
                 block, encoded = missing[done : done + count], torch.cat(waiting).float().cpu().numpy()
                 self._check_finite(encoded, [images.items[index].impath for index in block])
                 put(wanted[block], encoded)
@@ -152,7 +152,7 @@ class FeatureStore:
                 yield encode_fixed(encode, batch["img"])
 
     def _check_finite(self, features: np.ndarray, paths: list[str]) -> None:
-        """Refuse features that are no numbers in the store's format (raise UserError)."""
+        """Refuse features that are not finite in the store's format (raise UserError)."""
         with np.errstate(over="ignore"):
             stored = features.astype(self.dtype)
         wrong = np.flatnonzero(~np.isfinite(stored.reshape(len(stored), -1)).all(axis=1))
@@ -166,14 +166,14 @@ class FeatureStore:
 
     def _warn_read_only(self) -> None:
         if not self._warned:
-            logger.warning("%s is read-only: new features are not kept", self.folder)
+            logger.warning("%s is read-only: new features are not stored", self.folder)
         self._warned = True
 
 
 class FeatureSource:
-    """Batches of stored features in the order of a plan; what a view lacks is encoded when its epoch begins.
+    """Batches of stored features in the order of a plan; missing features are encoded when their epoch begins.
 
-    An epoch is a few tensors on the device, and a batch is a slice of them.
+    An epoch is a few tensors on the device; a batch is a slice of them.
     """
 
     def __init__(self, store: FeatureStore, images: ImageItems, encode: Encode, *, device: torch.device) -> None:

@@ -87,7 +87,7 @@ def _report_missing_split(place: str, of: Mapping[str, Counter[str]]) -> None:
         meant = next(((a, b) for a in unknown for b in learned if slips(a, b) <= _LETTERS), None)
         hint = f" (is {meant[0]!r} meant to be {meant[1]!r}?)" if meant else ""
         logger.warning(
-            "%s: %d of %d classes have %d images for testing and none for training, so nothing is learned of them: "
+            "%s: %d of %d classes have %d images for testing and none for training, so nothing is learned about them: "
             "%s%s; add training images, mend the names, or move them away",
             place,
             len(unknown),
@@ -108,7 +108,7 @@ def _report_missing_split(place: str, of: Mapping[str, Counter[str]]) -> None:
 
 
 def report_doubles(split: Split, same: Same, root: Path) -> None:
-    """Warn of equal pictures in training and test and under two labels; count those that do no harm."""
+    """Warn of equal pictures in training and test or with two labels; count harmless ones."""
     found = doubles(split, same.pictures)
     place = ", ".join(f"task {task.name!r}" for task in split.tasks)
     if found.leaked:

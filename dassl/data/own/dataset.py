@@ -1,4 +1,4 @@
-"""Your own tasks, described in a yaml file and not in Python; docs/your-own-data.md explains it."""
+"""A user's own tasks, described in a yaml file; docs/your-own-data.md explains it."""
 
 import logging
 import re
@@ -27,16 +27,15 @@ logger = logging.getLogger(__name__)
 
 FOLDER = OWN_FOLDERS[0]
 SPLIT_FILE = "parts.json"
-PIXELS_COMPARED = 2_000_000_000  # in looking for equal pictures when a run begins: half a minute on one core
+PIXELS_COMPARED = 2_000_000_000  # limit for the search for equal pictures when a run begins: half a minute on one core
 
 
 @DATASET_REGISTRY.register()
 class MyTasks(DatasetBase):
     """The tasks of DATASET.TASKS; paths are relative to the data root.
 
-    Tasks that share images are one data set, and every other task is one by itself: its few-shot subset does not
-    depend on the tasks beside it. All pictures of a run are read in one way, those of registered data sets among the
-    tasks, too.
+    Tasks that share images form one data set. Every other task is a data set on its own, so its few-shot subset does
+    not depend on other tasks. All pictures of a run are read in the same way, also those of registered data sets.
     """
 
     as_seen = True
@@ -62,17 +61,17 @@ class MyTasks(DatasetBase):
 
     @classmethod
     def read_unsaved(cls, cfg: CfgNode) -> list[Split]:
-        """The whole splits of the own tasks, without writing anything; tasks that share images are in one."""
+        """The whole splits of the own tasks, without writing anything; tasks that share images share a split."""
         return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
 
     @classmethod
     def check_data(cls, cfg: CfgNode) -> None:
-        """Refuse tasks whose images or labels are not there or say nothing that can be read (raise UserError)."""
+        """Refuse tasks whose images or labels are missing or unreadable (raise UserError)."""
         root = cls.data_root(cfg)
         for number, task in enumerate(_described(cfg)):
             if not task.dataset:
                 read_task(task, number, root, {})
-            elif task.dataset != cls.__name__:  # that is refused when the data is read
+            elif task.dataset != cls.__name__:  # refused when the data is read
                 DATASET_REGISTRY.get(task.dataset).check_data(cfg)
 
     @classmethod
@@ -82,7 +81,7 @@ class MyTasks(DatasetBase):
 
     @classmethod
     def task_datasets(cls, cfg: CfgNode) -> list[str]:
-        """ "" for each task of one's own, and those of the registered data sets among them."""
+        """ "" for each own task, and the names of the registered data sets among them."""
         named = [own_task(entry).dataset for entry in cfg.DATASET.TASKS]
         # A MyTasks among its own tasks is refused when the data is read.
         found = [
@@ -95,7 +94,7 @@ def _described(cfg: CfgNode) -> list[OwnTask]:
     """The descriptions in DATASET.TASKS.
 
     Raises:
-        UserError: there is none, or one means nothing.
+        UserError: there is none, or one is invalid.
     """
     if not cfg.DATASET.TASKS:
         raise UserError(
@@ -115,7 +114,7 @@ def _read_own(
     """The tasks that share images, their whole split, and which of their images are the same picture.
 
     Args:
-        keep: write which split each image is in, and in the cache which are the same.
+        keep: write the split file, and the copies into the cache.
     """
     own = {number: task for number, task in enumerate(described) if not task.dataset}
     images: Images = {}
@@ -169,7 +168,7 @@ def _folder_name(tasks: Sequence[Task]) -> str:
 
 
 def _registered(described: OwnTask, cfg: CfgNode) -> Subset:
-    """The subset of a registered data set, with the names that the description gives."""
+    """The subset of a registered data set, renamed as described."""
     if described.dataset == MyTasks.__name__:
         raise UserError("DATASET.TASKS: MyTasks cannot be one of its own tasks; describe the tasks themselves")
     subset = DATASET_REGISTRY.get(described.dataset).load(cfg)

@@ -1,4 +1,4 @@
-"""How a user's own tasks are described in a config: the entries of DATASET.TASKS."""
+"""Descriptions of a user's own tasks: the entries of DATASET.TASKS."""
 
 import math
 import unicodedata
@@ -22,13 +22,13 @@ class OwnTask:
     """One entry of DATASET.TASKS; paths are relative to the data root.
 
     Attributes:
-        name: the task's name; may be left out for a registered data set, which has one.
+        name: the task's name; optional for a registered data set, which has one.
         folder: a tree with one folder of images per class.
         table: a CSV, TSV or JSONL file with a row per image.
         dataset: registered name of a data set or suite.
-        description, metric, template: as in :class:`dassl.data.Task`; empty: the default, or what the data set says.
+        description, metric, template: as in :class:`dassl.data.Task`; empty: the default, or that of the data set.
         image, label, split: columns of the table; ``split`` None means the column "split" if there is one.
-        image_folder: what the table's paths are relative to; empty: the folder of the table.
+        image_folder: folder that the table's paths are relative to; empty: the folder of the table.
         classes: all labels, in order, or new names of some labels ({label: class name}).
         ratios: shares of the train, val and test images of each class.
     """
@@ -49,12 +49,12 @@ class OwnTask:
 
     @property
     def source(self) -> str:
-        """What the labels are read from; the same for tasks that read the same labels."""
+        """The source of the labels; equal for tasks that read the same labels."""
         return f"{self.table}:{self.label}" if self.table else self.folder or self.dataset
 
 
 def own_task(entry: Mapping[str, Any]) -> OwnTask:
-    """The description that an entry of a parsed DATASET.TASKS stands for (entries hold what JSON and YAML can hold)."""
+    """The description in an entry of a parsed DATASET.TASKS."""
     values = dict(entry)
     for field in ("classes", "ratios"):
         if isinstance(values.get(field), list):
@@ -66,7 +66,7 @@ def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
     """Check a list of task descriptions as YAML gives it.
 
     Returns:
-        The entries, with every value in its type, and what is wrong with them, a line each.
+        The entries with converted values, and a line for each mistake.
     """
     if not isinstance(value, list | tuple):
         return (), ["must be a list of task descriptions in a yaml file; see docs/your-own-data.md"]
@@ -84,7 +84,7 @@ def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
 
 
 def plain_name(name: str) -> str:
-    """A name as a prompt shows it, without regard to case: "_" counts as a space."""
+    """A name as a prompt shows it, in lower case: "_" counts as a space."""
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
@@ -107,10 +107,10 @@ def _contradictions(task: dict[str, Any]) -> list[str]:
     given = [source for source in SOURCES if task.get(source)]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        return [f"needs exactly one of folder, table, dataset (found {found}), which says where the images are"]
+        return [f"needs exactly one of folder, table, dataset (found {found}) to say where the images are"]
     problems = []
     if not task.get("name") and given != ["dataset"]:
-        problems.append("has no name; add one, because the method reads it")
+        problems.append("has no name; add one, because the method reads names")
     for field, source in _ONLY_FOR.items():
         if field in task and source != given[0]:
             problems.append(f"{field} is for a {source}, and this task has a {given[0]}; leave it out")
@@ -165,7 +165,7 @@ def _classes(value: Any) -> list[str] | dict[str, str]:
         names = list(map(_text, value))
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{name!r} stands in it twice")
+                raise ValueError(f"{name!r} occurs twice")
         return names
     if isinstance(value, dict):
         return {_text(label): _text(name) for label, name in value.items()}

@@ -1,4 +1,4 @@
-"""Which images a user has and what their labels are: trees of folders, and CSV, TSV and JSONL tables."""
+"""List a user's images with their labels: trees of folders, and CSV, TSV and JSONL tables."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from dassl.utils.registry import nearest
 
 logger = logging.getLogger(__name__)
 
-# Pictures of formats that are not read.
+# Picture formats that are not read.
 _OTHER_PICTURES = (
     ".jp2",
     ".j2k",
@@ -36,9 +36,9 @@ _OTHER_PICTURES = (
     ".orf",
     ".rw2",
 )
-# Folders that a run writes, which may lie among the class folders.
+# Folders written by runs, which may lie among the class folders.
 OWN_FOLDERS = ("split_my_tasks", "split_fewshot_mt")
-# Folders and files that systems make on their own, beside the hidden ones; without regard to case.
+# Folders and files made by systems, besides hidden ones; in lower case.
 _SYSTEM = {
     *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "@sharebin", "#recycle", "#snapshot"),
     *("recycler", "recycled", "system volume information", "lost+found", "found.000", "thumbs.db", "desktop.ini"),
@@ -46,10 +46,10 @@ _SYSTEM = {
 }
 _LINK_BYTES = 1024
 _FEW = 6  # with more folders than this, none is a split: there are three kinds
-_LOOKED_AT = 10_000  # names in a folder that are compared with one that is not there
+_LOOKED_AT = 10_000  # names in a folder that are compared with a missing one
 _DELIMITERS = ",;\t|"
 _DELIMITER_LINE = re.compile(r"""\s*"?sep\s*=([^\w\s"]|\t)""", re.IGNORECASE)
-# What programs write for a value that is not there; "none" is a class in many tables of defects.
+# What programs write for a missing value; "none" is a class in many tables of defects.
 _MISSING = {"nan", "na", "n/a", "n.a.", "null", "nat", "<na>", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?"}
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")
 
@@ -78,15 +78,15 @@ class Entry:
 
 @dataclass
 class _LeftOut:
-    """What lies in a tree and belongs to no class."""
+    """Content of a tree that belongs to no class."""
 
-    files: list[Path] = field(default_factory=list)  # that are no images
+    files: list[Path] = field(default_factory=list)  # not images
     loose: list[Path] = field(default_factory=list)  # images in no class folder
     system: list[Path] = field(default_factory=list)  # folders of NAS and operating systems, and what is hidden
     again: list[Path] = field(default_factory=list)  # links to folders that are read anyway
 
     def report(self, task: str) -> None:
-        """Say what was left out, a line for each kind."""
+        """Warn of what was left out, a line for each kind."""
         links = {path: target for path in self.files if (target := _lost_link(path))}
         if links:
             path, target = next(iter(links.items()))
@@ -133,16 +133,16 @@ class _LeftOut:
 def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> list[Entry]:
     """Images of a tree ``folder/CLASS/...``, or ``folder/SPLIT/CLASS/...`` with splits train, val, test.
 
-    Splits are known by many names (``dassl.data.own.splitnames``). Links to folders are followed. Files that are no
-    images, folders of the system and names that start with "." are left out and counted in the log.
+    Splits have many names (``dassl.data.own.splitnames``). Links to folders are followed. Files that are not images,
+    system folders and names that start with "." are left out and counted in the log.
 
     Args:
         task: name of the task, for messages.
-        classes: labels that are those of classes, even where they look like names of splits.
+        classes: labels that are classes even if they look like names of splits.
 
     Raises:
-        UserError: there is no such folder, no class folder in it, a class folder or a split without an image in a class
-            folder, a folder that is no split beside those of the splits, or splits that seem to be called otherwise.
+        UserError: the folder does not exist or has no class folder; a class or a split has no image; another folder
+            lies beside the splits; or folders look like splits with unknown names.
     """
     if not folder.is_dir():
         raise UserError(f"task {task!r}: {missing_path(folder, 'folder')}")
@@ -304,12 +304,12 @@ def _images(folder: Path, left: _LeftOut, *, above: Path) -> Iterator[str]:
 
 
 def _read_beside(path: Path) -> bool:
-    """Whether the same picture lies there in a format that is read, as cameras store it twice."""
+    """Whether the same picture lies there in a readable format, as cameras often store both."""
     return any(path.with_suffix(form(ending)).exists() for ending in IMAGE_ENDINGS for form in (str.lower, str.upper))
 
 
 def _lost_link(path: Path) -> str:
-    """The folder that a file names, as the text of a link that was not kept as one; "" for any other file."""
+    """The folder that a file names if it is a link stored as text; "" for any other file."""
     try:
         if path.stat().st_size > _LINK_BYTES:
             return ""
@@ -320,18 +320,18 @@ def _lost_link(path: Path) -> str:
 
 
 def _place(folder: str | Path) -> tuple[int, int]:
-    """What tells whether two paths lead to one folder."""
+    """A key that tells whether two paths lead to the same folder."""
     stat = os.stat(folder)  # noqa: PTH116
     return stat.st_dev, stat.st_ino
 
 
 def of_the_system(name: str) -> bool:
-    """Whether a file or folder is not the user's: hidden, a NAS's, a bin, or what an archive of a Mac brings along."""
+    """Whether a file or folder is not the user's: hidden, made by a NAS, a bin, or from an archive of a Mac."""
     return name.startswith((".", "$")) or name.casefold() in _SYSTEM
 
 
 def text_form(name: str) -> str:
-    """A text in composed letters (NFC): a Mac's file names are decomposed, and read the same."""
+    """A text in composed letters (NFC), because file names of a Mac are decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -350,18 +350,18 @@ def list_table(
 ) -> list[Entry]:
     """Images of a table; rows whose label is empty do not belong to the task.
 
-    A path is also found where the names on the disk are spelt in another normal form of Unicode.
+    A path is also found if the disk uses another normal form of Unicode.
 
     Args:
         task: name of the task, for messages.
         image, label, split: names of the columns; ``split`` None: column "split" if there is one. An empty cell
             in it leaves the split open.
         images: folder that the paths are relative to; default: the folder of the table.
-        classes: labels that are those of classes, even where they look like missing values, such as "nan".
+        classes: labels that are classes even if they look like missing values, such as "nan".
 
     Raises:
-        UserError: the table cannot be read, lacks a column, names an image that is not there, or has a label that
-            looks like a missing value; with the line.
+        UserError: the table cannot be read, lacks a column, names a missing image, or has a label that looks like a
+            missing value; the message has the line.
     """
     columns, rows = _read_rows(table, task)
     image, label = text_form(image), text_form(label)
@@ -407,7 +407,7 @@ def _read_rows(table: Path, task: str) -> tuple[list[str], list[Row]]:
         raise UserError(f"task {task!r}: {missing_path(table, 'table')}")
     kind = table_format(table)
     if not kind:
-        raise UserError(f"task {task!r}: {table} is no table that can be read; save it as .csv, .tsv or .jsonl")
+        raise UserError(f"task {task!r}: {table} is no readable table; save it as .csv, .tsv or .jsonl")
     text = _decode(table, task)
     try:
         columns, rows = _csv_rows(text) if kind == "csv" else _jsonl_rows(text)
@@ -521,10 +521,10 @@ def forward_slashes(path: str) -> str:
 
 
 def on_disk(path: str, listed: dict[str, dict[str, str]] | None = None) -> str:
-    """The path under which a file or folder is there, in whatever normal form of Unicode; else the path as it is.
+    """The path of an existing file or folder in its normal form of Unicode; else the path as it is.
 
     Args:
-        listed: names in folders by their composed form; remembers what was looked up.
+        listed: names in folders by their composed form; remembers earlier calls.
     """
     if path.isascii() or os.path.exists(path):  # noqa: PTH110
         return path
@@ -552,7 +552,7 @@ def _refuse_missing(entries: Sequence[Entry], table: Path, task: str) -> None:
 
 
 def missing_path(path: Path, kind: str) -> str:
-    """Say that there is no such file or folder, up to where the path exists, and what was probably meant."""
+    """A message about a missing file or folder: how far the path exists, and the nearest names."""
     if os.path.exists(path):  # noqa: PTH110  (unlike a Path, it takes any text)
         return f"{str(path)!r} is no {kind}; check the path"
     parent = next(parent for parent in path.parents if os.path.isdir(parent) or parent == parent.parent)  # noqa: PTH112

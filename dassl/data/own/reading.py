@@ -1,4 +1,4 @@
-"""Reading one of a user's own tasks: its images, its labels and the names of its classes."""
+"""Read one of a user's own tasks: its images, labels and class names."""
 
 import logging
 import os
@@ -57,7 +57,7 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
 def _class_places(
     described: OwnTask, entries: Sequence[Entry], classnames: Sequence[str], labels: Mapping[str, int]
 ) -> dict[str, str]:
-    """Where each class name comes from: a folder, the first line of a table, or the description."""
+    """The source of each class name: a folder, the first line of a table, or the description."""
     places: dict[str, str] = {}
     for entry in entries:
         name = classnames[labels[entry.label]]
@@ -68,7 +68,7 @@ def _class_places(
 
 
 def _below(root: Path, path: str) -> Path:
-    """A path of the config; without ".." in it, so that an image has one path in folders and in tables."""
+    """A path of the config without "..", so that an image has the same path in folders and in tables."""
     return Path(on_disk(os.path.abspath(root / Path(forward_slashes(path)).expanduser())))  # noqa: PTH100
 
 

@@ -84,7 +84,7 @@ def assign_splits(
 
 
 def _pictures(images: Sequence[str], together: Mapping[str, Sequence[str]]) -> list[str]:
-    """The sorted images of a class, of those that are the same picture the first one."""
+    """The sorted images of a class, with one image for each group of copies."""
     first: dict[str, str] = {}
     for image in sorted(images):
         first.setdefault(together.get(image, (image,))[0], image)
@@ -95,7 +95,7 @@ class SplitFile:
     """A JSON file with the split of every image that the data itself leaves open.
 
     Args:
-        places: the file, and the one that is used when the first is read-only.
+        places: the file, and its replacement if that is read-only.
         root: folder that the names of images are relative to.
     """
 
@@ -111,20 +111,20 @@ class SplitFile:
         copies: Sequence[Sequence[str]] = (),
         keep: bool = True,
     ) -> dict[str, str]:
-        """The split of every image: the one that the data says, else the stored one, else a new one.
+        """The split of every image: the stated one, else the stored one, else a new one.
 
         Args:
-            fixed: splits that the data says; these are not stored.
-            ratios: the shares of each source of labels that leaves splits open; other ones than the stored are refused.
-            copies: groups of images that are the same picture and get their new split together.
-            keep: write the file; without it nothing is written or said.
+            fixed: splits that the data states; these are not stored.
+            ratios: of each source of labels that leaves splits open; they must equal the stored ones.
+            copies: groups of images that are the same picture and get the same new split.
+            keep: write the file; without it nothing is written or logged.
 
         Raises:
             UserError: the file is damaged or cannot be written, or shares were changed.
         """
         stored, _, splits = self._assign(classes, fixed, ratios, copies)
         if keep and any(self._changes(splits, fixed, stored, classes)):
-            # Of two runs that add images of different tasks, each has to see what the other one stored.
+            # Two runs that add images of different tasks must see each other's entries.
             with locked_somewhere(self.places):
                 stored, stored_ratios, splits = self._assign(classes, fixed, ratios, copies)
                 self._keep(splits, fixed, stored, classes, {**stored_ratios, **ratios})
@@ -149,7 +149,7 @@ class SplitFile:
         stored: Mapping[str, str],
         classes: Sequence[ClassImages],
     ) -> tuple[set[str], set[str]]:
-        """Images that the file does not name yet, and images of the file that are gone."""
+        """New images, which the file does not name yet, and images of the file that are gone."""
         named = {image for group in classes for image in group.images}
         gone = {image for image in stored if image not in named and not os.path.exists(on_disk(str(self.root / image)))}  # noqa: PTH110
         return splits.keys() - fixed.keys() - gone - stored.keys(), gone
@@ -162,7 +162,7 @@ class SplitFile:
         classes: Sequence[ClassImages],
         ratios: Mapping[str, Ratios],
     ) -> None:
-        """Write what is new and leave out what is gone, and say so."""
+        """Write new images, drop those that are gone, and log both."""
         named = {image for group in classes for image in group.images}
         new, gone = self._changes(splits, fixed, stored, classes)
         open_splits = {image: split for image, split in splits.items() if image not in fixed and image not in gone}
@@ -172,7 +172,7 @@ class SplitFile:
         if not stored:
             logger.info("Wrote the split to %s", path)
             return
-        # A class of which nothing was there before belongs to another task or is a new one: no figure had it.
+        # A class without stored images belongs to another task or is new: no earlier figure includes it.
         older = any(new & set(group.images) and stored.keys() & set(group.images) for group in classes)
         logger.log(
             logging.WARNING if older or gone else logging.INFO,
@@ -181,13 +181,13 @@ class SplitFile:
             len(named & stored.keys()),
             len(new),
             len(gone),
-            "; runs from before had other images, so compare only runs from now on" if older or gone else "",
+            "; earlier runs had other images, so compare only runs from now on" if older or gone else "",
         )
 
     def _read(self) -> tuple[dict[str, str], dict[str, Ratios]]:
         splits: dict[str, str] = {}
         ratios: dict[str, Ratios] = {}
-        for path in reversed(self.places):  # what the data folder says counts more than what its stand-in says
+        for path in reversed(self.places):  # the data folder counts more than its replacement
             if path.is_file():
                 content = _content(path)
                 _check(content, path)
@@ -201,7 +201,7 @@ class SplitFile:
                 then, now = ("/".join(f"{share:g}" for share in each) for each in (stored[source], shares))
                 path = next(path for path in self.places if path.is_file())
                 raise UserError(
-                    f"the ratios of {source} are {now}, but its images were split by {then}; put the old ratios back, "
+                    f"the ratios of {source} are {now}, but its images were split by {then}; restore the old ratios, "
                     f"or delete {path} to have {_ANEW}"
                 )
 

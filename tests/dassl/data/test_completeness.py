@@ -56,7 +56,7 @@ def test_a_copy_without_some_classes_says_so_now_and_later(root, caplog):
     assert first.startswith(
         "data set ToyLeaves has 2 of 4 classes and 4 of 8 images for train, 2 of 4 images for val, "
     )
-    assert f"complete the data and have {file} made anew: delete it, or rename it if it was made by hand" in first
+    assert f"complete the data and have {file} made again: delete it, or rename it if it was made by hand" in first
     add(root, "ash", "yew")
     again, new = remarks(root, caplog)
     assert again == first

@@ -55,7 +55,7 @@ def test_links_folders_and_missing_files(tmp_path):
     (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, reason in (
-        ("link.jpg", "a link to a file that is not there; restore that file or remove the link"),
+        ("link.jpg", "a link to a missing file; restore that file or remove the link"),
         ("gone.jpg", "No such file or directory; replace or remove it"),
         ("folder.jpg", "Is a directory; replace or remove it"),
     ):

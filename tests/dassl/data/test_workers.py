@@ -142,9 +142,9 @@ def refuse(error):
 @pytest.mark.parametrize(
     ("place", "error", "told"),
     [
-        ("dassl.data.workers.Queue", OSError(30, "Read-only file system"), "no way to hand them over"),
-        ("dassl.data.workers.Listener", OSError("AF_UNIX path too long"), "no way to hand them over"),
-        ("torch.Tensor.share_memory_", RuntimeError("unable to allocate shared memory"), "no way to hand them over"),
+        ("dassl.data.workers.Queue", OSError(30, "Read-only file system"), "no way to pass them on"),
+        ("dassl.data.workers.Listener", OSError("AF_UNIX path too long"), "no way to pass them on"),
+        ("torch.Tensor.share_memory_", RuntimeError("unable to allocate shared memory"), "no way to pass them on"),
         (
             "multiprocessing.process.BaseProcess.start",
             BlockingIOError(11, "Resource temporarily unavailable"),

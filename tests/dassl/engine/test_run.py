@@ -183,7 +183,7 @@ def test_an_evaluation_repeats_the_runs_own_test(lab, final):
     assert (again.mode, again.metric, again.tasks) == ("eval", result.metric, result.tasks)
     elsewhere = lab.run("elsewhere", "--eval-only", "--model-dir", str(lab.folder("run")), **keys)
     assert (elsewhere.mode, elsewhere.metric, elsewhere.tasks) == ("eval", result.metric, result.tasks)
-    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "results.json", "tasks.json"]
+    assert lab.files("elsewhere") == ["config.yaml", "log.txt", "predictions.csv", "results.json", "tasks.json"]
 
 
 def test_an_evaluation_with_other_settings_leaves_the_training_alone(lab):
@@ -290,6 +290,36 @@ def test_a_folder_without_the_methods_checkpoints_is_named(lab, capsys, where):
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(folder))
     lack = "holds no trained task_prompt_learner" if where == "empty" else "is no folder"
     assert line == f"{folder} {lack}; give the run folder of a MTCoOp run"
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("prompt_gen/model.pth.tar-3", "{run}/prompt_gen lacks model.pth.tar-3; copy the folder of the run again"),
+        ("prompt_gen", "{run}/prompt_gen lacks model.pth.tar-3; copy the folder of the run again"),
+        ("*/model.pth.tar-3", "prompt_gen lacks a checkpoint (model.pth.tar-EPOCH); copy the folder of the run again"),
+    ],
+)
+def test_a_checkpoint_that_is_lost_is_named_with_the_remedy(lab, capsys, lost, message):
+    lab.run("trained")
+    for path in lab.folder("trained").glob(lost):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    evaluation = ("run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    assert message.format(run=lab.folder("trained")) in refusal(lab, capsys, *evaluation)
+    (lab.folder("trained") / "results.json").unlink()
+    lab.run("trained")
+    lab.run(*evaluation)
+
+
+def test_the_last_epoch_does_not_take_the_place_of_the_best_one(lab, capsys):
+    best = {"TEST__FINAL_MODEL": "best_val", "OPTIM__LR": 0.5}
+    assert lab.run("trained", **best).best_epoch not in (None, 3)
+    for path in lab.folder("trained").glob("*/model-best.pth.tar"):
+        path.unlink()
+    evaluation = ("run", "--eval-only", "--model-dir", str(lab.folder("trained")))
+    line = refusal(lab, capsys, *evaluation, **best)
+    assert "lacks model-best.pth.tar, the best epoch on val (" in line
+    lab.run(*evaluation)
 
 
 def test_no_train_builds_everything_and_stops(lab):

@@ -73,7 +73,8 @@ def test_log_lines_have_the_originals_form(lab):
     assert re.fullmatch(r"\* task: 0 \(pet_kind\)\ttotal: 12\tmetric: \d+\.\d\d%", end[6])
     assert re.fullmatch(r"\* task: 1 \(tool\)\ttotal: 20\tmetric: \d+\.\d\d%", end[7])
     assert end[8] == end[5].replace("overall_metric", "average")
-    assert re.fullmatch(r"Elapsed: \d+:\d\d:\d\d", end[9])
+    assert re.fullmatch(r"mean over tasks: macro F1 \d+\.\d\d%, NLL \d+\.\d{4}, ECE \d+\.\d\d%", end[9])
+    assert re.fullmatch(r"Elapsed: \d+:\d\d:\d\d", end[10])
 
 
 def test_short_epochs_log_every_batch(lab):

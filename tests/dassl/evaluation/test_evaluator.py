@@ -2,6 +2,7 @@ import itertools
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from dassl.config import get_cfg_default
 from dassl.data.datum import Task
 from dassl.evaluation import Classification, ClassificationMT, build_evaluator
+from dassl.metrics.quality import Quality
 
 SIZES = (3, 4, 2)
 METRICS = ("overall_acc", "mean_acc", "mean_acc")
@@ -203,3 +205,60 @@ def test_a_class_that_is_never_predicted_is_no_fault():
     assert evaluator.evaluate()["metric"] == 100
     evaluator.process(torch.full((1, 3), -torch.inf), torch.tensor([0]), torch.tensor([0]))
     assert evaluator.evaluate()["metric"] is None
+
+
+def probabilities(logits, task, label, row):
+    """Of each entry the probability of the true class and of the predicted one, by an independent softmax."""
+    for r, k, y in zip(row.tolist(), task.tolist(), label.tolist(), strict=True):
+        own = np.exp(logits[r, OFFSETS[k] : OFFSETS[k] + SIZES[k]].double().numpy())
+        yield own[y] / own.sum(), own.max() / own.sum()
+
+
+@given(batches())
+def test_an_entry_has_the_probabilities_of_its_own_task(batch):
+    logits, task, label, row = batch
+    evaluator = ClassificationMT(TASKS)
+    evaluator.process(logits, label, task, row=row, index=torch.arange(len(logits)) + 100)
+    evaluator.evaluate()
+    found = evaluator.entries
+    expected = np.array(list(probabilities(logits, task, label, row))).reshape(-1, 2)
+    np.testing.assert_allclose(np.exp(found.log_true), expected[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_predicted), expected[:, 1], rtol=1e-5)
+    assert found.image.tolist() == (row + 100).tolist()
+    assert (found.task.tolist(), found.label.tolist()) == (task.tolist(), label.tolist())
+    for score in evaluator.scores:
+        own = found.take(found.task == score.index)
+        if score.total:
+            assert score.quality.nll == pytest.approx(-np.log(expected[found.task == score.index, 0]).mean(), rel=1e-4)
+            assert 100 * (own.predicted == own.label).mean() == pytest.approx(overall_acc(score))
+
+
+def overall_acc(score):
+    return 100 * score.confusion.diagonal().sum() / score.total
+
+
+def test_an_image_whose_scores_are_no_numbers_has_no_probability():
+    evaluator = ClassificationMT(TASKS[:1])
+    evaluator.process(torch.tensor([[torch.nan, 0, 1], [0, 0, 1]]), torch.tensor([0, 2]), torch.tensor([0, 0]))
+    evaluator.evaluate()
+    (score,) = evaluator.scores
+    assert (score.metric, score.quality, evaluator.overall_quality.nll) == (None, Quality(), None)
+    assert evaluator.entries.predicted.tolist() == [-1, 2]
+    assert score.class_totals.tolist() == [1, 0, 1]
+
+
+def test_a_class_that_is_never_predicted_leaves_no_likelihood(caplog):
+    evaluator = ClassificationMT(TASKS[:1])
+    evaluator.process(torch.tensor([[-torch.inf, 0, 1], [0, 0, 1]]), torch.tensor([0, 2]), torch.tensor([0, 0]))
+    evaluator.evaluate()
+    quality = evaluator.scores[0].quality
+    assert (quality.nll, quality.impossible) == (None, 1)
+    assert quality.macro_f1 == pytest.approx(100 * (0 + 2 / 3) / 2)
+    assert "1 of 2 images are of a class that is never predicted, so there is no NLL" in caplog.text
+
+
+def test_a_task_without_images_is_left_out_of_every_mean():
+    evaluator = ClassificationMT(TASKS[:2])
+    evaluator.process(torch.eye(7)[:2], torch.tensor([0, 1]), torch.tensor([0, 0]))
+    evaluator.evaluate()
+    assert evaluator.overall_quality == evaluator.scores[0].quality

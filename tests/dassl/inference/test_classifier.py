@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+import clip
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.inference import load_classifier
+from dassl.inference.export import export_file
 from dassl.utils.errors import UserError
+from tests.test_determinism import threads
 from tests.trainers.test_all_methods import METHODS, options
 
 ALL = sorted({*METHODS, "ZeroshotCLIP", "ZeroshotCLIP2"})
@@ -170,6 +173,35 @@ def test_another_backbone_is_refused(lab, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="was trained with other weights"):
         load_classifier(lab.folder("run"))
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_weights_that_are_not_there_are_named(lab, demo):
+    lab.run(OPTIM__MAX_EPOCH=1, **({"backbone": "demo", "INPUT__SIZE": "64,64"} if demo else {}))
+    wanted = r"/no\.pt is neither a file nor a folder" if demo else r"the weights file /no\.pt .* does not exist"
+    with pytest.raises(UserError, match=wanted):
+        load_classifier(lab.folder("run"), weights="/no.pt")
+
+
+def test_a_deterministic_run_predicts_on_one_thread_whatever_the_process_has(lab, monkeypatch):
+    lab.run(OPTIM__MAX_EPOCH=1, TRAIN__DETERMINISTIC=True)
+    export_file(load_classifier(lab.folder("run")), lab.output / "tuned.safetensors")
+    encoded: list[int] = []
+    encode = clip.Backbone.encode_image
+    monkeypatch.setattr(
+        clip.Backbone,
+        "encode_image",
+        lambda self, each: (encoded.append(torch.get_num_threads()), encode(self, each))[1],
+    )
+    images = torch.randn(3, 3, 32, 32)
+    for place in (lab.folder("run"), lab.output / "tuned.safetensors"):
+        found = []
+        for count in (1, 2):
+            with threads(count):
+                found.append(load_classifier(place).probabilities(images))
+                assert torch.get_num_threads() == count
+        assert all(torch.equal(found[0][task], found[1][task]) for task in found[0])
+    assert encoded == [1] * 4
 
 
 def test_a_task_that_is_not_there_is_answered_with_those_that_are(lab):

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dassl.results.record import BackboneInfo, RunResult, SplitResult, TaskResult, read_results, write_results
+from dassl.results.record import (
+    BackboneInfo,
+    ClassResult,
+    PredictionsFile,
+    RunResult,
+    SplitResult,
+    TaskResult,
+    read_results,
+    write_results,
+)
 from dassl.utils.errors import UserError
 from tests.dassl.results.samples import make_result
 
@@ -12,7 +21,13 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 counts = st.integers(0, 10**9)
 percents = st.none() | st.floats(0, 100)
 tasks = st.lists(
-    st.builds(TaskResult, counts, texts, percents, texts, counts, counts, st.lists(texts, max_size=2).map(tuple)),
+    st.builds(
+        TaskResult,
+        *(counts, texts, percents, texts, counts, counts, st.lists(texts, max_size=2).map(tuple)),
+        per_class=st.lists(st.builds(ClassResult, texts, counts, counts), max_size=2).map(tuple),
+        nll=st.none() | st.floats(0, 1e6),
+        ece=percents,
+    ),
     max_size=3,
 ).map(tuple)
 results = st.builds(
@@ -38,6 +53,8 @@ results = st.builds(
     versions=st.dictionaries(texts, texts, max_size=3),
     device=texts,
     warnings=st.lists(texts, max_size=2).map(tuple),
+    macro_f1=percents,
+    predictions=st.none() | st.builds(PredictionsFile, texts, texts, counts),
 )
 
 

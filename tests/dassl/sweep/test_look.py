@@ -28,6 +28,7 @@ def test_a_good_sweep_passes_and_nothing_is_written(small):
         (["MODEL.BACKBONE.NAME", "/nowhere/clip.pt"], "the weights file /nowhere/clip.pt of the backbone"),
         (["MODEL.BACKBONE.NAME", "RN51"], "unknown backbone 'RN51'; did you mean RN50"),
         (["MODEL.BACKBONE.NAME", "RN50", "MODEL.BACKBONE.WEIGHTS", "/nowhere/RN50.pt"], "/nowhere/RN50.pt is neither"),
+        (["MODEL.BACKBONE.NAME", "demo", "MODEL.BACKBONE.WEIGHTS", "/nowhere/x.pt"], "/nowhere/x.pt is neither a file"),
         (["INPUT.SIZE", "7,7"], "INPUT.SIZE is (7, 7) but"),
         (["DATASET.ROOT", "/nowhere/data"], "data folder /nowhere/data does not exist"),
         (["DATASET.SUBSAMPLE_TASKS", "task2"], "there is no task2; the data set has 2 tasks"),

@@ -503,7 +503,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, pictures, monkeypa
 
 def test_a_disk_that_forgets_is_told(tmp_path, pictures, monkeypatch):
     monkeypatch.setattr(featurefiles.ViewFiles, "_write", lambda *arguments: None)
-    with pytest.raises(UserError, match=r"does not give back what was just written there; check the disk$"):
+    with pytest.raises(UserError, match=r"does not return what was just written; check the disk$"):
         store_in(tmp_path).get(ImageItems(pictures, pixels), 0, flat)
 
 
@@ -523,7 +523,7 @@ def test_a_read_only_store(tmp_path, pictures, monkeypatch, caplog):
         assert np.array_equal(taken(rows), direct(images, 0))
     assert counts == [1]
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        f"{store.folder} is read-only: new features are not kept"
+        f"{store.folder} is read-only: new features are not stored"
     ]
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -55,7 +55,7 @@ def test_tasks_reach_the_config_and_its_dump(tmp_path):
         ({"ratios": {"train": 0.5, "tset": 0.5}}, ["unknown split 'tset'", "train, val, test"]),
         ({"ratios": [float("nan"), 0.2, 0.3]}, ["above 0"]),
         ({"ratios": [True, 0.2, 0.3]}, ["expected numbers"]),
-        ({"classes": ["a", "b", "a"]}, ["'a' stands in it twice"]),
+        ({"classes": ["a", "b", "a"]}, ["'a' occurs twice"]),
         ({"classes": "a, b"}, ["expected a list of all labels"]),
         ({"classes": {"a": True}}, ["put it in quotes"]),
         ({"name": "two\nlines"}, ["one line of printable characters"]),

@@ -162,7 +162,7 @@ def test_added_and_removed_files_are_said_in_one_line(folder, caplog):
     caplog.clear()
     after = complete(folder, names_in(folder))
     (record,) = caplog.records
-    assert "9 images keep their split, 2 new ones got one, 1 are gone; runs from before had other" in record.message
+    assert "9 images keep their split, 2 new ones got one, 1 are gone; earlier runs had other" in record.message
     assert record.levelno == logging.WARNING  # and so in results.json and in tables
     assert all(after[name] == before[name] for name in names_in(folder) if name in before)
     caplog.clear()

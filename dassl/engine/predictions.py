@@ -1,0 +1,36 @@
+"""What the last evaluation of a trainer said of each image."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dassl.data.images import identity
+from dassl.results.predictions import PredictedImage
+from dassl.utils.privacy import without_home
+
+if TYPE_CHECKING:
+    from dassl.engine.trainer import TrainerX
+
+
+def predicted_images(trainer: "TrainerX") -> Iterator[PredictedImage]:
+    """A row for each image of TEST.SPLIT and task it belongs to, in the order of the split."""
+    data, found = trainer.dm.dataset, trainer.evaluator.entries
+    items = {"train": data.train_x, "val": data.val, "test": data.test}[trainer.cfg.TEST.SPLIT]
+    root, tasks = data.root, trainer.dm.tasks
+    found = found.take(np.argsort(found.image, kind="stable"))
+    true, predicted = (np.exp(each.astype(np.float64)).tolist() for each in (found.log_true, found.log_predicted))
+    numbers = (each.tolist() for each in (found.image, found.task, found.label, found.predicted))
+    for image, task, label, chosen, p, q in zip(*numbers, true, predicted, strict=True):
+        names = tasks[task].classnames
+        place = _shown(items[image].impath, root)
+        if chosen < 0:
+            yield PredictedImage(place, tasks[task].name, names[label], "", None, None)
+        else:
+            yield PredictedImage(place, tasks[task].name, names[label], names[chosen], p, q)
+
+
+def _shown(path: str, root: object) -> str:
+    """A path below the data root, or as others may see it."""
+    below = identity(path, str(root))
+    return without_home(below) if below == path else below
