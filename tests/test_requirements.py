@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dassl.utils.tools import CHECKOUT
+from scripts.lint.audit import AUDITED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,6 +100,7 @@ def test_pyproject_says_the_same():
 def test_one_command_renews_every_file():
     text = (CHECKOUT / "scripts" / "lock.sh").read_text(encoding="utf-8")
     assert tuple(re.findall(r"^lock ([\w-]+)", text, re.MULTILINE)) == LOCKED
+    assert tuple(name.removesuffix(".txt") for name in AUDITED) == LOCKED
     assert "--generate-hashes" in text
     assert "--universal" in text
 

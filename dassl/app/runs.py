@@ -181,9 +181,11 @@ def class_names(text: str) -> Names:
     """Class names from the lines of a text.
 
     Raises:
-        UserError: too many, too long, or with hidden characters.
+        UserError: none, too many, too long, or with hidden characters.
     """
     names = tuple(name.strip() for name in text.split("\n") if name.strip())
+    if not names:
+        raise UserError("the list of class names is empty; give one a line")
     if len(names) > MOST_CLASSES:
         raise UserError(f"{len(names):,} class names are too many; give up to {MOST_CLASSES:,}")
     for name in names:
