@@ -1,7 +1,9 @@
 """Image encoder, normalisation and head as one ONNX graph."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
 BOUND = 1e-3  # of a probability; what is above it is another function
-_NEEDED = ("onnx", "onnxruntime")
+_NEEDED = ("onnx", "onnxruntime", "onnxscript")
+_OPSET = 20
 
 
 class Graph(nn.Module):
@@ -47,24 +50,41 @@ def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None 
     images = torch.randn(3, 3, *side, generator=torch.Generator().manual_seed(0))
     with atomic_path(path) as temporary:
         names = [f"probabilities.{task}" for task in wanted]
-        axes = {name: {0: "batch"} for name in ("images", *names)}
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            graph,
-            (images,),
-            temporary,
-            input_names=["images"],
-            output_names=names,
-            dynamic_axes=axes,
-            opset_version=17,
-            dynamo=False,
-        )
+        with _without_remarks():
+            torch.onnx.export(
+                graph,
+                (images,),
+                temporary,
+                input_names=["images"],
+                output_names=names,
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                opset_version=_OPSET,
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
         difference = max(_difference(graph, temporary, images[:count]) for count in (1, 3))
         if not difference <= BOUND:
             raise UserError(
                 f"{path}: onnxruntime differs from PyTorch by {difference:.3g}, more than {BOUND:g}; not kept"
             )
     return difference
+
+
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without what torch 2.12 says of its own code, and onnxscript of operations that stay as they are."""
+    loggers = {name: logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+        for logger in loggers.values():
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, logger in loggers.items():
+                logger.setLevel(levels[name])
 
 
 @torch.no_grad()

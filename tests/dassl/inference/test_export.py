@@ -6,7 +6,8 @@ import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from dassl.inference.export import _shown
 from dassl.inference.exported import content_digest, read_exported
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.dassl.inference.test_classifier import ALL, photos, settings
 
 assert photos, "a fixture"
@@ -120,16 +122,33 @@ def test_a_header_of_gigabytes_and_foreign_metadata_are_one_line(tmp_path):
         read_exported(path)
 
 
-def test_onnx_is_checked_and_holds_the_chosen_task(lab, exported, capsys):
+@pytest.mark.parametrize("tower", ["vit", "rn"])
+def test_onnx_is_checked_and_holds_the_chosen_task_for_any_number_of_images(lab, tower, tmp_path, capsys, caplog):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
     onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
+    save_file(openai_state(random_model(tower)), tmp_path / "backbone.safetensors")
+    side = SIZES[tower]["vision_cfg"]["image_size"]
+    lab = replace(lab, backbone=tmp_path / "backbone.safetensors")
+    lab.run(OPTIM__MAX_EPOCH=1, INPUT__SIZE=f"{side},{side}")
+    capsys.readouterr()
     path = lab.output / "tuned.onnx"
-    assert export.main([str(lab.folder("run")), "--onnx", str(path), "--task", "tool"]) == 0
-    assert "largest difference from PyTorch" in capsys.readouterr().out
+    caplog.clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert export.main([str(lab.folder("run")), "--onnx", str(path), "--task", "tool"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1].startswith("largest difference from PyTorch: ") and printed.err == ""
+    # Python shows DeprecationWarning to those who write the code that causes it, and to nobody else.
+    assert [each for each in told if not issubclass(each.category, DeprecationWarning)] == []
+    assert [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")] == []
+    assert [each.name for each in lab.output.glob("*tuned*")] == ["tuned.onnx"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(4, 3, 32, 32)
+    images = torch.randn(4, 3, side, side)
     (found,) = session.run(None, {"images": images.numpy()})
-    assert torch.allclose(torch.from_numpy(found), load_classifier(exported).probabilities(images)[1], atol=1e-4)
+    assert torch.allclose(
+        torch.from_numpy(found), load_classifier(lab.folder("run")).probabilities(images)[1], atol=1e-4
+    )
 
 
 def test_without_onnx_the_message_says_what_to_install(lab, exported, monkeypatch, capsys):
