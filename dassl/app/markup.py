@@ -85,8 +85,10 @@ def _task(answer: TaskAnswer) -> str:
     bars = "".join(_bar(each.name, each.probability) for each in answer.classes)
     left, share = answer.others
     rest = f'<p class="softcpt-quiet">{_classes(left)}: {share:.1%}</p>' if left else ""
-    renamed = '<p class="softcpt-quiet">with your class names</p>' if answer.renamed else ""
-    return f"<h3>{_text(answer.task)}</h3>{renamed}<ol>{bars}</ol>{rest}"
+    notes = [("with your class names", answer.renamed), ("calibrated", answer.calibrated)]
+    said = ", ".join(text for text, holds in notes if holds)
+    note = f'<p class="softcpt-quiet">{said}</p>' if said else ""
+    return f"<h3>{_text(answer.task)}</h3>{note}<ol>{bars}</ol>{rest}"
 
 
 def _classes(count: int) -> str:

@@ -29,12 +29,14 @@ class TaskAnswer:
     Attributes:
         others: how many classes are not among them, and the sum of their probabilities.
         renamed: whether the class names are a visitor's.
+        calibrated: whether the probabilities have a temperature that was fitted to these classes.
     """
 
     task: str
     classes: tuple[ClassScore, ...]
     others: tuple[int, float]
     renamed: bool
+    calibrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,9 +223,9 @@ def _answer(run: Run, visit: Visit, top_k: int) -> RunAnswer:
     classifier = run.own if refused else run.with_names(visit.names)
     (*found,) = classifier.answers([visit.file], visit.pictures[run.name][None], top_k=top_k)
     tasks = []
-    for task, answer in zip(classifier.tasks, found, strict=True):
+    for task, temperature, answer in zip(classifier.tasks, classifier.temperatures, found, strict=True):
         left = len(task.classnames) - len(answer.classes)
         share = max(0.0, 1 - sum(each.probability for each in answer.classes)) if left else 0.0
         renamed = tuple(task.classnames) != run.tasks[task.name]
-        tasks.append(TaskAnswer(task.name, answer.classes, (left, share), renamed))
+        tasks.append(TaskAnswer(task.name, answer.classes, (left, share), renamed, temperature != 1))
     return RunAnswer(run.name, tuple(tasks), refused)

@@ -57,6 +57,12 @@ def test_bars_have_the_width_of_their_probability_and_a_number_for_the_ear():
     assert "1 other class: 3.0%" in answers_html([answer("run", "task", ["a"], (1, 0.03))])
 
 
+def test_what_is_not_the_runs_own_is_said():
+    task = TaskAnswer("t", (ClassScore("a", 1.0),), (0, 0.0), renamed=True, calibrated=True)
+    assert "with your class names, calibrated" in answers_html([RunAnswer("r", (task,))])
+    assert "softcpt-quiet" not in answers_html([answer("run", "task", ["a"])])
+
+
 def test_reasons_and_mistakes_are_said():
     assert "because TaskRes learns" in answers_html([answer("run", "task", ["a"], refused="TaskRes learns")])
     assert 'role="alert"' in message_html(["one", "two"], wrong=True)

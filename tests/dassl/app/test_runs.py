@@ -59,6 +59,18 @@ def test_other_class_names_give_what_with_classes_gives(runs, places, photo, vis
     assert runs.answers(back, ["soft"], 5) == runs.answers(visit, ["soft"], 5)
 
 
+def test_a_calibration_is_said_and_ends_with_other_class_names(runs, visit, monkeypatch):
+    (run,) = [each for each in runs._runs.values() if each.name == "soft"]
+    monkeypatch.setattr(run.own, "temperatures", [2.0, 3.0])
+    (answer,) = runs.answers(visit, ["soft"], 1)
+    assert [each.calibrated for each in answer.tasks] == [True, True]
+    (answer,) = runs.answers(runs.rename(visit, ["soft"], "tool", "fork\nhoe")[0], ["soft"], 1)
+    assert [(each.task, each.renamed, each.calibrated) for each in answer.tasks] == [
+        ("pet_kind", False, True),
+        ("tool", True, False),
+    ]
+
+
 def test_the_visit_before_stays_as_it_was(runs, visit):
     runs.rename(visit, ["soft"], "tool", "spade")
     assert visit.names == {}
