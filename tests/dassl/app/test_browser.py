@@ -154,7 +154,7 @@ def test_a_large_file_is_said(opened, tmp_path, served):
 def test_the_keyboard_is_enough(opened, photo):
     with opened() as page:
         chosen = []
-        page.on("filechooser", chosen.append)
+        page.on("filechooser", lambda chooser: chosen.append(chooser))
         for _ in range(40):  # the page may still be built anew
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.closest('#picture') !== null"):
