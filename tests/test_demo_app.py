@@ -118,23 +118,3 @@ def test_signals_end_it_with_an_open_page(places, port, capsys, caplog, monkeypa
     assert (seen["page"], seen["heart"], opened) == (200, 200, [f"http://127.0.0.1:{port}"])
     assert not Path(seen["uploads"]).exists()
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
-def test_only_another_host_is_warned_of(monkeypatch, caplog, capsys, host, warned):
-    made = []
-    monkeypatch.setattr(server, "find_spec", lambda name: True)
-    monkeypatch.setattr(server, "application", lambda runs, folder, *, local: made.append(local))
-    monkeypatch.setattr(server, "_run", lambda app, listener: None)
-    server.serve(None, host=host, port=0, browser=False)
-    assert made == [not warned]
-    assert ("anyone who can reach this machine can use the page" in caplog.text) == warned
-    assert "http://0.0.0.0" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("box", "box")],
-)
-def test_the_address_can_be_opened(host, expected):
-    assert server.url(host, 7860) == f"http://{expected}:7860"
