@@ -11,7 +11,8 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_conflicts, config_digest, differences, number_values
 from dassl.engine.checkpoint import EPOCH, epoch_file, load_checkpoint, saved_epochs, says_how_to_resume
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results, stored_config
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results
+from dassl.results.stored import stored_config
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import file_state, write_error

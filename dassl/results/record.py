@@ -8,9 +8,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
-from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
@@ -283,20 +280,6 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
     path = Path(folder) / RESULTS_FILE
     write_json(path, _without_nan(result).to_json(), signed=True)
     return path
-
-
-# The C reader is ten times as fast; a large tree has thousands of configs.
-class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads configs of runs."""
-
-
-def stored_config(folder: Path | str, *, name: str = CONFIG_FILE) -> dict[str, Any] | None:
-    """The content of a run's ``config.yaml``, nested as it stands there; None where it cannot be read."""
-    try:
-        content = yaml.load((Path(folder) / name).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_results(folder: Path | str, *, name: str = RESULTS_FILE) -> RunResult:
