@@ -257,7 +257,7 @@ def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
             empty.append(f"left out: {folder} ({reason})")
         else:
             for name, figure in _means(group, args).items():
-                means[name].append(figure and figure.mean)
+                means[name].append(None if figure is None else figure.mean)
     _print_lines(empty)
     if not any(means.values()):
         return _nothing(args.directory)

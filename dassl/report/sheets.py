@@ -135,7 +135,9 @@ def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
 def metric_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if asked for."""
     grid = suite.plain
-    for shots in grid.shots if grid else ():
+    if grid is None:
+        return
+    for shots in grid.shots:
         yield _metric_sheet(suite, grid, shots, None, options)
         for task in grid.tasks if options.per_task else ():
             yield _metric_sheet(suite, grid, shots, task, options)
