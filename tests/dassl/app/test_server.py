@@ -31,9 +31,9 @@ def test_the_address_can_be_opened(host, expected):
 def test_a_port_in_use_and_an_unknown_host_are_one_line():
     with server.listening("127.0.0.1", 0) as taken:
         number = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1 port {number} cannot be used: "):
-            with server.listening("127.0.0.1", number):
-                pytest.fail("two on one port")
+        said = f"127.0.0.1 port {number} cannot be used: "
+        with pytest.raises(UserError, match=said), server.listening("127.0.0.1", number):
+            pytest.fail("two on one port")
     with server.listening("127.0.0.1", number) as again:
         assert again.getsockname()[1] == number
     for host in ("no.such.host.invalid", "x" * 70 + ".invalid"):
