@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from dassl.app import page as room
 from dassl.app.uploads import MOST_BYTES, Uploads
 
-gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -r requirements-app.txt")
+pytest.importorskip("gradio", reason="needs gradio: pip install -r requirements-app.txt")
+from dassl.app import page as room
 
 
 def upload(served, content, name="photo.png", **headers):
