@@ -134,7 +134,7 @@ def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
 
 
 def metric_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if asked for."""
+    """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if requested."""
     grid = suite.plain
     if grid is None:
         return
