@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     unread: list[str] = []
-    with warnings_only():
+    with warnings_only():  # what loading a run has to tell would stand among the answers
         code = exit_code(lambda: unread.extend(_carry_out(argv)))
     return code or int(bool(unread))
 

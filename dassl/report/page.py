@@ -1,9 +1,9 @@
-"""One self-contained page: tables, curves, configs, environments and remarks. It loads nothing and works offline."""
+"""One self-contained page with tables, curves, configs, environments and remarks; it loads nothing."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -11,8 +11,9 @@ from string import Template
 from dassl.report import paper
 from dassl.report.checks import Notice
 from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.metrics import only_accuracy
 from dassl.report.settings import CELL_KEYS
-from dassl.report.sheets import MAKERS, Options, Sheet
+from dassl.report.sheets import MAKERS, Options, Sheet, metric_sheets
 from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree
 from dassl.results.record import idle_keys
@@ -44,11 +45,11 @@ def write_page(
     *,
     compare: bool = False,
 ) -> None:
-    """Write the page about all ``suites`` of ``tree``; home folders in it are "~".
+    """Write the page about all ``suites`` of ``tree``; home folders appear as "~".
 
     Args:
-        options: how figures are shown; each task is shown in any case.
-        compare: set the published figures beside them.
+        options: how figures are shown; the page always shows each task.
+        compare: compare with the published figures.
 
     Raises:
         UserError: the file cannot be written.
@@ -60,7 +61,7 @@ def page(
     tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
-    shown = Options(interval=options.interval, per_task=True)
+    shown = replace(options, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
     parts.append(_runs(tree, suites))
@@ -116,9 +117,12 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     main = list(MAKERS["main"](suite, options))
     html = [_sheet(each) for each in main[:1]]
     if compare and suite.key.dataset in paper.published():
-        html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
+        html += ["<h3>Comparison with the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
     html += _folded("Each task", [_sheet(each) for each in main[1:]])
+    if not only_accuracy(options.metrics):
+        names = ", ".join(metric.heading for metric in options.metrics)
+        html += [f"<h3>{names}</h3>\n", *map(_sheet, metric_sheets(suite, options))]
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
         sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
         if sheets:
@@ -133,7 +137,7 @@ def _folded(title: str, content: Iterable[str]) -> list[str]:
 
 
 def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
-    """Both figures, or one sentence where they cannot be drawn."""
+    """Both figures, or a sentence for each that cannot be drawn."""
     from dassl.report.plots import accuracy_figure, cost_figure, svg
 
     if suite.plain is None:
@@ -150,7 +154,7 @@ def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
 
 
 def inline_svg(document: str, prefix: str, label: str) -> str:
-    """An SVG document as an element of a page: ids of its own, ink in the colour of the page's text, no address."""
+    """An SVG document as an element of a page: unique ids, ink in the colour of the page's text, no URLs."""
     from dassl.report.plots import INK
 
     body = re.sub(r"<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
@@ -164,7 +168,7 @@ def inline_svg(document: str, prefix: str, label: str) -> str:
 
 
 def _configs(suite: Suite) -> Iterator[str]:
-    """The config of each method, what they have in common apart."""
+    """The config of each method; keys that all share are listed separately."""
     first: dict[str, Record] = {}
     for record in suite.records:
         if record.config:
@@ -181,15 +185,15 @@ def _configs(suite: Suite) -> Iterator[str]:
     different = [key for key in keys if key not in same]
     if different:
         rows = [[key, *(config.get(key) for config in configs.values())] for key in different]
-        table = _table(Table(["key", *configs], rows), "What differs between the methods (the first run of each)")
-        yield from _folded(f"{len(different)} keys that differ", [table])
+        table = _table(Table(["key", *configs], rows), "Differences between the methods (first run of each)")
+        yield from _folded(f"{len(different)} different keys", [table])
     config = next(iter(configs.values()))
     lines = "\n".join(escape(f"{key}: {config[key]}") for key in same)
-    yield from _folded(f"{len(same)} keys that all share", [f"<pre>{lines}</pre>\n"])
+    yield from _folded(f"{len(same)} shared keys", [f"<pre>{lines}</pre>\n"])
 
 
 def _environments(suite: Suite) -> str:
-    """The machines and versions of the runs, and how many runs each had."""
+    """The machines and versions of the runs, with the number of runs of each."""
     found = Counter(
         (each.result.device, each.result.backbone.precision, tuple(each.result.versions.items()))
         for each in suite.records
@@ -219,7 +223,7 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
                 ]
             )  # fmt: skip
     header = ["folder", "suite", "method", "shots", "seed", "classes", "tasks", "figure", "parameters", "training time"]
-    table = _table(Table([*header, "memory (MiB)"], rows), "Every run that counts")
+    table = _table(Table([*header, "memory (MiB)"], rows), "All runs that count")
     return _Part("runs", "All runs", "".join(_folded(f"{len(rows)} runs", [table])))
 
 
@@ -228,7 +232,7 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
 
 def _sheet(sheet: Sheet) -> str:
     ranks = {cell.rank for row in sheet.table.rows for cell in row if isinstance(cell, Figure)}
-    notes = [*(["bold: best, underlined: second of its column"] if ranks - {0} else []), *sheet.notes]
+    notes = [*(["bold: best, underlined: second in its column"] if ranks - {0} else []), *sheet.notes]
     return f'{_table(sheet.table, sheet.title, block=sheet.block)}<p class="note">{escape("; ".join(notes))}</p>\n'
 
 
