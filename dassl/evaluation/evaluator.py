@@ -159,14 +159,16 @@ class ClassificationMT:
         masked = entries.float().masked_fill(~task_columns(task, self._task_of_class), -torch.inf)
         predicted, top = masked.argmax(dim=1), masked.amax(dim=1)
         true = masked.gather(1, (self._first[task] + label)[:, None])[:, 0]
-        # Softmax without a second copy of all logits: e^(logit - largest) over its sum; _entries divides.
+        # What a softmax divides by, in place: a copy of all logits costs more than their exponentials.
         below = masked.sub_(top[:, None])
-        calibrated = self._temperatures and (below / below.new_tensor(self._temperatures)[task][:, None]).exp().sum(1)
+        scaled = None if self._temperatures is None else self._scaled(below, task).exp().sum(dim=1)
         total = below.exp_().sum(dim=1)
         image = image.to(device) if row is None else image.to(device)[row]
-        self._seen.append(
-            (image, task, label, predicted, true, top, total, total if calibrated is None else calibrated)
-        )
+        self._seen.append((image, task, label, predicted, true, top, total, total if scaled is None else scaled))
+
+    def _scaled(self, logits: Tensor, task: Tensor) -> Tensor:
+        """Logits (E, C) divided by the temperatures of their tasks."""
+        return logits / logits.new_tensor(self._temperatures)[task][:, None]
 
     def _entries(self) -> Entries:
         """What was predicted for all entries so far."""
@@ -178,7 +180,7 @@ class ClassificationMT:
         predicted = np.where(np.isfinite(top), predicted - self._first.cpu().numpy()[task], -1)
         with np.errstate(invalid="ignore"):
             gap, raw, log = true - top, -np.log(total), -np.log(calibrated)
-            scaled = gap if self._temperatures is None else gap / np.float32(self._temperatures)[task]
+            scaled = gap if self._temperatures is None else gap / np.array(self._temperatures, np.float32)[task]
             return Entries(image, task, label, predicted, scaled + log, log, gap + raw, raw)
 
     @property
