@@ -162,6 +162,11 @@ KEYS: tuple[Key, ...] = (
     Key("TEST.NO_TEST", False, "do not test after training"),
     Key("TEST.SPLIT", "test", "split that is tested", ("test", "val")),
     Key(
+        "TEST.CALIBRATE",
+        False,
+        "divide the logits of a task by a temperature fitted on its validation images; see docs/protocols.md",
+    ),
+    Key(
         "TEST.FINAL_MODEL",
         "last_step",
         "model that is tested: that of the last epoch, or the best on val",

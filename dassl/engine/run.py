@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from dassl.config.comparing import config_digest
 from dassl.engine.build import build_trainer
+from dassl.engine.calibration import check_calibration
 from dassl.engine.checks import check_splits
 from dassl.engine.determinism import arithmetic, lacks_explained
 from dassl.engine.predictions import predicted_images
@@ -28,6 +29,7 @@ from dassl.registries import LOGGERS
 from dassl.results.predictions import write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
+    EVALUATION,
     RESULTS_FILE,
     BackboneInfo,
     ClassResult,
@@ -45,7 +47,6 @@ from dassl.utils.privacy import without_home, without_places
 from dassl.utils.remarks import collect_warnings
 from dassl.utils.tools import device_name, peak_memory, reset_peak_memory, set_random_seed, versions
 
-EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 _log = logging.getLogger(__name__)
 
 
@@ -129,6 +130,7 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
             LOGGERS.get(name)
         trainer = build_trainer(cfg)
         check_splits(trainer, training=not evaluates)
+        check_calibration(trainer, training=not evaluates)
         if isinstance(work, RunFolder):
             trainer.checkpoints.check(work)
         elif trainer.trainable:
@@ -241,6 +243,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         macro_f1=quality.macro_f1,
         nll=quality.nll,
         ece=quality.ece,
+        calibration=trainer.calibration,
     )
 
 

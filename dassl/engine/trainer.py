@@ -15,6 +15,7 @@ from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
+from dassl.engine.calibration import calibrate, tested
 from dassl.engine.checks import check_learned, check_warm_up
 from dassl.engine.head import Head
 from dassl.engine.published import Published
@@ -22,6 +23,7 @@ from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule
+from dassl.results.record import Calibration
 from dassl.utils.errors import UserError
 
 _WITHOUT = {
@@ -69,6 +71,7 @@ class TrainerX:
         self.checkpoints = Checkpoints(self)
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.scored_tasks)
+        self.calibration: Calibration | None = None  # of the last test, with TEST.CALIBRATE
 
     # ---- what a method says -------------------------------------------------------------------
 
@@ -316,17 +319,23 @@ class TrainerX:
     def test(self, split: str | None = None) -> dict[str, float | None]:
         """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
         started, encoded = time.monotonic(), self.dm.encode_seconds
+        calibrates = split is None and self.cfg.TEST.CALIBRATE
         split = split or self.cfg.TEST.SPLIT
         loader = self.loader(split)
         self.set_model_mode("eval")
         self.evaluator.reset()
         _log.info("Do evaluation on %s set", split)
         self.before_test()
+        if calibrates:
+            self.calibration = calibrate(self)
+            self.evaluator.calibrate([task.temperature for task in self.calibration.tasks])
         for batch in tqdm(loader, desc=split, disable=None, leave=False):
             entries = {"row": batch["row"], "index": batch["index"]}
             self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], **entries)
         results = self.evaluator.evaluate()
         _log.info("mean over tasks: %s", self.evaluator.overall_quality)
+        if calibrates and self.calibration is not None:
+            self.calibration = tested(self.calibration, self.evaluator)
         for key, value in results.items():
             if value is not None:
                 self.loggers.add(f"{split}/{key}", value, self.epoch)

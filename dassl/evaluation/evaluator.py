@@ -31,6 +31,7 @@ class TaskScore:
         lost: number of images whose logits are not finite, and so without a prediction; not in ``confusion``.
         class_totals: (C_t,) images of each class, with the lost ones.
         quality: the figures beside the metric; empty where images are lost.
+        uncalibrated: the same with a temperature of 1.
     """
 
     index: int
@@ -41,6 +42,7 @@ class TaskScore:
     lost: int = 0
     class_totals: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     quality: Quality = field(default_factory=Quality)
+    uncalibrated: Quality = field(default_factory=Quality)
 
     @property
     def total(self) -> int:
@@ -84,7 +86,8 @@ class Entries:
         task, label: (E,) the task and the true class inside it.
         predicted: (E,) the predicted class inside the task; -1 where the logits are not finite.
         log_true, log_predicted: (E,) float32 log-probabilities of the two classes among those of the task: the
-            logarithm of the softmax of its logits.
+            logarithm of the softmax of its logits, divided by its temperature.
+        raw_true, raw_predicted: (E,) the same with a temperature of 1.
     """
 
     image: np.ndarray
@@ -93,6 +96,8 @@ class Entries:
     predicted: np.ndarray
     log_true: np.ndarray
     log_predicted: np.ndarray
+    raw_true: np.ndarray
+    raw_predicted: np.ndarray
 
     @property
     def lost(self) -> np.ndarray:
@@ -127,6 +132,11 @@ class ClassificationMT:
         self._seen: list[tuple[Tensor, ...]] = []
         self._images = 0
         self.entries = _joined([])
+        self._temperatures: Tensor | None = None
+
+    def calibrate(self, temperatures: Sequence[float]) -> None:
+        """Divide the logits of the T tasks by these until the next ``reset``; no prediction changes."""
+        self._temperatures = torch.tensor(temperatures, dtype=torch.float32)
 
     def process(
         self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None, index: Tensor | None = None
@@ -152,10 +162,13 @@ class ClassificationMT:
         # -inf is a class that is never predicted; a NaN, which the largest value then is, or inf is no score at all.
         finite = masked.amax(dim=1).isfinite()
         columns = torch.stack([first + label, predicted], dim=1)
-        log_true, log_predicted = masked.float().log_softmax(dim=1).gather(1, columns).unbind(1)
+        raw = calibrated = masked.float().log_softmax(dim=1).gather(1, columns)
+        if self._temperatures is not None:
+            scaled = masked.float() / self._temperatures.to(device)[task][:, None]
+            calibrated = scaled.log_softmax(dim=1).gather(1, columns)
         found = torch.where(finite, predicted - first, -1)
         image = image.to(device) if row is None else image.to(device)[row.to(device)]
-        self._seen.append((image, task, label, found, log_true, log_predicted))
+        self._seen.append((image, task, label, found, *calibrated.unbind(1), *raw.unbind(1)))
 
     @property
     def overall(self) -> float | None:
@@ -186,7 +199,11 @@ class ClassificationMT:
         if score.lost or not score.total:
             return score
         correct = seen.label == seen.predicted
-        return replace(score, quality=quality(confusion, seen.log_true, seen.log_predicted, correct))
+        found = quality(confusion, seen.log_true, seen.log_predicted, correct)
+        if self._temperatures is None:
+            return replace(score, quality=found, uncalibrated=found)
+        before = quality(confusion, seen.raw_true, seen.raw_predicted, correct)
+        return replace(score, quality=found, uncalibrated=before)
 
     def _log(self, overall: float | None) -> None:
         _log.info("=> result")
@@ -242,8 +259,7 @@ def build_evaluator(cfg: CfgNode, tasks: Sequence[Task]) -> ClassificationMT:
 def _joined(batches: Sequence[tuple[Tensor, ...]]) -> Entries:
     """The entries of all batches."""
     if not batches:
-        none = np.zeros(0, np.int64)
-        return Entries(none, none, none, none, none.astype(np.float32), none.astype(np.float32))
+        return Entries(*[np.zeros(0, np.int64)] * 4, *[np.zeros(0, np.float32)] * 4)
     return Entries(*(torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*batches, strict=True)))
 
 

@@ -52,15 +52,21 @@ def _measured(about: dict[str, Any]) -> list[dict[str, Any]]:
     dataset, split = about["training"]["dataset"], about["results"]["split"]
     return [
         {
-            "task": {"type": "image-classification", "name": each["name"]},
-            "dataset": {"type": dataset, "name": f"{dataset}: {each['name']}", "config": each["name"], "split": split},
+            "task": {"type": "image-classification", "name": name},
+            "dataset": {"type": dataset, "name": f"{dataset}: {name}", "config": name, "split": split},
             "metrics": [{"type": "accuracy", "name": f"{each['metric_name']} (%)", "value": each["metric"]}],
         }
         for each in about["results"]["tasks"]
         if each["metric"] is not None
+        for name in [_plain(each["name"])]
     ]
 
 
 def _shown(name: str) -> str:
     """A name in Markdown, where it is neither a link nor an element."""
-    return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(printable(" ".join(name.split())), quote=False))
+    return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(_plain(name), quote=False))
+
+
+def _plain(name: str) -> str:
+    """A name in one line, without hidden characters: what is a line break differs between YAML's readers."""
+    return printable(" ".join(name.split()))

@@ -23,6 +23,7 @@ from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights
 from dassl.inference.exported import Exported, preprocessing, read_exported
+from dassl.inference.temperatures import temperatures
 from dassl.registries import TRAINER_REGISTRY
 from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError
@@ -69,10 +70,12 @@ class Classifier:
         tasks: the T tasks with their class names.
         reading: how files become pictures, as in the run's test.
         transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as there.
+        temperatures: of each task, by which its logits are divided; 1 where none was fitted (TEST.CALIBRATE).
     """
 
     def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
         self.folder, self.reading, self.transform, self._trainer = folder, reading, transform, trainer
+        self.temperatures = temperatures(folder, trainer)
         trainer.set_model_mode("eval")
         with torch.no_grad(), arithmetic(trainer.cfg):
             trainer.before_test()
@@ -107,12 +110,8 @@ class Classifier:
         raise UserError(f"there is no task {task!r} in {self.folder}; did you mean {' or '.join(close)}?")
 
     @torch.no_grad()
-    def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """Probabilities of transformed images: (B, 3, H, W) -> {number of the task: (B, C_t) float32 on the CPU}.
-
-        Args:
-            tasks: numbers of the tasks that are asked for; all by default.
-        """
+    def logits(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """Scores of transformed images, before the temperature; shapes and arguments as :meth:`probabilities`."""
         dm, count = self._trainer.dm, len(images)
         wanted = list(range(len(dm.tasks))) if tasks is None else list(tasks)
         row, task = torch.arange(count).repeat(len(wanted)), torch.tensor(wanted).repeat_interleave(count)
@@ -121,7 +120,18 @@ class Classifier:
             batch |= {"feat": self._trainer.encode_images(images), "index": torch.arange(count), "impath": [""] * count}
             logits = self._trainer.model_inference(batch).float().cpu()
         bounds = dm.offsets.tolist()
-        return {each: logits[:, bounds[each] : bounds[each + 1]].softmax(dim=1) for each in wanted}
+        return {each: logits[:, bounds[each] : bounds[each + 1]] for each in wanted}
+
+    def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """Probabilities of transformed images: (B, 3, H, W) -> {number of the task: (B, C_t) float32 on the CPU}.
+
+        Args:
+            tasks: numbers of the tasks that are asked for; all by default.
+        """
+        return {task: self._softmax(task, logits) for task, logits in self.logits(images, tasks).items()}
+
+    def _softmax(self, task: int, logits: Tensor) -> Tensor:
+        return (logits / self.temperatures[task]).softmax(dim=1)
 
     def predict(
         self, images: Picture | Sequence[Picture], task: str | int | None = None, top_k: int = 5
@@ -152,11 +162,12 @@ class Classifier:
         self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
     ) -> list[Prediction]:
         """The answers for transformed images (B, 3, H, W) that are called ``names``; see :meth:`predict`."""
-        known, scores = self.tasks, self.probabilities(images, tasks)
+        scores = self.logits(images, tasks)
+        found = {task: (self.tasks[task], logits, self._softmax(task, logits)) for task, logits in scores.items()}
         return [
-            Prediction(name, known[task].name, tuple(_best(known[task].classnames, values[row], top_k)))
+            Prediction(name, task.name, tuple(_best(task.classnames, logits[row], values[row], top_k)))
             for row, name in enumerate(names)
-            for task, values in scores.items()
+            for task, logits, values in found.values()
         ]
 
     def class_features(self, task: str | int) -> Tensor:
@@ -189,7 +200,11 @@ class Classifier:
         for key, names in classes.items():
             number = self.task_number(key)
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
-        return Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
+        found = Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
+        # A temperature was fitted to the scores of the run's own classes.
+        pairs = zip(found.tasks, self.tasks, self.temperatures, strict=True)
+        found.temperatures = [value if mine.classnames == own.classnames else 1.0 for mine, own, value in pairs]
+        return found
 
 
 def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> Classifier:
@@ -222,6 +237,7 @@ class ExportedClassifier(Classifier):
 
     def __init__(self, path: Path, content: Exported, cfg: CfgNode) -> None:
         self.folder, self._content, self._cfg = path, content, cfg
+        self.temperatures = content.about["temperature"]
         trainer, self._device = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), torch.device("cpu")
         if cfg.USE_CUDA and torch.cuda.is_available():
             self._device = torch.device("cuda")
@@ -251,12 +267,12 @@ class ExportedClassifier(Classifier):
         return [Task(each["name"], tuple(each["classes"])) for each in self._content.about["tasks"]]
 
     @torch.no_grad()
-    def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """As :meth:`Classifier.probabilities`."""
+    def logits(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """As :meth:`Classifier.logits`."""
         wanted = range(len(self.tasks)) if tasks is None else tasks
         with arithmetic(self._cfg):
             features = self._tower.encode_image(images.to(self._device)).float().cpu()
-            return {each: self._content.logits(features, each).softmax(dim=1) for each in wanted}
+            return {each: self._content.scores(features, each) for each in wanted}
 
     def class_features(self, task: str | int) -> Tensor:
         """As :meth:`Classifier.class_features`."""
@@ -279,11 +295,11 @@ def _exported(path: Path, *, device: str, weights: str) -> ExportedClassifier:
     return ExportedClassifier(path, content, cfg)
 
 
-def _best(names: Sequence[str], values: Tensor, top_k: int) -> Iterator[ClassScore]:
-    """The most probable of some classes; ``values``: (C_t,) their probabilities."""
-    probability, order = values.sort(descending=True, stable=True)
-    for place in range(min(top_k, len(names))):
-        yield ClassScore(names[int(order[place])], float(probability[place]))
+def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> Iterator[ClassScore]:
+    """The most probable of some classes; ``logits``, which give the order, and probabilities ``values``: (C_t,)."""
+    order = logits.argsort(descending=True, stable=True).tolist()
+    for place in order[:top_k]:
+        yield ClassScore(names[place], float(values[place]))
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:

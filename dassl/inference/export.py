@@ -29,15 +29,16 @@ def exported_content(classifier: Classifier) -> Exported:
     """
     trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
     name, tag = trainer.open_clip_name()
+    tasks = [{key: value for key, value in each.items() if key != "per_class"} for each in result["tasks"]]
     backbone, config = _without_homes(result["backbone"]), _without_homes(number_values(trainer.cfg))
     about = {
         "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
-        "temperature": [1.0] * len(classifier.tasks),
+        "temperature": list(classifier.temperatures),
         "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
         "preprocess_cfg": preprocessing(classifier.input),
         "reading": asdict(classifier.reading),
         "training": {key: result[key] for key in _TRAINED},
-        "results": {key: result[key] for key in _RECORD},
+        "results": {**{key: result[key] for key in _RECORD}, "tasks": tasks},
         "config": {key: each for key, each in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
     }
     return Exported(trainer.head(), about)

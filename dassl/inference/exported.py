@@ -48,12 +48,16 @@ class Exported:
         """Rows (C_t, F) of a task."""
         return self.head.weight[self.offsets[task] : self.offsets[task + 1]]
 
-    def logits(self, features: Tensor, task: int) -> Tensor:
-        """Logits (B, C_t) of features (B, F), not normalised, divided by the temperature."""
+    def scores(self, features: Tensor, task: int) -> Tensor:
+        """Logits (B, C_t) of features (B, F), not normalised, before the temperature."""
         logits = score(features, self.rows(task), self.head, task)
         if self.head.bias is not None:
             logits = logits + self.head.bias[self.offsets[task] : self.offsets[task + 1]]
-        return logits / self.about["temperature"][task]
+        return logits
+
+    def logits(self, features: Tensor, task: int) -> Tensor:
+        """``scores`` divided by the temperature: their softmax are the probabilities."""
+        return self.scores(features, task) / self.about["temperature"][task]
 
 
 def row_name(kind: str) -> str:

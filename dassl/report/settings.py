@@ -23,6 +23,7 @@ NEWER_KEYS = {
     "DATASET.TEMPLATES": "own",
     "INPUT.MAX_PIXELS": "500000000",
     "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]",
+    "TEST.CALIBRATE": "False",
     "TRAIN.DETERMINISTIC": "False",
 }
 _EMPTY = ("", "[]", "None")

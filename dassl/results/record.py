@@ -17,6 +17,7 @@ from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
+EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 FORMAT: Literal[1] = 1
 # Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
 PLACES = {
@@ -112,6 +113,44 @@ class PredictionsFile:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """Calibration error in percent and negative log-likelihood in nats before and after a calibration."""
+
+    ece_before: float | None
+    nll_before: float | None
+    ece_after: float | None
+    nll_after: float | None
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """The calibration of one task.
+
+    Attributes:
+        temperature: the logits are divided by it; 1 where none was fitted.
+        fitted: whether there was enough to fit to; else a warning says what was missing.
+        images: validation images that it was fitted on, none of them a test image.
+        test, val: what it did to the tested split, and to those validation images.
+    """
+
+    index: int
+    name: str
+    temperature: float
+    fitted: bool
+    images: int
+    test: Reliability | None = None
+    val: Reliability | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration of a run: the SHA-256 of the learned tensors that it belongs to, and its tasks."""
+
+    learned: str
+    tasks: tuple[TaskCalibration, ...]
+
+
+@dataclass(frozen=True)
 class SplitResult:
     """Evaluation of one split: the mean over its tasks in percent (None: no task has a figure) and the tasks."""
 
@@ -155,6 +194,7 @@ class RunResult:
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
         predictions: what the model said of each image; None where an older version, or no test, was run.
+        calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
             last.
@@ -200,6 +240,7 @@ class RunResult:
     nll: float | None = None
     ece: float | None = None
     predictions: PredictionsFile | None = None
+    calibration: Calibration | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -249,10 +290,10 @@ class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
     """Reads configs of runs."""
 
 
-def stored_config(folder: Path | str) -> dict[str, Any] | None:
+def stored_config(folder: Path | str, *, name: str = CONFIG_FILE) -> dict[str, Any] | None:
     """The content of a run's ``config.yaml``, nested as it stands there; None where it cannot be read."""
     try:
-        content = yaml.load((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load((Path(folder) / name).read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
         return None
     return content if isinstance(content, dict) else None

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss
 
@@ -54,6 +54,7 @@ def test_sure_and_right_is_no_error_and_sure_and_wrong_is_the_largest():
     assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 100
 
 
+@settings(max_examples=40)
 @given(pairs)
 def test_macro_f1_of_a_confusion_matrix_is_that_of_the_labels(case):
     size, found = case
