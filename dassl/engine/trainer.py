@@ -1,4 +1,4 @@
-"""The training loop. A method subclasses TrainerX and says how a model is built and what a step does."""
+"""The training loop. A method subclasses TrainerX, builds a model and defines a training step."""
 
 import logging
 import math
@@ -38,13 +38,13 @@ class TrainerX:
     """Trains registered modules on the training split, one optimiser step per batch and one schedule step per epoch.
 
     A subclass implements ``build_model`` (which calls ``register_model``), ``forward_backward`` and
-    ``model_inference``; it may declare ``config_keys`` of its own and settings that its authors ``published``, and
+    ``model_inference``; it may declare its own ``config_keys`` and the settings that its authors ``published``, and
     refuse a config in ``check_cfg``.
     """
 
     config_keys: tuple[Key, ...] = ()
-    published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
-    no_table = "it scores images in a way of its own"
+    published: tuple[Published, ...] = ()  # settings of its authors by shots or data set; the last one for a key counts
+    no_table = "it scores images in another way"
     trainable = True
     precision = "fp32"  # of the frozen encoders, for messages and results
 
@@ -80,28 +80,28 @@ class TrainerX:
 
     @classmethod
     def check_unbuilt(cls, cfg: CfgNode) -> None:
-        """``check_cfg`` before there is a trainer, of whom it asks nothing but the config."""
+        """``check_cfg`` without a trainer; only the config is used."""
         unbuilt = cls.__new__(cls)
         unbuilt.cfg = cfg
         unbuilt.check_cfg(cfg)
 
     @classmethod
     def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
-        """Refuse a frozen model that is not there or does not fit (raise UserError), before there is a trainer.
+        """Refuse a frozen model that is missing or does not fit (raise UserError), before a trainer is built.
 
         Args:
             fetch: download what is missing.
 
         Returns:
-            What will be downloaded, in a sentence; "" nothing.
+            A sentence about what will be downloaded; "" if nothing.
         """
         return ""
 
     @classmethod
     def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
-        """What the learned tensors belong to one by one: "class" or "task" -> the method or setting that says so.
+        """What each learned tensor belongs to: "class" or "task" -> the method or setting that causes it.
 
-        Such a run cannot be evaluated on other classes or tasks. The default: they belong to all of them together.
+        Such a run cannot be evaluated on other classes or tasks. The default {}: tensors are shared by all.
         """
         return {}
 
@@ -125,7 +125,7 @@ class TrainerX:
         raise NotImplementedError
 
     def head(self) -> Head:
-        """What was learned as one table that scores image features, after ``before_test``.
+        """The learned table that scores image features, after ``before_test``.
 
         Raises:
             UserError: the method scores images in another way; the message says why and what to use instead.
@@ -140,7 +140,7 @@ class TrainerX:
 
     @property
     def bound_names(self) -> list[str]:
-        """Names of what learned tensors belong to one by one (``learned_for``); they fit no others."""
+        """Names of the classes or tasks that learned tensors belong to (``learned_for``); they fit no others."""
         units = self.learned_for(self.cfg)
         if "class" in units:
             return flat_classnames(self.dm.tasks)
@@ -167,7 +167,7 @@ class TrainerX:
 
     @property
     def text_chunk(self) -> int:
-        """Fewest prompts to which an encoding in chunks was held in this session; 0: all went at once."""
+        """Smallest chunk of prompts in this session; 0: no encoding was cut into chunks."""
         return 0
 
     @property
@@ -184,7 +184,7 @@ class TrainerX:
         optim: torch.optim.Optimizer | None = None,
         sched: EpochSchedule | None = None,
     ) -> None:
-        """Enter a learned module: it is saved in the folder ``name``. All modules share one optimiser and schedule."""
+        """Register a learned module, saved in the folder ``name``. All modules share one optimiser and schedule."""
         assert name not in self.modules, f"module {name} is registered twice"
         assert self.optim is None or optim in (None, self.optim), "modules must share one optimiser"
         self.modules[name] = model
@@ -197,10 +197,10 @@ class TrainerX:
 
     @property
     def train_seconds(self) -> float:
-        """Time spent in the training loop so far, with the sessions before an interruption.
+        """Time spent in the training loop so far, in all sessions.
 
-        Features that are encoded for the store do not count: they serve other runs too, and which run comes first
-        says nothing about its method.
+        Encoding features for the store does not count: other runs use them, too, and which run comes first says
+        nothing about its method.
         """
         return self.seconds_before + time.monotonic() - self._started - self.dm.encode_seconds
 
@@ -221,7 +221,7 @@ class TrainerX:
         self.scaler.scale(loss).backward()
 
     def model_update(self) -> None:
-        """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
+        """The optimiser step(s) of one batch with the present gradients (in the units of ``scaler``)."""
         assert self.optim is not None
         for _ in range(1 if self.scaler.is_enabled() else self.steps_per_batch):
             self.scaler.step(self.optim)
@@ -239,7 +239,7 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
-            self._started = time.monotonic() - self.dm.encode_seconds  # what was encoded before does not count either
+            self._started = time.monotonic() - self.dm.encode_seconds  # earlier encoding does not count either
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
@@ -259,7 +259,7 @@ class TrainerX:
         self.loggers = open_loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
 
     def run_epoch(self, bar: tqdm) -> None:
-        """One pass over the training split; augmentation and order depend on the epoch only."""
+        """One pass over the training split; augmentation and order depend only on the epoch."""
         self.set_model_mode("train")
         loader = self.dm.train_loader_x
         loader.set_epoch(self.epoch)
@@ -317,7 +317,7 @@ class TrainerX:
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:
-        """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
+        """Evaluate on ``split`` (default TEST.SPLIT) and log the result."""
         started, encoded = time.monotonic(), self.dm.encode_seconds
         calibrates = split is None and self.cfg.TEST.CALIBRATE
         split = split or self.cfg.TEST.SPLIT

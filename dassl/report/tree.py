@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dassl.results.methods import label_of, read_methods
-from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results, stored_config
+from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results
 from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_run
+from dassl.results.stored import stored_config
 from dassl.utils.errors import UserError
 from dassl.utils.texts import printable
 

@@ -208,7 +208,7 @@ def test_a_chosen_epoch_is_evaluated(lab, capsys):
     short = lab.run("short", OPTIM__MAX_EPOCH=1)
     assert early.tasks == short.tasks
     line = refusal(lab, capsys, "other", "--eval-only", "--model-dir", str(lab.folder("run")), "--load-epoch", "9")
-    assert line.endswith("model.pth.tar-9 does not exist; epochs that exist there: 1, 2, 3")
+    assert line.endswith("model.pth.tar-9 does not exist; existing epochs: 1, 2, 3")
 
 
 def test_training_in_the_folder_of_an_evaluation_is_refused(lab, capsys):
@@ -232,7 +232,7 @@ def test_own_contexts_of_base_classes_do_not_fit_new_ones(lab, capsys):
     new = ("new", "--eval-only", "--model-dir", str(lab.folder("base")))
     line = refusal(lab, capsys, *new, DATASET__SUBSAMPLE_CLASSES="new", **keys)
     assert line == (
-        "TRAINER.MTCOOP.CLASS_CSC True learns something of its own for each class, so the run in "
+        "TRAINER.MTCOOP.CLASS_CSC True learns something for each class, so the run in "
         f"{lab.folder('base')} has nothing for a class that it was not trained on (DATASET.SUBSAMPLE_CLASSES is "
         "'base' there, 'new' here); choose a method that shares it"
     )
@@ -279,7 +279,7 @@ def test_a_git_lfs_pointer_in_the_place_of_a_checkpoint_is_named(lab, capsys):
     path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n")
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
-    assert line == f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`"
+    assert line == f"checkpoint {path} is a Git LFS pointer instead of the file; get the file by `git lfs pull`"
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])
