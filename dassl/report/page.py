@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -11,8 +11,9 @@ from string import Template
 from dassl.report import paper
 from dassl.report.checks import Notice
 from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.metrics import only_accuracy
 from dassl.report.settings import CELL_KEYS
-from dassl.report.sheets import MAKERS, Options, Sheet
+from dassl.report.sheets import MAKERS, Options, Sheet, metric_sheets
 from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree
 from dassl.results.record import idle_keys
@@ -60,7 +61,7 @@ def page(
     tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
-    shown = Options(interval=options.interval, per_task=True)
+    shown = replace(options, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
     parts.append(_runs(tree, suites))
@@ -119,6 +120,9 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
         html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
     html += _folded("Each task", [_sheet(each) for each in main[1:]])
+    if not only_accuracy(options.metrics):
+        names = ", ".join(metric.heading for metric in options.metrics)
+        html += [f"<h3>{names}</h3>\n", *map(_sheet, metric_sheets(suite, options))]
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
         sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
         if sheets:

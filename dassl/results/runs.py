@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, read_results
+from dassl.results.record import EVALUATION, RESULTS_FILE, RunResult, SplitResult, read_results
 from dassl.utils.errors import UserError
 from dassl.utils.logger import LOG_FILE
 
@@ -20,6 +20,7 @@ _EPOCH_PREFIX = "epoch ["
 _TASK_LINE = re.compile(r"\* task: (\d{1,9}) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
 _LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
+_EVALUATED = f"results{EVALUATION}.json"
 _SEED_FOLDER = re.compile(r"seed\d+")
 
 
@@ -153,8 +154,35 @@ def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) ->
     raise UserError(f"it has neither {RESULTS_FILE} nor {LOG_FILE}")
 
 
-def _read_result(folder: Path, keyword: str) -> RunFigures:
+def read_completed(folder: Path) -> RunResult:
+    """The result of a run; one of an older version with the figures that a later evaluation in its folder has.
+
+    That counts if it evaluated the same: method, backbone, images, and the same accuracy of every task.
+
+    Raises:
+        UserError: there is no result that can be read.
+    """
     result = read_results(folder)
+    if any(task.per_class for task in result.tasks) or not _has(folder, _EVALUATED):
+        return result
+    try:
+        later = read_results(folder, name=_EVALUATED)
+    except UserError:
+        return result
+    if _identity(later) != _identity(result) or later.calibration or later.best_epoch is not None:
+        return result
+    names = ("macro_f1", "nll", "ece")
+    return replace(result, tasks=later.tasks, **{name: getattr(later, name) for name in names})
+
+
+def _identity(result: RunResult) -> tuple[object, ...]:
+    tasks = [(task.name, task.metric_name, task.metric, task.total, task.classes) for task in result.tasks]
+    names = ("trainer", "dataset", "backbone", "shots", "seed", "split", "test_digest", "metric")
+    return (*(getattr(result, name) for name in names), tasks)
+
+
+def _read_result(folder: Path, keyword: str) -> RunFigures:
+    result = read_completed(folder)
     main = SplitResult(result.metric, result.tasks)
     splits = {KEYWORD: main, "average": main, **({"val": result.val} if result.val else {})}
     if keyword not in splits:

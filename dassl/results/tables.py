@@ -39,7 +39,7 @@ class Shown(Protocol):
 class MeanSpread:
     """Mean over ``count`` runs with its ``spread``, of the kind ``interval``; None if a single run has none.
 
-    ``missing`` counts runs without a figure; the printed form shows it.
+    ``missing`` counts runs without a figure; the printed form shows it. ``digits``: decimals that are printed.
     """
 
     mean: float
@@ -47,6 +47,7 @@ class MeanSpread:
     count: int
     missing: int = 0
     interval: Interval = STD
+    digits: int = 2
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,10 +55,10 @@ class MeanSpread:
         return "mean", self.interval.column, "runs"
 
     def show(self, form: str) -> str:
-        """Both figures with two decimals."""
-        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.2f}"
+        """Both figures."""
+        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.{self.digits}f}"
         gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
-        return f"{self.mean:.2f}{spread}{gap}"
+        return f"{self.mean:.{self.digits}f}{spread}{gap}"
 
     def values(self) -> tuple[float, float | None, int]:
         """Mean, spread and number of runs."""
