@@ -195,7 +195,7 @@ class Classifier:
         cfg = self._trainer.cfg
         for unit, cause in type(self._trainer).learned_for(cfg).items():
             if unit == "class":
-                raise UserError(f"{cause} learns something of its own for each class, so it has none for new ones")
+                raise UserError(f"{cause} learns something for each class, so it has none for new ones")
         tasks = self.tasks
         for key, names in classes.items():
             number = self.task_number(key)
