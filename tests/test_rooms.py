@@ -17,8 +17,9 @@ FLOORS = (
     {"dassl.evaluation"},
     {"dassl.engine"},
     {"dassl.inference", "dassl.loggers", "dassl.report", "dassl.sweep"},
+    {"dassl.app"},
     {"datasets", "trainers"},
-    {"train", "sweep", "predict", "export", "parse_test_res"},
+    {"train", "sweep", "predict", "export", "demo_app", "parse_test_res"},
     {"scripts"},
     {"benchmarks"},
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -98,6 +99,17 @@ def exit_code(
         print(interrupted, file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
+
+
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Nothing below a warning is logged."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def say(line: str) -> None:
