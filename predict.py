@@ -13,7 +13,7 @@ from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE, Writer
 from dassl.inference.stream import Batch, find_images, read_batches
-from dassl.utils.cli import Parser, exit_code, names, warnings_only
+from dassl.utils.cli import Parser, exit_code, warnings_only
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 from dassl.utils.texts import visible
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
-    add("--classes", type=names, default=(), metavar="A,B,C", help="other class names, with what was learned")
+    add("--classes", type=_all_names, default=(), metavar="A,B,C", help="other class names, with what was learned")
     add("--top-k", type=_at_least_one, default=5, metavar="K", help="classes to name for each image (default: 5)")
     add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
     add("--format", choices=list(FORMATS), default="table", help="form of the output (default: table)")
@@ -132,6 +132,11 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         return
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream
+
+
+def _all_names(text: str) -> tuple[str, ...]:
+    """Names with commas between them; an empty one is kept, so that it is refused and not overlooked."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _whole(text: str) -> int:

@@ -1,10 +1,10 @@
 """Measure predict.py from JPEG files to JSON lines, and its parts: decoding, encoding, scoring.
 
 A finished run of zero-shot CLIP on the class names of General-10 (10 tasks, 1,191 classes), JPEG photographs of
-500 x 375 pixels, batches of 64, a backbone of the size of RN50 or ViT-B/32 with random weights. Each row is divided by the
-bare encoder: open_clip's own network on tensors that lie ready in memory. All rows take turns in one run, so that a
-busy machine disturbs all alike; the table has medians. No worker processes read the images, so that the time of the
-processor is known.
+500 x 375 pixels, batches of 64, a backbone of the size of RN50 or ViT-B/32 with random weights. Each row is divided
+by the bare encoder: open_clip's own network on tensors that lie ready in memory. All rows take turns in one run, so
+that a busy machine disturbs all alike; the table has medians. No worker processes read the images, so that the time of
+the processor is known.
 
   python -m benchmarks.predict                     the recorded figures (some minutes on two cores)
   python -m benchmarks.predict --tower ViT-B/32    the fastest published tower
