@@ -190,7 +190,7 @@ class RunResult:
         split: the split of ``metric`` and ``tasks``, usually "test".
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
-        predictions: what the model said of each image; None where an older version, or no test, was run.
+        predictions: what the model answered for each image; None where an older version, or no test, was run.
         calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the

@@ -8,7 +8,7 @@ from dassl.utils.errors import UserError
 
 
 def problems(**given):
-    """The lines that merging is answered with."""
+    """The lines of the error that merging raises."""
     with pytest.raises(UserError) as caught:
         merge_cfg(get_cfg_default(), **given)
     return str(caught.value).splitlines()

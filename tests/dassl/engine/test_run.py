@@ -24,7 +24,7 @@ def snapshot(lab, run="run"):
 
 
 def refusal(lab, capsys, *arguments, **options):
-    """The one line that a refused command is answered with; no run folder may have changed."""
+    """The one line that a refused command prints; no run folder may have changed."""
     folders = sorted(lab.folder("").rglob("*"))
     capsys.readouterr()
     assert lab.main(*arguments, **options) == 2
@@ -268,7 +268,7 @@ def test_an_archive_with_a_program_is_run_by_no_door(lab, capsys, tmp_path):
     refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(trained))
     refusal(lab, capsys, "run", MODEL__INIT_WEIGHTS=trained)
     (trained / "results.json").unlink()
-    assert lab.main("trained") == 0  # begins anew
+    assert lab.main("trained") == 0  # starts anew
     refusal(lab, capsys, "run", backbone=str(archive))
     refusal(lab, capsys, "run", backbone="RN50", MODEL__BACKBONE__WEIGHTS=archive)
     assert not mark.exists()
