@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.model import CLIP
@@ -43,7 +44,7 @@ TOP_K = 5
 BARE = "bare encoder, tensors in memory"
 WHOLE = "predict.py, files to JSON lines"
 SCORE = "score: features to JSON lines"
-TOWERS = {
+TOWERS: dict[str, dict[str, Any]] = {
     "RN50": {"layers": (3, 4, 6, 3), "width": 64, "image_size": 224},
     "ViT-B/32": {"layers": 12, "width": 768, "patch_size": 32, "image_size": 224},
 }
@@ -113,7 +114,8 @@ class Parts:
 
     def encode(self) -> list[Tensor]:
         """The tower as predict.py runs it."""
-        found = [self.classifier.trainer.encode_images(batch.images) for batch in self.batches]
+        trainer: Any = self.classifier.trainer
+        found = [trainer.encode_images(batch.images) for batch in self.batches]
         synchronized(torch.device(self.device))
         return found
 
@@ -126,8 +128,8 @@ class Parts:
 
     def score(self) -> str:
         """From features to the lines of the output: logits, softmax, the best classes, JSON."""
-        trainer = self.classifier.trainer
-        trainer.encode_images = lambda features: features  # type: ignore[method-assign]
+        trainer: Any = self.classifier.trainer
+        trainer.encode_images = lambda features: features
         try:
             return self.written(Batch(b.paths, f, []) for b, f in zip(self.batches, self.features, strict=True))
         finally:
