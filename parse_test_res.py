@@ -4,16 +4,19 @@ import argparse
 import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from dassl.report.checks import notice_lines, notices
+from dassl.report.checks import Notice, notice_lines, notices
 from dassl.report.folders import differing_settings, notes
 from dassl.report.forms import print_form, print_table
-from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison
+from dassl.report.metrics import ACCURACY, METRICS, Metric, lacking, only_accuracy, parse_metrics
+from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison, metric_sheets
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
+from dassl.results.record import RunResult
 from dassl.results.runs import KEYWORD, Group, RunFigures, find_groups, is_run, read_group, read_run, subfolders
 from dassl.results.tables import FORMATS, MeanSpread, Table, mean_spread, task_means
 from dassl.utils.cli import Parser, exit_code, shortened
@@ -36,6 +39,8 @@ config.yaml in each run; --layout chooses otherwise. A run is read from its resu
 log.txt is read: the figures after the line "Finished training" (or "Finish training"), the last one if there are
 several. A run without a usable figure is left out of the mean and named, with the reason.
 """
+
+_UNITS = {metric.heading: metric.unit for metric in METRICS.values()}
 
 EPILOG = """\
 Exit status: 0 figures were printed; 1 every run was left out; 2 DIR is missing or empty, or an option is wrong.
@@ -60,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(args: argparse.Namespace) -> int:
     """Choose the report that fits the folder and the options, print it and return the exit status."""
     top = args.directory
+    args.metrics = parse_metrics(args.metrics)
+    _check_metrics(args)
     children = subfolders(top)
     wants_paper = _wants_paper(args)
     if is_run(top) and not wants_paper:
@@ -75,6 +82,17 @@ def report(args: argparse.Namespace) -> int:
         return 0 if report_group(args, children).runs else _nothing(top)
     tree = _paper_tree(args, wants_paper)
     return report_tree(args) if tree is None else report_paper(args, tree)
+
+
+def _check_metrics(args: argparse.Namespace) -> None:
+    """Refuse other figures than accuracy where there are none (raise UserError)."""
+    if only_accuracy(args.metrics):
+        return
+    others = {f"--{name.replace('_', '-')}": getattr(args, name) for name in ("base2new", "new_tasks", "compare")}
+    others |= {"--test-log": args.test_log, f"--keyword {args.keyword}": args.keyword not in (KEYWORD, "average")}
+    for other, given in others.items():
+        if given:
+            raise UserError(f"--metrics and {other} contradict each other; leave out one of them")
 
 
 def _wants_paper(args: argparse.Namespace) -> bool:
@@ -114,11 +132,15 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
     found = suites(tree)
     if args.compare:
         check_comparison(found)
-    options = Options(interval=INTERVALS[args.interval], per_task=args.per_task)
+    options = Options(interval=INTERVALS[args.interval], per_task=args.per_task, metrics=args.metrics)
     sheets = _sheets(args, found, options)
     form = args.format or "text"
     print(print_form(sheets, form), end="")
-    remarks = notices(tree, found)
+    records = [(tree.name(record.folder), record.result) for suite in found for record in suite.records]
+    remarks = [
+        *notices(tree, found),
+        *(Notice("no figure of a run", "", line) for line in lacking(records, args.metrics)),
+    ]
     stream = sys.stdout if form == "text" else sys.stderr
     if form == "text" and remarks:
         print()
@@ -143,6 +165,8 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
 
 def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
     """The tables that were asked for; without a wish the main ones, or whatever the runs are good for."""
+    if not only_accuracy(args.metrics):
+        return _metric_sheets(args, found, options)
     wishes = {"compare": args.compare, "base2new": args.base2new, "new-tasks": args.new_tasks}
     kinds = [kind for kind, wish in wishes.items() if wish] or ["main"]
     sheets = [sheet for kind in kinds for suite in found for sheet in MAKERS[kind](suite, options)]
@@ -155,6 +179,13 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
         }
         needed = " or ".join(keys.get(kind, "all classes and tasks") for kind in kinds)
         raise UserError(f"{args.directory} has no runs for such a table; it takes runs with {needed}")
+    return sheets
+
+
+def _metric_sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
+    sheets = [sheet for suite in found for sheet in metric_sheets(suite, options)]
+    if not sheets:
+        raise UserError(f"{args.directory} has no runs for --metrics; it takes runs of all classes and tasks")
     return sheets
 
 
@@ -177,10 +208,21 @@ def report_run(args: argparse.Namespace) -> int:
     _print_run(run, args.keyword)
     for task in run.tasks:
         print(f"* {task.index} ({task.name}): {'-' if task.metric is None else f'{task.metric:.2f}%'}")
+    for metric in args.metrics:
+        if metric is not ACCURACY and run.result is not None:
+            _print_tasks(run.result, metric)
     if run.remark:
         print(f"several logs: {run.remark}")
-    _print_lines(notes([run]))
+    _print_lines(notes([run]), _lacking([run], args))
     return 0
+
+
+def _print_tasks(result: RunResult, metric: Metric) -> None:
+    """A figure of one run: the mean over its tasks, then each of them."""
+    figures = {metric.heading: metric.of_tasks(result.tasks)}
+    figures |= {f"{metric.heading}, {task.index} ({task.name})": metric.of_tasks([task]) for task in result.tasks}
+    for name, value in figures.items():
+        print(f"* {name}: {'-' if value is None else f'{value:.{metric.digits}f}{metric.unit}'}")
 
 
 def report_group(args: argparse.Namespace, folders: list[Path]) -> Group:
@@ -195,17 +237,22 @@ def report_group(args: argparse.Namespace, folders: list[Path]) -> Group:
         interval = INTERVALS[args.interval]
         # The original's line, which has no room for what the sign means.
         meaning = "" if interval is STD else f" (+-: {interval.words})"
-        _print_summary(f"Summary of directory: {group.folder}{meaning}", {args.keyword: overall})
+        _print_summary(f"Summary of directory: {group.folder}{meaning}", _means(group, args))
         tasks = task_means([{task.index: task.metric for task in run.tasks} for run in group.runs], interval=interval)
-        if tasks:
+        if tasks and ACCURACY in args.metrics:
             _print_summary("per task results:", tasks)
-    _print_lines(notes(group.runs))
+        for metric in (each for each in args.metrics if each is not ACCURACY):
+            names = {task.index: task.name for run in group.runs for task in run.tasks}
+            by_task = {index: _metric_mean(group, metric, args, task=name) for index, name in names.items()}
+            _print_summary(f"per task results, {metric.heading}:", by_task, unit=metric.unit)
+    _print_lines(notes(group.runs), _lacking(group.runs, args))
     return group
 
 
 def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
     """Print each experiment (a folder of runs) of ``folders``, then the average of their means."""
-    means, empty = [], []
+    means: dict[str, list[float | None]] = {name: [] for name in _names(args)}
+    empty = []
     for folder in folders:
         runs = subfolders(folder)
         group = report_group(args, runs) if runs else Group(folder)
@@ -214,13 +261,16 @@ def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
             reason = "its runs are of different settings" if group.mixed else "no run with a usable figure"
             empty.append(f"left out: {folder} ({reason})")
         else:
-            means.append(overall.mean)
+            for name, figure in _means(group, args).items():
+                means[name].append(None if figure is None else figure.mean)
     _print_lines(empty)
-    average = mean_spread(means)
-    if average is None:
+    if not any(means.values()):
         return _nothing(args.directory)
     print("Average performance")
-    print(f"* {args.keyword}: {average.mean:.2f}%")
+    for (name, values), metric in zip(means.items(), args.metrics, strict=True):
+        average = mean_spread(values)
+        gap = f" ({average.count} of {len(values)})" if average and average.missing else ""
+        print(f"* {name}: {'-' if average is None else f'{average.mean:.{metric.digits}f}{metric.unit}{gap}'}")
     return 0
 
 
@@ -231,32 +281,39 @@ def report_tree(args: argparse.Namespace) -> int:
     if not groups:
         raise UserError(f"{args.directory} has no run in it or below it: no results.json, no log.txt, no seed folder")
     form = args.format or "text"
-    title = f"{args.keyword} in %, mean ± {INTERVALS[args.interval].words} over the runs of a folder"
+    percent = ", ".join(name for name, metric in zip(_names(args), args.metrics, strict=True) if metric.unit)
+    start = f"{percent} in %, mean" if percent else "mean"
+    title = f"{start} ± {INTERVALS[args.interval].words} over the runs of a folder"
     print(print_table(title, group_table(groups, args), form), end="")
     # Only a person reads the plain form; in the others a stray line would spoil the file that it is sent to.
     stream = sys.stdout if form == "text" else sys.stderr
     for group in groups:
         _print_lines(_group_remarks(group, args.directory), stream=stream)
-    _print_lines(notes(run for group in groups for run in group.runs), stream=stream)
+    runs = [run for group in groups for run in group.runs]
+    _print_lines(notes(runs), _lacking(runs, args), stream=stream)
     return 0 if any(group.runs for group in groups) else _nothing(args.directory)
 
 
 def group_table(groups: list[Group], args: argparse.Namespace) -> Table:
     """One row per group: its path below DIR, how many runs count, the overall figure, each task if asked for."""
     interval = INTERVALS[args.interval]
-    means = [
+    by_task = [
         task_means([{task.name: task.metric for task in run.tasks} for run in group.runs], interval=interval)
         for group in groups
     ]
-    tasks = list(dict.fromkeys(task for each in means for task in each)) if args.per_task else []
+    tasks = list(dict.fromkeys(task for each in by_task for task in each)) if args.per_task else []
     rows = []
-    for group, each in zip(groups, means, strict=True):
+    for group, each in zip(groups, by_task, strict=True):
         below = group.folder.relative_to(args.directory).as_posix()
         path = group.folder.resolve().name if below == "." else below
-        overall = _group_mean(group, args)
-        cells = [None if group.mixed else each.get(task) for task in tasks]
-        rows.append([path, len(group.runs), len(group.left_out), overall, *cells])
-    return Table(["folder", "runs", "left out", args.keyword, *tasks], rows)
+        cells: list[MeanSpread | None] = []
+        for metric in args.metrics if tasks else ():
+            usual = metric is ACCURACY
+            own = each if usual else {task: _metric_mean(group, metric, args, task=task) for task in tasks}
+            cells += [None if group.mixed else own.get(task) for task in tasks]
+        rows.append([path, len(group.runs), len(group.left_out), *_means(group, args).values(), *cells])
+    names = [task if metric is ACCURACY else f"{task} {metric.heading}" for metric in args.metrics for task in tasks]
+    return Table(["folder", "runs", "left out", *_names(args), *names], rows)
 
 
 def _print_run(run: RunFigures, keyword: str) -> None:
@@ -264,15 +321,18 @@ def _print_run(run: RunFigures, keyword: str) -> None:
     print(f"file: {run.source}. {keyword}: {run.metric:.2f}%. ")
 
 
-def _print_summary(title: str, figures: Mapping[str, MeanSpread | None] | Mapping[int, MeanSpread | None]) -> None:
+def _print_summary(
+    title: str, figures: Mapping[str, MeanSpread | None] | Mapping[int, MeanSpread | None], *, unit: str = "%"
+) -> None:
     print(f"===\n{title}")
     for name, figure in figures.items():
         if figure is None:
             print(f"* {name}: -")
             continue
         gap = f" ({figure.count} of {figure.count + figure.missing} runs)" if figure.missing else ""
-        spread = "" if figure.spread is None else f" +- {figure.spread:.2f}%"
-        print(f"* {name}: {figure.mean:.2f}%{spread}{gap}")
+        sign, digits = _UNITS.get(str(name), unit), figure.digits
+        spread = "" if figure.spread is None else f" +- {figure.spread:.{digits}f}{sign}"
+        print(f"* {name}: {figure.mean:.{digits}f}{sign}{spread}{gap}")
     print("===")
 
 
@@ -290,6 +350,37 @@ def _read(args: argparse.Namespace, folders: list[Path]) -> Group:
 def _group_mean(group: Group, args: argparse.Namespace) -> MeanSpread | None:
     """The mean over the runs of a group; None where there is none, or where they are of different settings."""
     return None if group.mixed else mean_spread((run.metric for run in group.runs), interval=INTERVALS[args.interval])
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """What the figures are called; the usual one by its keyword."""
+    return [args.keyword if metric is ACCURACY else metric.heading for metric in args.metrics]
+
+
+def _means(group: Group, args: argparse.Namespace) -> dict[str, MeanSpread | None]:
+    """The means over the runs of a group, of each figure that is asked for."""
+    usual = _group_mean(group, args)
+    found = (usual if metric is ACCURACY else _metric_mean(group, metric, args) for metric in args.metrics)
+    return dict(zip(_names(args), found, strict=True))
+
+
+def _metric_mean(
+    group: Group, metric: Metric, args: argparse.Namespace, *, task: str | None = None
+) -> MeanSpread | None:
+    """As :func:`_group_mean`, of another figure, over all tasks or of one."""
+    if group.mixed:
+        return None
+    results = [run.result.tasks if run.result else () for run in group.runs]
+    values = [metric.of_tasks(each for each in tasks if task in (None, each.name)) for tasks in results]
+    found = mean_spread(values, interval=INTERVALS[args.interval])
+    return found and replace(found, digits=metric.digits)
+
+
+def _lacking(runs: Iterable[RunFigures], args: argparse.Namespace) -> Iterator[str]:
+    """Which runs lack a figure that is asked for."""
+    top = args.directory
+    places = [(run.source.parent.relative_to(top).as_posix(), run.result) for run in runs]
+    return lacking([(top.name if name == "." else name, result) for name, result in places], args.metrics)
 
 
 def _group_remarks(group: Group, above: Path) -> Iterator[str]:
@@ -340,6 +431,12 @@ def _parser() -> argparse.ArgumentParser:
         default=KEYWORD,
         help=f"which figure to read (default: {KEYWORD}): in a log the name before the colon, such as accuracy in logs "
         "of the official CoOp; in results.json also val, where the validation split was evaluated",
+    )
+    add(
+        "--metrics",
+        default=ACCURACY.key,
+        metavar="NAME,...",
+        help=f"figures to print, of {', '.join(METRICS)} (default: {ACCURACY.key}); only results.json has the others",
     )
     add("--per-task", action="store_true", help="show each task, too (the form of a folder of runs always does)")
     add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or folders in rows")

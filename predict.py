@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE
 from dassl.inference.stream import find_images, read_batches
-from dassl.utils.cli import Parser, exit_code, names
+from dassl.utils.cli import Parser, exit_code, names, warnings_only
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 from dassl.utils.texts import visible
@@ -59,20 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     unread: list[str] = []
-    with _warnings_only():
+    with warnings_only():  # what loading a run has to tell would stand among the answers
         code = exit_code(lambda: unread.extend(_carry_out(argv)))
     return code or int(bool(unread))
-
-
-@contextlib.contextmanager
-def _warnings_only() -> Iterator[None]:
-    """What loading a run has to tell would stand among the answers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _carry_out(argv: Sequence[str] | None) -> list[str]:

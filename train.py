@@ -17,8 +17,8 @@ from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 
 _EPILOG = """\
-order: defaults, --dataset-config-file, --config-file, what the method's authors set by shots and data set (of config
-files that ask for it), flags, KEY VALUE pairs; later ones win.
+order: defaults, --dataset-config-file, --config-file, the settings of the method's authors by shots and data set (if
+a config file requests them), flags, KEY VALUE pairs; later ones win.
 All keys with their meaning and default: docs/config.md.
 
 example: train on the embedded suite, 4 shots
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dataset-config-file", default="", metavar="YAML", help="config of the data set or suite")
     add("--trainer", default="", help="name of the method, e.g. MTCoOp (TRAINER.NAME)")
     add("--backbone", default="", help="frozen model, e.g. RN50 (MODEL.BACKBONE.NAME)")
-    add("--head", default="", help="kept for old commands (MODEL.HEAD.NAME); no method here has a head")
+    add("--head", default="", help="accepted for old commands (MODEL.HEAD.NAME); no method here has a head")
     add(
         "--eval-only",
         action="store_true",
@@ -89,8 +89,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError("--model-dir and --load-epoch say what to evaluate; add --eval-only")
     late = [word for word in args.opts if word.startswith("--")]
     if late:
-        raise UserError(f"{late[0]} stands behind the first KEY VALUE pair; give all flags before the pairs")
-    # --transforms takes many words; config keys behind it are not transforms.
+        raise UserError(f"{late[0]} comes after the first KEY VALUE pair; give all flags before the pairs")
+    # --transforms takes many words; config keys after it are not transforms.
     keys = [place for place, word in enumerate(args.transforms) if word.isupper() or "." in word]
     if keys:
         args.opts = [*args.transforms[keys[0] :], *args.opts]
@@ -114,7 +114,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 
 
 def flag_pairs(args: argparse.Namespace) -> list[str]:
-    """The flags that stand for config keys, as KEY VALUE pairs."""
+    """The flags for config keys, as KEY VALUE pairs."""
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
         "OUTPUT_DIR": str(Path(args.output_dir).expanduser()) if args.output_dir else "",
@@ -145,7 +145,7 @@ def _carry_out(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 a mistake that one line explains, 130 interrupted."""
+    """Run the command line; returns the exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
     return exit_code(
         lambda: _carry_out(argv),
         interrupted="interrupted; the same command resumes after the last finished epoch",

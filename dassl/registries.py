@@ -1,4 +1,4 @@
-"""The tables of trainers, data sets and loggers: each fills itself from the files of its folder."""
+"""The tables of trainers, data sets and loggers: each is filled from the files of its folder."""
 
 from typing import TYPE_CHECKING
 

@@ -30,4 +30,6 @@ lock() { # lock NAME OPTIONS...: NAME.txt from NAME.in
 lock requirements "$@"
 lock requirements-ray --constraint requirements.txt "$@"
 lock requirements-export --constraint requirements.txt "$@"
+lock requirements-app --constraint requirements.txt "$@"
+lock requirements-browser --constraint requirements-app.txt "$@"
 lock requirements-audit "$@"

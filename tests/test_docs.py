@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import train
 from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
 from dassl.config.__main__ import reference
-from dassl.data import DATASET_REGISTRY, Task
+from dassl.data import DATASET_REGISTRY, DatasetBase, FolderDataset, Task
 from dassl.data.splits import read_split
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.reporting import LOGGERS
@@ -144,6 +144,24 @@ def test_examples_of_extending_train(examples: Path, shop: Path, backbone: Path,
     assert result.parameters == 4 * 128
     assert "drift" in (output / "log.txt").read_text()
     assert (shop / "shop_items" / "split_dk_ShopItems.json").is_file()
+
+
+def test_the_attributes_of_extending_are_those_of_the_class() -> None:
+    """The table has every setting of a data set with its default, and the text names those of FolderDataset."""
+    table = page_text("extending.md").split("| attribute | meaning | default |", 1)[1].split("\n\n", 1)[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    documented = {name: value for row in rows for name, value in zip(_quoted(row[0]), _quoted(row[-1]), strict=False)}
+    settings = {name for name, kind in DatasetBase.__annotations__.items() if "ClassVar" in str(kind)}
+    assert set(documented) == settings
+    for name, value in documented.items():
+        if value not in ("the class name", "split_dk_<class name>.json"):
+            assert value.strip('"') == str(getattr(DatasetBase, name)).replace("'", '"'), name
+    for name in FolderDataset.__annotations__:
+        assert f"`{name}`" in page_text("extending.md")
+
+
+def _quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell) or [cell]
 
 
 def test_the_row_of_extending_names_its_runs(examples: Path) -> None:

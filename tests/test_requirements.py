@@ -8,13 +8,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dassl.utils.tools import CHECKOUT
+from scripts.lint.audit import AUDITED
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-LOCKED = ("requirements", "requirements-ray", "requirements-export", "requirements-audit")
+LOCKED = (
+    "requirements",
+    "requirements-ray",
+    "requirements-export",
+    "requirements-app",
+    "requirements-browser",
+    "requirements-audit",
+)
 SYSTEMS = {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}
 MACHINES = [
     {"python_version": python, "python_full_version": f"{python}.2", "platform_system": system, "sys_platform": short}
@@ -92,6 +100,7 @@ def test_pyproject_says_the_same():
 def test_one_command_renews_every_file():
     text = (CHECKOUT / "scripts" / "lock.sh").read_text(encoding="utf-8")
     assert tuple(re.findall(r"^lock ([\w-]+)", text, re.MULTILINE)) == LOCKED
+    assert tuple(name.removesuffix(".txt") for name in AUDITED) == LOCKED
     assert "--generate-hashes" in text
     assert "--universal" in text
 

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from dassl.utils.tools import CHECKOUT
 
 # From the ground up; rooms on one floor do not import each other.
@@ -15,8 +17,9 @@ FLOORS = (
     {"dassl.evaluation"},
     {"dassl.engine"},
     {"dassl.inference", "dassl.loggers", "dassl.report", "dassl.sweep"},
+    {"dassl.app"},
     {"datasets", "trainers"},
-    {"train", "sweep", "predict", "export", "parse_test_res"},
+    {"train", "sweep", "predict", "export", "demo_app", "parse_test_res"},
     {"scripts"},
     {"benchmarks"},
 )
@@ -92,3 +95,18 @@ def test_no_circle_of_imports() -> None:
     while leaves := {module for module, others in left.items() if not others & set(left)}:
         left = {module: others for module, others in left.items() if module not in leaves}
     assert sorted(left) == []
+
+
+def test_every_source_has_a_test() -> None:
+    listed = yaml.safe_load((CHECKOUT / "tests/mirror.yaml").read_text(encoding="utf-8"))
+    assert [path for path in listed if not (CHECKOUT / path).exists()] == []
+    elsewhere = [path for sources in listed.values() for path in sources]
+    without = [path.relative_to(CHECKOUT).as_posix() for path in SOURCES if not _mirror(path).is_file()]
+    assert sorted(elsewhere) == sorted(path for path in without if not path.endswith("__init__.py")), (
+        "add a test of the file's name, or name its test in tests/mirror.yaml"
+    )
+
+
+def _mirror(source: Path) -> Path:
+    """The test file that has a source's name."""
+    return CHECKOUT / "tests" / source.relative_to(CHECKOUT).parent / f"test_{source.stem.strip('_')}.py"

@@ -404,7 +404,7 @@ def test_the_rows_of_the_paper_are_documented():
 
 @pytest.mark.parametrize(("label", "line"), ROWS)
 def test_the_line_of_a_row_makes_runs_of_its_sweep(shell, label, line):
-    """Same folders and configs, so that a sweep goes on where a script was, and tables call both by one name."""
+    """Same folders and configs, so that a sweep resumes what a script began, and tables call both by one name."""
     suite = "plant6" if "plant6" in line else "general10"
     for shots, cfg in CFG_OF_SHOTS.items():
         filled = line.replace("$SUITE", suite).replace("$CFG", cfg).replace("$SHOTS", str(shots))

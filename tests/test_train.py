@@ -114,7 +114,7 @@ MISTAKES = {
     "flag behind pairs": (
         ("run",),
         {"SEED": 3, "--eval-only": "TEST.SPLIT"},
-        "--eval-only stands behind the first KEY",
+        "--eval-only comes after the first KEY",
     ),
     "config file": (
         ("run", "--config-file", "configs/trainers/MTCoOp/rn5.yaml"),

@@ -73,7 +73,7 @@ def _set(cfg: CfgNode, name: str, value: Any) -> None:
 
 
 def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
-    """Set one key; returns what is wrong."""
+    """Set one key; returns the problem, or ""."""
     if name in RETIRED_KEYS:
         return _retired(name, value)
     key = all_keys().get(name)
@@ -91,17 +91,17 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
 
 
 def _retired(name: str, value: Any) -> list[str]:
-    """What is wrong with setting a key that has gone: only the value that it had by default still means something."""
+    """The problem with setting a removed key: only its former default is still accepted."""
     only = RETIRED_KEYS[name]
     try:
         same = coerce(value, only) == only
     except TypeError:
         same = False
-    return [] if same else [f"{name} is {value!r}: what it set was taken out, since no method uses it; leave it out"]
+    return [] if same else [f"{name} is {value!r}: its setting was removed, since no method uses it; leave it out"]
 
 
 def _checked(key: Key, value: Any) -> tuple[Any, list[str]]:
-    """The value in the key's type, and what is wrong with it."""
+    """The value in the key's type, and the problem with it, or ""."""
     if key.parse:
         value, problems = key.parse(value)
         return value, [f"{key.name} {problem}" for problem in problems]

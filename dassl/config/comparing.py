@@ -1,4 +1,4 @@
-"""In what two configs differ, and which differences can change a figure."""
+"""The differences between two configs, and which of them can change a figure."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from dassl.results.record import RETIRED_KEYS, idle_keys
 
 
 def plain_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
-    """{dotted key: value} with lists for tuples, so that a config and what was read from its file compare equal."""
+    """{dotted key: value} with lists for tuples, so that a config and the content of its file compare equal."""
     plain = {key: _plain(value) for key, value in flatten(cfg).items()}
     return {key: value for key, value in plain.items() if key not in RETIRED_KEYS or value != _plain(RETIRED_KEYS[key])}
 
@@ -30,12 +30,12 @@ def number_values(cfg: CfgNode | dict[str, Any]) -> dict[str, Any]:
 
 
 def config_digest(cfg: CfgNode | dict[str, Any]) -> str:
-    """SHA-256 over the keys that can change a figure, of a config or of what was read from its file."""
+    """SHA-256 over the keys that can change a figure, of a config or of the content of its file."""
     return hashlib.sha256(json.dumps(number_values(cfg), sort_keys=True).encode()).hexdigest()
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], keys: Iterable[str] | None = None) -> list[str]:
-    """What differs between the config here and that of a run there, a text for each key."""
+    """The differences between the config here and that of a run there, a text for each key."""
     chosen = sorted({*mine, *theirs}) if keys is None else keys
     return [f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in chosen if mine.get(k) != theirs.get(k)]
 

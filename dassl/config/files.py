@@ -1,4 +1,4 @@
-"""Reads config files: YAML whose lines are KEY: VALUE, and which may take settings from other files (``BASE``)."""
+"""Reads config files: YAML with lines KEY: VALUE, which may take settings from other files (``BASE``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
-BASE = "BASE"  # the word of a file for the files that it takes settings from; no config key
-Setting = tuple[str, str, Any]  # the file that says it, dotted key, value
+BASE = "BASE"  # names the files whose settings a file takes; not a config key
+Setting = tuple[str, str, Any]  # file, dotted key, value
 
 
 class _Loader(Bounded, yaml.SafeLoader):
-    """Refuses a key that stands twice in a block, because YAML would silently keep only the last."""
+    """Refuses a key that occurs twice in a block, because YAML would silently keep only the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise ConstructorError(None, None, f"{key.value!r} stands there twice; join the two", key.start_mark)
+                raise ConstructorError(None, None, f"{key.value!r} occurs twice; join the two", key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep=True)
 
@@ -33,7 +33,7 @@ def load_yaml(text: str) -> Any:
     """The content of a YAML file.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: it is none, or a key stands twice in a block of it.
+        yaml.YAMLError, ValueError, RecursionError: it is not YAML, or a key occurs twice in a block.
     """
     return yaml.load(text, Loader=_Loader)  # a safe loader
 
@@ -51,12 +51,12 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass
 class Reading:
-    """What a config file says, together with the files that it names as ``BASE``.
+    """The settings of a config file and of the files that it names as ``BASE``.
 
     Attributes:
-        settings: in the order in which they apply: those of a file come after those of its bases, which come in the
-            order in which the file names them. So a later setting of a key wins.
-        problems: a line each; settings are complete only where there are none.
+        settings: in the order in which they apply: first those of the bases, in the order in which the file names them,
+            then the file's own. A later setting of a key wins.
+        problems: a line each; settings are complete only if there are none.
     """
 
     settings: list[Setting] = field(default_factory=list)
@@ -71,7 +71,7 @@ def read_settings(path: Path) -> Reading:
 
 
 def _read(path: Path, reading: Reading, above: tuple[Path, ...]) -> None:
-    """Add the settings of the bases of ``path``, then its own; ``above`` are the files that led to it."""
+    """Add the settings of the bases of ``path``, then its own; ``above``: the files that led to it."""
     if realpath(path) in map(realpath, above):
         circle = " -> ".join(each.name for each in (*above, path))
         reading.problems.append(f"{above[-1]}: {BASE} leads back to {path} ({circle}); take one of these lines out")
@@ -88,7 +88,7 @@ def _read(path: Path, reading: Reading, above: tuple[Path, ...]) -> None:
 
 
 def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of one file, as they are written.
+    """The keys of one file, as written.
 
     Raises:
         UserError: the file cannot be read, or has no keys.
@@ -110,7 +110,7 @@ def _bases(path: Path, named: Any) -> list[Path]:
     """The files that ``path`` names as its bases; relative names start at the folder of the file itself.
 
     Raises:
-        UserError: they are no names of files.
+        UserError: the value is no path or list of paths.
     """
     names = [named] if isinstance(named, str) else named
     if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
@@ -120,7 +120,7 @@ def _bases(path: Path, named: Any) -> list[Path]:
 
 
 def _shown(path: Path) -> Path:
-    """The same file by a path that is short to read."""
+    """A short path of the same file."""
     whole, here = Path(realpath(path)), Path(realpath("."))
     return whole.relative_to(here) if whole.is_relative_to(here) else whole
 

@@ -1,4 +1,4 @@
-"""How a config key is declared: its default, its meaning and what it accepts, side by side."""
+"""The declaration of a config key: its default, its meaning and the values it accepts."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ class Key:
 
     Attributes:
         name: dotted name, e.g. "OPTIM.LR".
-        default: value when nobody sets it; its type is the type of the key.
+        default: also determines the type of the key.
         help: one line for people.
         choices: accepted values; empty means any value of the type.
-        check: returns what is wrong with a value, or "".
-        like: a value of the key's type, where the default (an empty list) does not show it.
-        parse: for keys that hold more than numbers and texts, in place of the type of ``default``: a value as
-            a file has it -> (the value that is kept, what is wrong with it, a line each).
+        check: returns the problem with a value, or "".
+        like: a value of the key's type, if the default (an empty list) does not show it.
+        parse: for keys that hold more than numbers and texts, instead of the type of ``default``: a value from a
+            file -> (the value to store, its problems, a line each).
     """
 
     name: str
@@ -32,7 +32,7 @@ class Key:
     like: Any = None
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value of the right type; "" when nothing is."""
+        """The problem with a value of the right type, or ""."""
         if self.choices and value not in self.choices:
             return f"choose one of {', '.join(map(repr, self.choices))}"
         return self.check(value) if self.check else ""
@@ -70,7 +70,7 @@ def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
 
 def colour(value: str) -> str:
     """A check for a colour, "original" or nothing."""
-    from PIL import ImageColor  # only runs need it
+    from PIL import ImageColor  # only needed by runs
 
     try:
         opaque = value in ("", "original") or len(ImageColor.getrgb(value)) == 3
@@ -84,10 +84,10 @@ _FALSE, _TRUE = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
 
 
 def coerce(value: Any, default: Any) -> Any:
-    """Bring ``value`` to the type of ``default``; numbers may be written in any way that keeps their value.
+    """Convert ``value`` to the type of ``default``; any notation that keeps a number's value is accepted.
 
     Raises:
-        TypeError: that is not possible; the message says what is expected.
+        TypeError: it cannot be converted; the message says what is expected.
     """
     if isinstance(default, bool):
         return _to_bool(value)

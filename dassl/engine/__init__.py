@@ -1,4 +1,4 @@
-"""The training loop and what builds a trainer."""
+"""The training loop, run folders, checkpoints."""
 
 from dassl.engine.build import build_trainer
 from dassl.engine.trainer import TrainerX

@@ -20,9 +20,9 @@ from dassl.utils.files import atomic_path, write_text
 BEST = "model-best.pth.tar"
 _TO_RESUME = ("optimizer", "scheduler", "scaler", "best")
 EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
-_LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # what a pointer of Git LFS begins with, and more than it has
+_LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # the beginning of a Git LFS pointer, and more bytes than it has
 _TOKEN_TABLES = ("token_prefix", "token_suffix")
-# What the originals of KgCoOp (the first two, which it never uses) and TaskRes save beside what they learn.
+# What the originals of KgCoOp (the first two, which it never uses) and TaskRes save besides learned tensors.
 _NOT_LEARNED = ("bias_vectors", "meta_net", "base_text_features")
 _ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation", "Please ")
 _CHANGED = "use another epoch, put the file back from a copy, or delete it and start the run's command again"
@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
 
     Args:
         folder: <run>/<module>.
-        content: state_dict, epoch, optimizer, scheduler; tensors, numbers, texts and containers of them only.
+        content: state_dict, epoch, optimizer, scheduler; only tensors, numbers, texts and containers of them.
         quiet: do not log it, because the next epoch replaces it.
 
     Raises:
@@ -50,7 +50,7 @@ def save_checkpoint(folder: Path, content: dict[str, Any], *, best: bool = False
     torch.save(content, buffer)
     sign_zip(buffer)
     with atomic_path(path) as temporary:
-        # Torch itself hides that a disk is full behind a RuntimeError.
+        # Torch reports a full disk only as a RuntimeError.
         temporary.write_bytes(buffer.getbuffer())
     if not best:
         point_to(folder, content["epoch"])
@@ -66,24 +66,24 @@ def point_to(folder: Path, epoch: int) -> None:
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 
-    Of checkpoints that the original SoftCPT or CoOp wrote, ``state_dict`` and ``epoch`` are read and nothing else.
+    From checkpoints of the original SoftCPT or CoOp only ``state_dict`` and ``epoch`` are read.
 
     Raises:
-        ChangedError: it is not what this program wrote.
+        ChangedError: it changed after this program wrote it.
         UserError: the file is missing, damaged, or not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist{_others(path.parent)}")
     if path.stat().st_size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
-        raise UserError(f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`")
+        raise UserError(f"checkpoint {path} is a Git LFS pointer instead of the file; get the file by `git lfs pull`")
     try:
         content = _read(path)
     except ChangedError as error:
         raise ChangedError(f"checkpoint {path}", _CHANGED) from error
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes make the reader raise nearly anything
+    except Exception as error:  # damaged bytes can raise nearly any error
         raise UserError(
             f"checkpoint {path} is damaged or not a checkpoint of this program ({_reason(error)})"
         ) from error
@@ -97,12 +97,12 @@ def _read(path: Path) -> Any:
         return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         content = read_foreign(path)
-    _log.info('"%s" was written by other code; its tensors are read, its optimiser and schedule are not', path)
+    _log.info('"%s" was written by other code; its tensors are read, but not its optimiser and schedule', path)
     return content
 
 
 def _checked(path: Path) -> Path | io.BytesIO:
-    """What a checkpoint is read from: its bytes once they agree with their digest, or the file if it carries none."""
+    """The source to read a checkpoint from: its verified bytes, or the file if it carries no digest."""
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, TAIL_BYTES), os.SEEK_END)
         if not is_signed_zip(file.read()):
@@ -115,7 +115,7 @@ def _checked(path: Path) -> Path | io.BytesIO:
 
 
 def _reason(error: Exception) -> str:
-    """What a message says in one line, without torch's advice, which is to read the file the unsafe way."""
+    """A message in one line, without torch's advice to read the file the unsafe way."""
     kept = []
     for line in str(error).splitlines():
         text = line.rpartition("WeightsUnpickler error: ")[2].partition(". Please")[0].strip()
@@ -131,14 +131,14 @@ def _is_checkpoint(content: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether something is a tensor of real numbers, all of which are there."""
+    """Whether something is a dense tensor of real numbers."""
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_complex()
 
 
 def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: Path) -> None:
-    """Put learned tensors into ``module``; token tables of old checkpoints are left out, since class names may differ.
+    """Load learned tensors into ``module``; token tables of old checkpoints are left out, since class names may differ.
 
-    What the originals of some methods save beside what they learn is left out too, and named in a warning.
+    Other tensors that the originals of some methods save are left out, too, and named in a warning.
 
     Raises:
         UserError: keys or shapes differ, or values are not finite; the message names them.
@@ -147,7 +147,7 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
     own = module.state_dict()
     left_out = [key for key in state if key not in own and key.split(".")[0] in _NOT_LEARNED]
     if left_out:
-        _log.warning("%s: %s left out, which this program computes itself or never uses", source, ", ".join(left_out))
+        _log.warning("%s: %s left out, because this program computes or never uses them", source, ", ".join(left_out))
         state = {key: value for key, value in state.items() if key not in left_out}
     wrong = [f"{key} is missing" for key in own if key not in state]
     wrong += [f"{key} is not part of the model" for key in state if key not in own]
@@ -169,7 +169,7 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
 def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
     """The tensors of ``state`` with a NaN or an infinite value and how many of each; "" if there is none.
 
-    A module may name tensors in ``never`` in which -inf is meant: a class that is never predicted.
+    A module may list tensors in ``never`` in which -inf is intended: a class that is never predicted.
     """
     floats = {key: value for key, value in state.items() if value.is_floating_point()}
     never = getattr(module, "never", ())
@@ -181,7 +181,7 @@ def not_finite(module: nn.Module, state: dict[str, torch.Tensor]) -> str:
 
 
 def check_names(content: dict[str, Any], names: Sequence[str], *, source: Path) -> None:
-    """Refuse tensors with a row for each of some names (``content["names"]``) in place of those for ``names``.
+    """Refuse tensors with a row for each of ``content["names"]`` if these differ from ``names``.
 
     Raises:
         UserError: the two lists differ, even if they are of the same length.
@@ -205,7 +205,7 @@ def saved_epochs(folder: Path) -> set[int]:
 
 
 def says_how_to_resume(content: dict[str, Any]) -> bool:
-    """Whether a checkpoint has more than learned tensors, as those of other code have not."""
+    """Whether a checkpoint has more than learned tensors, unlike those of other code."""
     return all(key in content for key in _TO_RESUME)
 
 
@@ -216,13 +216,13 @@ def remove_epochs(folder: Path, epochs: Iterable[int]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed run had begun to write into a module's folder."""
+    """Delete unfinished files of a killed run in a module's folder."""
     for path in folder.glob(".*pth.tar*"):
         path.unlink(missing_ok=True)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Any]]:
-    """What the optimiser remembers of one module's parameters (e.g. momentum), by parameter name."""
+    """The optimiser's state of one module's parameters (e.g. momentum), by parameter name."""
     return {name: dict(optimizer.state[p]) for name, p in module.named_parameters() if p in optimizer.state}
 
 
@@ -241,4 +241,4 @@ def _moves(key: str, value: Any) -> bool:
 
 def _others(folder: Path) -> str:
     epochs = sorted(saved_epochs(folder))
-    return f"; epochs that exist there: {', '.join(map(str, epochs))}" if epochs else ""
+    return f"; existing epochs: {', '.join(map(str, epochs))}" if epochs else ""

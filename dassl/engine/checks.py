@@ -1,4 +1,4 @@
-"""What is found out about a training: before it begins, and after each epoch whether its numbers are finite."""
+"""Checks of a training: before it begins, and after each epoch whether its numbers are finite."""
 
 import logging
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ _log = logging.getLogger(__name__)
 
 
 def check_splits(trainer: "TrainerX", *, training: bool) -> None:
-    """Find out before the work begins that a split, which is needed only later, is empty or no use.
+    """Check before the work begins that splits needed later are not empty and not also training data.
 
     Raises:
-        UserError: it is empty. That images are tested which were trained on or chosen on is only a warning.
+        UserError: a split is empty. If test images are also training or validation images, it only warns.
     """
     cfg = trainer.cfg.TEST
     learns = training and trainer.trainable
@@ -32,14 +32,14 @@ def check_splits(trainer: "TrainerX", *, training: bool) -> None:
     testing = trainer.dm.dataset.only_for_testing(trainer.cfg) if learns and tests else []
     if testing:
         _log.warning(
-            "the training images of %s are its test images, so the figure of what is trained on them says nothing; "
+            "the training images of %s are its test images, so a figure after training on them means nothing; "
             "train on another data set, and evaluate that run here with --eval-only --model-dir",
             " and ".join(testing),
         )
 
 
 def warn_of_choice(trainer: "TrainerX") -> None:
-    """Say that the best epoch on val was chosen on test images."""
+    """Warn that the best epoch on val was chosen on test images."""
     data = trainer.dm.dataset
     shared = sum(data.validated_on_test().values())
     if shared:
@@ -52,7 +52,7 @@ def warn_of_choice(trainer: "TrainerX") -> None:
 
 
 def check_warm_up(trainer: "TrainerX") -> None:
-    """Say so when no epoch is trained with the rate that OPTIM.LR asks for."""
+    """Warn if no epoch is trained with the rate of OPTIM.LR."""
     optim = trainer.cfg.OPTIM
     if not trainer.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
         return
@@ -89,5 +89,5 @@ def check_learned(trainer: "TrainerX") -> None:
 
 
 def _remedy(trainer: "TrainerX") -> str:
-    """What to do where training leaves the finite numbers."""
+    """The remedy for values that are not finite."""
     return "lower OPTIM.LR" + " or use PREC fp32" * (trainer.precision != "fp32")

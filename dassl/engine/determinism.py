@@ -9,15 +9,15 @@ from yacs.config import CfgNode
 
 from dassl.utils.errors import UserError
 
-THREADS = 1  # of torch; another number splits sums at other places
+THREADS = 1  # of torch; another number splits sums differently
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-_FIXED_WORKSPACES = (":4096:8", ":16:8")  # the two with which cuBLAS promises equal results
+_FIXED_WORKSPACES = (":4096:8", ":16:8")  # the two values with which cuBLAS promises equal results
 _NO_VERSION = " does not have a deterministic implementation"  # torch, behind the name of an operation
 
 
 @contextmanager
 def arithmetic(cfg: CfgNode) -> Iterator[None]:
-    """The process computes as ``cfg`` asks; afterwards as before. To be entered before CUDA starts.
+    """Compute as ``cfg`` asks; restore the process afterwards. Enter it before CUDA starts.
 
     Raises:
         UserError: deterministic algorithms are asked for, and CUDA was started without them or lacks one.
@@ -33,7 +33,7 @@ def arithmetic(cfg: CfgNode) -> Iterator[None]:
 
 @contextmanager
 def lacks_explained() -> Iterator[None]:
-    """An operation that has no deterministic version becomes the error that programs show as one line."""
+    """Turn the error about an operation without a deterministic version into one line for the user."""
     try:
         yield
     except RuntimeError as error:
@@ -47,13 +47,13 @@ def lacks_explained() -> Iterator[None]:
 
 
 def _fix_workspace() -> None:
-    """cuBLAS reads the variable once, when it starts; any other value than these two lets its sums vary."""
+    """Set cuBLAS's variable, which it reads once at its start; with other values its sums vary."""
     given = os.environ.get(WORKSPACE)
     if given in _FIXED_WORKSPACES:
         return
     if given is not None:
         raise UserError(
-            f"{WORKSPACE} is {given!r}, with which TRAIN.DETERMINISTIC True cannot be kept; unset it, or set it to "
+            f"{WORKSPACE} is {given!r}, which contradicts TRAIN.DETERMINISTIC True; unset it, or set it to "
             f"{_FIXED_WORKSPACES[0]}"
         )
     if torch.cuda.is_initialized():
@@ -76,7 +76,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _fixed_algorithms(*, enabled: bool) -> Iterator[None]:
-    """On a GPU only: on a CPU one thread sums in one order by whatever algorithm."""
+    """Only on a GPU: on a CPU one thread sums in one order with any algorithm."""
     if not enabled:
         yield
         return

@@ -1,8 +1,8 @@
-"""Checkpoints that other code pickled, read without running any of it.
+"""Read checkpoints that other code pickled, without running code.
 
 The original SoftCPT, CoOp and Dassl store scheduler and optimiser as objects, and with them every parameter of the
-frozen model. Reading such a file the usual way imports and runs what it names. Here torch's own ``weights_only``
-reader reads it, in which every class and function that it does not know is replaced by a stand-in.
+frozen model. Reading such a file the usual way imports and runs code that it names. Here torch's own ``weights_only``
+reader reads it, with every unknown class and function replaced by a harmless one.
 """
 
 import io
@@ -21,7 +21,7 @@ _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # pickle writes t
 
 
 class _StandIn:
-    """Takes the place of any foreign class or function: whatever is called or made, the result is an empty dict."""
+    """Replaces every foreign class and function: any call results in an empty dict."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return OrderedDict()
@@ -36,11 +36,11 @@ def read_foreign(path: Path) -> dict[str, Any]:
     Raises:
         pickle.UnpicklingError, RuntimeError, ValueError, ...: the file is damaged, or no such checkpoint.
     """
-    # Torch asks the same question; a zip file that Python alone takes for one only fails in the next call.
+    # The same test as torch's; a file that is a zip only to Python fails in the next call.
     zipped = zipfile.is_zipfile(path)
     names = get_unsafe_globals_in_checkpoint(str(path)) if zipped else _legacy_globals(path)
     with safe_globals([(_StandIn, name) for name in names]):
-        # Mapped, so that the frozen model in it costs neither time nor memory.
+        # Memory-mapped, so that the frozen model in it costs neither time nor memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise pickle.UnpicklingError("it has no 'state_dict'")

@@ -1,4 +1,4 @@
-"""What a method learned, as one table that scores image features."""
+"""A learned table that scores image features."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Head:
-    """Scores features of images by one row for each class, as the method's evaluation does.
+    """Scores features of images with one row for each class, as in the method's evaluation.
 
     Cosine: ``scale * d(d(x) - center) @ weight.T + bias``, d the L2 normalisation. Linear: ``x @ weight.T + bias``.
 
@@ -17,7 +17,7 @@ class Head:
         weight: (C, F) float32; rows of length 1 (or 0) for the cosine.
         scale: in front of the cosine; 1 for a linear head.
         bias: (C,) float32; None: 0.
-        centers: (T, F) float32, the point that each task's images are seen from; None: the origin.
+        centers: (T, F) float32, the point that is subtracted from each task's images; None: the origin.
     """
 
     kind: Literal["cosine", "linear"]

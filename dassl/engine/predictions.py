@@ -1,4 +1,4 @@
-"""What the last evaluation of a trainer said of each image."""
+"""The predictions of a trainer's last evaluation."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -31,6 +31,6 @@ def predicted_images(trainer: "TrainerX") -> Iterator[PredictedImage]:
 
 
 def _shown(path: str, root: object) -> str:
-    """A path below the data root, or as others may see it."""
+    """A path below the data root, or without the home folder."""
     below = identity(path, str(root))
     return without_home(below) if below == path else below

@@ -1,7 +1,7 @@
-"""Settings that a method's authors used for some numbers of shots or some data sets only.
+"""Settings that a method's authors used only for some numbers of shots or some data sets.
 
-A trainer declares them as ``published``. A config file asks for them with TRAINER.PUBLISHED_SETTINGS apply; they then
-replace its values, but not those that are named behind it, by flags, KEY VALUE pairs or a sweep.
+A trainer declares them as ``published``. A config file requests them with TRAINER.PUBLISHED_SETTINGS apply. They
+replace its values, but not those set after the file by flags, KEY VALUE pairs or a sweep.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from dassl.data.sampling import choose_tasks
 from dassl.registries import TRAINER_REGISTRY
 
 SWITCH, KEPT = "TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"
-# What decides which settings fit: another value of these is another run than that which they were applied to.
+# The keys that decide which settings apply; another value of these makes another run.
 _DECIDES = {"DATASET.NUM_SHOTS", "DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS"}
 
 
@@ -27,10 +27,10 @@ class Published:
 
     Attributes:
         values: config keys with their values.
-        source: where the authors say so.
-        shots: numbers of training images a class that it is for; empty: all.
-        datasets: registered names of the data sets that it is for; empty: all. A run on tasks of several data sets
-            has it only if it is for each of them.
+        source: where the authors state it.
+        shots: numbers of training images per class to which it applies; empty: all.
+        datasets: registered names of the data sets to which it applies; empty: all. A run on tasks of several data
+            sets uses it only if it applies to each of them.
     """
 
     values: Mapping[str, Any]
@@ -39,17 +39,17 @@ class Published:
     datasets: tuple[str, ...] = ()
 
     def fits(self, shots: int, datasets: Collection[str]) -> bool:
-        """Whether it is for a run on ``shots`` images a class of these data sets."""
+        """Whether it applies to a run with ``shots`` images per class of these data sets."""
         right_data = not self.datasets or (bool(datasets) and set(datasets) <= set(self.datasets))
         return right_data and (not self.shots or shots in self.shots)
 
 
 def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]:
-    """Set the published settings that fit the run which ``cfg`` describes, if the config asks for them.
+    """Set the published settings that apply to the run, if the config requests them.
 
     Args:
-        cfg: changed in place; of several settings for a key the last one counts.
-        named: keys that keep their values because the user has named them.
+        cfg: changed in place; the last of several settings for a key counts.
+        named: keys that keep their values because the user has set them.
 
     Returns:
         The keys that were set, with their values.
@@ -71,7 +71,7 @@ def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]
 
 
 def _forget(cfg: CfgNode, named: set[str]) -> None:
-    """In the config of a run that is used again, keys that are named now are no longer the authors' choice."""
+    """In the reused config of a run, keys that the user sets now are no longer the authors' choice."""
     known = cfg.TRAINER.PUBLISHED_KEYS
     applied = cfg.TRAINER.PUBLISHED_SETTINGS == "applied" and not named & _DECIDES
     left = tuple(each for each in known if applied and each.partition(" ")[0] not in named)

@@ -1,4 +1,4 @@
-"""What a training run reports as it runs: how long a batch takes, and curves for every chosen logger."""
+"""Reports of a training run: the time of batches, and curves for every chosen logger."""
 
 import datetime
 import logging
@@ -33,7 +33,7 @@ class Clock:
         self._end = time.perf_counter()
 
     def data(self) -> None:
-        """A batch is there."""
+        """A batch has arrived."""
         self.data_time.update(time.perf_counter() - self._end)
 
     def batch(self) -> None:
@@ -64,7 +64,7 @@ class EpochLog:
         self._pending.append((index, loss, task))
 
     def write(self, shown: Mapping[str, Any]) -> None:
-        """Write a line, with what the step shows beside its loss.
+        """Write a line, with further values of the step.
 
         Raises:
             UserError: a loss since the last line is not finite.
@@ -103,16 +103,16 @@ class EpochLog:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger is told of a run.
+    """Facts about a run for a logger.
 
     Attributes:
         folder: the run folder.
-        name: the run in the order in which one looks for it, such as "Demo6/SoftCPT-NATA/4shots/seed1".
-        choices: what tells the runs of a sweep apart: method, trainer, suite, tasks, shots, seed, backbone, epochs
+        name: the run from general to special, such as "Demo6/SoftCPT-NATA/4shots/seed1".
+        choices: what distinguishes the runs of a sweep: method, trainer, suite, tasks, shots, seed, backbone, epochs
             and learning rate.
         config: the whole config by dotted key.
-        first_step: step that training begins at; above 0 where it resumes from a checkpoint, so that later points
-            of the run that was cut off should be dropped.
+        first_step: step that training begins at; above 0 where it resumes from a checkpoint, so later points
+            of the interrupted run should be dropped.
     """
 
     folder: Path
@@ -123,20 +123,20 @@ class RunInfo:
 
 
 class RunLogger:
-    """Takes the points of a run's curves. A subclass is entered in LOGGERS and chosen with TRAIN.LOGGERS."""
+    """Receives the points of a run's curves. A subclass registers in LOGGERS; TRAIN.LOGGERS chooses it."""
 
     def __init__(self, run: RunInfo) -> None:
         self.run = run
 
     def add(self, tag: str, value: float, step: int) -> None:
-        """A point: "train/..." counts batches, "val/..." and "test/..." count epochs."""
+        """Add a point: "train/..." counts batches, "val/..." and "test/..." count epochs."""
         raise NotImplementedError
 
     def finish(self, figures: Mapping[str, float]) -> None:
         """The run is done; ``figures`` are its results."""
 
     def close(self) -> None:
-        """Write what is left; called once, and also when the run has failed."""
+        """Write the rest; called once, also when the run has failed."""
 
 
 class Loggers:
@@ -151,7 +151,7 @@ class Loggers:
             logger.add(tag, value, step)
 
     def finish(self, figures: Mapping[str, float | None]) -> None:
-        """Hand over the results; those that could not be computed (None) are left out."""
+        """Pass on the results, without those that could not be computed (None)."""
         known = {name: value for name, value in figures.items() if value is not None}
         for logger in self._loggers:
             logger.finish(known)
@@ -169,7 +169,7 @@ def open_loggers(cfg: CfgNode, *, first_step: int = 0) -> Loggers:
 
 
 def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:
-    """What loggers are told of the run of ``cfg``."""
+    """Facts about the run of ``cfg`` for loggers."""
     config = flatten(cfg)
     data, shots = cfg.DATASET, cfg.DATASET.NUM_SHOTS
     choices = {

@@ -53,12 +53,12 @@ _log = logging.getLogger(__name__)
 def run(
     cfg: CfgNode, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | None = None, no_train: bool = False
 ) -> RunResult | None:
-    """Train and test (or only evaluate) what ``cfg`` says; returns the result, None with ``no_train``.
+    """Train and test, or only evaluate, as ``cfg`` says; returns the result, None with ``no_train``.
 
-    A run folder that is finished is left as it is; one that was cut off is resumed.
+    A finished run folder is left as it is; an interrupted one is resumed.
 
     Raises:
-        UserError: the user can mend it. Nothing was written if it was found before the work began.
+        UserError: a mistake of the user. If it is found before the work begins, nothing is written.
     """
     started = time.monotonic()
     folder = RunFolder(cfg.OUTPUT_DIR)
@@ -101,22 +101,22 @@ def _finished(folder: RunFolder, cfg: CfgNode) -> RunResult:
 
 
 class _FinishedMeanwhile(Exception):
-    """Another process has done this run while this one got ready for it."""
+    """Another process finished this run while this one prepared it."""
 
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """Which learned tensors are evaluated: of which run folder and, unless None, of which epoch."""
+    """The learned tensors to evaluate: their run folder and, unless None, their epoch."""
 
     model_dir: Path | str
     epoch: int | None
 
 
 def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> TrainerX:
-    """Build the trainer; the run folder is only touched once everything proved to be good.
+    """Build the trainer; the run folder is touched only after every check.
 
     Args:
-        work: what is evaluated, or the folder that a training resumes from.
+        work: the tensors to evaluate, or the folder that a training resumes from.
     """
     folder, evaluates = RunFolder(cfg.OUTPUT_DIR), isinstance(work, _Evaluation)
     setup_logger(None)
@@ -153,7 +153,7 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
 
 
 def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
-    """Look again, now that nobody else is at work here: another process may have been until a moment ago."""
+    """Check again under the lock: another process may have worked here until a moment ago."""
     if RunFolder(cfg.OUTPUT_DIR).has_result():
         raise _FinishedMeanwhile
     now = RunFolder.to_resume(cfg)
@@ -182,7 +182,7 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
 
 
 def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:
-    """Write what the test said of each image; None without a test."""
+    """Write the predictions of the test; None without a test."""
     if not trainer.evaluator.scores:
         return None
     return write_predictions(path, predicted_images(trainer))
@@ -256,7 +256,7 @@ def _impersonal(result: RunResult, cfg: CfgNode) -> RunResult:
 
 
 def _with_seed(cfg: CfgNode, resumed: RunFolder) -> CfgNode:
-    """A negative seed means: draw one (or take the one that the run which is resumed drew)."""
+    """Replace a negative seed by a drawn one, or by that of the resumed run."""
     if cfg.SEED >= 0:
         return cfg
     cfg = cfg.clone()

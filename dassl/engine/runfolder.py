@@ -1,4 +1,4 @@
-"""A run folder: whose it is, and whether it may be resumed, evaluated or reused."""
+"""A run folder: which run it belongs to, and whether it may be resumed, evaluated or reused."""
 
 import contextlib
 import logging
@@ -11,13 +11,14 @@ from yacs.config import CfgNode
 from dassl.config.comparing import config_conflicts, config_digest, differences, number_values
 from dassl.engine.checkpoint import EPOCH, epoch_file, load_checkpoint, saved_epochs, says_how_to_resume
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results, stored_config
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, RunResult, read_results
+from dassl.results.stored import stored_config
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import PassingError, UserError, another_folder
 from dassl.utils.files import file_state, write_error
 from dassl.utils.locks import Owner, locked
 
-_LOCK = ".lock"  # there while the run is at work
+_LOCK = ".lock"  # exists while the run is active
 _LAST_KEY = "VERSION"
 _OTHER_EPOCHS = (
     "; it cannot be resumed with another number of epochs, for which its learning rates were not planned (a new run "
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """What the folder of a run holds: config, result, checkpoints, lock.
+    """The content of a run's folder: config, result, checkpoints, lock.
 
     A checkpoint is read once, and again only after its file was replaced.
 
@@ -43,7 +44,7 @@ class RunFolder:
 
     @classmethod
     def to_resume(cls, cfg: CfgNode) -> "RunFolder":
-        """Where a training resumes from: its own folder if that was cut off, else RESUME where that is given."""
+        """The folder a training resumes from: its own if that was interrupted, else RESUME if it is set."""
         own = cls(cfg.OUTPUT_DIR)
         return cls(cfg.RESUME) if cfg.RESUME and not own.holds_checkpoints() else own
 
@@ -54,11 +55,11 @@ class RunFolder:
         return (self.path / RESULTS_FILE).is_file()
 
     def result(self) -> RunResult:
-        """The result of the finished run (UserError: there is none that can be read)."""
+        """The result of the finished run (UserError: it is missing or unreadable)."""
         return read_results(self.path)
 
     def finished(self, cfg: CfgNode) -> RunResult:
-        """The result of a training under ``cfg``, which need not be done again.
+        """The result of a finished training under ``cfg``.
 
         Raises:
             UserError: the folder holds an evaluation, a run with another config, or a result that cannot be read.
@@ -82,12 +83,12 @@ class RunFolder:
     # ---- config -------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any] | None:
-        """The config of the run as it was written; None where nothing can be read that says it.
+        """The config of the run as written; None if it cannot be read.
 
-        Where ``config.yaml`` is gone or damaged, a checkpoint has the keys that can change a figure.
+        If ``config.yaml`` is gone or damaged, a checkpoint provides the keys that can change a figure.
         """
         stored = stored_config(self.path)
-        # Keys are written in the order of their names, so that one which was cut off lacks the last of them.
+        # Keys are sorted by name, so a truncated file lacks the last of them.
         return stored if stored is not None and _LAST_KEY in stored else self._config_of_a_checkpoint()
 
     def _config_of_a_checkpoint(self) -> dict[str, Any] | None:
@@ -99,11 +100,11 @@ class RunFolder:
         return None
 
     def check_config(self, stored: dict[str, Any]) -> None:
-        """Find out whether ``stored``, read from ``config.yaml``, is the config that the run's result was made with.
+        """Check that ``stored``, read from ``config.yaml``, is the config of the run's result.
 
         Raises:
-            UserError: a checkpoint says otherwise; the message names the keys. Without checkpoints it is a warning,
-                since another version of this program may count other keys among those that can change a figure.
+            UserError: a checkpoint contradicts it; the message names the keys. Without checkpoints it only warns,
+                because another version of this program may compare other keys.
         """
         if self.result().config_digest in ("", config_digest(stored)):
             return
@@ -120,7 +121,7 @@ class RunFolder:
         if wrong := differences(learned, values, sorted(learned.keys() & values.keys())):
             raise UserError(
                 f"{path} was changed or damaged after it was written: {'; '.join(wrong[:5])} in the "
-                "checkpoints; put the values of the checkpoints back"
+                "checkpoints; restore the values of the checkpoints"
             )
 
     def conflicts(self, cfg: CfgNode) -> list[str]:
@@ -129,10 +130,10 @@ class RunFolder:
         return [] if stored is None else config_conflicts(stored, cfg)
 
     def refuse_other_config(self, cfg: CfgNode, stored: dict[str, Any] | None = None) -> None:
-        """A folder belongs to one config: to resume under another one would give figures that belong to neither.
+        """Refuse to resume under another config, which would give figures that belong to neither.
 
         Args:
-            stored: the run's config where it is known already, from a checkpoint.
+            stored: the run's config, if it is known from a checkpoint.
 
         Raises:
             UserError: names the keys that differ.
@@ -149,11 +150,11 @@ class RunFolder:
     # ---- checkpoints --------------------------------------------------------------------------
 
     def holds_checkpoints(self) -> bool:
-        """Whether it is the folder of a training, of whatever method, that has finished an epoch."""
+        """Whether a training of any method has finished an epoch here."""
         return any(EPOCH.match(path.name) for path in self.path.glob("*/model.pth.tar-*"))
 
     def holds_training(self) -> bool:
-        """Whether a training lives here, finished or cut off; an evaluation must leave its files alone."""
+        """Whether this is the folder of a training, finished or not; an evaluation must not touch its files."""
         return self.holds_checkpoints() or (self.has_result() and self.result().mode == "train")
 
     def whole_epochs(self, modules: Sequence[str]) -> list[int]:
@@ -175,12 +176,12 @@ class RunFolder:
         return content
 
     def newest(self, modules: Sequence[str]) -> dict[str, _Content] | None:
-        """Checkpoints by module of the newest epoch that can be read as a whole; None when there is none.
+        """Checkpoints by module of the newest epoch that is complete and readable; None if there is none.
 
-        A damaged file is named in a warning, and an earlier epoch is taken.
+        A damaged file causes a warning, and an earlier epoch is used.
 
         Raises:
-            UserError: there are learned tensors but nothing that says how to resume, as in the original's checkpoints.
+            UserError: the checkpoints hold learned tensors but no state to resume from, like the original's.
         """
         foreign = False
         for epoch in self.whole_epochs(modules):
@@ -203,14 +204,14 @@ class RunFolder:
         return None
 
     def forget(self) -> None:
-        """Let go of the checkpoints that were read."""
+        """Release the checkpoints in memory."""
         self._read.clear()
 
     # ---- lock ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other runs out of the folder, whose files would then be partly theirs.
+        """Hold the exclusive lock of the folder, so that no other run mixes its files in.
 
         Raises:
             UserError: another run is at work there, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""What a trainer saves after an epoch, and loads to resume or to evaluate."""
+"""Save a trainer after an epoch; load it to resume or to evaluate."""
 
 import logging
 from collections.abc import Mapping
@@ -72,13 +72,13 @@ class Checkpoints:
             save_checkpoint(self.folder / name, content, best=best, quiet=not best and not self._stays(epoch))
 
     def remove_old(self, newest: int) -> None:
-        """Delete the checkpoints up to epoch ``newest`` that are not to stay."""
+        """Delete the checkpoints up to epoch ``newest`` that are not kept."""
         for name in self.trainer.modules:
             folder = self.folder / name
             remove_epochs(folder, [e for e in saved_epochs(folder) if e <= newest - 1 and not self._stays(e)])
 
     def _stays(self, epoch: int) -> bool:
-        """Whether the checkpoint of ``epoch`` stays when the next one is written."""
+        """Whether the checkpoint of ``epoch`` is kept when the next one is written."""
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
         return epoch == self.trainer.max_epoch or bool(freq and epoch % freq == 0)
 
@@ -99,7 +99,7 @@ class Checkpoints:
             check_names(content, trainer.bound_names, source=path)
             load_learned(module, content["state_dict"], source=path)
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
-        if chosen_elsewhere:  # a training of this process has said it before it began
+        if chosen_elsewhere:  # the training of this process warned before it began
             warn_of_choice(trainer)
 
     def _find(self, run: RunFolder, name: str, epoch: int | None) -> Path:
@@ -151,7 +151,7 @@ class Checkpoints:
         contents = run.newest(list(self.trainer.modules))
         self._refuse_nothing(run, contents)
         for content in (contents or {}).values():
-            if isinstance(content.get("config"), dict):  # a damaged config.yaml may be readable in part
+            if isinstance(content.get("config"), dict):  # a damaged config.yaml may be partly readable
                 run.refuse_other_config(self.cfg, content["config"])
             self._refuse_other_data(run, content)
         self._checked = run
@@ -179,16 +179,16 @@ class Checkpoints:
             trainer.best_epoch, trainer.best_result = content["best"]["epoch"], content["best"]["result"]
         trainer.seconds_before = content.get("seconds", 0.0)
         self._remember(content.get("session"), content["epoch"])
-        if content["scaler"]:  # empty if the run was begun where nothing is scaled, e.g. amp on a CPU
+        if content["scaler"]:  # empty if the run began without scaling, e.g. amp on a CPU
             trainer.scaler.load_state_dict(content["scaler"])
-        if run.path == self.folder:  # the run may have been killed before it deleted older ones
+        if run.path == self.folder:  # a killed run may have left older ones
             self.remove_old(content["epoch"])
         run.forget()
         _log.info('Resumed from "%s" after epoch %d', run.path, content["epoch"])
         return content["epoch"]
 
     def _remember(self, earlier: Any, epoch: int) -> None:
-        """What was to be told of earlier sessions is to be told of the run; older versions did not save it."""
+        """Repeat the warnings of earlier sessions, which concern the run; older versions did not save them."""
         trainer, here = self.trainer, device_name(self.trainer.device)
         if not isinstance(earlier, dict):
             return
@@ -196,21 +196,21 @@ class Checkpoints:
         trainer.remarks.update(dict.fromkeys(earlier.get("warnings", ())))
         if earlier.get("device", here) != here:
             _log.warning(
-                "the run was computed on %s up to epoch %d and resumes with %s, where sums are rounded in another way: "
-                "its figures may not be those of a run that was not cut off; start it anew where that matters",
+                "the run was computed on %s up to epoch %d and resumes with %s, where sums are rounded differently: "
+                "its figures may differ from those of an uninterrupted run; start it again if that matters",
                 earlier["device"],
                 epoch,
                 here,
             )
 
     def _to_resume(self) -> RunFolder:
-        """The folder that was checked, unless another one holds the newest checkpoint by now."""
+        """The checked folder, unless another one holds the newest checkpoint by now."""
         run = RunFolder.to_resume(self.cfg)
         return self._checked if self._checked is not None and self._checked.path == run.path else run
 
     def _take_over(self, run: RunFolder, name: str, content: Mapping[str, Any]) -> None:
-        """Leave in this run's folder what it would hold if it had not been cut off."""
-        if run.path == self.folder:  # the run may have been killed before it wrote this file
+        """Give this run's folder the files of an uninterrupted run."""
+        if run.path == self.folder:  # a killed run may not have written this file
             point_to(self.folder / name, content["epoch"])
         elif content["best"]["epoch"] is not None:
             save_checkpoint(self.folder / name, load_checkpoint(run.path / name / BEST), best=True)

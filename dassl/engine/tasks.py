@@ -17,7 +17,7 @@ _AGAIN = "delete its results.json and start the run's command again: it only tes
 
 def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the tasks of the run in ``folder``."""
-    # Where the data lay is of no use without it.
+    # The places of the data are useless without it.
     content = [{name: value for name, value in asdict(task).items() if name != "places"} for task in tasks]
     write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content}, signed=True)
 
@@ -26,7 +26,7 @@ def read_tasks(folder: Path) -> list[Task]:
     """The tasks of the run in ``folder``.
 
     Raises:
-        UserError: the file is missing (runs of older versions have none) or says something else.
+        UserError: the file is missing (runs of older versions have none) or invalid.
     """
     path = folder / TASKS_FILE
     if not path.is_file():

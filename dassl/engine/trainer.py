@@ -1,24 +1,19 @@
-"""The training loop. A method subclasses TrainerX and says how a model is built and what a step does."""
+"""The training loop. A method subclasses TrainerX, builds a model and defines a training step."""
 
 import logging
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from dassl.config.keys import Key
-from dassl.data.columns import flat_classnames
-from dassl.data.datum import Task
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
 from dassl.engine.checks import check_learned, check_warm_up
-from dassl.engine.head import Head
-from dassl.engine.published import Published
+from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
@@ -34,19 +29,13 @@ _WITHOUT = {
 _log = logging.getLogger(__name__)
 
 
-class TrainerX:
+class TrainerX(Method):
     """Trains registered modules on the training split, one optimiser step per batch and one schedule step per epoch.
 
     A subclass implements ``build_model`` (which calls ``register_model``), ``forward_backward`` and
-    ``model_inference``; it may declare ``config_keys`` of its own and settings that its authors ``published``, and
+    ``model_inference``; it may declare its own ``config_keys`` and the settings that its authors ``published``, and
     refuse a config in ``check_cfg``.
     """
-
-    config_keys: tuple[Key, ...] = ()
-    published: tuple[Published, ...] = ()  # what its authors set by shots or data set; of several for a key the last
-    no_table = "it scores images in a way of its own"
-    trainable = True
-    precision = "fp32"  # of the frozen encoders, for messages and results
 
     def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
         self.cfg = cfg
@@ -73,108 +62,6 @@ class TrainerX:
         self.evaluator = build_evaluator(cfg, self.scored_tasks)
         self.calibration: Calibration | None = None  # of the last test, with TEST.CALIBRATE
 
-    # ---- what a method says -------------------------------------------------------------------
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse a config that the method cannot run (raise UserError)."""
-
-    @classmethod
-    def check_unbuilt(cls, cfg: CfgNode) -> None:
-        """``check_cfg`` before there is a trainer, of whom it asks nothing but the config."""
-        unbuilt = cls.__new__(cls)
-        unbuilt.cfg = cfg
-        unbuilt.check_cfg(cfg)
-
-    @classmethod
-    def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
-        """Refuse a frozen model that is not there or does not fit (raise UserError), before there is a trainer.
-
-        Args:
-            fetch: download what is missing.
-
-        Returns:
-            What will be downloaded, in a sentence; "" nothing.
-        """
-        return ""
-
-    @classmethod
-    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
-        """What the learned tensors belong to one by one: "class" or "task" -> the method or setting that says so.
-
-        Such a run cannot be evaluated on other classes or tasks. The default: they belong to all of them together.
-        """
-        return {}
-
-    def before_data(self) -> None:
-        """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
-
-    def image_facts(self) -> dict[str, Any]:
-        """What the model expects of images, by key below INPUT; called after ``before_data``."""
-        return {}
-
-    def build_model(self) -> None:
-        """Build the modules and register what is learned."""
-        raise NotImplementedError
-
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
-        """One training step; returns what the log shows, first of all "loss" (a detached scalar tensor)."""
-        raise NotImplementedError
-
-    def model_inference(self, batch: dict[str, Any]) -> Tensor:
-        """Logits (B, C) of a test batch."""
-        raise NotImplementedError
-
-    def head(self) -> Head:
-        """What was learned as one table that scores image features, after ``before_test``.
-
-        Raises:
-            UserError: the method scores images in another way; the message says why and what to use instead.
-        """
-        raise UserError(
-            f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
-            "with predict.py"
-        )
-
-    def before_test(self) -> None:
-        """Called once before an evaluation, e.g. to encode the class names."""
-
-    @property
-    def bound_names(self) -> list[str]:
-        """Names of what learned tensors belong to one by one (``learned_for``); they fit no others."""
-        units = self.learned_for(self.cfg)
-        if "class" in units:
-            return flat_classnames(self.dm.tasks)
-        return [task.name for task in self.dm.tasks] if "task" in units else []
-
-    @property
-    def scored_tasks(self) -> list[Task]:
-        """The tasks with the metrics that are reported."""
-        return self.dm.tasks
-
-    @property
-    def steps_per_batch(self) -> int:
-        """Optimiser steps taken with the gradient of one batch."""
-        return 1
-
-    @property
-    def schedule_steps_per_epoch(self) -> int:
-        """Steps of the learning-rate schedule after each epoch."""
-        return 1
-
-    def backbone_identity(self) -> tuple[str, str, str]:
-        """Name, digest and precision of the frozen model, for results.json."""
-        return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
-
-    @property
-    def text_chunk(self) -> int:
-        """Fewest prompts to which an encoding in chunks was held in this session; 0: all went at once."""
-        return 0
-
-    @property
-    def smallest_chunk(self) -> int:
-        """``text_chunk`` over all sessions of a run."""
-        return min(filter(None, (self.text_chunk, self.chunk_before)), default=0)
-
     # ---- modules ------------------------------------------------------------------------------
 
     def register_model(
@@ -184,7 +71,7 @@ class TrainerX:
         optim: torch.optim.Optimizer | None = None,
         sched: EpochSchedule | None = None,
     ) -> None:
-        """Enter a learned module: it is saved in the folder ``name``. All modules share one optimiser and schedule."""
+        """Register a learned module, saved in the folder ``name``. All modules share one optimiser and schedule."""
         assert name not in self.modules, f"module {name} is registered twice"
         assert self.optim is None or optim in (None, self.optim), "modules must share one optimiser"
         self.modules[name] = model
@@ -197,12 +84,17 @@ class TrainerX:
 
     @property
     def train_seconds(self) -> float:
-        """Time spent in the training loop so far, with the sessions before an interruption.
+        """Time spent in the training loop so far, in all sessions.
 
-        Features that are encoded for the store do not count: they serve other runs too, and which run comes first
-        says nothing about its method.
+        Encoding features for the store does not count: other runs use them, too, and which run comes first says
+        nothing about its method.
         """
         return self.seconds_before + time.monotonic() - self._started - self.dm.encode_seconds
+
+    @property
+    def smallest_chunk(self) -> int:
+        """``text_chunk`` over all sessions of a run."""
+        return min(filter(None, (self.text_chunk, self.chunk_before)), default=0)
 
     def set_model_mode(self, mode: str) -> None:
         """Put the registered modules into "train" or "eval" mode; the frozen encoders stay in evaluation mode."""
@@ -221,7 +113,7 @@ class TrainerX:
         self.scaler.scale(loss).backward()
 
     def model_update(self) -> None:
-        """The optimiser step(s) of one batch with the gradients that are there (in the units of ``scaler``)."""
+        """The optimiser step(s) of one batch with the present gradients (in the units of ``scaler``)."""
         assert self.optim is not None
         for _ in range(1 if self.scaler.is_enabled() else self.steps_per_batch):
             self.scaler.step(self.optim)
@@ -239,7 +131,7 @@ class TrainerX:
         """Train from ``start_epoch`` to the last epoch; then test."""
         self.before_train()
         if self.trainable:
-            self._started = time.monotonic() - self.dm.encode_seconds  # what was encoded before does not count either
+            self._started = time.monotonic() - self.dm.encode_seconds  # earlier encoding does not count either
             total = self.max_epoch * len(self.dm.train_loader_x)
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
@@ -259,7 +151,7 @@ class TrainerX:
         self.loggers = open_loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
 
     def run_epoch(self, bar: tqdm) -> None:
-        """One pass over the training split; augmentation and order depend on the epoch only."""
+        """One pass over the training split; augmentation and order depend only on the epoch."""
         self.set_model_mode("train")
         loader = self.dm.train_loader_x
         loader.set_epoch(self.epoch)
@@ -317,7 +209,7 @@ class TrainerX:
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> dict[str, float | None]:
-        """Evaluate on ``split`` (default TEST.SPLIT; test when there is no val) and log the result."""
+        """Evaluate on ``split`` (default TEST.SPLIT) and log the result."""
         started, encoded = time.monotonic(), self.dm.encode_seconds
         calibrates = split is None and self.cfg.TEST.CALIBRATE
         split = split or self.cfg.TEST.SPLIT

@@ -1,4 +1,4 @@
-"""Which run may be evaluated under which config: the method must agree, classes and tasks may be others."""
+"""Whether a run may be evaluated under a config: the method must agree, classes and tasks may differ."""
 
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
 def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
-    """Refuse to evaluate a run whose learned tensors mean something else under ``cfg``.
+    """Refuse to evaluate a run whose learned tensors do not fit ``cfg``.
 
     Method and backbone must be those of the run; of the method's own keys only the precision may differ. Other
-    classes or tasks need a method that has learned nothing that belongs to single ones
-    (:meth:`TrainerX.learned_for`). A folder without a config, such as one of the original code, is not judged here.
+    classes or tasks need a method whose tensors are shared (:meth:`TrainerX.learned_for`). A folder without a config,
+    such as one of the original code, is not checked here.
 
     Raises:
         UserError: it does not fit; the message names the differing keys, or the key that ties the run to its classes.
@@ -45,13 +45,13 @@ def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
     for unit, cause in trainer.learned_for(cfg).items():
         if moved[unit]:
             raise UserError(
-                f"{cause} learns something of its own for each {unit}, so the run in {run.path} has nothing for a "
+                f"{cause} learns something for each {unit}, so the run in {run.path} has nothing for a "
                 f"{unit} that it was not trained on ({'; '.join(moved[unit])}); choose a method that shares it"
             )
 
 
 def check_weights(trainer: "TrainerX", run: RunFolder) -> None:
-    """Refuse a run that was trained with other weights of the frozen model than those that were loaded.
+    """Refuse a run that was trained with other weights of the frozen model than the loaded ones.
 
     Raises:
         UserError: the digests differ.

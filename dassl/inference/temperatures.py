@@ -7,7 +7,8 @@ from dassl.config import get_cfg_default
 from dassl.config.comparing import differences, number_values
 from dassl.engine.calibration import learned_digest
 from dassl.engine.trainer import TrainerX
-from dassl.results.record import CONFIG_FILE, EVALUATION, RESULTS_FILE, Calibration, read_results, stored_config
+from dassl.results.record import CONFIG_FILE, EVALUATION, RESULTS_FILE, Calibration, read_results
+from dassl.results.stored import stored_config
 
 _KEY = "TEST.CALIBRATE"
 _AGAIN = "evaluate the run again with --eval-only TEST.CALIBRATE True"

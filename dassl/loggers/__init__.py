@@ -1,1 +1,1 @@
-"""Where the points of a run's curves go: one file for each logger, which enters itself in LOGGERS."""
+"""Destinations of a run's curves: one file for each logger, which registers in LOGGERS."""

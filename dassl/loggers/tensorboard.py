@@ -34,25 +34,25 @@ class TensorBoard(RunLogger):
             self._writer.add_scalar(tag, value, step)
 
     def finish(self, figures: Mapping[str, float]) -> None:
-        """Enter the run in the table of all runs: its choices and its figures."""
+        """Add the run to the table of all runs: its choices and its figures."""
         from torch.utils.tensorboard.summary import hparams
 
         final = {f"final/{name}": value for name, value in figures.items()}
         with self._writing():
-            # add_hparams() of the writer would make a run of its own for this, named after the time of day.
+            # The writer's add_hparams() would make a separate run for this, named after the time.
             for summary in hparams(dict(self.run.choices), final):
                 self._writer.file_writer.add_summary(summary)
             for tag, value in final.items():
                 self._writer.add_scalar(tag, value)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the rest."""
         with self._writing():
             self._writer.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """TensorBoard writes in a thread and raises its error in a later call."""
+        """Turn an error of TensorBoard's writing thread, raised in a later call, into one line."""
         try:
             yield
         except OSError as error:
@@ -60,6 +60,6 @@ class TensorBoard(RunLogger):
 
 
 def _without_trace(other: Callable[[Any], object], told: Any) -> None:
-    """TensorBoard's thread raises in the next call what stopped it; its stack trace beside that says nothing more."""
+    """Silence the stack trace of TensorBoard's thread, whose error is raised in the next call anyway."""
     if not (type(told.thread).__module__.startswith("tensorboard.") and isinstance(told.exc_value, OSError)):
         other(told)

@@ -12,8 +12,8 @@ def learning_rate(optim_cfg: CfgNode, step: int, *, base_lr: float | None = None
     """Rate after ``step`` schedule steps (normally one per epoch, so ``step`` is the 0-based epoch).
 
     During WARMUP_EPOCH steps the rate is WARMUP_CONS_LR ("constant"), or rises from WARMUP_MIN_LR ("linear").
-    Then the main schedule starts at its beginning (WARMUP_RECOUNT), or goes on from the base rate along the part
-    of its curve that is left. The cosine goes down and up again beyond MAX_EPOCH, which only happens with
+    Then the main schedule starts at its beginning (WARMUP_RECOUNT), or continues from the base rate along the rest of
+    its curve. The cosine goes down and up again beyond MAX_EPOCH, which only happens with
     several schedule steps per epoch.
     """
     base = optim_cfg.LR if base_lr is None else base_lr
@@ -58,11 +58,11 @@ class EpochSchedule:
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the state of a checkpoint over and set the live optimiser's rate."""
+        """Load the state of a checkpoint and set the optimiser's rate."""
         self.steps = int(state["steps"])
         self._apply()
 

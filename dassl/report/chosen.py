@@ -9,12 +9,12 @@ from dassl.report.mistakes import Bin, TaskMistakes, count_mistakes
 from dassl.report.study import PLAIN, Grid, Suite
 from dassl.report.tree import Record, Tree
 from dassl.results.predictions import PREDICTIONS_FILE, read_predictions
-from dassl.results.record import EVALUATION, RESULTS_FILE, Calibration, RunResult, TaskResult, read_results
+from dassl.results.record import RESULTS_FILE, Calibration, RunResult, TaskResult, read_results
+from dassl.results.runs import EVALUATED, accuracies, evaluation_beside
 from dassl.results.tables import shots_heading
 from dassl.utils.errors import UserError
 
 MOST_SUITES, MOST_CHOSEN = 4, 12
-_ASIDE = f"results{EVALUATION}.json"
 REMEDY = "evaluate a run again, with its command and --eval-only"
 
 
@@ -72,8 +72,11 @@ def lacking(suites: Iterable[Suite]) -> list[Suite]:
 
 
 def has_predictions(record: Record) -> bool:
-    """Whether the run's result names its predictions, or there is an evaluation in its folder."""
-    return record.result.predictions is not None or (record.folder / _ASIDE).is_file()
+    """Whether the run has predictions, its own or those of a later evaluation in its folder."""
+    if record.result.predictions is not None:
+        return True
+    later = evaluation_beside(record.folder, read_results(record.folder))
+    return later is not None and later.predictions is not None
 
 
 def _asked(tree: Tree, name: Path) -> Record:
@@ -81,14 +84,20 @@ def _asked(tree: Tree, name: Path) -> Record:
     for record in tree.records:
         if record.folder.resolve() in places:
             if not has_predictions(record):
-                raise UserError(
-                    f"--errors {name}: it has no {PREDICTIONS_FILE}, which older versions did not write; {REMEDY}"
-                )
+                raise UserError(f"--errors {name}: {_why_none(record.folder)}")
             return record
     for broken in tree.broken:
         if broken.folder.resolve() in places:
             raise UserError(f"--errors {name}: {broken.reason}; name a run with a figure")
     raise UserError(f"--errors {name} is no finished run of {tree.top}; name the folder of one, such as .../seed1")
+
+
+def _why_none(folder: Path) -> str:
+    if (folder / EVALUATED).is_file():
+        reason = f"{EVALUATED} is of other images, another method or another epoch, or has none"
+    else:
+        reason = "older versions did not write it"
+    return f"it has no {PREDICTIONS_FILE}: {reason}; {REMEDY}"
 
 
 def _usual(suite: Suite) -> Iterator[tuple[tuple[Record, ...], str]]:
@@ -136,12 +145,13 @@ def read_tested(chosen: Chosen) -> list[TestedTask]:
 
 
 def _tested(record: Record) -> Iterator[TestedTask]:
-    own, other = read_results(record.folder), _evaluation(record.folder)
-    result, name = (own, RESULTS_FILE) if own.predictions or other is None else (other, _ASIDE)
+    own = read_results(record.folder)
+    later = evaluation_beside(record.folder, own)
+    result, name = (own, RESULTS_FILE) if own.predictions or not later else (later, EVALUATED)
     counts = count_mistakes(read_predictions(record.folder, results=name), result.tasks)
-    calibrated = other if other and result is own and other.calibration and not own.calibration else None
-    after = _bins(record.folder, calibrated) if calibrated else {}
-    for task, mistakes in zip(result.tasks, counts, strict=True):
+    calibrated = later if later and result is own and _calibrates(later, own) else None
+    after = _bins(record.folder, calibrated) if calibrated else [[] for _ in counts]
+    for number, (task, mistakes) in enumerate(zip(result.tasks, counts, strict=True)):
         yield TestedTask(
             record,
             result,
@@ -149,41 +159,35 @@ def _tested(record: Record) -> Iterator[TestedTask]:
             mistakes,
             record.folder / (result.predictions.file if result.predictions else PREDICTIONS_FILE),
             calibrated.calibration if calibrated else None,
-            next((each for each in calibrated.tasks if each.name == task.name), None) if calibrated else None,
-            after.get(task.name, []),
-            _remark(own, result, task, mistakes),
+            calibrated.tasks[number] if calibrated else None,
+            after[number],
+            _remark(own.tasks[number], task, mistakes),
         )
 
 
-def _evaluation(folder: Path) -> RunResult | None:
-    """The evaluation in a run's folder, if it has predictions and is of the run's own tasks and images."""
-    if not (folder / _ASIDE).is_file():
-        return None
-    own, other = read_results(folder), read_results(folder, name=_ASIDE)
-    digests = {own.test_digest, other.test_digest} - {""}
-    same = _about(own) == _about(other) and len(digests) < 2
-    return other if same and other.predictions else None
+def _calibrates(later: RunResult, own: RunResult) -> bool:
+    """Whether an evaluation calibrated what the run's own test did not; that changes no prediction."""
+    calibrated = later.calibration is not None and own.calibration is None
+    return calibrated and later.predictions is not None and accuracies(later) == accuracies(own)
 
 
-def _about(result: RunResult) -> tuple[object, ...]:
-    tasks = [(task.name, task.total, task.classes) for task in result.tasks]
-    return result.dataset, result.split, result.classes, result.task_choice, tasks
+def _bins(folder: Path, result: RunResult) -> list[list[Bin]]:
+    return [found.bins for found in count_mistakes(read_predictions(folder, results=EVALUATED), result.tasks)]
 
 
-def _bins(folder: Path, result: RunResult) -> dict[str, list[Bin]]:
-    counts = count_mistakes(read_predictions(folder, results=_ASIDE), result.tasks)
-    return {task.name: found.bins for task, found in zip(result.tasks, counts, strict=True)}
+def _remark(own: TaskResult, task: TaskResult, mistakes: TaskMistakes) -> str:
+    """Where the figures do not fit together, a sentence that says so.
 
-
-def _remark(own: RunResult, result: RunResult, task: TaskResult, mistakes: TaskMistakes) -> str:
-    """Where the figures do not fit together, a sentence that says so."""
+    Args:
+        own: the task in the run's own result.
+        task: in the result that is shown.
+    """
     if mistakes.rows != task.total:
         return f"{PREDICTIONS_FILE} has {mistakes.rows} rows of the task, and the result says {task.total}"
     right, correct = sum(mistakes.confusion.hits), sum(each.correct for each in task.per_class)
     if right != correct:
         return f"{right} images are right here, and the result says {correct}: names of classes look alike in the file"
-    before = next((each.metric for each in own.tasks if each.name == task.name), None)
-    if result is not own and before != task.metric:
-        shown = ["none" if each is None else f"{each:.2f}" for each in (before, task.metric)]
-        return f"the run's own figure is {shown[0]}; its evaluation ({_ASIDE}), which is shown here, has {shown[1]}"
+    if own.metric != task.metric:
+        shown = ["none" if each is None else f"{each:.2f}" for each in (own.metric, task.metric)]
+        return f"the run's own figure is {shown[0]}; its evaluation ({EVALUATED}), which is shown here, has {shown[1]}"
     return ""

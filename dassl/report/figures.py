@@ -23,6 +23,7 @@ class Figure:
         gap: what else is missing, such as "4/6 tasks"; such a mean cannot be compared with its neighbours.
         rank: BEST, SECOND or 0.
         interval: what kind of spread it is.
+        digits: decimals that are printed.
     """
 
     mean: float
@@ -33,6 +34,7 @@ class Figure:
     gap: str = ""
     rank: int = 0
     interval: Interval = STD
+    digits: int = 2
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -46,10 +48,10 @@ class Figure:
         return ", ".join(filter(None, (seeds, self.gap)))
 
     def show(self, form: str) -> str:
-        """Two decimals; the best in bold and the second underlined, in text "*" and "_" behind the figure."""
-        body = f"{self.mean:.2f}"
+        """The decimals; the best in bold and the second underlined, in text "*" and "_" behind the figure."""
+        body = f"{self.mean:.{self.digits}f}"
         if self.spread is not None:
-            body += f" {PLUS_MINUS[form]} {self.spread:.2f}"
+            body += f" {PLUS_MINUS[form]} {self.spread:.{self.digits}f}"
         if form == "markdown":
             body = {BEST: f"**{body}**", SECOND: f"<u>{body}</u>"}.get(self.rank, body)
         if form == "latex":
@@ -167,18 +169,22 @@ def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
     )
 
 
-def ranked(column: Sequence[Figure | None]) -> list[Figure | None]:
+def ranked(column: Sequence[Figure | None], *, lower: bool = False) -> list[Figure | None]:
     """Mark the best and the second of a column as they are printed; equal ones share the mark.
 
     Means over too few tasks or shots take no part, and a figure alone has no rank.
+
+    Args:
+        lower: the smallest is the best.
     """
-    rivals = [round(each.mean, 2) for each in column if each is not None and not each.gap]
-    order = sorted(set(rivals), reverse=True)
+    rivals = [round(each.mean, each.digits) for each in column if each is not None and not each.gap]
+    order = sorted(set(rivals), reverse=not lower)
     if len(rivals) < 2:
         return list(column)
     ranks = dict(zip(order, (BEST, SECOND), strict=False))
     return [
-        each if each is None or each.gap else replace(each, rank=ranks.get(round(each.mean, 2), 0)) for each in column
+        each if each is None or each.gap else replace(each, rank=ranks.get(round(each.mean, each.digits), 0))
+        for each in column
     ]
 
 

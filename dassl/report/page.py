@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,9 +12,10 @@ from dassl.report import paper
 from dassl.report.checks import Notice
 from dassl.report.figures import Duration, Figure, Number
 from dassl.report.markup import folded, table_html
+from dassl.report.metrics import only_accuracy
 from dassl.report.mistakes_part import Asked, mistakes_html
 from dassl.report.settings import CELL_KEYS
-from dassl.report.sheets import MAKERS, Options, Sheet
+from dassl.report.sheets import MAKERS, Options, Sheet, metric_sheets
 from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree
 from dassl.results.record import idle_keys
@@ -69,7 +70,7 @@ def page(
     asked: Asked | None = None,
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
-    shown = Options(interval=options.interval, per_task=True)
+    shown = replace(options, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
     parts += [_Part("mistakes", "Where runs err", mistakes_html(tree, suites, asked or Asked())), _runs(tree, suites)]
@@ -128,6 +129,9 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
         html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
     html += folded("Each task", [_sheet(each) for each in main[1:]])
+    if not only_accuracy(options.metrics):
+        names = ", ".join(metric.heading for metric in options.metrics)
+        html += [f"<h3>{names}</h3>\n", *map(_sheet, metric_sheets(suite, options))]
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
         sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
         if sheets:

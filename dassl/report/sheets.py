@@ -15,6 +15,7 @@ from dassl.report.figures import (
     harmonic,
     ranked,
 )
+from dassl.report.metrics import ACCURACY, Metric, cell_values
 from dassl.report.settings import SCHEDULE_KEYS
 from dassl.report.study import ALL_BUT, SEEN, UNSEEN, Grid, Protocol, SeedFigure, Suite
 from dassl.results.tables import ANY_SHOTS, Cell, Table, shots_heading
@@ -51,12 +52,14 @@ class Options:
         interval: what stands behind their sign.
         per_task: each task has a table.
         costs: the main table has parameters and training time. memory: it has the peak memory, too.
+        metrics: the columns of the tables of figures.
     """
 
     interval: Interval = STD
     per_task: bool = False
     costs: bool = True
     memory: bool = False
+    metrics: tuple[Metric, ...] = (ACCURACY,)
 
 
 # ---- methods x shots
@@ -127,6 +130,43 @@ def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
     table = Table(["method", *shot_headings(grid)], [[row, *cells] for row, cells in zip(grid.rows, rows, strict=True)])
     title = f"{suite.title}, task {task}: in %, {_spread(grid, options)}"
     return Sheet(title, {"suite": suite.title, "task": task}, table, notes=_legend(table))
+
+
+def metric_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
+    """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if asked for."""
+    grid = suite.plain
+    if grid is None:
+        return
+    for shots in grid.shots:
+        yield _metric_sheet(suite, grid, shots, None, options)
+        for task in grid.tasks if options.per_task else ():
+            yield _metric_sheet(suite, grid, shots, task, options)
+
+
+def _metric_sheet(suite: Suite, grid: Grid, shots: int, task: str | None, options: Options) -> Sheet:
+    columns = [
+        ranked([_metric_figure(grid, row, shots, metric, task, options) for row in grid.rows], lower=metric.lower)
+        for metric in options.metrics
+    ]
+    headings = [metric.heading for metric in options.metrics]
+    table = Table(["method", *headings], [[row, *cells] for row, *cells in zip(grid.rows, *columns, strict=True)])
+    percent = ", ".join(metric.heading for metric in options.metrics if metric.unit)
+    what = f"task {task}" if task else _mean_of(grid)
+    title = (
+        f"{suite.title}, {shots_heading(shots)}: {what}{f', {percent} in %' * bool(percent)}, {_spread(grid, options)}"
+    )
+    keys = {"suite": suite.title, "shots": _shots_key(shots), "task": task or OVERALL}
+    lower = [metric.heading for metric in options.metrics if metric.lower]
+    notes = [f"{' and '.join(lower)}: the lower, the better"] if lower else []
+    return Sheet(title, keys, table, notes=[*_legend(table), *notes, *_mixture_note(grid)])
+
+
+def _metric_figure(
+    grid: Grid, row: str, shots: int, metric: Metric, task: str | None, options: Options
+) -> Figure | None:
+    values, gap = cell_values(grid, row, shots, metric, task=task)
+    found = figure(values, grid.wanted(row), interval=options.interval, gap=gap)
+    return found and replace(found, digits=metric.digits)
 
 
 def figure_rows(grid: Grid, *, task: str | None = None, options: Options) -> list[list[Figure | None]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dassl.results.methods import label_of, read_methods
-from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, TaskResult, read_results, stored_config
-from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_run
+from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, TaskResult
+from dassl.results.runs import KEYWORD, find_groups, has_result, is_run, read_completed, read_run
+from dassl.results.stored import stored_config
 from dassl.utils.errors import UserError
 from dassl.utils.texts import printable
 
@@ -171,7 +172,7 @@ def _asked(folder: Path, keyword: str) -> RunResult:
     if not has_result(folder):
         read_run(folder)  # says why the log has no figure
         raise AssertionError(folder)
-    result = read_results(folder)
+    result = read_completed(folder)
     if keyword == "val" and result.val is not None:
         result = dataclasses.replace(
             result, split="val", metric=result.val.metric, tasks=_val_tasks(result, result.val)

@@ -1,1 +1,1 @@
-"""Finished runs: what a run leaves in its folder, the runs of a tree, the rows of a table."""
+"""Finished runs: their records, the runs of a tree, the rows of a table."""

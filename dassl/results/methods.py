@@ -1,4 +1,4 @@
-"""The methods that tables, sweeps and the demo speak of, by the names of the paper's rows (configs/methods.yaml)."""
+"""The methods of tables, sweeps and the demo, by the names of the paper's rows (configs/methods.yaml)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,17 +21,17 @@ class Method:
     """A row of a table.
 
     Attributes:
-        label: what tables call it; "": the row of the table that its config makes it (``label_of``).
+        label: its name in tables; "": derived from its config (``label_of``).
         trainer: registered name.
-        config: file in configs/trainers/<trainer>/ without its suffix, or one from each number of shots on;
+        config: file in configs/trainers/<trainer>/ without its suffix, or one for each number of shots and above;
             "{backbone}" stands for the short name of the backbone.
-        backbones: other short names that stand there.
+        backbones: other short names used in file names.
         setting: folder of its runs.
-        options: config keys that make it what it is.
+        options: config keys that define it.
         suite_options: further keys on one suite, by DATASET.NAME.
         per_task: the paper has one run per task, with DATASET.SUBSAMPLE_TASKS taskN; the suite's figure is their mean.
-        separable: what it learns of a task knows nothing of the others, so a run for each and one of all are the same.
-        learns: it sees training images; otherwise one run stands for all shots and seeds.
+        separable: it learns each task independently, so single-task runs and a joint run are the same.
+        learns: it uses training images; otherwise one run represents all shots and seeds.
         paper: it is a row of the paper's tables.
     """
 
@@ -62,7 +62,7 @@ def read_methods(path: Path = METHODS_FILE) -> dict[str, Method]:
     """All methods by label, in the order of the file: the paper's rows first.
 
     Raises:
-        UserError: the file is missing or says something that is no method.
+        UserError: the file is missing or has an invalid method.
     """
     entries = _content(path).get("methods")
     if not isinstance(entries, dict):
@@ -72,10 +72,10 @@ def read_methods(path: Path = METHODS_FILE) -> dict[str, Method]:
 
 @lru_cache(maxsize=4)
 def key_groups(path: Path = METHODS_FILE) -> dict[str, str]:
-    """Where the own config keys of each trainer stand: "COOP" for TRAINER.COOP.
+    """The section of each trainer's own config keys: "COOP" for TRAINER.COOP.
 
     Raises:
-        UserError: the file is missing, or does not say it.
+        UserError: the file is missing or incomplete.
     """
     groups = _content(path).get("key_groups")
     if not isinstance(groups, dict):
@@ -152,15 +152,15 @@ def find_method(label: str) -> Method:
 
 
 def label_of(trainer: str, config: Mapping[str, Any]) -> str:
-    """What a table calls a run.
+    """The name of a run in tables.
 
     Args:
         config: the run's config by dotted key.
 
     Returns:
-        The label of the method with the most options of those that agree with the config in all of them. Where none
-        does, the trainer and the options in which the run differs from its nearest method, such as
-        "MTCoOp TASK_N_CTX 8"; for a trainer that is in no row, its name.
+        The label of the method with the most options among those whose options all agree with the config. If there is
+        none, the trainer and the options in which the run differs from its nearest method, such as
+        "MTCoOp TASK_N_CTX 8"; for a trainer without a row, its name.
     """
     method = nearest_method(trainer, config)
     if method is None:
@@ -176,7 +176,7 @@ def nearest_method(trainer: str, config: Mapping[str, Any]) -> Method | None:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key; the whole key where two have the same last part."""
+    """The last part of each key; the whole key if two have the same last part."""
     last = [key.rpartition(".")[2] for key in keys]
     return {key: key if last.count(name) > 1 else name for key, name in zip(keys, last, strict=True)}
 
@@ -186,7 +186,7 @@ def _differing(method: Method, config: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and tuples alike; the rest as it is."""
+    """Lists as tuples; other values unchanged."""
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 

@@ -1,4 +1,4 @@
-"""``predictions.csv``: what an evaluation said of each image, a row for each image and task it belongs to."""
+"""``predictions.csv``: the predictions of an evaluation, a row for each image and each of its tasks."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ _AGAIN = "evaluate the run again, with its command and --eval-only"
 
 
 class PredictedImage(NamedTuple):
-    """An image and a task it belongs to.
+    """The prediction for an image in one of its tasks.
 
     Attributes:
         image: its path below the data root, with "/" between folders.
@@ -41,13 +41,13 @@ class PredictedImage(NamedTuple):
 
 
 def write_predictions(path: Path, rows: Iterable[PredictedImage]) -> PredictionsFile:
-    """Write the file, whole at once; returns what ``results.json`` says of it.
+    """Write the file, atomically; returns its entry in ``results.json``.
 
     Raises:
         UserError: the folder cannot be written.
     """
     digest, count = sha256(), 0
-    shown = cache(_cell)  # the names of tasks and classes come again and again
+    shown = cache(_cell)  # names of tasks and classes repeat
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for block in _blocks(rows):
             text = io.StringIO()
@@ -77,7 +77,7 @@ def _number(value: float | None) -> str:
 def read_predictions(folder: Path | str, *, results: str = RESULTS_FILE) -> list[PredictedImage]:
     """The predictions of the evaluation that ``results`` in a run folder is about.
 
-    Names are as :func:`write_predictions` shows them: characters that show nothing are U+FFFD.
+    Names are as :func:`write_predictions` writes them: invisible characters become U+FFFD.
 
     Raises:
         ChangedError: the file is not the one that the evaluation wrote, such as that of another evaluation.

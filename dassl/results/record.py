@@ -1,4 +1,4 @@
-"""``results.json``: what a finished run leaves behind and every table is made of."""
+"""``results.json``: the record of a finished run, from which all tables are made."""
 
 import dataclasses
 import math
@@ -8,9 +8,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
-from dassl.utils.bounded_yaml import Bounded
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
@@ -19,7 +16,7 @@ RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
 EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
 FORMAT: Literal[1] = 1
-# Keys that say where things are or how they are shown; they do not change a figure, and config_digest leaves them out.
+# Keys about places and display; they change no figure, and config_digest leaves them out.
 PLACES = {
     *(
         "TRAINER.LABEL",
@@ -33,10 +30,10 @@ PLACES = {
     ),
     *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
     *("MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT_CHUNK", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.LOGGERS"),
-    *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # what they set stands in other keys
+    *("TRAINER.PUBLISHED_SETTINGS", "TRAINER.PUBLISHED_KEYS"),  # the keys they set count instead
     *("TEST.PER_CLASS_RESULT", "TEST.PER_TASK_RESULT", "TEST.COMPUTE_CMAT"),
 }
-# Of these, the ones that round differently, and so change the last digits. A deterministic run counts them.
+# Those among them that affect rounding, and so the last digits. A deterministic run counts them.
 ROUNDING_KEYS = {"MODEL.TEXT_CHUNK", "DATALOADER.TEST.BATCH_SIZE"}
 DETERMINISTIC = "TRAIN.DETERMINISTIC"
 # Keys of earlier versions and of the original that no shipped method used, with the only value that is still accepted.
@@ -59,7 +56,7 @@ RETIRED_KEYS: dict[str, Any] = {
     "OPTIM.NEW_LAYERS": (),
     "OPTIM.BASE_LR_MULT": 0.1,
 }
-# Wider than any figure of a run and inside the range of a float, so that a huge JSON integer converts safely.
+# Larger than any figure of a run and within the range of a float, so that a huge JSON integer converts safely.
 _LARGEST = 1e300
 
 
@@ -174,8 +171,8 @@ class Rounding:
     Attributes:
         deterministic: TRAIN.DETERMINISTIC.
         threads: of torch on the CPU.
-        text_chunk: fewest prompts to which an encoding in chunks was held, by MODEL.TEXT_CHUNK or by the memory; 0:
-            all prompts were encoded at once.
+        text_chunk: smallest chunk of prompts, set by MODEL.TEXT_CHUNK or by the memory; 0: no encoding was cut into
+            chunks.
     """
 
     deterministic: bool
@@ -190,10 +187,10 @@ class RunResult:
     Attributes:
         mode: "train", or "eval" for a run that only evaluated.
         shots: training images per class; -1: all of them.
-        split: the split that ``metric`` and ``tasks`` speak of, usually "test".
+        split: the split of ``metric`` and ``tasks``, usually "test".
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
-        predictions: what the model said of each image; None where an older version, or no test, was run.
+        predictions: what the model answered for each image; None where an older version, or no test, was run.
         calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
@@ -201,14 +198,14 @@ class RunResult:
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
-        subset_digest, test_digest: what the few-shot images and the test images were, before that choice of tasks and
-            classes; "" where an older version did not say it.
-        seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features that the
-            store lacked, in neither of the two) and in "total", which has the training of all sessions and whatever
-            else the last one did.
+        subset_digest, test_digest: digests of the few-shot images and the test images before the choice of tasks and
+            classes; "" from an older version.
+        seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features
+            missing from the store, in neither of the two) and "total", which is the training of all sessions and
+            everything else in the last one.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
-        rounding: what the last digits depend on; None where an older version did not say it.
-        warnings: what a reader of the figures should know, one sentence each: every warning of the log.
+        rounding: what the last digits depend on; None from an older version.
+        warnings: every warning of the log, one sentence each, for readers of the figures.
     """
 
     mode: Literal["train", "eval"]
@@ -264,7 +261,7 @@ class RunResult:
         try:
             return _decode(cls, value, "")
         except ValueError as error:
-            raise UserError(f"{source}: {error}; delete the file and run again to make it anew") from error
+            raise UserError(f"{source}: {error}; delete the file and run again to make it") from error
 
 
 def idle_keys(config: Mapping[str, Any]) -> set[str]:
@@ -283,20 +280,6 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
     path = Path(folder) / RESULTS_FILE
     write_json(path, _without_nan(result).to_json(), signed=True)
     return path
-
-
-# The C reader is ten times as fast; a large tree has thousands of configs.
-class _Loader(Bounded, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads configs of runs."""
-
-
-def stored_config(folder: Path | str, *, name: str = CONFIG_FILE) -> dict[str, Any] | None:
-    """The content of a run's ``config.yaml``, nested as it stands there; None where it cannot be read."""
-    try:
-        content = yaml.load((Path(folder) / name).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # ValueError: no text, or an impossible date
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_results(folder: Path | str, *, name: str = RESULTS_FILE) -> RunResult:

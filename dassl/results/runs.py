@@ -1,4 +1,4 @@
-"""Finding run folders and reading their figures, from ``results.json`` or from a log."""
+"""Find run folders and read their figures, from ``results.json`` or from a log."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, read_results
+from dassl.results.record import EVALUATION, RESULTS_FILE, RunResult, SplitResult, read_results
 from dassl.utils.errors import UserError
 from dassl.utils.logger import LOG_FILE
 
@@ -20,6 +20,7 @@ _EPOCH_PREFIX = "epoch ["
 _TASK_LINE = re.compile(r"\* task: (\d{1,9}) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
 _LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
+EVALUATED = f"results{EVALUATION}.json"
 _SEED_FOLDER = re.compile(r"seed\d+")
 
 
@@ -34,11 +35,11 @@ class TaskFigure:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """What one run contributes to a table: the overall figure in percent, its tasks and the file they came from.
+    """The figures of one run for a table: the overall figure in percent, its tasks and their source file.
 
     Attributes:
-        result: all that the run left behind; None where the source is a log.
-        remark: which log of several it is.
+        result: the whole record of the run; None if the source is a log.
+        remark: which of several logs it is.
     """
 
     source: Path
@@ -53,7 +54,7 @@ class Group:
     """The runs of one folder (usually its seeds), and (name, reason) of those without a usable figure.
 
     Attributes:
-        mixed: in what the runs differ that should be seeds of one setting; then they have no mean.
+        mixed: differences between runs that should be seeds of one setting; then they have no mean.
     """
 
     folder: Path
@@ -108,12 +109,12 @@ def subfolders(folder: Path) -> list[Path]:
 def find_groups(top: Path) -> Iterator[list[Path]]:
     """Yield the run folders below ``top`` that lie side by side, one list for each parent, in order of their paths.
 
-    A folder called ``seed<k>`` counts as a run when it is still empty, so that a missing seed shows, and so does one
-    that may not be read, so that what is in it is missed. Nothing inside a run folder is looked at.
+    A folder called ``seed<k>`` counts as a run even if it is empty or unreadable, so that the missing seed shows.
+    Run folders are not searched.
     """
     seen = set()
     for parent, names, _ in os.walk(top, followlinks=True):
-        # A link may lead back up; without this the walk would go round until the path is too long.
+        # A link may lead back up; without this the walk would circle until the path is too long.
         real = os.path.realpath(parent)
         children = [] if real in seen else [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
         seen.add(real)
@@ -138,8 +139,8 @@ def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) ->
     """Read the figures of one run: ``results.json`` if it is there, else the newest log that has one.
 
     Args:
-        keyword: which figure; a log has what stands before the colon ("accuracy" in logs of the official CoOp).
-        test_log: the log is that of an evaluation only, so nothing in it says that training has ended.
+        keyword: name of the figure; in a log, the word before the colon ("accuracy" in logs of the official CoOp).
+        test_log: the log is of an evaluation only, without a line that ends the training.
 
     Raises:
         UserError: the run has no usable figure; the message is the reason.
@@ -153,8 +154,49 @@ def read_run(folder: Path, *, keyword: str = KEYWORD, test_log: bool = False) ->
     raise UserError(f"it has neither {RESULTS_FILE} nor {LOG_FILE}")
 
 
-def _read_result(folder: Path, keyword: str) -> RunFigures:
+def read_completed(folder: Path) -> RunResult:
+    """The result of a run; one of an older version with the figures that a later evaluation in its folder has.
+
+    That counts if it evaluated the same: method, backbone, images, and the same accuracy of every task.
+
+    Raises:
+        UserError: there is no result that can be read.
+    """
     result = read_results(folder)
+    later = None if any(task.per_class for task in result.tasks) else evaluation_beside(folder, result)
+    if later is None or later.calibration or accuracies(later) != accuracies(result):
+        return result
+    names = ("macro_f1", "nll", "ece")
+    return replace(result, tasks=later.tasks, **{name: getattr(later, name) for name in names})
+
+
+def evaluation_beside(folder: Path, result: RunResult) -> RunResult | None:
+    """The later evaluation in the folder of the run with this result, if there is one that can be read.
+
+    It must have evaluated the same method, backbone, images and tasks; its figures may be others.
+    """
+    if not _has(folder, EVALUATED):
+        return None
+    try:
+        later = read_results(folder, name=EVALUATED)
+    except UserError:
+        return None
+    return later if later.best_epoch is None and _identity(later) == _identity(result) else None
+
+
+def accuracies(result: RunResult) -> list[float | None]:
+    """The figure of a result and those of its tasks."""
+    return [result.metric, *(task.metric for task in result.tasks)]
+
+
+def _identity(result: RunResult) -> tuple[object, ...]:
+    tasks = [(task.name, task.metric_name, task.total, task.classes) for task in result.tasks]
+    names = ("trainer", "dataset", "backbone", "shots", "seed", "split", "test_digest")
+    return (*(getattr(result, name) for name in names), tasks)
+
+
+def _read_result(folder: Path, keyword: str) -> RunFigures:
+    result = read_completed(folder)
     main = SplitResult(result.metric, result.tasks)
     splits = {KEYWORD: main, "average": main, **({"val": result.val} if result.val else {})}
     if keyword not in splits:
@@ -167,7 +209,7 @@ def _read_result(folder: Path, keyword: str) -> RunFigures:
 
 
 def _read_logs(paths: list[Path], keyword: str, test_log: bool) -> RunFigures:
-    """The newest of the logs ``paths`` that has a figure, with a remark where there are several.
+    """The newest of the logs ``paths`` that has a figure, with a remark if there are several.
 
     Raises:
         UserError: none has one; the message is the reason of the newest.
@@ -207,7 +249,7 @@ def _read_log(path: Path, keyword: str, test_log: bool) -> RunFigures:
 
 
 class _LogScan:
-    """Collects the figures of a log; only what follows the end marker counts, and the last figure wins."""
+    """Collects the figures of a log; only figures after the end marker count, and the last one wins."""
 
     def __init__(self, test_log: bool) -> None:
         self.test_log = test_log
@@ -224,7 +266,7 @@ class _LogScan:
         elif line in _END_MARKERS and not self.test_log:
             self.open = True
         elif line.startswith(_EPOCH_PREFIX) and not self.test_log:
-            # Training goes on: an earlier run in the same file, whose figures are not those of this one.
+            # Training continues: an earlier run in the same file, whose figures do not belong to this one.
             self.open, self.found, self.tasks = False, {}, {}
         elif self.open:
             self._read_figure(line)

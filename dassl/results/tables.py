@@ -29,7 +29,7 @@ class Shown(Protocol):
         """Names of the values that it makes of one column in csv and json; "" is the column itself."""
 
     def show(self, form: str) -> str:
-        """What stands in a table of the form "text", "markdown", "html" (to be escaped) or "latex" (as it is)."""
+        """The printed cell for the form "text", "markdown", "html" (to be escaped) or "latex" (final)."""
 
     def values(self) -> tuple[str | int | float | None, ...]:
         """The values with full precision, one for each of ``columns``."""
@@ -37,9 +37,9 @@ class Shown(Protocol):
 
 @dataclass(frozen=True)
 class MeanSpread:
-    """Mean over ``count`` runs with its ``spread``, of the kind ``interval``; None where one run has none.
+    """Mean over ``count`` runs with its ``spread``, of the kind ``interval``; None if a single run has none.
 
-    ``missing`` more runs exist but have no figure; the printed form then says so.
+    ``missing`` counts runs without a figure; the printed form shows it. ``digits``: decimals that are printed.
     """
 
     mean: float
@@ -47,6 +47,7 @@ class MeanSpread:
     count: int
     missing: int = 0
     interval: Interval = STD
+    digits: int = 2
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,10 +55,10 @@ class MeanSpread:
         return "mean", self.interval.column, "runs"
 
     def show(self, form: str) -> str:
-        """Both figures with two decimals."""
-        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.2f}"
+        """Both figures."""
+        spread = "" if self.spread is None else f" {PLUS_MINUS[form]} {self.spread:.{self.digits}f}"
         gap = f" ({self.count} of {self.count + self.missing})" if self.missing else ""
-        return f"{self.mean:.2f}{spread}{gap}"
+        return f"{self.mean:.{self.digits}f}{spread}{gap}"
 
     def values(self) -> tuple[float, float | None, int]:
         """Mean, spread and number of runs."""
@@ -68,7 +69,7 @@ Cell = str | int | float | Shown | None
 
 
 def mean_spread(values: Iterable[float | None], *, interval: Interval = STD) -> MeanSpread | None:
-    """Mean and spread of ``values``; None and NaN count as missing, and None comes back if all are."""
+    """Mean and spread of ``values``; None and NaN count as missing; returns None if all are."""
     entries = list(values)
     known = [value for value in entries if value is not None and math.isfinite(value)]
     if not known:
@@ -192,14 +193,14 @@ def shots_heading(shots: int) -> str:
 
 
 def show_cell(cell: Cell, form: str) -> str:
-    """What stands in a cell, ready for the form "text", "markdown" or "latex"; for "html" it must still be escaped."""
+    """The printed cell, ready for "text", "markdown" or "latex"; for "html" it must still be escaped."""
     if isinstance(cell, Shown):
         return cell.show(form)
     return escape(_MISSING if cell is None else f"{cell:.2f}" if isinstance(cell, float) else str(cell), form)
 
 
 def escape(text: str, form: str) -> str:
-    """``text`` on one line and without any meaning to the form it is put into; "html" is left to its page."""
+    """``text`` on one line, escaped for the form; "html" is left to its page."""
     # A line break would end the row.
     text = printable(" ".join(text.split())) if form != "html" else text
     if form == "markdown":
@@ -229,7 +230,7 @@ _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # In LaTeX's first fonts other signs stand in place of these.
+    # LaTeX's default fonts show other signs for these.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

@@ -1,4 +1,4 @@
-"""Small helpers without a heavy import: files, errors, registries, meters, logging, results."""
+"""Small helpers without heavy imports: files, errors, locks, registries, meters, logging."""
 
 from dassl.utils.errors import UserError
 from dassl.utils.registry import Registry

@@ -1,7 +1,8 @@
-"""What the command-line programs share: one line for a mistake, and exit codes."""
+"""Shared by the command-line programs: one line for a mistake, and exit codes."""
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser to which a wrong flag is a mistake like any other: one line."""
+    """An argument parser that reports a wrong flag in one line, like any other mistake."""
 
     def error(self, message: str) -> NoReturn:
         """Raise a UserError that names the help."""
@@ -42,12 +43,12 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system sends it to a job that must end: what is under way is left as by Ctrl-C."""
+    """SIGTERM, which a batch system sends to a job that must end; handled like Ctrl-C."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Terminated` in the main thread, which is the only one that can."""
+    """Make SIGTERM raise :class:`Terminated` in the main thread, the only one that can handle it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -69,7 +70,7 @@ def exit_code(
 ) -> int:
     """The exit code of ``action``: 0; 2 after a UserError, with a line for each problem.
 
-    130 after Ctrl-C, 143 after SIGTERM, 1 when nobody reads its output any more.
+    130 after Ctrl-C, 143 after SIGTERM, 1 when the output is no longer read.
     """
     try:
         with terminable(), contextlib.redirect_stdout(_VisibleOutput(sys.stdout)):
@@ -86,7 +87,7 @@ def exit_code(
             raise
         say(f"error: {os.fsdecode(error.filename)!r} cannot be used: {error.strerror}; give another path")
         return 2
-    except (MemoryError, RuntimeError, ImportError) as error:  # where nobody expected it, as while a library is loaded
+    except (MemoryError, RuntimeError, ImportError) as error:  # raised unexpectedly, e.g. while a library is loaded
         if not out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "no more of it"
@@ -100,13 +101,24 @@ def exit_code(
     return 0
 
 
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Nothing below a warning is logged."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def say(line: str) -> None:
     """Print one line for people to standard error: without hidden characters, and shortened if it is very long."""
     print(shortened(visible(line)), file=sys.stderr)
 
 
 def shortened(text: str) -> str:
-    """A message that can be read: of a very long one its beginning and its end, where the remedy stands."""
+    """A readable message: the beginning and the end (with the remedy) of a very long one."""
     left_out = len(text) - _LONGEST_LINE
     if left_out <= 0:
         return text
@@ -114,7 +126,7 @@ def shortened(text: str) -> str:
 
 
 class _VisibleOutput:
-    """A text stream to which hidden characters, and letters that its encoding lacks, go as escapes."""
+    """A text stream that writes hidden characters, and letters that its encoding lacks, as escapes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -129,5 +141,5 @@ class _VisibleOutput:
 
 
 def forget_stdout() -> None:
-    """Nobody reads it any more ("| head" has read enough); whatever else is printed goes nowhere."""
+    """Redirect output to nowhere after its reader has gone ("| head")."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

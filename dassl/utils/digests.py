@@ -1,8 +1,8 @@
-"""Digests that files of this program carry, so that a bit which flips later is found when the file is read.
+"""Digests in the files of this program, so that a flipped bit is found when the file is read.
 
-A JSON file ends with the entry ``"blake2b"``, a file of ``torch.save`` with a comment of its zip archive; both hold
-the BLAKE2b digest of all that stands before it. A file without one, of an earlier version or of another program, is
-told from one whose digest itself was damaged.
+A JSON file ends with the entry ``"blake2b"``, a file of ``torch.save`` with a comment of its zip archive; both hold the
+BLAKE2b digest of everything before it. A file without a digest, from an earlier version or another program, is
+distinguished from one with a damaged digest.
 """
 
 import os
@@ -19,11 +19,11 @@ _SIGNED = re.compile(re.escape(_OPEN) + rf"([0-9a-f]{{{_HEX}}})" + re.escape(_CL
 _ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22
 _COMMENT = b"softcpt blake2b "
 _COMMENT_BYTES = len(_COMMENT) + _HEX
-TAIL_BYTES = _ZIP_END_BYTES + _COMMENT_BYTES  # of a file, that tell whether it carries a digest
+TAIL_BYTES = _ZIP_END_BYTES + _COMMENT_BYTES  # at the end of a file; they show whether it carries a digest
 
 
 class ChangedError(UserError):
-    """A file is not what this program wrote: a bit has flipped, or somebody has changed it."""
+    """A file changed after this program wrote it: a bit flipped, or somebody edited it."""
 
     def __init__(self, what: object, remedy: str = "") -> None:
         text = f"{what} was changed or damaged after it was written: its digest does not match"
@@ -43,19 +43,19 @@ def sign_text(text: str) -> str:
 
 
 def is_whole_text(content: bytes) -> bool:
-    """Whether a JSON text in UTF-8 is as it was written, or carries no digest. The ends of its lines do not count."""
+    """Whether a JSON text in UTF-8 is unchanged, or carries no digest. Line endings do not count."""
     length = len(_OPEN) + _HEX + len(_CLOSE)
     if b"\r\n" in content[-length:]:  # as git may write it
         content = content.replace(b"\r\n", b"\n")
     tail = content[-length:].decode("latin-1")
     if signed := _SIGNED.fullmatch(tail):
         return signed[1] == hex_digest(memoryview(content)[:-length])
-    # The head of the entry in its place, give or take a few characters: the digest's own entry was damaged.
+    # The beginning of the entry near its place: the entry of the digest was damaged.
     return sum(mine == theirs for mine, theirs in zip(tail, _OPEN, strict=False)) < len(_OPEN) // 2
 
 
 def sign_zip(archive: BytesIO) -> None:
-    """Give a zip archive in memory, which has no comment yet, its digest as the comment."""
+    """Add the digest of a zip archive in memory as its comment."""
     archive.seek(-_ZIP_END_BYTES, os.SEEK_END)
     assert archive.read(len(_ZIP_END)) == _ZIP_END, "a zip archive without a comment"
     archive.seek(-2, os.SEEK_END)
@@ -74,6 +74,6 @@ def is_signed_zip(tail: bytes) -> bool:
 
 
 def is_whole_zip(content: bytes) -> bool:
-    """Whether an archive that carries a digest is as it was written."""
+    """Whether an archive with a digest is unchanged."""
     body, comment = memoryview(content)[:-_COMMENT_BYTES], content[-_COMMENT_BYTES:]
     return comment == _COMMENT + hex_digest(body).encode()

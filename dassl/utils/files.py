@@ -1,4 +1,4 @@
-"""Writing and reading files so that a killed run never leaves half a file behind."""
+"""Write and read files so that a killed run never leaves half a file behind."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ _tidied: set[str] = set()  # folders
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` when the block ends without an error.
 
-    Temporary files of processes that were killed are removed when the next one writes into the folder.
+    Temporary files of killed processes are removed when the next process writes into the folder.
 
     Raises:
         UserError: the folder cannot be written or no space is left.
@@ -47,7 +47,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def temporary_folder(path: Path) -> Path:
-    """Make an empty folder beside ``path`` for what will get its name; it is stale when this process is gone.
+    """Make an empty temporary folder beside ``path``, to be renamed; it is stale once this process is gone.
 
     Raises:
         OSError: the parent of ``path`` cannot be written.
@@ -62,9 +62,9 @@ def _naming(path: Path) -> dict[str, Any]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what killed processes left in a folder, once in the life of this process.
+    """Remove leftovers of killed processes in a folder, once in the life of this process.
 
-    Only what the name says is of a process that ran on this system and is there no more; see :func:`is_dead`.
+    A leftover's name marks it as made by a process of this system that no longer runs; see :func:`is_dead`.
     """
     place = os.path.realpath(folder)
     if place in _tidied:
@@ -90,8 +90,8 @@ def write_error(path: Path | str, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PassingError(f"no space left while writing {path}; free some space and start the same command again")
     if error.errno == errno.EFBIG:
-        return PassingError(f"{path} grows beyond the size that a file may have here; raise that limit (ulimit -f)")
-    return UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
+        return PassingError(f"{path} exceeds the largest file size allowed here; raise that limit (ulimit -f)")
+    return UserError(f"cannot write {path}: {error.strerror or error}; choose a writable folder")
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -111,10 +111,10 @@ def write_json(path: Path | str, value: Any, *, indent: int | None = 2, signed: 
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; the digest of one that carries it is checked and left out.
+    """Read a JSON file; its digest, if any, is checked and left out.
 
     Raises:
-        ChangedError: it is not what was written.
+        ChangedError: the digest does not match.
         UserError: the file is missing or is not JSON; the message names the line.
     """
     path = Path(path)
@@ -137,10 +137,10 @@ def read_json(path: Path | str) -> Any:
 
 
 def file_state(path: Path | str) -> tuple[int, ...]:
-    """What changes with a file: time of its content, time of its state, size and inode; () where there is none."""
+    """State of a file: times of its content and status, size and inode; () if it does not exist."""
     try:
         stat = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):  # ValueError: no path at all, such as one with a zero byte
+    except (OSError, ValueError):  # ValueError: not a path, such as one with a zero byte
         return ()
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 

@@ -1,4 +1,4 @@
-"""What stands behind the sign of a mean over runs: a standard deviation, or half of a 95 % interval."""
+"""The spread after the sign of a mean over runs: a standard deviation, or half of a 95 % interval."""
 
 import math
 from collections.abc import Callable
@@ -10,10 +10,9 @@ class Interval:
     """A measure of the spread of a mean.
 
     Attributes:
-        words: what a heading says behind "mean ± ".
+        words: for a heading, after "mean ± ".
         column: its name in csv and json.
-        half: from the standard deviation of the population and the number of runs to what stands behind the sign;
-            None where one run says nothing about it.
+        half: (population standard deviation, number of runs) -> the spread; None if a single run has none.
     """
 
     words: str
@@ -32,7 +31,7 @@ def _normal(std: float, count: int) -> float | None:
 def _student(std: float, count: int) -> float | None:
     if count < 2:
         return None
-    from scipy.special import stdtrit  # takes longer to import than all the rest, and is seldom asked for
+    from scipy.special import stdtrit  # slow to import, rarely needed
 
     # The sample's deviation over sqrt(n) is the population's over sqrt(n - 1).
     return float(stdtrit(count - 1, 0.975)) * std / math.sqrt(count - 1)

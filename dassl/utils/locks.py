@@ -1,24 +1,25 @@
 """Locks between processes, on one machine or on several that share a folder: the only kind of lock in this project.
 
 A lock is a file that exists only while it is held. Its owner makes it with exclusive creation, which every file system
-knows, writes a record into it (host, boot, process number and start, a token), renews its time every ``BEAT``
-seconds, and, where the file system has ``flock``, holds it by that, too. Who finds the file decides by the first rule
+supports, writes a record into it (host, boot, process number and start, a token), renews its time every ``BEAT``
+seconds and, if the file system has ``flock``, also holds that. A process that finds the file decides by the first rule
 that applies:
 
 1. Somebody holds the file by ``flock``: the owner lives.
-2. The record names this boot of this machine and this space of process numbers: the owner lives if a process of that
-   number and start time does. A dead process, or another one with its number, is no owner.
+2. The record names this boot of this machine and this space of process numbers: the owner lives if a process with that
+   number and start time exists.
 3. It names this boot and another space of process numbers (a container), and the owner held the file by ``flock``:
    nobody does any more, so the owner is dead.
-4. Otherwise (another machine, or this one before it was started anew): the owner lives while the file's time moves, and
-   is dead when it stands still for ``SILENCE`` seconds of watching. No clocks are compared.
-5. There is no record: the owner is dead when nothing changes for ``UNSIGNED`` seconds; a living one writes it at once.
+4. Otherwise (another machine, or an earlier boot of this one): the owner lives while the file's time moves, and is dead
+   when it has not moved for ``SILENCE`` seconds of watching. No clocks are compared.
+5. There is no record: the owner is dead when nothing changes for ``UNSIGNED`` seconds; a live one writes it at once.
 
-The lock of a dead owner is removed under a second lock, named by the dead one's token, so that of many who find it
-one removes it, and none removes its successor. A process that was held up for longer than ``SILENCE`` on another
-machine may lose its lock; it says so in a warning.
+The lock of a dead owner is removed under a second lock, named after its token, so that only one of many finders
+removes it, and none removes its successor. A process that was suspended for longer than ``SILENCE`` on another machine
+may lose its lock; it warns of that.
 
-Why not the package filelock: its hard lock needs ``flock``, and its soft lock has no sign of life from another machine.
+Why not the package filelock: its hard lock needs ``flock``, and its soft lock shows no sign of life from another
+machine.
 """
 
 import errno
@@ -46,7 +47,7 @@ except ImportError:  # no flock on this system: rules 4 and 5 decide
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 60.0  # of the file's time, after which an owner elsewhere is dead
 UNSIGNED = 2.0
-_POLLS = 0.01, 0.5  # seconds between two looks: at first, at most
+_POLLS = 0.01, 0.5  # seconds between two checks: at first, at most
 _LONGEST = 4096  # bytes of a record
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _log = logging.getLogger(__name__)
@@ -54,11 +55,10 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(path: Path, *, busy: Callable[["Owner"], object] = lambda owner: None) -> Iterator[None]:
-    """Hold the exclusive lock ``path``; its folder is made where it is missing.
+    """Hold the exclusive lock ``path``; its folder is made if missing.
 
     Args:
-        busy: called once when a living owner holds the lock; this process waits when it returns, and gives up when it
-            raises.
+        busy: called once if a live owner holds the lock; this process waits if it returns, and gives up if it raises.
 
     Raises:
         OSError: the file cannot be written.
@@ -72,14 +72,14 @@ def locked(path: Path, *, busy: Callable[["Owner"], object] = lambda owner: None
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a lock, as its record says.
+    """The process that holds a lock, from its record.
 
     Attributes:
-        boot: identity of the running system; space: of the process numbers in it, "" where the system does not tell.
+        boot: identity of the running system; space: of the process numbers in it, "" if the system does not tell.
         started: when the process began, in ticks of the system's clock since the boot.
         flock: whether it holds the file by ``flock``, too.
         since: for people.
-        token: differs between any two locks; "": there is no record, and nothing else is known.
+        token: unique to a lock; "": there is no record, and nothing else is known.
     """
 
     path: Path
@@ -99,12 +99,12 @@ class Owner:
 
     @property
     def near(self) -> bool:
-        """Whether this process can look the owner up among its own machine's processes."""
+        """Whether this process can see the owner among the processes of its machine."""
         here = platform.node(), owners.boot(), owners.space()
         return bool(self.space) and (self.host, self.boot, self.space) == here
 
     def refusal(self, what: str, remedy: str) -> str:
-        """The line for a user who cannot have the lock."""
+        """The line for a user who cannot get the lock."""
         gone = "" if self.near else "; if that process is gone for good, delete the lock"
         return f"{what} ({self}); {remedy}{gone}"
 
@@ -121,14 +121,14 @@ class _Held:
     end: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> "_Held":
-        """Give signs of life from now on."""
+        """Start to give signs of life."""
         _all_held.add(self)
         threading.Thread(target=self._beat, name=f"lock {self.owner.path.name}", daemon=True).start()
         return self
 
     def release(self) -> None:
-        """Remove the file, unless it is another's by now."""
-        if self not in _all_held:  # a forked process: the lock is its parent's
+        """Remove the file, unless it belongs to another process by now."""
+        if self not in _all_held:  # in a forked process: the lock belongs to its parent
             return
         self.end.set()
         _all_held.discard(self)
@@ -138,7 +138,7 @@ class _Held:
         self.close()
 
     def close(self) -> None:
-        """Let go of the descriptor. The file is removed before, so that nobody sees it without an owner."""
+        """Close the descriptor, after the file is removed, so that nobody sees it without an owner."""
         if self.descriptor is not None:
             os.close(self.descriptor)
 
@@ -150,11 +150,11 @@ class _Held:
                     os.utime(self.owner.path)
             except FileNotFoundError:
                 mine = False
-            except OSError:  # a file server that is away for a while
+            except OSError:  # a file server may be away for a while
                 continue
             if not mine and not self.end.is_set():
                 _log.warning(
-                    "another process took %s or removed it, perhaps because this one stood still for more than %g s; "
+                    "another process took %s or removed it, perhaps because this one was suspended for more than %g s; "
                     "both may have written there: delete what they made and start one of them again",
                     *(self.owner.path, SILENCE),
                 )
@@ -185,11 +185,11 @@ def _acquire(path: Path, busy: Callable[[Owner], object]) -> _Held:
 
 
 def _create(path: Path) -> _Held | None:
-    """Make the lock; None when there is one."""
+    """Make the lock; None if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except (FileExistsError, FileNotFoundError):  # or the folder was deleted this moment
+    except (FileExistsError, FileNotFoundError):  # or the folder was just deleted
         return None
     try:
         owner = _sign(path, descriptor)
@@ -201,7 +201,7 @@ def _create(path: Path) -> _Held | None:
     try:
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return held if owner.flock else _without_descriptor(held)
-    except OSError:  # removed by one who found no record in it for too long
+    except OSError:  # removed by a process that found no record in it for too long
         pass
     held.close()
     return None
@@ -213,7 +213,7 @@ def _without_descriptor(held: _Held) -> _Held:
 
 
 def _sign(path: Path, descriptor: int) -> Owner:
-    """Take hold of a new lock by flock where there is one, and write the record."""
+    """Take flock on a new lock if the system has it, and write the record."""
     since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     pid, flock = os.getpid(), _flock(descriptor, exclusive=True) == "mine"
     who = (platform.node(), owners.boot(), owners.space(), pid, owners.started(pid))
@@ -229,7 +229,7 @@ def _sign(path: Path, descriptor: int) -> Owner:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A lock that was found: its record if it has one, the state of its file, and who holds that by flock."""
+    """An existing lock: its record if any, the state of its file, and whether flock is held on it."""
 
     owner: Owner | None
     stat: os.stat_result
@@ -241,7 +241,7 @@ class _Seen:
 
 
 class _Watch:
-    """Decides whether the owner of a lock lives, over several looks at it."""
+    """Decides over several checks whether the owner of a lock lives."""
 
     def __init__(self) -> None:
         self._state: tuple[str, int] | None = None
@@ -249,7 +249,7 @@ class _Watch:
         self._moved: set[str] = set()  # tokens of locks whose time was seen to move
 
     def judge(self, seen: _Seen) -> bool | None:
-        """True: it lives; False: it is dead; None: more looks are needed."""
+        """True: it lives; False: it is dead; None: more checks are needed."""
         owner = seen.owner
         if owner is None:
             unsigned = self._still(seen) >= UNSIGNED
@@ -263,7 +263,7 @@ class _Watch:
         return self._watched(seen, owner)
 
     def _watched(self, seen: _Seen, owner: Owner) -> bool | None:
-        """By signs of life from elsewhere."""
+        """Decide by signs of life from another machine."""
         first, still = self._state is None, self._still(seen)
         if first:
             _log.info("%s cannot be asked from here; the lock is taken over unless it moves in %g s", owner, SILENCE)
@@ -272,7 +272,7 @@ class _Watch:
         return True if owner.token in self._moved else None
 
     def _still(self, seen: _Seen) -> float:
-        """For how many seconds of watching the lock has not changed."""
+        """Seconds of watching without a change of the lock."""
         state, now = (seen.token, seen.stat.st_mtime_ns), time.monotonic()
         if state != self._state:
             if self._state is not None and self._state[0] == seen.token:
@@ -282,7 +282,7 @@ class _Watch:
 
 
 def _look(path: Path) -> _Seen | None:
-    """The lock that is there; None when there is none any more."""
+    """The existing lock; None if it is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -295,7 +295,7 @@ def _look(path: Path) -> _Seen | None:
 
 
 def _remove_dead(path: Path, seen: _Seen) -> None:
-    """Remove the lock of a dead owner, once, and not that of a successor."""
+    """Remove the lock of a dead owner once, but not that of its successor."""
     with locked(path.with_name(f"{path.name}.{seen.token}")):
         again = _look(path)
         if again is not None and again.token == seen.token:
@@ -309,7 +309,7 @@ def _token_in(path: Path) -> str:
 
 
 def _read_owner(path: Path, content: bytes) -> Owner | None:
-    """The record in a lock; None where there is none, or something else."""
+    """The record in a lock; None if there is none or it is invalid."""
     try:
         owner = Owner(path=path, **json.loads(content))
     except (ValueError, TypeError, RecursionError):
@@ -320,15 +320,15 @@ def _read_owner(path: Path, content: bytes) -> Owner | None:
 
 
 def _is_hex(token: object) -> bool:
-    """Whether a token is one of ours; it becomes part of a file name."""
+    """Whether a token has our form; it becomes part of a file name."""
     return isinstance(token, str) and len(token) == len(uuid.uuid4().hex) and set(token) <= set("0123456789abcdef")
 
 
-# -- what the system says --------------------------------------------------------------------------------------
+# -- facts from the system --------------------------------------------------------------------------------------
 
 
 def _flock(descriptor: int, *, exclusive: bool) -> Literal["mine", "another's", "none"]:
-    """Take a file by flock: with ``exclusive`` wait for those who only look; else look whether somebody holds it."""
+    """Use flock on a file: with ``exclusive`` take it; else check whether a process holds it."""
     if fcntl is None:
         return "none"
     try:
@@ -343,20 +343,20 @@ def _flock(descriptor: int, *, exclusive: bool) -> Literal["mine", "another's", 
 
 
 def _lives(owner: Owner) -> bool:
-    """Whether the owner is among the processes that this one sees."""
+    """Whether the owner is among the visible processes."""
     if Path("/proc", str(owner.pid)).exists():
         return owners.started(owner.pid) == owner.started
     try:
         os.kill(owner.pid, 0)
-    except PermissionError:  # another user's process, which this system hides
+    except PermissionError:  # another user's process, hidden by this system
         return True
     except (OSError, OverflowError):
         return False
-    return False  # it began a moment ago
+    return False  # it has just begun
 
 
 def _forget_locks() -> None:
-    """A forked loader worker shares the descriptors and would hold the locks on when the run is killed."""
+    """Close inherited descriptors: a forked loader worker would keep the locks after the run is killed."""
     for held in _all_held:
         with suppress(OSError):
             held.close()

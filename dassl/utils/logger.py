@@ -1,4 +1,4 @@
-"""Where log lines go: the console, beside progress bars, and ``log.txt`` of the run."""
+"""Logging to the console, above progress bars, and to ``log.txt`` of the run."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from dassl.utils.files import write_error
 from dassl.utils.texts import visible
 
 LOG_FILE = "log.txt"
-# Our own rooms and programs speak from INFO on, everybody else from WARNING on.
+# Our rooms and programs log from INFO on, everything else from WARNING on.
 ROOMS = ("clip", "dassl", "trainers", "datasets", "scripts", "benchmarks", "train", "__main__")
 
 
@@ -20,10 +20,10 @@ def setup_logger(output_dir: Path | str | None = None) -> contextlib.ExitStack:
 
     INFO lines are written as they are, because parse_test_res.py reads them; higher levels get a prefix
     such as "warning: ". The file is appended to and flushed after every line. Calling it again moves the file to
-    another folder, so that many runs can follow each other in one process.
+    another folder, so that one process can do many runs in turn.
 
     Args:
-        output_dir: the run folder, made when missing; None: console only.
+        output_dir: the run folder, made if missing; None: console only.
 
     Returns:
         An ExitStack that closes the file, to be used in a ``with`` or closed with ``.close()``. The console stays.
@@ -66,14 +66,14 @@ class _Console(logging.Handler):
         try:
             encoding = getattr(stream, "encoding", None) or "utf-8"
             line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
-            # A bar can only be on the screen when somebody has imported tqdm.
+            # A bar can only be on the screen if tqdm is imported.
             if "tqdm" in sys.modules:
                 sys.modules["tqdm"].tqdm.write(line, file=stream)
             else:
                 stream.write(line + "\n")
             stream.flush()
         except BrokenPipeError:
-            forget_stdout()  # the work goes on; the log file has the lines
+            forget_stdout()  # the work continues; the log file has the lines
         except Exception:
             self.handleError(record)
 
@@ -89,7 +89,7 @@ class _LogFile(logging.FileHandler):
         self.setFormatter(_Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; stop the run when its folder is gone: what follows would lie in a new one, without the rest."""
+        """Write a line; stop the run if its folder is gone, because later files would lie in a new, incomplete one."""
         folder = Path(self.baseFilename).parent
         if _identity(folder) != self._folder:
             _close(self)
@@ -97,7 +97,7 @@ class _LogFile(logging.FileHandler):
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Stop the run when the disk is full: the standard answer would be a stack trace for every line."""
+        """Stop the run if the disk is full: by default every line would print a stack trace."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -107,7 +107,7 @@ class _LogFile(logging.FileHandler):
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Which folder it is; None where there is none."""
+    """Identity of the folder; None if it does not exist."""
     with contextlib.suppress(FileNotFoundError):
         stat = folder.stat()
         return stat.st_dev, stat.st_ino

@@ -1,4 +1,4 @@
-"""Running averages of what a training loop reports."""
+"""Running averages for the reports of a training loop."""
 
 from collections.abc import Mapping
 from typing import SupportsFloat
@@ -14,7 +14,7 @@ class AverageMeter:
         self.count = 0
 
     def update(self, value: SupportsFloat, n: int = 1) -> None:
-        """Enter ``value``; ``n`` is its weight in the mean (such as the images that it is a mean of)."""
+        """Add ``value``; ``n`` is its weight in the mean (such as its number of images)."""
         self.val = float(value)
         self.sum += self.val * n
         self.count += n
@@ -29,7 +29,7 @@ class MetricMeter:
         self.meters: dict[str, AverageMeter] = {}
 
     def update(self, values: Mapping[str, SupportsFloat]) -> None:
-        """Enter one value for each name; numbers and one-element tensors are both welcome."""
+        """Add one value for each name, a number or a one-element tensor."""
         for name, value in values.items():
             self.meters.setdefault(name, AverageMeter()).update(value)
 

@@ -1,7 +1,7 @@
-"""Which process made a file: a mark that says so, and whether that process is still there.
+"""A mark in file names for the process that made them, and whether that process still runs.
 
 A process is known by the running system (boot identity), its space of process numbers (a container has its own), its
-number and the time at which it started, so that another process that gets the number later is not taken for it.
+number and the time at which it started, so that a later process with the same number is not mistaken for it.
 """
 
 import os
@@ -13,17 +13,17 @@ from hashlib import blake2b
 from pathlib import Path
 
 _PROC = Path("/proc")
-_START = 19  # place of the start time in /proc/PID/stat, behind the name of the program
+_START = 19  # place of the start time in /proc/PID/stat, after the name of the program
 
 
 def mark() -> str:
-    """A text of letters, digits and "-" for this process; "" where the system tells too little about processes."""
+    """A text of letters, digits and "-" for this process; "" if the system tells too little about processes."""
     start = started(os.getpid())
     return f"{here()}-{os.getpid()}-{start}" if here() and start else ""
 
 
 def is_dead(text: str) -> bool:
-    """Whether the process of a mark is certainly gone: it ran on this system and is there no more."""
+    """Whether the process of a mark is certainly gone: it ran on this system and no longer exists."""
     place, _, process = text.partition("-")
     number, _, start = process.partition("-")
     if not here() or place != here() or not number.isdigit() or not start.isdigit():
@@ -33,13 +33,13 @@ def is_dead(text: str) -> bool:
 
 @cache
 def here() -> str:
-    """A short name of the running system and of its space of process numbers; "" where it does not tell."""
+    """A short name of the running system and of its space of process numbers; "" if the system does not tell."""
     return blake2b(f"{boot()} {space()}".encode(), digest_size=4).hexdigest() if space() else ""
 
 
 @cache
 def boot() -> str:
-    """Names the running system: the machine from one start to the next, or the machine where that is all one knows."""
+    """Identity of this boot of the machine, or of the machine if the boot is unknown."""
     with suppress(OSError):
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{platform.node()} {uuid.getnode():x}"
@@ -47,7 +47,7 @@ def boot() -> str:
 
 @cache
 def space() -> str:
-    """Names the process numbers that this process sees; "" where the system does not tell."""
+    """Identity of the visible space of process numbers; "" if the system does not tell."""
     with suppress(OSError, AttributeError):
         return str((_PROC / "self/ns/pid").readlink())
     return ""

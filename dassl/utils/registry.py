@@ -1,4 +1,4 @@
-"""Name -> object tables that fill themselves from the files of a folder."""
+"""Tables from names to objects, filled from the files of a folder."""
 
 import difflib
 import importlib.util
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
-    """The up to ``count`` choices that ``name`` was probably meant to be, best first; case does not matter."""
+    """Up to ``count`` choices similar to ``name``, best first; case does not matter."""
     folded: dict[str, str] = {}
     for choice in choices:
         folded.setdefault(choice.lower(), choice)
@@ -25,10 +25,10 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
 
 
 def _own_package(name: str) -> ModuleType:
-    """A package of this checkout, also where another one of its name stands before it on Python's path.
+    """A package of this checkout, even if another package of its name comes first on Python's path.
 
     Raises:
-        UserError: another one of that name is loaded already.
+        UserError: another package of this name is already loaded.
     """
     own = CHECKOUT.joinpath(*name.split("."))
     if name not in sys.modules and _place_of(importlib.util.find_spec(name)) != own:
@@ -38,7 +38,7 @@ def _own_package(name: str) -> ModuleType:
     place = _place_of(package.__spec__)
     if place != own:
         raise UserError(
-            f"another package called {name!r}, in {place}, is loaded before that of this program; take it off "
+            f"another package called {name!r}, in {place}, is loaded instead of this program's; take it off "
             f"PYTHONPATH, or start the program from {CHECKOUT}"
         )
     return package
@@ -54,9 +54,9 @@ class Registry(Generic[T]):
     """Maps names to classes or functions.
 
     Args:
-        kind: what the entries are, in the words of an error message ("trainer", "data set", ...).
-        package: folder whose modules are imported the first time a name is looked up, so that a new
-            file registers itself without an edit elsewhere. Modules that start with "_" are left out.
+        kind: the kind of entries, for messages ("trainer", "data set", ...).
+        package: folder whose modules are imported at the first lookup, so that a new file registers without an edit
+            elsewhere. Modules that start with "_" are left out.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
-        """Decorator that enters a class or function under ``name`` (default: its own name)."""
+        """Decorator that registers a class or function as ``name`` (default: its own name)."""
 
         def enter(entry: T) -> T:
             key = name or entry.__name__  # type: ignore[attr-defined]

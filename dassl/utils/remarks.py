@@ -1,4 +1,4 @@
-"""Warnings of a run: what the log says once is also in ``results.json`` and so in every table."""
+"""Collect the warnings of a run: what the log says is also in ``results.json`` and so in every table."""
 
 import contextlib
 import logging
@@ -8,7 +8,7 @@ from dassl.utils.logger import ROOMS
 
 
 class _Collector(logging.Handler):
-    """Keeps the texts of the warnings of our own rooms, each once, in the order in which they came."""
+    """Collects the warnings of our own rooms, each once, in order."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.WARNING)
@@ -21,7 +21,7 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def collect_warnings() -> Iterator[dict[str, None]]:
-    """The warnings that are logged from here on; the keys of the dictionary are their texts, and it grows."""
+    """The warnings logged from now on, as the keys of a growing dictionary."""
     collector = _Collector()
     root = logging.getLogger()
     root.addHandler(collector)

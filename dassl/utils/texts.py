@@ -1,8 +1,8 @@
-"""Texts from outside (names of classes, tasks, files) as a terminal, a document or a spreadsheet may have them.
+"""Make texts from outside (names of classes, tasks, files) safe for a terminal, a document or a spreadsheet.
 
-*Hidden* characters are those that show nothing and do something: control characters (with them a terminal's escapes),
-characters that turn the direction of what follows, other invisible format characters, separators of lines, and
-halves of characters. The joiners that Persian, Indic scripts and emoji need are none of them.
+*Hidden* characters are invisible but have an effect: control characters (a terminal's escapes among them), changes of
+the text direction, other invisible format characters, line separators, and halves of characters. The joiners that
+Persian, Indic scripts and emoji need are allowed.
 """
 
 import re
@@ -24,9 +24,9 @@ def is_one_line(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    r"""For a message or a log: hidden characters as the escapes that Python writes, such as ``\x1b``.
+    r"""For a message or a log: hidden characters as Python's escapes, such as ``\x1b``.
 
-    Tabs and the breaks between lines stay.
+    Tabs and line breaks stay.
     """
     return _IN_LINES.sub(lambda found: _escape(found[0]), text)
 
@@ -42,17 +42,17 @@ def visible_json(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """For a document: U+FFFD in place of each hidden character. Tabs and line breaks stay."""
+    """For a document: U+FFFD for each hidden character. Tabs and line breaks stay."""
     return _IN_LINES.sub("\ufffd", text)
 
 
 def spreadsheet_cell(text: str) -> str:
-    """For a CSV file: an apostrophe in front of what a spreadsheet takes for a formula; numbers stay as they are."""
+    """For a CSV file: an apostrophe before what a spreadsheet reads as a formula; numbers stay."""
     return f"'{text}" if is_formula(text) else text
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet may take a text for a formula."""
+    """Whether a spreadsheet may read a text as a formula."""
     return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
 
 

@@ -1,4 +1,4 @@
-"""Seeds, versions and the machine a run is on."""
+"""Seeds, versions and facts about the machine of a run."""
 
 import contextlib
 import ctypes
@@ -21,7 +21,7 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "scik
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python, numpy and torch on all devices. What must be reproducible draws from keyed generators anyway."""
+    """Seed Python, numpy and torch on all devices. Reproducible draws use keyed generators in any case."""
     import numpy as np
     import torch
 
@@ -32,7 +32,7 @@ def set_random_seed(seed: int) -> None:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep Python's cyclic garbage collector from walking through millions of new objects again and again."""
+    """Pause Python's cyclic garbage collector, which would scan millions of new objects repeatedly."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -49,7 +49,7 @@ def derived_seed(*key: object) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can shift a number."""
+    """Versions of Python and of the packages that can change a figure."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -69,9 +69,9 @@ def device_name(device: "torch.device") -> str:
 
 
 def reset_peak_memory() -> None:
-    """Let the peaks of :func:`peak_memory` count from now on, where the system allows it (Linux, CUDA).
+    """Reset the peaks of :func:`peak_memory`, if the system allows it (Linux, CUDA).
 
-    Memory that was freed, but not yet given back to the system, would hide what is taken next, so it is given back.
+    Freed memory is returned to the system first, because it would hide later allocations.
     """
     import torch
 
@@ -89,7 +89,7 @@ def peak_memory(device: object) -> dict[str, float]:
 
 
 def held_memory(device: object) -> dict[str, float]:
-    """The same two figures as they are now."""
+    """The same two figures, current instead of peak."""
     return _memory(device, "VmRSS:", "memory_allocated")
 
 
@@ -101,7 +101,7 @@ def _memory(device: object, field: str, function: str) -> dict[str, float]:
 
 
 def _process(field: str) -> float:
-    """A figure of Linux' record of this process in MiB; 0 on other systems."""
+    """A figure in MiB from Linux' record of this process; 0 on other systems."""
     with contextlib.suppress(OSError):
         fields = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
         found = {line[0]: line[1] for line in fields if len(line) > 1}

@@ -18,7 +18,14 @@ from typing import Any
 from scripts.lint.ratchet import ROOT
 
 ACCEPTED = Path(__file__).with_name("audit_accepted.txt")
-AUDITED = ("requirements.txt", "requirements-ray.txt", "requirements-export.txt", "requirements-audit.txt")
+AUDITED = (
+    "requirements.txt",
+    "requirements-ray.txt",
+    "requirements-export.txt",
+    "requirements-app.txt",
+    "requirements-browser.txt",
+    "requirements-audit.txt",
+)
 _SECONDS = 600
 _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes")
 

@@ -60,7 +60,7 @@ def kill(args: argparse.Namespace, top: Path) -> int:
         failed += bool(trial.problems)
     for variant, outcomes in counts.items():
         print(f"{variant}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
-    print(f"{runs - failed} of {runs} trials ended as the run that was left in peace")
+    print(f"{runs - failed} of {runs} trials ended as the undisturbed run")
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""Downloads and unpackings that are killed and started again, compared with one that was left in peace."""
+"""Downloads and unpackings that are killed and started again, compared with an undisturbed one."""
 
 import http.client
 import os

@@ -1,4 +1,4 @@
-"""Runs that are killed and started again, compared with runs that were left in peace."""
+"""Runs that are killed and started again, compared with undisturbed runs."""
 
 import json
 import os
@@ -106,7 +106,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that was left in peace.
+    """An undisturbed run.
 
     Attributes:
         renames: the files that got their names during the run, in their order.

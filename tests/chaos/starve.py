@@ -2,7 +2,7 @@
 
 ``python -m tests.chaos.starve ROOT BACKBONE FOLDER`` carries out all cases and prints a line of JSON for
 each: the exit code and the errors of the run that starved, what it left unfinished, and in what the same command, once
-there is space, differs from a run that was left in peace.
+there is space, differs from an undisturbed run.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def fill(path: Path, pages: int | None) -> None:
 
 
 def carry_out(case: Case, pictures: Path, backbone: Path, folder: Path, peace: dict) -> dict[str, object]:
-    """A run that starves, the same command with space, and (once for each kind) a run that was left in peace."""
+    """A run that starves, the same command with space, and (once for each kind) an undisturbed run."""
     for place in ("pictures", "data"):  # few-shot files of other tests in them would not have to be written
         shutil.copytree(pictures, folder / place, ignore=shutil.ignore_patterns("split_fewshot*"))
     starved = Starved(case, Lab(folder / "data", backbone, folder / "output"), folder)

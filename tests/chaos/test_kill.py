@@ -1,4 +1,4 @@
-"""Runs that are killed in the middle of each kind of file and started again end as a run that was left in peace."""
+"""Runs that are killed in the middle of each kind of file and started again end as an undisturbed run."""
 
 import subprocess
 import sys

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+import demo_app
 import predict
 import sweep
 from dassl.engine.checkpoint import load_checkpoint
@@ -47,6 +48,7 @@ def test_a_run_leaves_a_whole_checkpoint(lab, monkeypatch, capsys, number):
     [
         (sweep, "expand", ["demo", "--dry-run"]),
         (predict, "load_classifier", ["run", "image.png"]),
+        (demo_app, "check_installed", ["run"]),
         (fetch, "read_choice", ["demo6", "--root", "data"]),
         (check, "read_choice", ["demo6", "--root", "data"]),
     ],

@@ -294,7 +294,8 @@ def test_a_published_name_warns_of_other_bytes(model_files, backbones, small_pub
 @pytest.mark.parametrize("page", [{"sha256": "ab" * 32}, {"page": "cut"}])
 def test_checksum_mismatch_keeps_nothing(page, server, empty_home):
     source = server(**page)
-    with pytest.raises(clip.BackboneError, match=f'expected "{source.sha256}", got "[0-9a-f]{{64}}"); it was deleted'):
+    expected = f'expected "{source.sha256}", got "[0-9a-f]{{64}}"\\); it was deleted'
+    with pytest.raises(clip.BackboneError, match=expected):
         clip.load("RN50")
     assert list(empty_home.iterdir()) == []
 

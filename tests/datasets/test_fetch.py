@@ -51,7 +51,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture
 def site(archive, monkeypatch):
-    """A server with the archive; FetchedFruit is to be had there and FetchedByHand nowhere."""
+    """A server with the archive; it offers FetchedFruit; FetchedByHand is nowhere."""
     monkeypatch.setattr(download_module, "PAUSE_S", 0.0)
     with serve(Site({"/fruit.zip": archive, "/list.json": b"{}"})) as running:
         by_hand = Source("tools.zip", page="https://example.org/tools", hint="ask nicely")

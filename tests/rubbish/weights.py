@@ -1,4 +1,4 @@
-"""Files of weights, and checkpoints by every door that reads them."""
+"""Files of weights, and checkpoints at every entry that reads them."""
 
 import io
 import json
@@ -122,7 +122,7 @@ def _predicted(make: Make) -> Callable[[Bench], int]:
 
 
 def _resumed(make: Make) -> Callable[[Bench], int]:
-    """The damaged epoch is named, and the run begins anew (0), or the checkpoint is refused (2)."""
+    """The damaged epoch is named, and the run starts anew (0), or the checkpoint is refused (2)."""
 
     def act(bench: Bench) -> int:
         run = _run_with(bench, make(bench))

@@ -8,7 +8,7 @@ from dassl.utils.errors import UserError
 
 
 def problems(**given):
-    """The lines that merging is answered with."""
+    """The lines of the error that merging raises."""
     with pytest.raises(UserError) as caught:
         merge_cfg(get_cfg_default(), **given)
     return str(caught.value).splitlines()
@@ -86,9 +86,9 @@ def test_all_problems_are_told_at_once(write):
         ("OPTIM:\n\tLR: 1", r"is not YAML (line 2: found character '\t' that cannot start any token)"),
         (
             "OPTIM:\n  LR: 1\nVERSION: 1\nOPTIM:\n  NAME: sgd",
-            "is not YAML (line 4: 'OPTIM' stands there twice; join the two)",
+            "is not YAML (line 4: 'OPTIM' occurs twice; join the two)",
         ),
-        ("OPTIM: &again\n  LR: *again", "is not YAML (line 1: a part of the file holds itself by an alias (*name))"),
+        ("OPTIM: &again\n  LR: *again", "is not YAML (line 1: a value contains itself by an alias (*name))"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "is not UTF-8; save it as UTF-8"),
         (
             "!!python/object/apply:os.system [true]",

@@ -136,5 +136,5 @@ def test_a_retired_key_may_say_its_old_default_and_nothing_else(name):
     cfg = get_cfg_default()
     merge_cfg(cfg, values={name: RETIRED_KEYS[name]})
     assert cfg == get_cfg_default()
-    with pytest.raises(UserError, match=f"{name} is '7': what it set was taken out"):
+    with pytest.raises(UserError, match=f"{name} is '7': its setting was removed"):
         merge_cfg(cfg, pairs=[name, "7"])

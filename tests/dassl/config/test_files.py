@@ -91,7 +91,7 @@ def test_a_circle_is_named(write, text):
     ("text", "said"),
     [
         ("OPTIM: [1", "base.yaml: is not YAML (line 1"),
-        ("OPTIM: {LR: 1}\nOPTIM: {LR: 2}", "base.yaml: is not YAML (line 2: 'OPTIM' stands there twice"),
+        ("OPTIM: {LR: 1}\nOPTIM: {LR: 2}", "base.yaml: is not YAML (line 2: 'OPTIM' occurs twice"),
         ("- 1", "base.yaml: expected KEY: VALUE lines, found a list"),
         ("OPTIM: {LRR: 1}", "base.yaml: unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
         ("OPTIM: {LR: fast}", "base.yaml: OPTIM.LR is 'fast': expected a number"),

@@ -105,7 +105,7 @@ def test_foreign_content_is_refused(tmp_path, foreign):
 def test_a_missing_epoch_names_those_that_exist(tmp_path):
     for epoch in (2, 10):
         save_checkpoint(tmp_path, content(epoch))
-    with pytest.raises(UserError, match=r"does not exist; epochs that exist there: 2, 10$"):
+    with pytest.raises(UserError, match=r"does not exist; existing epochs: 2, 10$"):
         load_checkpoint(tmp_path / epoch_file(3))
 
 

@@ -228,7 +228,7 @@ def test_another_folder_can_be_gone_on_from(lab, keys):
     cut_off(lab, "first", epoch=2, batch=0, **keys)
     before = lab.files("first")
     resume = ["--resume", str(lab.folder("first"))]
-    # The second run is cut off, too, and then goes on from its own folder.
+    # The second run is interrupted, too, and then resumes from its own folder.
     cut_off(lab, "second", *resume, epoch=3, batch=1, **keys)
     mine = lab.run("second", *resume, **keys)
     assert re.findall(r"after epoch (\d)", lab.log("second")) == ["2", "3"]

@@ -24,7 +24,7 @@ def snapshot(lab, run="run"):
 
 
 def refusal(lab, capsys, *arguments, **options):
-    """The one line that a refused command is answered with; no run folder may have changed."""
+    """The one line that a refused command prints; no run folder may have changed."""
     folders = sorted(lab.folder("").rglob("*"))
     capsys.readouterr()
     assert lab.main(*arguments, **options) == 2
@@ -208,7 +208,7 @@ def test_a_chosen_epoch_is_evaluated(lab, capsys):
     short = lab.run("short", OPTIM__MAX_EPOCH=1)
     assert early.tasks == short.tasks
     line = refusal(lab, capsys, "other", "--eval-only", "--model-dir", str(lab.folder("run")), "--load-epoch", "9")
-    assert line.endswith("model.pth.tar-9 does not exist; epochs that exist there: 1, 2, 3")
+    assert line.endswith("model.pth.tar-9 does not exist; existing epochs: 1, 2, 3")
 
 
 def test_training_in_the_folder_of_an_evaluation_is_refused(lab, capsys):
@@ -232,7 +232,7 @@ def test_own_contexts_of_base_classes_do_not_fit_new_ones(lab, capsys):
     new = ("new", "--eval-only", "--model-dir", str(lab.folder("base")))
     line = refusal(lab, capsys, *new, DATASET__SUBSAMPLE_CLASSES="new", **keys)
     assert line == (
-        "TRAINER.MTCOOP.CLASS_CSC True learns something of its own for each class, so the run in "
+        "TRAINER.MTCOOP.CLASS_CSC True learns something for each class, so the run in "
         f"{lab.folder('base')} has nothing for a class that it was not trained on (DATASET.SUBSAMPLE_CLASSES is "
         "'base' there, 'new' here); choose a method that shares it"
     )
@@ -268,7 +268,7 @@ def test_an_archive_with_a_program_is_run_by_no_door(lab, capsys, tmp_path):
     refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(trained))
     refusal(lab, capsys, "run", MODEL__INIT_WEIGHTS=trained)
     (trained / "results.json").unlink()
-    assert lab.main("trained") == 0  # begins anew
+    assert lab.main("trained") == 0  # starts anew
     refusal(lab, capsys, "run", backbone=str(archive))
     refusal(lab, capsys, "run", backbone="RN50", MODEL__BACKBONE__WEIGHTS=archive)
     assert not mark.exists()
@@ -279,7 +279,7 @@ def test_a_git_lfs_pointer_in_the_place_of_a_checkpoint_is_named(lab, capsys):
     path = lab.folder("trained") / "prompt_gen/model.pth.tar-3"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n")
     line = refusal(lab, capsys, "run", "--eval-only", "--model-dir", str(lab.folder("trained")))
-    assert line == f"checkpoint {path} is a Git LFS pointer in place of the file; get that by `git lfs pull`"
+    assert line == f"checkpoint {path} is a Git LFS pointer instead of the file; get the file by `git lfs pull`"
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])

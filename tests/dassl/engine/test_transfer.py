@@ -85,7 +85,7 @@ def test_own_contexts_stay_with_their_tasks_and_classes(lab, capsys, cause):
     line = refusal(lab, capsys, *evaluation(lab), **keys, **NEW_TASK)
     unit = "class" if ".CSC" in cause or "CLASS" in cause else "task"
     assert line == (
-        f"{cause} learns something of its own for each {unit}, so the run in {lab.folder('trained')} has nothing for a "
+        f"{cause} learns something for each {unit}, so the run in {lab.folder('trained')} has nothing for a "
         f"{unit} that it was not trained on (DATASET.SUBSAMPLE_TASKS is 'task0' there, 'task1' here); "
         "choose a method that shares it"
     )

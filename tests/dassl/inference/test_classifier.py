@@ -130,7 +130,7 @@ def test_a_list_of_classes_that_makes_no_sense_is_refused(lab, names):
 @pytest.mark.parametrize("name", OWN_CLASSES)
 def test_what_belongs_to_classes_has_none_for_new_ones(lab, name):
     lab.run(**settings(name))
-    with pytest.raises(UserError, match="learns something of its own for each class, so it has none for new ones"):
+    with pytest.raises(UserError, match="learns something for each class, so it has none for new ones"):
         load_classifier(lab.folder("run")).with_classes({0: ["a", "b"]})
 
 

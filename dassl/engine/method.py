@@ -1,0 +1,131 @@
+"""What a method defines: the hooks of a trainer, with their defaults."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.config.keys import Key
+from dassl.data.columns import flat_classnames
+from dassl.data.datum import Task
+from dassl.engine.head import Head
+from dassl.engine.published import Published
+from dassl.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from dassl.data.manager import DataManager
+
+
+class Method:
+    """The base of :class:`dassl.engine.TrainerX`, which calls these hooks.
+
+    Attributes:
+        config_keys: its own config keys.
+        published: settings of its authors by shots or data set; the last one for a key counts.
+        no_table: why it has no :meth:`head`.
+        trainable: whether it learns anything.
+        precision: of the frozen encoders, for messages and results.
+    """
+
+    config_keys: tuple[Key, ...] = ()
+    published: tuple[Published, ...] = ()
+    no_table = "it scores images in another way"
+    trainable = True
+    precision = "fp32"
+    cfg: CfgNode
+    dm: "DataManager"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse a config that the method cannot run (raise UserError)."""
+
+    @classmethod
+    def check_unbuilt(cls, cfg: CfgNode) -> None:
+        """``check_cfg`` without a trainer; only the config is used."""
+        unbuilt = cls.__new__(cls)
+        unbuilt.cfg = cfg
+        unbuilt.check_cfg(cfg)
+
+    @classmethod
+    def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
+        """Refuse a frozen model that is missing or does not fit (raise UserError), before a trainer is built.
+
+        Args:
+            fetch: download what is missing.
+
+        Returns:
+            A sentence about what will be downloaded; "" if nothing.
+        """
+        return ""
+
+    @classmethod
+    def learned_for(cls, cfg: CfgNode) -> dict[str, str]:
+        """What each learned tensor belongs to: "class" or "task" -> the method or setting that causes it.
+
+        Such a run cannot be evaluated on other classes or tasks. The default {}: tensors are shared by all.
+        """
+        return {}
+
+    def before_data(self) -> None:
+        """Load what can fail quickly (e.g. the frozen model) before the data is read and every image checked."""
+
+    def image_facts(self) -> dict[str, Any]:
+        """What the model expects of images, by key below INPUT; called after ``before_data``."""
+        return {}
+
+    def build_model(self) -> None:
+        """Build the modules and register what is learned."""
+        raise NotImplementedError
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor | float]:
+        """One training step; returns what the log shows, first of all "loss" (a detached scalar tensor)."""
+        raise NotImplementedError
+
+    def model_inference(self, batch: dict[str, Any]) -> Tensor:
+        """Logits (B, C) of a test batch."""
+        raise NotImplementedError
+
+    def head(self) -> Head:
+        """The learned table that scores image features, after ``before_test``.
+
+        Raises:
+            UserError: the method scores images in another way; the message says why and what to use instead.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
+            "with predict.py"
+        )
+
+    def before_test(self) -> None:
+        """Called once before an evaluation, e.g. to encode the class names."""
+
+    @property
+    def bound_names(self) -> list[str]:
+        """Names of the classes or tasks that learned tensors belong to (``learned_for``); they fit no others."""
+        units = self.learned_for(self.cfg)
+        if "class" in units:
+            return flat_classnames(self.dm.tasks)
+        return [task.name for task in self.dm.tasks] if "task" in units else []
+
+    @property
+    def scored_tasks(self) -> list[Task]:
+        """The tasks with the metrics that are reported."""
+        return self.dm.tasks
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimiser steps taken with the gradient of one batch."""
+        return 1
+
+    @property
+    def schedule_steps_per_epoch(self) -> int:
+        """Steps of the learning-rate schedule after each epoch."""
+        return 1
+
+    def backbone_identity(self) -> tuple[str, str, str]:
+        """Name, digest and precision of the frozen model, for results.json."""
+        return self.cfg.MODEL.BACKBONE.NAME, "", self.precision
+
+    @property
+    def text_chunk(self) -> int:
+        """Smallest chunk of prompts in this session; 0: no encoding was cut into chunks."""
+        return 0
