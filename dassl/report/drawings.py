@@ -235,7 +235,7 @@ def _svg(
 ) -> str:
     """An element; ``fixed``: it is never drawn smaller, because it has small text."""
     data = f' data-grid="{escape(json.dumps(grid, separators=(",", ":"), ensure_ascii=False))}"' if grid else ""
-    look = f' style="width:{width:.0f}px;max-width:none"' if fixed else f' style="max-width:{width:.0f}px"'
+    look = f' style="width:{width:.0f}px{";max-width:none" * fixed}"'
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"{look}{data}>'
         f"{''.join(body)}</svg>"

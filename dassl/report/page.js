@@ -59,7 +59,7 @@ const answer = (drawing) => {
   const [left, top, width, height, rows, columns] = grid.box;
   const counts = new Map();
   for (let n = 0; grid.counts && n < grid.counts.length; n += 2) counts.set(grid.counts[n], grid.counts[n + 1]);
-  const cursor = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const cursor = document.createElementNS(drawing.namespaceURI, "rect");
   cursor.setAttribute("class", "cursor");
   cursor.setAttribute("width", width);
   cursor.setAttribute("height", height);
