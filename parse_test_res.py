@@ -258,7 +258,7 @@ def report_experiments(args: argparse.Namespace, folders: list[Path]) -> int:
         group = report_group(args, runs) if runs else Group(folder)
         overall = _group_mean(group, args)
         if overall is None:
-            reason = "its runs are of different settings" if group.mixed else "no run with a usable figure"
+            reason = "its runs have different settings" if group.mixed else "no run with a usable figure"
             empty.append(f"left out: {folder} ({reason})")
         else:
             for name, figure in _means(group, args).items():
@@ -348,7 +348,7 @@ def _read(args: argparse.Namespace, folders: list[Path]) -> Group:
 
 
 def _group_mean(group: Group, args: argparse.Namespace) -> MeanSpread | None:
-    """The mean over the runs of a group; None where there is none, or where they are of different settings."""
+    """The mean over the runs of a group; None if there is none, or if their settings differ."""
     return None if group.mixed else mean_spread((run.metric for run in group.runs), interval=INTERVALS[args.interval])
 
 
@@ -391,7 +391,7 @@ def _group_remarks(group: Group, above: Path) -> Iterator[str]:
         yield from _remarks(run, run.source.parent.relative_to(above).as_posix())
     if group.mixed:
         place = group.folder.relative_to(above).as_posix()
-        yield f"no mean: {'the' if place == '.' else f'{place}, whose'} runs are of different settings: {group.mixed}"
+        yield f"no mean: {'the' if place == '.' else f'{place}, whose'} runs have different settings: {group.mixed}"
 
 
 def _remarks(run: RunFigures, name: str) -> Iterator[str]:

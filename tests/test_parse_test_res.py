@@ -319,7 +319,7 @@ def test_runs_of_different_settings_have_no_mean(parse, tmp_path, changes, words
     status, out, _ = parse(folder.parent, *options)
     if words:
         assert status == 0 and not re.search(r"\d%? \+- \d", out) and "===" not in out
-        assert f"no mean: the runs are of different settings: {words}" in out
+        assert f"no mean: the runs have different settings: {words}" in out
     else:
         assert re.search(r"\d%? \+- \d", out) and "no mean" not in out
     assert re.search(r"^note of a run: two images are equal \([23] runs\)$", out, re.M)
@@ -331,7 +331,7 @@ def test_experiments_without_a_mean_are_named(parse, tmp_path):
             folder = write_run(tmp_path / "out", label, seed=seed, config={"OPTIM.LR": rate})
             shutil.copytree(folder, tmp_path / f"all/{label}/seed{seed}")
     status, out, _ = parse("all", "--multi-exp")
-    assert status == 0 and "left out: all/SoftCPT-NATA (its runs are of different settings)" in out
+    assert status == 0 and "left out: all/SoftCPT-NATA (its runs have different settings)" in out
     assert out.endswith("Average performance\n* overall_metric: 70.00%\n")
 
 
@@ -561,7 +561,7 @@ def test_tables_that_were_not_printed_are_hinted_at(parse, sweep):
 
 def test_comparison(parse, sweep):
     status, out, _ = parse("out", "--compare", "paper")
-    assert status == 0 and "beside Ding et al. (2024)" in out and "58.29 +- 0.00" in out and " se)" in out
+    assert status == 0 and "compared with Ding et al. (2024)" in out and "58.29 +- 0.00" in out and " se)" in out
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_comparison(parse, sweep):
             ["--layout", "paper", "--keyword", "accuracy"],
             "--layout paper reads results.json, --keyword accuracy is for",
         ),
-        (["--plot", "a.jpeg"], "--plot a.jpeg: figures are .png, .pdf, .svg"),
+        (["--plot", "a.jpeg"], "--plot a.jpeg: choose a file ending in .png, .pdf, .svg"),
         (["--errors", "out"], "--errors is about the page; give --html FILE, too"),
         (["--root", "data"], "--root is about the page; give --html FILE, too"),
         (["--html", "a.html", "--errors", "out/gone"], "--errors out/gone is no finished run of out; name the folder"),

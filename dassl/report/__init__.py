@@ -1,1 +1,1 @@
-"""From a tree of runs to what goes into a paper: tables, curves and one page. Nothing here imports torch."""
+"""Turn a tree of runs into what a paper needs: tables, curves and one page. Nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""What a reader of tables should know: missing runs and seeds, seeds that stand out, runs that do not match."""
+"""Remarks for the reader of tables: missing runs and seeds, outlier seeds, runs that do not match."""
 
 import math
 import statistics
@@ -13,17 +13,17 @@ from dassl.report.tree import Broken, Tree
 from dassl.results.record import RESULTS_FILE
 from dassl.results.tables import ANY_SHOTS, shots_heading
 
-# A seed stands out when it is this many typical deviations and this many points away from the median of its cell.
+# An outlier seed is at least this many typical deviations and this many points away from the median of its cell.
 OUTLIER_DEVIATIONS = 5.0
 OUTLIER_POINTS = 3.0
 OUTLIER_TASK_POINTS = 10.0
-_MOST_LINES = 40  # so many remarks are read; the page has them all
-_SHOWN_RUNS = 4  # so many runs are named, others counted
+_MOST_LINES = 40  # remarks that are printed; the page has all of them
+_SHOWN_RUNS = 4  # runs that are named; the others are counted
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to know: its kind ("missing seed", ...), the suite (empty: none) and a sentence."""
+    """One remark: its kind ("missing seed", ...), its suite (empty: none) and a sentence."""
 
     kind: str
     suite: str
@@ -31,7 +31,7 @@ class Notice:
 
 
 def notices(tree: Tree, suites: Iterable[Suite]) -> list[Notice]:
-    """Everything to know about the runs of ``tree``, suite by suite."""
+    """All remarks about the runs of ``tree``, suite by suite."""
     found = list(suites)
     lines = [_no_figure(tree, each, "") for each in lost(tree, found)]
     lines += [
@@ -49,7 +49,7 @@ def _suite_notices(tree: Tree, suite: Suite) -> Iterator[Notice]:
     yield from (_parting(tree, each) for each in suite.partings)
     yield from (_aside(tree, each, title) for each in suite.aside)
     for row, keys in suite.numbered.items():
-        yield Notice("setting", title, f"{row}: {keys or 'none of the keys that the others have'}")
+        yield Notice("setting", title, f"{row}: {keys or 'none of the keys of the other settings'}")
     for protocol, grid in suite.grids.items():
         for kind, text in (*_mixtures(tree, grid), *_missing(grid), *_outliers(grid)):
             yield Notice(kind, title, f"{_protocol_name(protocol)}{text}")
@@ -70,9 +70,9 @@ def _parting(tree: Tree, parting: Parting) -> Notice:
 def _aside(tree: Tree, aside: Aside, suite: str) -> Notice:
     mine, other = tree.name(aside.record.folder), tree.name(aside.instead.folder)
     relation = {
-        "same run twice": f"{mine} is the same run as {other} (setting, seed and figures) and was left out",
-        "left aside": f"{mine} does not count, because {other} stands in its cell",
-    }.get(aside.kind, f"{mine} has the setting and seed of {other} and was left out")
+        "same run twice": f"{mine} is the same run as {other} (same setting, seed and figures) and was left out",
+        "left aside": f"{mine} does not count, because {other} fills its cell",
+    }.get(aside.kind, f"{mine} has the same setting and seed as {other} and was left out")
     return Notice(aside.kind, suite, ": ".join(filter(None, (relation, aside.text))))
 
 
@@ -97,7 +97,7 @@ def _protocol_name(protocol: Protocol) -> str:
 
 
 def _missing(grid: Grid) -> Iterator[tuple[str, str]]:
-    """Seeds and tasks that other cells of the grid have."""
+    """Seeds and tasks that a cell lacks and other cells of the grid have."""
     for row in grid.rows:
         for shots in [ANY_SHOTS] if row in grid.flat else grid.shots:
             cell = grid.cell(row, shots)
@@ -123,7 +123,7 @@ def _outliers(grid: Grid) -> Iterator[tuple[str, str]]:
     for task, least in [(None, OUTLIER_POINTS), *((task, OUTLIER_TASK_POINTS) for task in grid.tasks)]:
         for shots in grid.shots:
             found = {row: grid.values(row, shots, task) for row in grid.rows if row not in grid.flat}
-            # Means over different tasks lie apart by themselves.
+            # Means over different tasks differ anyway.
             cells = {row: values for row, (values, gap) in found.items() if not gap}
             for row, seed, value, middle in outliers(cells, least):
                 where = f"{row}, {shots_heading(shots)}" + (f", task {task}" if task else "")
@@ -131,13 +131,13 @@ def _outliers(grid: Grid) -> Iterator[tuple[str, str]]:
 
 
 def outliers(cells: Mapping[str, Mapping[int, float]], least: float) -> Iterator[tuple[str, int, float, float]]:
-    """Seeds that lie far from the others of their cell, as (row, seed, value, median of the cell).
+    """Seeds far from the others of their cell, as (row, seed, value, median of the cell).
 
-    Three values say little about their own spread, so the typical deviation is that of the other rows of ``cells``
-    (at the same number of shots), of which the middle one counts.
+    Three values say little about their spread. The typical deviation is therefore the median of the deviations of the
+    other rows of ``cells`` (at the same number of shots).
 
     Args:
-        least: points that a seed must at least be away.
+        least: an outlier is more than this many points away.
     """
     variances = {row: statistics.variance(values.values()) for row, values in cells.items() if len(values) > 1}
     for row, values in cells.items():
@@ -151,7 +151,7 @@ def outliers(cells: Mapping[str, Mapping[int, float]], least: float) -> Iterator
 
 
 def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
-    """Runs that should have seen the same but did not."""
+    """Runs that should have used the same device or images but did not."""
     devices = Counter(record.result.device for record in suite.records if record.result.device)
     if len(devices) > 1:
         names = ", ".join(f"{name} ({_runs(count)})" for name, count in devices.most_common())
@@ -175,11 +175,11 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
             counts = ", ".join(f"{total} ({row})" for total, row in totals.items())
             yield "other images", f"task {name} has different numbers of {suite.key.split} images: {counts}"
     if not all(record.config for record in suite.records):
-        yield "no config", "runs without config.yaml may be of different settings"
+        yield "no config", "runs without config.yaml may have different settings"
 
 
 def _own_notices(suite: Suite) -> Iterator[tuple[str, str]]:
-    """What the runs say themselves, once for all that say the same."""
+    """The runs' own warnings; each text once, with the number of runs that have it."""
     texts = Counter(text for record in suite.records for text in record.result.warnings)
     for text, count in texts.items():
         yield "note of a run", f"{text} ({_runs(count)})"
@@ -190,7 +190,7 @@ def _runs(count: int) -> str:
 
 
 def notice_lines(remarks: Sequence[Notice]) -> Iterator[str]:
-    """The remarks as lines below printed tables; what is more than anybody reads is counted only."""
+    """The remarks as lines below printed tables; after ``_MOST_LINES`` lines the rest is only counted."""
     for each in remarks[:_MOST_LINES]:
         if each.kind == "no figure":
             path, _, reason = each.text.partition(": ")

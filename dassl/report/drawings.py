@@ -1,12 +1,12 @@
 """Drawings of the page that answer the pointer: a matrix of confusions and a reliability diagram, as SVG elements.
 
 They need neither matplotlib nor colours of their own for dark pages: hues are classes of page.css, ink is the text's.
-What a cell or a bin holds stands in ``data-grid`` for page.js.
+``data-grid`` holds the content of cells and bins for page.js.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from unicodedata import east_asian_width
 
@@ -15,7 +15,7 @@ from dassl.report.mistakes import BINS, Bin, Confusion
 LABELLED, COUNTED = 25, 14  # rows: up to so many have names, or counts in their cells
 _SIDE = 480  # pixels of a matrix without names
 _LETTER = 6.4  # pixels, a generous mean
-_LONGEST_LABEL, _LONGEST_NAME = 22, 60  # letters beside a matrix, and in what is said of a cell
+_LONGEST_LABEL, _LONGEST_NAME = 22, 60  # letters beside a matrix, and in the line about a cell
 _INK = 0.8  # the strongest fill: text on it stays readable, dark on light and light on dark
 _STEPS = (0.01, 0.1, 0.25, 0.5, 1.0)  # of the legend
 _ROUND = (10, 20, 25, 50, *(step * 10**n for n in range(2, 7) for step in (1, 2, 5)))  # between numbers beside a matrix
@@ -231,7 +231,13 @@ def _bin_texts(bins: Sequence[Bin]) -> Iterator[str]:
 
 
 def _svg(
-    width: float, height: float, body: Sequence[str], label: str, grid: dict[str, object] | None, *, fixed: bool = False
+    width: float,
+    height: float,
+    body: Sequence[str],
+    label: str,
+    grid: Mapping[str, object] | None,
+    *,
+    fixed: bool = False,
 ) -> str:
     """An element; ``fixed``: it is never drawn smaller, because it has small text."""
     data = f' data-grid="{escape(json.dumps(grid, separators=(",", ":"), ensure_ascii=False))}"' if grid else ""

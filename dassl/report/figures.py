@@ -1,4 +1,4 @@
-"""The figures of a table's cells: means over seeds that say what they are means of."""
+"""The figures in the cells of a table: means over seeds, with the number of seeds and what is missing."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,12 @@ class Figure:
     """The mean of a cell.
 
     Attributes:
-        spread: what stands behind the sign; None where one run alone was made, so that nothing is known of it.
-        error: standard error of the mean, from the sample's standard deviation; None as above.
-        count, wanted: seeds that count, and seeds that there should be.
-        gap: what else is missing, such as "4/6 tasks"; such a mean cannot be compared with its neighbours.
+        spread: the figure after the "±"; None for a single run, which has no spread.
+        error: standard error of the mean, from the sample's standard deviation; None for a single run.
+        count, wanted: seeds that count, and seeds that are expected.
+        gap: what else is missing, such as "4/6 tasks"; such a mean is not comparable with other cells.
         rank: BEST, SECOND or 0.
-        interval: what kind of spread it is.
+        interval: the kind of spread.
         digits: decimals that are printed.
     """
 
@@ -38,17 +38,17 @@ class Figure:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of its values in csv and json."""
+        """Names of the values in csv and json."""
         return "mean", self.interval.column, "runs", "missing"
 
     @property
     def missing(self) -> str:
-        """What stands in brackets: "2/3", "4/6 tasks" or both; empty if nothing is missing."""
+        """The text in brackets: "2/3", "4/6 tasks" or both; empty if nothing is missing."""
         seeds = f"{self.count}/{self.wanted}" if self.count < self.wanted else ""
         return ", ".join(filter(None, (seeds, self.gap)))
 
     def show(self, form: str) -> str:
-        """The decimals; the best in bold and the second underlined, in text "*" and "_" behind the figure."""
+        """The rounded figure; the best in bold and the second underlined, in text "*" and "_" after the figure."""
         body = f"{self.mean:.{self.digits}f}"
         if self.spread is not None:
             body += f" {PLUS_MINUS[form]} {self.spread:.{self.digits}f}"
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours minus the published figure, in points and, where both spreads are known, in standard errors."""
+    """Our figure minus the published one, in points and, if both spreads are known, in standard errors."""
 
     columns: ClassVar[tuple[str, ...]] = ("points", "standard errors")
     points: float
@@ -86,7 +86,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Number:
-    """A count with a separator between thousands."""
+    """A count with thousands separators."""
 
     columns: ClassVar[tuple[str, ...]] = ("",)
     value: int
@@ -102,7 +102,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time, shown in the unit that a whole column shares."""
+    """A time, shown in the unit of its column."""
 
     columns: ClassVar[tuple[str, ...]] = ("seconds",)
     seconds: float
@@ -121,7 +121,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def durations(seconds: Iterable[float | None]) -> list[Duration | None]:
-    """A column of times in one unit, in which the longest of them reads well."""
+    """A column of times in one unit, chosen for the longest of them."""
     entries = list(seconds)
     longest = max((each for each in entries if each), default=0.0)
     unit = "ms" if longest < 1 else "s" if longest < 180 else "min" if longest < 600 * 60 else "h"
@@ -129,9 +129,9 @@ def durations(seconds: Iterable[float | None]) -> list[Duration | None]:
 
 
 def figure(values: Mapping[int, float], wanted: int, *, interval: Interval = STD, gap: str = "") -> Figure | None:
-    """The mean of ``values``, by seed, of which there should be ``wanted``; None if there is none.
+    """The mean of ``values`` (by seed), of which ``wanted`` are expected; None if there are none.
 
-    With ``wanted`` 0 the method depends on no seed, so that its spread is known to be 0.
+    ``wanted`` 0 means that the method does not depend on the seed, so the spread is 0.
     """
     found = mean_spread(values.values(), interval=interval)
     if found is None:
@@ -147,9 +147,10 @@ def figure(values: Mapping[int, float], wanted: int, *, interval: Interval = STD
 
 
 def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
-    """The mean over shots of ``figures``: like the paper's "avg", its spread is the mean of the spreads.
+    """The mean of ``figures`` over shots; as in the paper's "avg", its spread is the mean of the spreads.
 
-    Means of fewer than ``wanted`` numbers of shots say so. The standard error takes the shots as independent.
+    ``gap`` of the result tells if fewer than ``wanted`` numbers of shots are there. The standard error treats the
+    shots as independent.
     """
     known = [each for each in figures if each is not None]
     if not known:
@@ -170,12 +171,12 @@ def average(figures: Sequence[Figure | None], *, wanted: int) -> Figure | None:
 
 
 def ranked(column: Sequence[Figure | None], *, lower: bool = False) -> list[Figure | None]:
-    """Mark the best and the second of a column as they are printed; equal ones share the mark.
+    """Mark the best and the second figure of a column; figures that are equal as printed share a mark.
 
-    Means over too few tasks or shots take no part, and a figure alone has no rank.
+    Means over too few tasks or shots take no part. A single figure has no rank.
 
     Args:
-        lower: the smallest is the best.
+        lower: the smallest figure is the best.
     """
     rivals = [round(each.mean, each.digits) for each in column if each is not None and not each.gap]
     order = sorted(set(rivals), reverse=not lower)
@@ -189,7 +190,7 @@ def ranked(column: Sequence[Figure | None], *, lower: bool = False) -> list[Figu
 
 
 def difference(ours: Figure | None, theirs: Figure | None) -> Difference | None:
-    """Ours minus theirs; None where one is missing or a mean over fewer things."""
+    """Ours minus theirs; None if one is missing or is a mean over too few tasks or shots."""
     if ours is None or theirs is None or ours.gap or theirs.gap:
         return None
     error = None
@@ -200,5 +201,5 @@ def difference(ours: Figure | None, theirs: Figure | None) -> Difference | None:
 
 
 def harmonic(base: float, new: float) -> float:
-    """Harmonic mean of the figures on base and on new classes (Zhou et al. 2022, CoCoOp)."""
+    """Harmonic mean of the figures on base and new classes (Zhou et al. 2022, CoCoOp)."""
     return 2 * base * new / (base + new) if base + new else 0.0

@@ -1,4 +1,4 @@
-"""Runs that lie side by side: whether they make a mean, and what they say themselves."""
+"""Runs in sibling folders: whether they may be averaged, and their own warnings."""
 
 import json
 from collections import Counter, defaultdict
@@ -9,13 +9,13 @@ from dassl.report.suitekeys import short_backbone
 from dassl.report.tree import Record, read_config
 from dassl.results.runs import KEYWORD, RunFigures
 
-_SHOWN = 5  # so many differing keys are named, others counted
+_SHOWN = 5  # differing keys that are named; the others are counted
 
 
 def differing_settings(runs: Sequence[RunFigures], *, keyword: str = KEYWORD) -> str:
-    """In what runs differ that should be seeds of one setting, with the values of each; empty where they are.
+    """The differences, with all values, of runs that should be seeds of one setting; empty if there are none.
 
-    What a run does not say (a log says nothing, an old result has no digest of its test images) counts as equal.
+    Missing information counts as equal: a log has none, an old result has no digest of its test images.
     """
     facts = {run.source.parent.name: _facts(run, keyword) for run in runs if run.result}
     keys = dict.fromkeys(key for each in facts.values() for key in each)
@@ -32,14 +32,14 @@ def differing_settings(runs: Sequence[RunFigures], *, keyword: str = KEYWORD) ->
 
 
 def notes(runs: Iterable[RunFigures]) -> Iterator[str]:
-    """What the runs say themselves, once for all that say the same."""
+    """The runs' own warnings; each text once, with the number of runs that have it."""
     texts = Counter(text for run in runs if run.result for text in run.result.warnings)
     for text, count in texts.items():
         yield f"note of a run: {text} ({count} run{'s' * (count > 1)})"
 
 
 def _facts(run: RunFigures, keyword: str) -> Mapping[str, str]:
-    """Everything that can change the figure of a run, but for its seed."""
+    """Everything except the seed that can change the figure of a run."""
     result = run.result
     assert result is not None
     record = Record(run.source.parent, result, read_config(run.source.parent))

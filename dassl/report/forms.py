@@ -10,11 +10,11 @@ from dassl.results.tables import Cell, Table, escape
 from dassl.utils.texts import visible_json
 
 _RANKS = {
-    "text": "* best, _ second of its column",
-    "markdown": "**bold**: best, <u>underlined</u>: second of its column",
-    "latex": r"\textbf{Bold}: best, \underline{underlined}: second of its column",
+    "text": "* best, _ second in its column",
+    "markdown": "**bold**: best, <u>underlined</u>: second in its column",
+    "latex": r"\textbf{Bold}: best, \underline{underlined}: second in its column",
 }
-# A table that is wider than the text is made smaller, others are left as they are.
+# A table wider than the text is scaled down; others keep their size.
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
@@ -24,7 +24,7 @@ def print_form(sheets: Sequence[Sheet], form: str) -> str:
 
 
 def print_table(title: str, table: Table, form: str) -> str:
-    """One table with its title above; csv and json have no place for it, and name their columns instead."""
+    """One table below its title; csv and json have no title but name their columns."""
     heads = {
         "text": f"{title.replace('±', '+-')}\n\n",
         "markdown": f"### {escape(title, 'markdown')}\n\n",
@@ -65,7 +65,7 @@ def _notes(sheet: Sheet, form: str) -> list[str]:
 
 
 def _csv(sheets: Sequence[Sheet]) -> str:
-    """One table for all: the keys of the sheets in columns in front, so that any program can filter and pivot it."""
+    """One table for all sheets, whose keys are its first columns, so that any program can filter and pivot it."""
     return _joined(sheets).csv()
 
 
@@ -87,7 +87,7 @@ def _joined(sheets: Sequence[Sheet]) -> Table:
     for sheet in sheets:
         table = sheet.data or sheet.table
         rows.extend({**sheet.keys, **dict(zip(table.header, row, strict=True))} for row in table.rows)
-    # Keys first: a sheet may have as a column what is a key of another.
+    # Keys first: a key of one sheet may be a column of another.
     for sheet in sheets:
         header.update(dict.fromkeys(sheet.keys))
     for sheet in sheets:

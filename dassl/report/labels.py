@@ -1,4 +1,4 @@
-"""Names beside the points of a figure that cover neither each other nor the points."""
+"""Place names beside the points of a figure, so that they cover neither each other nor the points."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# All lengths are points, of which an inch has 72.
-_SIZE, _LETTER = 6.0, 0.64  # of the font, and the width of a letter as a share of it
-_MARKER, _AIR = 4.5, 0.8  # half of the side of a marker, and what is left free around a name
+# All lengths are in points (1/72 inch).
+_SIZE, _LETTER = 6.0, 0.64  # font size, and the width of a letter as a fraction of it
+_MARKER, _AIR = 4.5, 0.8  # half of the side of a marker, and the margin around a name
 _RINGS = (6.5, 13.0, 21.0, 31.0, 43.0, 57.0, 73.0, 90.0)
 _ANGLES = tuple(angle for steep in (0, 15, 30, 45, 60, 75, 90) for angle in (steep, -steep, 180 - steep, steep - 180))
 
@@ -25,7 +25,7 @@ class Box:
     high: float
 
     def covers(self, other: "Box") -> bool:
-        """Whether both share some room."""
+        """Whether the two overlap."""
         across = self.left < other.right and other.left < self.right
         return across and self.low < other.high and other.low < self.high
 
@@ -36,7 +36,7 @@ class Box:
 
 
 def name_box(point: tuple[float, float], offset: tuple[float, float], name: str) -> Box:
-    """The room of a name whose nearer end, or middle, is ``offset`` away from its point."""
+    """The box of a name whose nearer end, or middle, is ``offset`` away from its point."""
     x, y = point[0] + offset[0], point[1] + offset[1]
     width, height = len(name) * _SIZE * _LETTER, 1.2 * _SIZE
     left = x - {"left": 0.0, "right": width, "center": width / 2}[side(offset)]
@@ -50,9 +50,9 @@ def side(offset: tuple[float, float]) -> str:
 
 
 def places(points: Sequence[tuple[float, float]], names: Sequence[str], area: Box) -> list[tuple[float, float] | None]:
-    """Where each name goes, from its point: the nearest free place inside ``area``; None where there is none.
+    """The offset of each name from its point, to the nearest free place inside ``area``; None if there is none.
 
-    Names lie on no point and no other name, and no line from a name to its point crosses another name.
+    Names cover no point and no other name, and no line from a name to its point crosses another name.
     """
     taken = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in points]
     written: list[Box] = []
@@ -70,7 +70,7 @@ def places(points: Sequence[tuple[float, float]], names: Sequence[str], area: Bo
 
 
 def line_boxes(point: tuple[float, float], offset: tuple[float, float]) -> list[Box]:
-    """The room of the line between a name and its point; nothing where they are near."""
+    """The boxes of the line between a name and its point; none if they are near."""
     if math.hypot(*offset) <= _RINGS[0]:
         return []
     steps = int(math.hypot(*offset))
@@ -85,9 +85,9 @@ def _offsets() -> Iterator[tuple[float, float]]:
 
 
 def draw_labels(axes: "Axes", points: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
-    """Write the name of each point beside it, with a line to it where that is not near.
+    """Write the name of each point beside it, and draw a line between them if they are not near.
 
-    The axes must have their final place and limits.
+    The axes must have their final position and limits.
     """
     scale = 72 / axes.figure.dpi
     names, window = list(points), axes.get_window_extent()

@@ -1,4 +1,4 @@
-"""The figures of ``--metrics``: accuracy, and what a result says beside it."""
+"""The figures of ``--metrics``: accuracy, and the further figures of a result."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dassl.results.record import RunResult, TaskResult
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
-_SHOWN = 4  # so many runs are named, others counted
+_SHOWN = 4  # runs that are named; the others are counted
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,12 @@ class Metric:
     """A figure of a task.
 
     Attributes:
-        key: its name on the command line. heading: its name in tables.
-        field: of :class:`TaskResult`.
+        key: its name on the command line.
+        heading: its name in tables.
+        field: its field of :class:`TaskResult`.
         digits: decimals that are printed.
         lower: whether the smallest value is the best.
-        unit: what stands behind it in lines.
+        unit: the unit after it in lines.
     """
 
     key: str
@@ -32,7 +33,7 @@ class Metric:
     unit: str = "%"
 
     def of_tasks(self, tasks: Iterable[TaskResult]) -> float | None:
-        """Mean over the tasks that have images; None where one of them has no figure."""
+        """Mean over the tasks that have images; None if one of them has no figure."""
         values = [getattr(task, self.field) for task in tasks if task.total]
         return sum(values) / len(values) if values and None not in values else None
 
@@ -50,10 +51,10 @@ METRICS = {
 
 
 def parse_metrics(text: str) -> tuple[Metric, ...]:
-    """The figures of a list with commas, each once.
+    """The figures of a comma-separated list, each once.
 
     Raises:
-        UserError: one is unknown, or none is named.
+        UserError: one is unknown, or the list is empty.
     """
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     for name in names:
@@ -67,14 +68,14 @@ def parse_metrics(text: str) -> tuple[Metric, ...]:
 
 
 def only_accuracy(metrics: Sequence[Metric]) -> bool:
-    """Whether nothing but the usual figure is asked for."""
+    """Whether only the usual figure is requested."""
     return tuple(metrics) == (ACCURACY,)
 
 
 def cell_values(
     grid: Grid, row: str, shots: int, metric: Metric, *, task: str | None = None
 ) -> tuple[dict[int, float], str]:
-    """As :meth:`Grid.values`, for any metric: the same seeds count, as far as they have the figure."""
+    """Like :meth:`Grid.values`, for any metric: of the same seeds, those that have the figure."""
     found, gap = grid.values(row, shots, task)
     if metric is ACCURACY:
         return found, gap
@@ -89,17 +90,17 @@ def _of_seed(figure: SeedFigure, metric: Metric, task: str | None) -> float | No
 
 
 def lacking(runs: Iterable[tuple[str, RunResult | None]], metrics: Sequence[Metric]) -> Iterator[str]:
-    """Which of some runs, given by their names, lack the figures, why, and what to do.
+    """Lines that name the runs that lack the figures, with reason and remedy.
 
     Args:
-        runs: name and result of each; None for one that was read from a log.
+        runs: name and result of each run; the result is None for a run read from a log.
     """
     names = ", ".join(each.heading for each in metrics if each is not ACCURACY)
     found = list(runs)
     older = [name for name, result in found if names and (result is None or _is_older(result))]
     if older:
         which = f"{len(older)} of {len(found)} runs {_named(older)}"
-        yield f"no {names}: {which} were written without; do their commands again with --eval-only"
+        yield f"no {names}: {which} were written without; run their commands again with --eval-only"
     for metric in metrics:
         none = [name for name, result in found if result and not _is_older(result) and _has_gap(result, metric)]
         if none and metric is not ACCURACY:
@@ -107,7 +108,7 @@ def lacking(runs: Iterable[tuple[str, RunResult | None]], metrics: Sequence[Metr
 
 
 def _is_older(result: RunResult) -> bool:
-    """Whether it was written before there were figures beside accuracy, or from a split that has none."""
+    """Whether it was written before figures besides accuracy existed, or from a split that has none."""
     return not any(task.per_class for task in result.tasks)
 
 

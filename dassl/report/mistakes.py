@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 
     true: str
     predicted: str
-    count: int
+    images: int
     share: float
 
 

@@ -182,7 +182,7 @@ def _drawing(title: str, picture: str, below: str) -> str:
 
 def _pairs(tested: TestedTask) -> str:
     rows = [
-        (shorten(each.true, _LONGEST), shorten(each.predicted, _LONGEST), each.count, 100 * each.share)
+        (shorten(each.true, _LONGEST), shorten(each.predicted, _LONGEST), each.images, 100 * each.share)
         for each in tested.mistakes.pairs()
     ]
     if not rows:

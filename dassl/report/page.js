@@ -1,5 +1,5 @@
 "use strict";
-// Headings become buttons that sort; rows that belong together (one tbody each) stay together.
+// Headings become buttons that sort the table; rows of one tbody stay together.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   const groups = [...table.tBodies];
@@ -10,7 +10,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     return cell.dataset.value === undefined ? cell.textContent : cell.dataset.value;
   };
   const compare = (a, b, sign) => {
-    if (a === "" || b === "") return (a === "") - (b === ""); // what is missing stands last either way
+    if (a === "" || b === "") return (a === "") - (b === ""); // missing values come last in both orders
     const numbers = [Number(a), Number(b)];
     return sign * (numbers.some(Number.isNaN) ? a.localeCompare(b, "en", { numeric: true }) : numbers[0] - numbers[1]);
   };

@@ -1,4 +1,4 @@
-"""One self-contained page: tables, curves, mistakes, configs and remarks. It loads nothing and works offline."""
+"""One self-contained page with tables, curves, mistakes, configs, environments and remarks; it loads nothing."""
 
 import re
 from collections import Counter, defaultdict
@@ -47,15 +47,15 @@ def write_page(
     compare: bool = False,
     asked: Asked | None = None,
 ) -> None:
-    """Write the page about all ``suites`` of ``tree``; home folders in it are "~".
+    """Write the page about all ``suites`` of ``tree``; home folders appear as "~".
 
     Args:
-        options: how figures are shown; each task is shown in any case.
-        compare: set the published figures beside them.
-        asked: the runs whose mistakes are shown, and where their pictures are.
+        options: how figures are shown; the page always shows each task.
+        compare: compare with the published figures.
+        asked: runs whose mistakes are shown, and the data root of their images.
 
     Raises:
-        UserError: the file cannot be written, or what was asked for is not there.
+        UserError: the file cannot be written, or a run or folder in ``asked`` cannot be used.
     """
     write_text(path, without_home(page(tree, suites, remarks, options, compare=compare, asked=asked)))
 
@@ -126,7 +126,7 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     main = list(MAKERS["main"](suite, options))
     html = [_sheet(each) for each in main[:1]]
     if compare and suite.key.dataset in paper.published():
-        html += ["<h3>Beside the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
+        html += ["<h3>Comparison with the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
     html += folded("Each task", [_sheet(each) for each in main[1:]])
     if not only_accuracy(options.metrics):
@@ -141,7 +141,7 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
 
 
 def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
-    """Both figures, or one sentence where they cannot be drawn."""
+    """Both figures, or a sentence for each that cannot be drawn."""
     from dassl.report.plots import accuracy_figure, cost_figure, svg
 
     if suite.plain is None:
@@ -158,7 +158,7 @@ def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
 
 
 def inline_svg(document: str, prefix: str, label: str) -> str:
-    """An SVG document as an element of a page: ids of its own, ink in the colour of the page's text, no address."""
+    """An SVG document as an element of a page: unique ids, ink in the colour of the page's text, no URLs."""
     from dassl.report.plots import INK
 
     body = re.sub(r"<!--.*?-->", "", document[document.index("<svg") :], flags=re.DOTALL)
@@ -172,7 +172,7 @@ def inline_svg(document: str, prefix: str, label: str) -> str:
 
 
 def _configs(suite: Suite) -> Iterator[str]:
-    """The config of each method, what they have in common apart."""
+    """The config of each method; keys that all share are listed separately."""
     first: dict[str, Record] = {}
     for record in suite.records:
         if record.config:
@@ -189,15 +189,15 @@ def _configs(suite: Suite) -> Iterator[str]:
     different = [key for key in keys if key not in same]
     if different:
         rows = [[key, *(config.get(key) for config in configs.values())] for key in different]
-        table = table_html(Table(["key", *configs], rows), "What differs between the methods (the first run of each)")
-        yield from folded(f"{len(different)} keys that differ", [table])
+        table = table_html(Table(["key", *configs], rows), "Differences between the methods (first run of each)")
+        yield from folded(f"{len(different)} different keys", [table])
     config = next(iter(configs.values()))
     lines = "\n".join(escape(f"{key}: {config[key]}") for key in same)
-    yield from folded(f"{len(same)} keys that all share", [f"<pre>{lines}</pre>\n"])
+    yield from folded(f"{len(same)} shared keys", [f"<pre>{lines}</pre>\n"])
 
 
 def _environments(suite: Suite) -> str:
-    """The machines and versions of the runs, and how many runs each had."""
+    """The machines and versions of the runs, with the number of runs of each."""
     found = Counter(
         (each.result.device, each.result.backbone.precision, tuple(each.result.versions.items()))
         for each in suite.records
@@ -227,7 +227,7 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
                 ]
             )  # fmt: skip
     header = ["folder", "suite", "method", "shots", "seed", "classes", "tasks", "figure", "parameters", "training time"]
-    table = table_html(Table([*header, "memory (MiB)"], rows), "Every run that counts")
+    table = table_html(Table([*header, "memory (MiB)"], rows), "All runs that count")
     return _Part("runs", "All runs", "".join(folded(f"{len(rows)} runs", [table])))
 
 
@@ -236,5 +236,5 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
 
 def _sheet(sheet: Sheet) -> str:
     ranks = {cell.rank for row in sheet.table.rows for cell in row if isinstance(cell, Figure)}
-    notes = [*(["bold: best, underlined: second of its column"] if ranks - {0} else []), *sheet.notes]
+    notes = [*(["bold: best, underlined: second in its column"] if ranks - {0} else []), *sheet.notes]
     return f'{table_html(sheet.table, sheet.title, block=sheet.block)}<p class="note">{escape("; ".join(notes))}</p>\n'

@@ -1,4 +1,4 @@
-"""The published figures (Ding et al. 2024), to set beside one's own."""
+"""The published figures (Ding et al. 2024), for comparison."""
 
 import csv
 import math
@@ -25,7 +25,7 @@ class PublishedRow:
     average: Figure | None = None
 
     def figure(self, shots: int) -> Figure | None:
-        """The figure for a number of shots; zero-shot CLIP has one for all of them."""
+        """The figure for a number of shots; zero-shot CLIP has the same figure for all of them."""
         return self.figures.get(shots) if self.figures else self.average
 
 
@@ -48,7 +48,7 @@ def published() -> dict[str, dict[str, PublishedRow]]:
 
 
 def mean_over(row: PublishedRow, shots: Iterable[int]) -> Figure | None:
-    """The mean over ``shots``, of which the paper may have only some; its own average where they are the same."""
+    """The mean over ``shots``, of which the paper may have only some; zero-shot CLIP has one figure for all."""
     wanted = list(shots)
     if not row.figures:
         return row.average
@@ -56,5 +56,5 @@ def mean_over(row: PublishedRow, shots: Iterable[int]) -> Figure | None:
 
 
 def _figure(mean: float, std: float) -> Figure:
-    # The printed deviation is that of the population (numpy.std); a standard error needs that of the sample.
+    # The paper prints the population's deviation (numpy.std); a standard error needs the sample's.
     return Figure(mean, std, std / math.sqrt(SEEDS - 1), SEEDS, SEEDS)

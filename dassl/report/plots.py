@@ -1,4 +1,4 @@
-"""Curves of a suite: accuracy over shots, and over what it cost. matplotlib is imported only when one is drawn."""
+"""Figures of a suite: accuracy over shots and over cost. matplotlib is imported only when one is drawn."""
 
 import io
 import logging
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = (".png", ".pdf", ".svg")
-# Okabe and Ito, "Color Universal Design" (2008): told apart with every common kind of colour blindness.
+# Okabe and Ito, "Color Universal Design" (2008): distinct with every common kind of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Ink of the axes and of the last colour; a page puts the colour of its text in place of it.
+# Ink of the axes and of the last colour; a page replaces it with the colour of its text.
 INK = "#010101"
 _MARKERS = "osD^vPX<>ph*d"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)))
 _FLAT = "#777777"
-# Letters over a panel, over a large one, over a whole figure, and in a line of the note below that.
+# Most characters in the title of a panel, of a large panel, of a whole figure, and in a line of the note below it.
 _LONGEST_TITLE, _LONGEST_NAME, _LONGEST_HEADING, _LONGEST_NOTE = 24, 32, 72, 120
-_TITLE_LINES, _TITLE_LINE = 3, 0.13  # at most, and inches of each
-_MOST_NAMED = 4  # so many cells are named in a note
-_CROWD = 6  # so many methods are told apart only close up
+_TITLE_LINES, _TITLE_LINE = 3, 0.13  # most lines of a title, and inches of each
+_MOST_NAMED = 4  # cells that a note names
+_CROWD = 6  # so many methods need a close-up
 _WIDTH, _PANEL_HEIGHT = 7.2, 1.75  # inches: the text width of two columns
-_LEGEND_LINE, _LEGEND_LINES = 0.16, 3  # inches; so many lines have room without a larger figure
+_LEGEND_LINE, _LEGEND_LINES = 0.16, 3  # inches of a line, and lines that fit without a higher figure
 _SETTINGS: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -55,7 +55,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    # A fixed salt: the same results make the same file. Fonts of a PDF stay text.
+    # With a fixed salt, the same results give the same file. Text in PDFs stays text.
     "svg.hashsalt": "results",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -64,7 +64,7 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn; colours, dashes and markers differ, so that a print in grey can be read."""
+    """How a method is drawn; colours, dashes and markers differ, so that a greyscale print is readable."""
 
     colour: str
     dashes: Any
@@ -76,7 +76,7 @@ Draw = Callable[[Suite, Interval], "Figure"]
 
 
 def styles(grid: Grid) -> dict[str, Style]:
-    """One style for each method of a grid, the same in all its figures."""
+    """One style for each method of a grid, the same in all figures of the grid."""
     found: dict[str, Style] = {}
     learned = [row for row in grid.rows if row not in grid.flat]
     for number, row in enumerate(learned):
@@ -92,18 +92,18 @@ def write_plots(suites: Sequence[Suite], path: Path, *, interval: Interval = STD
     """Draw both figures of every suite.
 
     Args:
-        path: a file, whose suffix says the kind, or a folder for PNG and PDF. The figures over the cost, and those of
-            several suites, have that in their names.
-        interval: what the bars show.
+        path: a file, whose suffix gives the format, or a folder for PNG and PDF. File names contain "cost" for figures
+            over cost, and the suite if there are several.
+        interval: the interval that error bars show.
 
     Raises:
-        UserError: there is nothing to draw, the suffix is none of KINDS, or matplotlib is missing.
+        UserError: there is nothing to draw, the suffix is not in KINDS, or matplotlib is missing.
     """
     drawn = [suite for suite in suites if suite.plain]
     if not drawn:
         raise UserError("--plot: no run with all classes and tasks, so there is nothing to draw")
     if path.suffix and path.suffix not in KINDS and not path.is_dir():
-        raise UserError(f"--plot {path}: figures are {', '.join(KINDS)}; name such a file or a folder")
+        raise UserError(f"--plot {path}: choose a file ending in {', '.join(KINDS)} or a folder")
     written = []
     if path.suffix != ".svg":
         _name_unknown_letters(drawn)
@@ -116,7 +116,7 @@ def write_plots(suites: Sequence[Suite], path: Path, *, interval: Interval = STD
 
 
 def _file_names(suites: Sequence[Suite]) -> list[str]:
-    """Their titles without what file systems dislike, and with a number where they are alike then."""
+    """The suites' titles, with unsafe characters replaced and a number where they are then the same."""
     names = [re.sub(r"[^\w.-]+", "-", suite.title).strip("-") for suite in suites]
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)]
 
@@ -129,20 +129,20 @@ def _targets(path: Path, name: str, what: str, *, several: bool) -> list[Path]:
 
 
 def save(draw: Draw, suite: Suite, path: Path, *, interval: Interval = STD) -> None:
-    """Write a figure of ``suite``; the suffix of ``path`` says the kind.
+    """Write a figure of ``suite``; the suffix of ``path`` gives the format.
 
     Raises:
         UserError: matplotlib is not installed, or the file cannot be written.
     """
     with _drawing(), atomic_path(path) as temporary:
         kind = path.suffix.lstrip(".")
-        # No dates: the same results make the same file.
+        # Without dates, the same results give the same file.
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         draw(suite, interval).savefig(temporary, format=kind, dpi=220, metadata=dates)
 
 
 def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
-    """A figure of ``suite`` as an SVG document that does not tell its origin.
+    """A figure of ``suite`` as an SVG document without metadata.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -160,13 +160,13 @@ def _drawing() -> Iterator[None]:
     except ImportError as error:
         raise UserError("drawing a figure needs matplotlib; install it with: pip install matplotlib") from error
     with rc_context(_SETTINGS), warnings.catch_warnings():
-        # Said once by _name_unknown_letters; in an SVG the reader's own fonts draw such letters.
+        # _name_unknown_letters warns once; in an SVG the reader's fonts draw such characters.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def _name_unknown_letters(suites: Sequence[Suite]) -> None:
-    """Warn of characters in names that matplotlib's font lacks; a picture shows boxes for them."""
+    """Warn of characters in names that matplotlib's font lacks and draws as boxes."""
     with _drawing():
         from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -175,12 +175,12 @@ def _name_unknown_letters(suites: Sequence[Suite]) -> None:
     unknown = "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))
     if unknown:
         logging.getLogger(__name__).warning(
-            "--plot: the font has no %s and shows boxes; a file.svg and the page of --html show the letters", unknown
+            "--plot: the font lacks %s and shows boxes; an SVG file and the page of --html show the characters", unknown
         )
 
 
 def _plain(suite: Suite) -> Grid:
-    """The grid that is drawn; :func:`write_plots` and the page leave suites without one out."""
+    """The grid to draw; :func:`write_plots` and the page skip suites without one."""
     if suite.plain is None:
         raise ValueError(f"{suite.title} has no run with all classes and tasks")
     return suite.plain
@@ -190,9 +190,9 @@ def _plain(suite: Suite) -> Grid:
 
 
 def accuracy_figure(suite: Suite, interval: Interval = STD) -> "Figure":
-    """One large panel for the mean over the tasks, one for each task, and the legend below.
+    """One large panel for the mean over the tasks, one panel for each task, and the legend below.
 
-    With many methods the large panel has a close-up beside it: a single weak method presses all others together.
+    With many methods, a close-up follows the large panel, because a single weak method squeezes the others together.
     """
     from matplotlib.figure import Figure
 
@@ -241,7 +241,7 @@ def _shortened(name: str, longest: int) -> str:
 
 
 def _wrapped(name: str) -> str:
-    """A name in lines that fit over a panel; only what is longer than all lines is cut."""
+    """A name wrapped to fit over a panel; a name too long for all lines is cut."""
     lines = textwrap.wrap(name, _LONGEST_TITLE) or [name]
     kept = lines[:_TITLE_LINES]
     if len(lines) > _TITLE_LINES:
@@ -250,12 +250,12 @@ def _wrapped(name: str) -> str:
 
 
 def _note(figure: "Figure", text: str) -> None:
-    """A line over the whole figure, or several."""
+    """Write one or more lines over the whole figure."""
     figure.suptitle("\n".join(textwrap.wrap(text, _LONGEST_NOTE)), size=7).set_parse_math(False)
 
 
 def _remark(grid: Grid, shots: Sequence[int], interval: Interval) -> str:
-    """What the bars are, which markers are hollow, and which cells are not drawn."""
+    """The meaning of the bars, the hollow markers, and the cells that are not drawn."""
     cells = {
         (row, each): cell_figure(grid, row, each, options=Options())
         for row in grid.rows
@@ -282,17 +282,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _title(axes: "Axes", text: str, *, weight: str = "normal") -> None:
-    # "$" in a name is no formula.
+    # "$" in a name does not start a formula.
     axes.set_title(text, weight=weight).set_parse_math(False)
 
 
 def _draw_curves(
     axes: "Axes", grid: Grid, task: str | None, known: Styles, *, interval: Interval | None = None
 ) -> None:
-    """A line for each method, on a logarithmic axis of shots; a method without shots is a horizontal line.
+    """Draw a line for each method over shots (logarithmic); a method without shots is a horizontal line.
 
     Args:
-        interval: what bars show; None: there are none.
+        interval: the interval that error bars show; None: no bars.
     """
     options = Options(interval=interval or STD)
     shots = [each for each in grid.shots if each > 0]
@@ -319,7 +319,7 @@ def _draw_curves(
 
 
 def _draw_line(axes: "Axes", points: Sequence[tuple[int, Mean | None]], style: Style, *, bars: bool) -> None:
-    # Means over too few tasks are no points of the curve.
+    # The curve leaves out means over too few tasks.
     known = [(shots, mean) for shots, mean in points if mean is not None and not mean.gap]
     if not known:
         return
@@ -342,7 +342,7 @@ def _legend_columns(grid: Grid) -> int:
 
 
 def _legend_growth(grid: Grid) -> float:
-    """Inches that a figure must be higher so that a long legend takes nothing from its panels."""
+    """Inches to add to a figure's height, so that a long legend does not shrink its panels."""
     lines = -(-len(grid.rows) // _legend_columns(grid))
     return _LEGEND_LINE * max(0, lines - _LEGEND_LINES)
 
@@ -354,7 +354,7 @@ def _legend(figure: "Figure", grid: Grid, known: Styles) -> None:
         Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=4.5)
         for style in (known[row] for row in grid.rows)
     ]
-    # A label that starts with "_" would be left out, so the texts are set afterwards.
+    # matplotlib omits labels that start with "_", so the texts are set afterwards.
     box = figure.legend(
         lines,
         ["x" * len(row) for row in grid.rows],
@@ -388,7 +388,7 @@ def cost_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     left.set(xlabel="training time of all tasks (s)", ylabel="mean accuracy over tasks (%)")
     right.set_xlabel("trainable parameters")
     _legend(figure, grid, known)
-    figure.draw_without_rendering()  # names find their places only when all else has its own
+    figure.draw_without_rendering()  # names are placed last, around everything else
     for axes, each in zip((left, right), points, strict=True):
         draw_labels(axes, each, {row: known[row].colour for row in each})
     return figure
@@ -401,7 +401,7 @@ def _parameters(grid: Grid) -> dict[str, float | None]:
 def _draw_cost(
     axes: "Axes", grid: Grid, costs: Mapping[str, float | None], known: Styles, *, interval: Interval
 ) -> dict[str, tuple[float, float]]:
-    """A point for each method over its cost, which come back; a method without any is a horizontal line."""
+    """Draw a point for each method over its cost and return the points; one without cost is a horizontal line."""
     shots = cost_shots(grid)
     drawn: dict[str, tuple[float, float]] = {}
     for row, cost in costs.items():
@@ -425,13 +425,13 @@ def _draw_cost(
 
 
 def _log_axis(axes: "Axes", low: float, high: float) -> None:
-    """Ticks that can be read also where the costs lie close together."""
+    """A logarithmic axis whose ticks are readable even if the costs are close together."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
     axes.set_xlim(low / 1.6, high * 1.6)
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 100 * low else (1,)))
     large = EngFormatter(sep="")
-    # "500m" for half a second could be read as minutes.
+    # "500m" for half a second could be taken for minutes.
     axes.xaxis.set_major_formatter(lambda value, _: large(value) if value >= 1 else f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

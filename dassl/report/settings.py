@@ -1,7 +1,7 @@
-"""Settings: which runs differ in nothing but their cell of a table, and what their row is called.
+"""Settings: which runs differ only in their cell of a table, and the name of their row.
 
 The *setting* of a run is everything that can change its figure, apart from the suite, the number of shots, the seed and
-the choice of classes and tasks. Runs of one setting are a row, wherever they lie.
+the choice of classes and tasks. Runs of one setting form a row, in whatever folders they are.
 """
 
 from collections import defaultdict
@@ -13,12 +13,12 @@ from dassl.report.tree import Record
 from dassl.results.methods import key_groups, nearest_method, short_names
 from dassl.results.record import RETIRED_KEYS, idle_keys
 
-# Keys that tell the cells of a table apart, and those that tell tables apart; they do not tell methods apart.
+# Keys that distinguish the cells of a table, and those that distinguish tables; they do not distinguish methods.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
 SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
-# How long a run learns may depend on the number of shots within a row, as it does for CoOp in the paper.
+# Within a row, the length of training may depend on the number of shots, as for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
-# Keys that older configs lack, with the value that means what those runs did; an empty one never needs a line here.
+# Keys that older configs lack, with the value that those runs used; keys with an empty default need no line here.
 NEWER_KEYS = {
     "DATASET.TEMPLATES": "own",
     "INPUT.MAX_PIXELS": "500000000",
@@ -30,8 +30,8 @@ _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
 _STARTS = "MODEL.INIT_WEIGHTS"
-_NAMED_KEYS = 3  # so many differing keys make a readable name
-# What else a row may differ in; these are no config keys.
+_NAMED_KEYS = 3  # more differing keys make an unreadable name
+# Further differences between rows that are not config keys.
 _METHOD, _TOGETHER, _EPOCH, _PRECISION, _UNKNOWN = "method", "together", "epoch", "precision", "config"
 ONE_BY_ONE, TOGETHER = "task by task", "all tasks in one run"
 
@@ -39,7 +39,7 @@ Setting = frozenset[tuple[str, str]]
 
 
 class Rows(NamedTuple):
-    """The row of each run by its folder, and what the rows stand for that have but a number."""
+    """The row of each run by its folder, and the keys of rows that are only numbered."""
 
     names: dict[Path, str]
     numbered: dict[str, str]
@@ -48,11 +48,11 @@ class Rows(NamedTuple):
 def sort_into_rows(records: Sequence[Record], together: Mapping[Path, str]) -> Rows:
     """The rows of all runs of a suite.
 
-    A row has the label that its runs were given (TRAINER.LABEL), else that of its method, and behind it, where several
-    settings have one label, the keys in which they differ.
+    A row is named by the label of its runs (TRAINER.LABEL), else by its method. If several settings have one label, the
+    keys in which they differ follow it.
 
     Args:
-        together: ONE_BY_ONE or TOGETHER for runs of a method that is usually trained in the other way, by folder.
+        together: by folder, ONE_BY_ONE or TOGETHER for runs of a method that is usually trained the other way.
     """
     settings = _settings(records, together)
     labels = _labels(records, settings)
@@ -69,7 +69,7 @@ def sort_into_rows(records: Sequence[Record], together: Mapping[Path, str]) -> R
 
 
 def _settings(records: Sequence[Record], together: Mapping[Path, str]) -> dict[Path, Setting]:
-    """The setting of each run; a schedule that depends on nothing but the number of shots is no part of it."""
+    """The setting of each run; it excludes a schedule that depends only on the number of shots."""
     same: dict[Setting, list[Record]] = defaultdict(list)
     followed = _followed(records)
     for record in records:
@@ -93,7 +93,7 @@ def _settings(records: Sequence[Record], together: Mapping[Path, str]) -> dict[P
 
 
 def _facts(record: Record) -> dict[str, str]:
-    """What is no config key; the evaluation of an epoch that was asked for is another row than that of the last one."""
+    """The facts that are not config keys; evaluations of a chosen epoch and of the last one are separate rows."""
     epoch = record.result.best_epoch if record.result.mode == "eval" else None
     return {
         _METHOD: record.label,
@@ -104,10 +104,10 @@ def _facts(record: Record) -> dict[str, str]:
 
 
 def changing_values(record: Record) -> dict[str, str]:
-    """The config keys of a run that can change its figure, but for those of its cell and its suite, as texts."""
+    """The config keys of a run that can change its figure, except those of its cell and its suite, as texts."""
     groups, trainer = key_groups(), record.result.trainer
     foreign = {f"TRAINER.{each}." for each in groups.values()} - {f"TRAINER.{groups.get(trainer)}."}
-    # A trainer that nobody knows may read the keys of any other.
+    # An unknown trainer may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
     out = idle_keys(record.config) | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
@@ -116,7 +116,7 @@ def changing_values(record: Record) -> dict[str, str]:
 
 
 def _own_start(record: Record) -> str:
-    """The run whose learned tensors a run starts from; each seed and task may have its own."""
+    """The run whose learned tensors a run starts from, without seed and task, for each of which it may differ."""
     parts = Path(str(record.config[_STARTS])).parts
     return "/".join("seed*" if p == f"seed{record.result.seed}" else p for p in parts if p != record.task_choice)
 
@@ -128,7 +128,7 @@ def _text(value: Any) -> str:
 def _followed(records: Sequence[Record]) -> dict[Path, dict[str, str]]:
     """For each run the keys that its method's authors set by shots or data set, with one text for all their values.
 
-    Where such a key has the same value in all runs it is a key like any other.
+    A key that has the same value in all runs is treated like any other key.
     """
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record in records:
@@ -156,7 +156,7 @@ def _column(record: Record) -> tuple[object, ...]:
 
 
 def _labels(records: Sequence[Record], settings: Mapping[Path, Setting]) -> dict[Setting, str]:
-    """What the runs of a setting were called, or else the label of their method."""
+    """The label of each setting: the one that its runs were given, else that of their method."""
     given: dict[Setting, dict[str, None]] = defaultdict(dict)
     methods: dict[Setting, str] = {}
     for record in records:
@@ -168,7 +168,7 @@ def _labels(records: Sequence[Record], settings: Mapping[Path, Setting]) -> dict
 
 
 def _one_label(labels: Sequence[str]) -> str:
-    """One for all; a value of ``vary`` that is in some of them only has changed nothing, and is left out."""
+    """One label for all; without the values of ``vary``, which changed nothing if only some labels have them."""
     short = dict.fromkeys(label.partition(" [")[0] for label in labels)
     return " / ".join(labels if len(labels) == 1 else short)
 
@@ -183,10 +183,10 @@ def _name(label: str, setting: Setting, keys: str) -> str:
 
 
 def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") -> list[tuple[str, str]]:
-    """For each setting a short text with the keys in which they differ, and one with all of these keys.
+    """For each setting a short and a full text with the keys in which the settings differ.
 
-    The short text is that with all keys if these are few, else ``word`` and a number; both are empty where the
-    settings differ in nothing that has a key.
+    The short text equals the full one if the keys are few; else it is ``word`` and a number. Both are empty if the
+    settings differ in no key.
     """
     known = [each for each in settings if _UNKNOWN not in each]
     keys = [key for key in sorted({key for each in known for key in each}) if _differs(key, known)]
@@ -205,7 +205,7 @@ def tell_apart(settings: Sequence[Mapping[str, str]], *, word: str = "setting") 
 
 
 def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
-    # A row without a schedule has one that follows the shots.
+    # The schedule of a row without one follows the shots.
     values = {each.get(key) for each in settings if key in each or key not in SCHEDULE_KEYS}
     return len(values) > 1 and key not in (_TOGETHER, _EPOCH)
 
@@ -215,9 +215,9 @@ def _chosen(setting: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None
 
 
 def ways_of_training(records: Sequence[Record]) -> Iterator[tuple[Path, str]]:
-    """ONE_BY_ONE or TOGETHER for each run of all tasks, or of one, of a method that is usually trained otherwise.
+    """ONE_BY_ONE or TOGETHER for each run of a method that is usually trained the other way.
 
-    Where there is but one task, and for methods that learn nothing across tasks, both are the same.
+    With a single task, and for methods that learn nothing across tasks, both are the same.
     """
     if len({task.name for record in records for task in record.result.tasks}) < 2:
         return

@@ -1,4 +1,4 @@
-"""The paper's tables, made of suites."""
+"""The paper's tables, made from suites."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,12 +27,12 @@ OVERALL = "mean over tasks"
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table with what it is about.
+    """One table with its title, keys and notes.
 
     Attributes:
-        keys: what tells it from other tables of its kind, such as suite and task; csv makes columns of them.
-        data: what csv and json take instead of the table; None: the table itself.
-        notes: lines below it.
+        keys: what distinguishes it from tables of the same kind, such as suite and task; columns in csv.
+        data: the table that csv and json use instead; None: the same.
+        notes: lines below the table.
         block: rows that belong together, such as the three of a comparison.
     """
 
@@ -49,9 +49,10 @@ class Options:
     """How figures are shown.
 
     Attributes:
-        interval: what stands behind their sign.
-        per_task: each task has a table.
-        costs: the main table has parameters and training time. memory: it has the peak memory, too.
+        interval: the kind of spread after "±".
+        per_task: add a table for each task.
+        costs: the main table shows parameters and training time.
+        memory: it also shows the peak memory.
         metrics: the columns of the tables of figures.
     """
 
@@ -66,7 +67,7 @@ class Options:
 
 
 def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """Methods x shots with the mean over the shots, parameters and training time; then each task, if asked for."""
+    """Methods x shots with the mean over the shots, parameters and training time; then each task, if requested."""
     grid = suite.plain
     if grid is None:
         return
@@ -87,7 +88,7 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
 
 
 def _shown_costs(grid: Grid, options: Options) -> tuple[list[str], dict[str, list[Cell]]]:
-    """The headings of the columns that say what a method costs, and its cells."""
+    """The headings of the cost columns, and their cells by row."""
     costs: dict[str, list[Cell]] = {row: [] for row in grid.rows}
     names: list[str] = []
     if options.costs:
@@ -100,7 +101,7 @@ def _shown_costs(grid: Grid, options: Options) -> tuple[list[str], dict[str, lis
 
 
 def peak_memory(grid: Grid, row: str) -> Number | None:
-    """The most memory in MiB that a run of a method took: of the device, or of the process where there is none."""
+    """The highest memory use in MiB of a method's runs: of the device or, without one, of the process."""
     shots = cost_shots(grid)
     found = [run.result.memory for each in grid.cell(row, shots).values() for run in each.records]
     most = max((memory.get("device_mib") or memory.get("host_mib", 0.0) for memory in found), default=0.0)
@@ -108,7 +109,7 @@ def peak_memory(grid: Grid, row: str) -> Number | None:
 
 
 def task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """Methods x tasks and their mean, a table for each number of shots."""
+    """Methods x tasks with their mean; one table for each number of shots."""
     grid = suite.plain
     if grid is None:
         return
@@ -133,7 +134,7 @@ def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
 
 
 def metric_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if asked for."""
+    """Methods x figures (accuracy, macro F1, ...), a table for each number of shots; then each task, if requested."""
     grid = suite.plain
     if grid is None:
         return
@@ -170,7 +171,7 @@ def _metric_figure(
 
 
 def figure_rows(grid: Grid, *, task: str | None = None, options: Options) -> list[list[Figure | None]]:
-    """For each method the figures of all numbers of shots and, where there are several, their mean."""
+    """For each method the figures of all numbers of shots and, if there are several, their mean."""
     found = []
     for row in grid.rows:
         cells = [cell_figure(grid, row, shots, task=task, options=options) for shots in grid.shots]
@@ -185,7 +186,7 @@ def cell_figure(grid: Grid, row: str, shots: int, *, task: str | None = None, op
 
 
 def averaged(grid: Grid) -> list[int]:
-    """The numbers of shots that the average is over: not "all images"."""
+    """The numbers of shots in the average, which excludes "all images"."""
     return [shots for shots in grid.shots if shots > 0]
 
 
@@ -202,7 +203,7 @@ def _over_shots(grid: Grid, row: str, cells: Sequence[Figure | None]) -> Figure 
 
 
 def cost_columns(grid: Grid) -> dict[str, tuple[Number | None, Duration | None]]:
-    """Trainable parameters and training time of each method: a mean over seeds at the most shots of the grid."""
+    """Trainable parameters and training time of each method; the time is a mean over seeds at the most shots."""
     parameters = [parameter_count(grid, row) for row in grid.rows]
     times = durations(train_seconds(grid, row, cost_shots(grid)) for row in grid.rows)
     return {
@@ -212,18 +213,18 @@ def cost_columns(grid: Grid) -> dict[str, tuple[Number | None, Duration | None]]
 
 
 def cost_shots(grid: Grid) -> int:
-    """The number of shots that training times are given for."""
+    """The number of shots whose training times are given."""
     return grid.shots[-1]
 
 
 def train_seconds(grid: Grid, row: str, shots: int) -> float | None:
-    """Mean training time over the seeds of a cell that have all their runs; None without one."""
+    """Mean training time in seconds over the seeds of a cell that have all their runs; None if there is none."""
     times = [each.seconds for each in _whole(grid, row, shots) if each.seconds is not None]
     return sum(times) / len(times) if times else None
 
 
 def parameter_count(grid: Grid, row: str) -> int | None:
-    """Trainable parameters of a method, of all its runs for a suite together; None if no seed has all runs."""
+    """Trainable parameters of a method, summed over the runs of a seed; None if no seed has all its runs."""
     counts = [each.parameters for shots in grid.shots for each in _whole(grid, row, shots)]
     return max(counts, default=None)
 
@@ -232,11 +233,11 @@ def _whole(grid: Grid, row: str, shots: int) -> list[SeedFigure]:
     return [each for each in grid.cell(row, shots).values() if not each.missing]
 
 
-# ---- beside the published figures
+# ---- comparison with the published figures
 
 
 def comparison_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """For each method that the paper has: our row, the published one, and the difference."""
+    """For each method in the paper: our row, the published one, and the difference."""
     grid, rows = suite.plain, paper.published().get(suite.key.dataset)
     if grid is None or rows is None:
         return
@@ -254,7 +255,7 @@ def comparison_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     wide = [[row, *_interleaved(ours[row], theirs[row])] for row in known]
     names = [f"{name} {kind}" for name in shot_headings(grid) for kind in ("ours", "published", "difference")]
     yield Sheet(
-        f"{suite.title}: {_mean_of(grid)} in %, beside Ding et al. (2024), {_spread(grid, options)}",
+        f"{suite.title}: {_mean_of(grid)} in %, compared with Ding et al. (2024), {_spread(grid, options)}",
         {"suite": suite.title},
         table,
         data=Table(["method", *names], wide),
@@ -295,7 +296,7 @@ def _comparison_notes(suite: Suite, grid: Grid, known: Sequence[str]) -> Iterato
         "se: difference in standard errors of both means"
     )
     if paper.BACKBONE.lower() not in suite.key.backbone.lower().replace("-", ""):
-        yield f"the published figures are those of {paper.BACKBONE}, these of {suite.key.backbone}"
+        yield f"the published figures are for {paper.BACKBONE}, ours for {suite.key.backbone}"
     others = [row for row in grid.rows if row not in known]
     if others:
         yield f"not in the paper: {', '.join(others)}"
@@ -330,7 +331,7 @@ def base_to_new_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
 
 
 def new_task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
-    """Tasks that a method was trained on beside tasks that it never saw, and the harmonic mean; then each task."""
+    """Tasks that a method was trained on, tasks that it never saw, and their harmonic mean; then each task."""
     for pairing in _task_pairings(suite):
         for shots in _pair_shots(pairing):
             yield _pair_sheet(suite, pairing, shots, None, options)
@@ -338,7 +339,7 @@ def new_task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
 
 
 def _task_pairings(suite: Suite) -> Iterator[_Pairing]:
-    """Each choice of tasks that was trained on, with each choice that it was tested on."""
+    """Each choice of tasks for training with each choice for testing that belongs to it."""
     chosen = [(protocol, grid) for protocol, grid in suite.grids.items() if protocol.classes == "all" and protocol.role]
     for first, seen in chosen:
         for second, unseen in chosen:
@@ -354,7 +355,7 @@ def _task_pairings(suite: Suite) -> Iterator[_Pairing]:
 
 
 def _belong(first: str, second: str, seen: Grid, unseen: Grid) -> bool:
-    """Whether a test on the tasks ``second`` may be that of a training on ``first``."""
+    """Whether a test on the tasks ``second`` belongs to training on ``first``."""
     if second in ("base", "new"):
         return {first, second} == {"base", "new"}
     if second.startswith(ALL_BUT):
@@ -371,7 +372,7 @@ def _unseen_name(tasks: str) -> str:
 
 
 def _like(grid: Grid) -> Grid:
-    """An empty grid of the same shape, for a half of which nothing was run."""
+    """An empty grid of the same shape, for a half without runs."""
     return replace(grid, cells={})
 
 
@@ -407,7 +408,7 @@ def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: 
 
 
 def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) -> Sheet:
-    """Each new task of a pairing in a column."""
+    """The new tasks of a pairing, one per column."""
     grid = pairing.second
     cells = _task_cells(grid, shots, options)
     table = Table(
@@ -430,7 +431,7 @@ def _ranked_rows(rows: list[list[Figure | None]]) -> list[list[Figure | None]]:
 
 
 def _legend(table: Table) -> list[str]:
-    """What the marks of a table mean, as far as it has them."""
+    """The meaning of the marks that a table has."""
     cells = [cell for row in table.rows for cell in row if isinstance(cell, Figure)]
     notes = ["(k/n): k of n seeds count"] if any(cell.count < cell.wanted for cell in cells) else []
     for things in ("tasks", "shots"):
@@ -450,7 +451,7 @@ def _mixture_note(grid: Grid) -> list[str]:
 
 
 def _schedule_notes(grid: Grid) -> Iterator[str]:
-    """Which rows learn longer at some numbers of shots than at others; all else is the same in a row."""
+    """Rows whose schedule depends on the number of shots; everything else is the same within a row."""
     for row in grid.rows:
         configs = {shots: config for shots in grid.shots if (config := _config(grid, row, shots))}
         for key in sorted(SCHEDULE_KEYS):
@@ -461,7 +462,7 @@ def _schedule_notes(grid: Grid) -> Iterator[str]:
 
 
 def _published_notes(grid: Grid) -> Iterator[str]:
-    """Which keys the authors of a row's method set by data set, and so differ between its tasks."""
+    """Keys that a method's authors set by data set, so that they differ between the tasks of a row."""
     for row in grid.rows:
         values: dict[str, dict[str, None]] = {}
         for record in (each for shots in grid.shots for v in grid.cell(row, shots).values() for each in v.records):
@@ -470,7 +471,7 @@ def _published_notes(grid: Grid) -> Iterator[str]:
         for key, each in sorted(values.items()):
             if len(each) > 1:
                 name = key.rpartition(".")[2]
-                yield f"{row}: {name} {' or '.join(each)}, as published for the data set and the shots"
+                yield f"{row}: {name} {' or '.join(each)}, as published for data set and shots"
 
 
 def _config(grid: Grid, row: str, shots: int) -> Mapping[str, object]:

@@ -1,9 +1,8 @@
 """Runs sorted into suites, protocols, methods and shots.
 
 A *suite* is a data set with one backbone (:mod:`dassl.report.suitekeys`). Its runs fall into *grids*, one for each
-choice of classes and tasks: the plain one, the base and the new classes, the seen and the new tasks. A grid has a row
-for each setting (:mod:`dassl.report.settings`) and a column for each number of shots; a cell has one
-:class:`SeedFigure` for each seed.
+choice of classes and tasks: all of both, base and new classes, seen and new tasks. A grid has a row for each setting
+(:mod:`dassl.report.settings`) and a column for each number of shots; a cell has one :class:`SeedFigure` for each seed.
 """
 
 from collections import defaultdict
@@ -19,14 +18,14 @@ from dassl.report.tree import ONE_TASK, Broken, Record, Tree
 from dassl.results.methods import read_methods
 from dassl.results.tables import ANY_SHOTS
 
-ALL_BUT = "not:"  # DATASET.SUBSAMPLE_TASKS not:task3 takes all tasks but this one
+ALL_BUT = "not:"  # DATASET.SUBSAMPLE_TASKS not:task3 takes all tasks except task3
 SEEN, UNSEEN = "seen", "unseen"
 
 
 class Protocol(NamedTuple):
-    """What the runs of a grid have in common: the classes, the tasks and, where these are some of all, their role.
+    """What the runs of a grid share: the classes, the tasks and, for a selection of tasks, their role.
 
-    Runs of single tasks belong to the tasks "all", unless the method never saw the others.
+    Runs of single tasks belong to the tasks "all", unless they train on one task to test on others.
     """
 
     classes: str = "all"
@@ -39,12 +38,13 @@ PLAIN = Protocol()
 
 @dataclass(frozen=True)
 class SeedFigure:
-    """What one seed contributes to a cell: one run or, where tasks are trained one by one, one run for each task.
+    """The contribution of one seed to a cell: one run or, if tasks are trained one by one, one run per task.
 
     Attributes:
-        metric: mean over the tasks in percent; with ``missing`` ones, over those that are there.
-        seconds: training time, of all runs together; None if unknown.
-        missing: tasks without a figure; null: those of them that have a run.
+        metric: mean over the tasks in percent; if tasks are ``missing``, over those that are there.
+        seconds: training time of all runs together; None if unknown.
+        missing: tasks without a figure.
+        null: the missing tasks that have a run.
     """
 
     metric: float | None
@@ -57,14 +57,14 @@ class SeedFigure:
 
 
 class Mixture(NamedTuple):
-    """Runs that should have seen the same images but did not: a text, and the run folders on either side."""
+    """Runs that should have seen the same images but did not: a text, and the run folders of each side."""
 
     text: str
     sides: tuple[tuple[Path, ...], ...]
 
 
 class Aside(NamedTuple):
-    """A run that does not count, because another one of the same setting and seed does; ``kind`` as in remarks."""
+    """A run that does not count, because another run of its setting and seed does; ``kind`` as in remarks."""
 
     kind: str
     record: Record
@@ -77,11 +77,11 @@ class Grid:
     """The runs of one protocol of a suite.
 
     Attributes:
-        rows: names of the methods, those of the paper first and in its order.
+        rows: names of the rows; those of methods in the paper come first, in its order.
         flat: rows that do not depend on shots and seeds; their cell is at ANY_SHOTS.
-        seeds: all seeds that any learning method of the grid was run with, finished or not.
-        tasks: names of all tasks that a run of the grid has.
-        mixed: why a cell has no figure although it has runs: they have not seen the same.
+        seeds: all seeds of learning methods in the grid, finished or not.
+        tasks: names of all tasks of the runs.
+        mixed: by cell, why it has runs but no figure: the runs did not see the same images.
     """
 
     rows: list[str]
@@ -93,17 +93,17 @@ class Grid:
     mixed: dict[tuple[str, int], "Mixture"] = field(default_factory=dict)
 
     def cell(self, row: str, shots: int) -> Mapping[int, SeedFigure]:
-        """The seeds of a cell; a flat row has the same in every column."""
+        """The seeds of a cell; a flat row has the same seeds in every column."""
         return self.cells.get((row, ANY_SHOTS if row in self.flat else shots), {})
 
     def wanted(self, row: str) -> int:
-        """How many seeds a cell of the row should have; 0 if it does not depend on them."""
+        """The number of seeds expected in a cell of the row; 0 if the row does not depend on the seed."""
         return 0 if row in self.flat else len(self.seeds)
 
     def values(self, row: str, shots: int, task: str | None = None) -> tuple[dict[int, float], str]:
-        """The figures of a cell by seed, for all tasks or one, and what is missing in them ("4/6 tasks").
+        """The figures of a cell by seed, for all tasks or one, and what they lack ("4/6 tasks").
 
-        Seeds that lack a task take no part, unless all of them do.
+        Seeds that lack a task take no part, unless all seeds lack one.
         """
         seeds = self.cell(row, shots)
         if (row, ANY_SHOTS if row in self.flat else shots) in self.mixed:
@@ -124,9 +124,11 @@ class Suite:
     """All runs of a data set with one backbone.
 
     Attributes:
-        records: the runs that count; aside: those that do not, because others do.
-        names: the row of each run by its folder; numbered: what rows stand for whose name is but a number.
-        partings: which of its runs have other tables, said by the first suite of each parting.
+        records: the runs that count.
+        aside: runs that do not count, because others do.
+        names: the row of each run by its folder.
+        numbered: the keys of rows that are only numbered.
+        partings: runs that look alike but have separate tables; the first suite of each parting lists it.
     """
 
     key: SuiteKey
@@ -140,7 +142,7 @@ class Suite:
 
     @property
     def title(self) -> str:
-        """What a heading says."""
+        """The heading of its tables."""
         return self.key.title
 
     @property
@@ -150,7 +152,7 @@ class Suite:
 
 
 def suites(tree: Tree) -> list[Suite]:
-    """Sort the runs of ``tree``; suites come in the order of their first run."""
+    """Sort the runs of ``tree`` into suites, in the order of their first runs."""
     records, partings = sort_into_suites(tree.records)
     broken: dict[SuiteKey, list[Broken]] = defaultdict(list)
     for each in tree.broken:
@@ -163,7 +165,7 @@ def suites(tree: Tree) -> list[Suite]:
 
 
 def lost(tree: Tree, found: Iterable[Suite]) -> list[Broken]:
-    """Runs without a figure that belong to none of the suites ``found``."""
+    """Runs without a figure that belong to no suite in ``found``."""
     placed = {each.folder for suite in found for each in suite.broken}
     return [each for each in tree.broken if each.folder not in placed]
 
@@ -171,7 +173,7 @@ def lost(tree: Tree, found: Iterable[Suite]) -> list[Broken]:
 def _suite(key: SuiteKey, records: list[Record], broken: list[Broken]) -> Suite:
     choices = {(record.label, record.result.mode, record.task_choice) for record in records}
     protocols = {record.folder: _protocols(record, choices) for record in records}
-    # Runs of some tasks are about what was seen and what was not; how many were learned at once goes without saying.
+    # For a selection of tasks, only seen or unseen matters, not how many tasks were learned at once.
     whole = [record for record in records if not any(each.role for each in protocols[record.folder])]
     names, numbered = sort_into_rows(records, dict(ways_of_training(whole)))
     aside = list(_doubles(records, names))
@@ -190,7 +192,7 @@ def _suite(key: SuiteKey, records: list[Record], broken: list[Broken]) -> Suite:
 
 
 def _doubles(records: Iterable[Record], names: Mapping[Path, str]) -> Iterator[Aside]:
-    """Runs of a setting and seed that another folder has, too."""
+    """Runs whose setting and seed another folder already has."""
     seen: dict[tuple[object, ...], Record] = {}
     for record in records:
         place = (names[record.folder], *_cell(record), record.classes, record.task_choice, record.result.mode)
@@ -211,7 +213,7 @@ def _double(record: Record, first: Record) -> Aside:
 
 
 def _unused(records: Iterable[Record], names: Mapping[Path, str], grids: Iterable[Grid]) -> Iterator[Aside]:
-    """Runs in whose place another one of their row stands."""
+    """Runs whose cell another run of their row fills."""
     figures = {(place, seed): figure for grid in grids for place, c in grid.cells.items() for seed, figure in c.items()}
     used = {record.folder for grid in grids for c in grid.cells.values() for f in c.values() for record in f.records}
     for record in records:
@@ -225,7 +227,7 @@ def _cell(record: Record) -> tuple[int, int]:
 
 
 def _protocols(record: Record, choices: Set[tuple[str, str, str]]) -> list[Protocol]:
-    """Where a run belongs; one that learns nothing may stand beside what was seen and beside what was not.
+    """The protocols of a run; one that learns nothing may belong to both seen and unseen tasks.
 
     Args:
         choices: (method, mode, choice of tasks) of all runs of the suite.
@@ -238,11 +240,11 @@ def _protocols(record: Record, choices: Set[tuple[str, str, str]]) -> list[Proto
 
 
 def _untrained(records: Sequence[Record], members: Sequence[Record], protocol: Protocol) -> Iterator[Record]:
-    """For the grid of some tasks: what runs of all tasks, or of one, that learn nothing have for these tasks.
+    """For a grid of selected tasks: those tasks' figures from runs of all tasks, or of one, that learn nothing.
 
     Args:
         records: all runs of the suite.
-        members: those of the grid; a method that is there needs no other run.
+        members: the runs of the grid; its methods need no other run.
     """
     there = {member.label for member in members}
     wanted = {task.name for member in members for task in member.result.tasks}
@@ -255,7 +257,7 @@ def _untrained(records: Sequence[Record], members: Sequence[Record], protocol: P
 
 
 def _is_of_new_tasks(record: Record, choices: Set[tuple[str, str, str]]) -> bool:
-    """Whether the run of a single task is one half of training on some tasks and testing on others."""
+    """Whether a run of a single task belongs to training on some tasks and testing on others."""
     if record.classes != "all" or not record.learns:
         return False
     if record.result.mode == "train":
@@ -289,13 +291,13 @@ def _grid(records: list[Record], names: Mapping[Path, str], unfinished: list[Bro
 
 
 def _mixture(shots: int, cell: Mapping[int, SeedFigure]) -> Mixture | None:
-    """Why the runs of a cell make no mean; None if they do."""
+    """Why the runs of a cell cannot be averaged; None if they can."""
     subsets: dict[object, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     tests: dict[str, dict[tuple[int, int], list[Record]]] = defaultdict(lambda: defaultdict(list))
     for seed, each in cell.items():
         for record in each.records:
             if record.learns and record.result.subset_digest:
-                # All images are the same for all seeds.
+                # "all images" are the same for all seeds.
                 subsets[seed if shots > 0 else ""][record.result.subset_digest].append(record)
             for task in record.result.tasks:
                 tests[task.name][task.total, task.classes].append(record)
@@ -320,14 +322,14 @@ def _seeds_of(unfinished: Iterable[Broken]) -> Iterator[int]:
 
 
 def _paper_order(row: str) -> tuple[int, str]:
-    """The rows of configs/methods.yaml in its order, a variation behind its method, then all others by name."""
+    """Sort key: the rows of configs/methods.yaml in its order, a variation after its method, then others by name."""
     known = list(read_methods())
     label = row.partition(" [")[0]
     return (known.index(label) if label in known else len(known), row)
 
 
 def _task_names(records: Sequence[Record]) -> list[str]:
-    """All tasks: those of the run with most of them first, then those of runs of one task in the order of numbers."""
+    """All tasks: first those of the run with the most tasks, then those of runs of one task, by number."""
 
     def order(record: Record) -> tuple[int, int]:
         number = ONE_TASK.fullmatch(record.task_choice)
@@ -337,8 +339,7 @@ def _task_names(records: Sequence[Record]) -> list[str]:
 
 
 def _gather(records: Sequence[Record], tasks: Sequence[str]) -> SeedFigure:
-    """One seed of a cell out of its runs: a run of all tasks counts before runs of single ones, training before
-    evaluation."""
+    """One seed of a cell from its runs: runs of all tasks count before runs of one, training before evaluation."""
     order = sorted(records, key=lambda record: (record.result.mode != "train", -len(record.result.tasks)))
     single = [record for record in order if record.is_of_one_task]
     whole = [record for record in order if record not in single]
@@ -352,7 +353,7 @@ def _gather(records: Sequence[Record], tasks: Sequence[str]) -> SeedFigure:
 
 def _seed_figure(parts: Sequence[Record], metric: float | None, tasks: Sequence[str]) -> SeedFigure:
     present = {task.name: task.metric for part in parts for task in part.result.tasks}
-    # A run may know the mean of its validation split alone.
+    # A run may have only the mean of its validation split.
     null = [task for task in present if present[task] is None] if any(v is not None for v in present.values()) else []
     times = [part.result.seconds.get("train") for part in parts]
     known = [each for each in times if each is not None]

@@ -1,4 +1,4 @@
-"""What makes figures comparable, and so a suite: the data, the frozen model and the split that was evaluated."""
+"""What makes figures comparable, and so defines a suite: the data, the frozen model and the evaluated split."""
 
 import json
 from collections import defaultdict
@@ -11,17 +11,17 @@ from dassl.report.settings import tell_apart
 from dassl.report.tree import Broken, Record
 from dassl.utils.texts import printable
 
-_NAMED_TASKS = 4  # so many names of tasks stand in a heading
+_NAMED_TASKS = 4  # names of tasks in a heading
 _SHOWN = 8  # characters of a digest
 
 
 @dataclass(frozen=True)
 class SuiteKey:
-    """What the runs of a suite have in common.
+    """What the runs of a suite share.
 
     Attributes:
-        tasks: what DATASET.TASKS says, as JSON; empty where the data set has tasks of its own.
-        apart: what tells it from others that have all else in common, or the same heading.
+        tasks: DATASET.TASKS as JSON; empty if the data set defines its tasks.
+        apart: what distinguishes it from suites that are otherwise equal or have the same heading.
     """
 
     dataset: str
@@ -33,7 +33,7 @@ class SuiteKey:
 
     @property
     def title(self) -> str:
-        """What a heading says."""
+        """The heading of its tables."""
         names = self.members or self._task_names()
         inner = f" ({', '.join(names)})" if names else ""
         split = [f"{self.split} split"] if self.split != "test" else []
@@ -47,12 +47,12 @@ class SuiteKey:
 
 @dataclass(frozen=True)
 class Parting:
-    """Runs that look alike but are not comparable, so that each of them has a table of its own.
+    """Runs that look alike but are not comparable, so that they have separate tables.
 
     Attributes:
-        what: in what they differ: "weights" or "test images".
-        title: heading that they would share.
-        runs: their folders by what the headings say instead.
+        what: the difference: "weights" or "test images".
+        title: the heading that they would share.
+        runs: their folders, by the text that their headings add.
     """
 
     what: str
@@ -61,7 +61,7 @@ class Parting:
 
 
 def sort_into_suites(records: Sequence[Record]) -> tuple[dict[SuiteKey, list[Record]], list[Parting]]:
-    """The runs of each suite, suites in the order of their first run, and what was told apart by a digest."""
+    """The runs of each suite, in the order of their first runs, and the partings that digests cause."""
     by_key: dict[SuiteKey, list[Record]] = defaultdict(list)
     for record in records:
         by_key[_key(record)].append(record)
@@ -86,7 +86,7 @@ def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tu
 
 
 def short_backbone(backbone: str) -> str:
-    """The name of a backbone, which may be given as a file; ViT-B/16 is none."""
+    """The name of a backbone, which may be the path of a file; "ViT-B/16" is not a path."""
     path = Path(backbone)
     return printable(path.stem if "/" in backbone and path.suffix else backbone)
 
@@ -99,7 +99,7 @@ def _test_digest(record: Record) -> str:
 def _part(
     key: SuiteKey, records: list[Record], what: str, digest: Callable[[Record], str], partings: list[Parting]
 ) -> dict[SuiteKey, list[Record]]:
-    """One suite for each digest, of which ``partings`` is told; where one is known only, all others have it, too."""
+    """One suite for each digest, added to ``partings``; if only one digest is known, it counts for all runs."""
     if len({digest(record) for record in records} - {""}) < 2:
         return {key: records}
     found: dict[SuiteKey, list[Record]] = defaultdict(list)
@@ -111,7 +111,7 @@ def _part(
 
 
 def _other_tasks(keys: Sequence[SuiteKey]) -> Iterator[tuple[str, ...]]:
-    """What tells suites of one's own apart whose tasks have the same names."""
+    """The text that distinguishes suites of user-defined tasks with the same names."""
     for key in keys:
         alike = [each for each in keys if each.title == key.title]
         texts = tell_apart([_flat_tasks(each) for each in alike], word="tasks")
@@ -131,7 +131,7 @@ def _tasks(key: SuiteKey) -> list[dict[str, Any]]:
 
 
 def suite_of_broken(broken: Broken, known: Sequence[SuiteKey]) -> SuiteKey:
-    """The suite that a run without a figure would belong to; one whose config is unknown may be anywhere."""
+    """The key of the suite that a run without a figure belongs to; unknown to ``known`` if its config is missing."""
     config = broken.config
     backbone, split = str(config.get("MODEL.BACKBONE.NAME", "")), str(config.get("TEST.SPLIT", "test"))
     own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split))

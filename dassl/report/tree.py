@@ -1,4 +1,4 @@
-"""All runs below a folder, with what their configs say."""
+"""All runs below a folder, with their configs."""
 
 import dataclasses
 import os
@@ -26,8 +26,8 @@ class Record:
     """A run with a figure.
 
     Attributes:
-        result: what it left behind; ``metric`` and ``tasks`` are those of the figure that was asked for.
-        config: its config by dotted key, empty where the file is missing.
+        result: its result; ``metric`` and ``tasks`` are those of the requested figure.
+        config: its config by dotted key; empty if the file is missing.
     """
 
     folder: Path
@@ -36,12 +36,12 @@ class Record:
 
     @cached_property
     def label(self) -> str:
-        """Its method: what tables call it unless it was given a label."""
+        """Its method: its name in tables, unless it was given a label."""
         return _label(self.result.trainer, self.config)
 
     @property
     def given_label(self) -> str:
-        """What its sweep or user calls it; empty for the label of its method."""
+        """The label from its sweep or user; empty for the label of its method."""
         return printable(str(self.config.get("TRAINER.LABEL") or ""))
 
     @property
@@ -54,7 +54,7 @@ class Record:
 
     @property
     def is_of_one_task(self) -> bool:
-        """Whether it is one of the runs of a method that is trained task by task."""
+        """Whether it is a run of a single task, of a method that is trained task by task."""
         return bool(ONE_TASK.fullmatch(self.task_choice)) and len(self.result.tasks) == 1
 
     @property
@@ -64,18 +64,18 @@ class Record:
 
     @property
     def classes(self) -> str:
-        """Which classes took part: all, base or new."""
+        """The classes that took part: all, base or new."""
         return _said(self.result.classes, self.config, "DATASET.SUBSAMPLE_CLASSES")
 
     @property
     def task_choice(self) -> str:
-        """Which tasks took part: all, base, new, task3, or several such as "task0,task3"."""
+        """The tasks that took part: all, base, new, task3, or several such as "task0,task3"."""
         return _said(self.result.task_choice, self.config, "DATASET.SUBSAMPLE_TASKS").replace(" ", "")
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A run without a figure, why, and its config as far as it is known."""
+    """A run without a figure: the reason, and its config as far as known."""
 
     folder: Path
     reason: str
@@ -83,7 +83,7 @@ class Broken:
 
     @property
     def label(self) -> str:
-        """What tables would call its method; empty if nothing says so."""
+        """The name of its method in tables; empty if unknown."""
         trainer = self.config.get("TRAINER.NAME")
         return _label(str(trainer), self.config) if trainer else ""
 
@@ -95,7 +95,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Tree:
-    """What was found below ``top``: runs with figures, runs without, and logs of programs without results.json."""
+    """What is below ``top``: runs with figures, runs without, and logs of programs that write no results.json."""
 
     top: Path
     records: tuple[Record, ...]
@@ -104,15 +104,15 @@ class Tree:
 
     @property
     def is_ours(self) -> bool:
-        """Whether all figures are those of runs of this program, in folders as its scripts lay them out.
+        """Whether all figures come from runs of this program, in the folder layout of its scripts.
 
-        Such run folders lie below one that is called after their trainer. Whoever names folders freely wants to see
-        the names, not those of the methods.
+        Such run folders lie below a folder that is named after their trainer. Users who name folders freely want to
+        see those names, not the methods'.
         """
         return bool(self.records) and not self.logs and all(map(_is_laid_out, self.records))
 
     def name(self, folder: Path) -> str:
-        """The path of a run from ``top``."""
+        """The path of a run relative to ``top``."""
         return os.path.relpath(folder, self.top).replace(os.sep, "/")
 
 
@@ -132,7 +132,7 @@ def read_tree(top: Path, *, keyword: str = KEYWORD) -> Tree:
 
 
 def _with_config(broken: list[Broken], records: list[Record]) -> Iterator[Broken]:
-    """Where a seed has not even a config yet, what it should be is told by the seeds beside it."""
+    """Give a seed that has no config yet the config of the seeds beside it."""
     beside = {record.folder.parent: record.config for record in records}
     for each in broken:
         seed = _SEED_FOLDER.fullmatch(each.folder.name)
@@ -142,7 +142,7 @@ def _with_config(broken: list[Broken], records: list[Record]) -> Iterator[Broken
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a run by dotted key; empty where there is none that can be read."""
+    """The config of a run by dotted key; empty if none can be read."""
     return dict(_flat(stored_config(folder) or {}, ""))
 
 
@@ -164,13 +164,13 @@ def _has_figure(folder: Path) -> bool:
 
 
 def _asked(folder: Path, keyword: str) -> RunResult:
-    """The result with the figure that was asked for in place of its own.
+    """The result, with the requested figure instead of its default one.
 
     Raises:
-        UserError: there is none; the message is the reason.
+        UserError: the result lacks the figure; the message gives the reason.
     """
     if not has_result(folder):
-        read_run(folder)  # says why the log has no figure
+        read_run(folder)  # raises, with the reason why the log has no figure
         raise AssertionError(folder)
     result = read_completed(folder)
     if keyword == "val" and result.val is not None:
@@ -189,7 +189,7 @@ def _asked(folder: Path, keyword: str) -> RunResult:
 
 
 def _val_tasks(result: RunResult, val: SplitResult) -> tuple[TaskResult, ...]:
-    """The tasks of the validation split; a run that kept their mean alone knows the figure of a single task only."""
+    """The tasks of the validation split; a run that stored only their mean has the figure of a single task at most."""
     if val.tasks:
         return val.tasks
     metric = val.metric if len(result.tasks) == 1 else None
@@ -206,7 +206,7 @@ def _learns(label: str, trainer: str) -> bool:
 
 
 def _said(value: str, config: Mapping[str, Any], key: str) -> str:
-    """A choice in results.json or, where an older version wrote it without the field, in the config."""
+    """A choice from results.json or, if an older version wrote it without the field, from the config."""
     return value if value != "all" else str(config.get(key, "all"))
 
 

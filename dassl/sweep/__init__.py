@@ -1,4 +1,4 @@
-"""Many runs from one file: a grid of suites, methods, shots and seeds, carried out by workers, with one status file.
+"""Many runs from one file: workers carry out a grid of suites, methods, shots and seeds, with one status file.
 
-Nothing here imports torch before a worker (or the look at a GPU) needs it.
+Nothing here imports torch before a worker or the search for GPUs needs it.
 """

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster (optional: requirements-ray.txt).
 
-Each worker is an actor that keeps its share of a GPU until the sweep ends. The code of this checkout goes to the
-machines with the job; the config of a run is sent as a whole, so no file of it has to be there.
+Each worker is an actor that keeps its share of a GPU until the sweep ends. Ray sends the code of this checkout to the
+machines. A job contains the whole config of its run, so the machines need no config files.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 _MARK = ".sweep-mark"
 _SECONDS_TO_ANSWER = 60.0
-_SECONDS_TO_START = 300.0  # of the first worker, from the moment when it is asked for
+_SECONDS_TO_START = 300.0  # of the first worker, after it was requested
 
-# Files of a run folder by their path in it.
+# Contents of a run folder's files, by path in the folder.
 Files = Mapping[str, bytes]
 
 
 class RemoteWorker:
-    """The actor: a :class:`Worker` on some machine of the cluster.
+    """The actor: a :class:`Worker` on a machine of the cluster.
 
     Args:
-        mark: a file in the sweep's folder, which a machine that shares the folder sees; "": none is shared.
+        mark: a file in the sweep's folder, visible to machines that share the folder; "": no folder is shared.
     """
 
     def __init__(self, threads: int, mark: str) -> None:
@@ -49,7 +49,7 @@ class RemoteWorker:
         return f"process {os.getpid()} on {platform.node()}", not self._mark or Path(self._mark).is_file()
 
     def carry_out(self, job: Job, files: Files | None) -> tuple[Outcome, Files]:
-        """Do a run; with ``files`` in a folder of this machine, which starts with them and whose files come back."""
+        """Carry out a run; with ``files``, in a temporary folder that starts with them, and return its files."""
         if files is None:
             return self._worker.carry_out(job), {}
         here = Path(tempfile.mkdtemp(prefix="sweep-run-"))
@@ -64,14 +64,14 @@ class RemoteWorker:
 
 
 def _moved(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The config with all that is written on this machine; features and caches stay for later runs."""
+    """The config with all output folders on this machine; features and caches stay for later runs."""
     common = Path(tempfile.gettempdir()) / f"sweep-{os.getuid() if hasattr(os, 'getuid') else 'files'}"
     places = {"DATALOADER.FEATURES_DIR": str(common / "features"), "DATASET.CACHE_DIR": str(common / "cache")}
     return {**config, **places, "OUTPUT_DIR": str(folder)}
 
 
 def read_files(folder: Path, name: Path) -> dict[str, bytes]:
-    """All files of a run folder; texts call the folder ``name``."""
+    """All files of a run folder; in text files, ``name`` replaces the folder's path."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -83,15 +83,15 @@ def read_files(folder: Path, name: Path) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Files) -> None:
-    """Write the files of a run folder, ``results.json`` last, because it says that the run is finished.
+    """Write the files of a run folder, ``results.json`` last because it marks the run as finished.
 
     Raises:
-        UserError: the folder cannot be written, or a path leads out of it.
+        UserError: the folder cannot be written, or a path leads outside it.
     """
     for name in sorted(files, key=lambda name: name == RESULTS_FILE):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"a worker sent the file {name!r}, which does not belong into {folder}")
+            raise UserError(f"a worker sent the file {name!r}, which leads outside {folder}")
         with atomic_path(folder / path) as temporary:
             temporary.write_bytes(files[name])
 
@@ -100,19 +100,19 @@ class RayCluster:
     """An executor on a Ray cluster.
 
     Raises:
-        UserError: Ray is not installed, there is no cluster that may be joined, or it has not what a run needs.
+        UserError: Ray is not installed, there is no cluster that may be joined, or it lacks the resources for a run.
     """
 
     def __init__(self, config: "ExecutorConfig", folder: Path) -> None:
         self._bring_back = config.bring_back
         self._ray = join(config.ray, open_cluster=config.open_cluster)
         has = within(_SECONDS_TO_ANSWER, self._ray.cluster_resources, "the Ray cluster")
-        # Ray hides the GPUs from a worker that asks for none, so a run would silently take place on the CPU.
+        # Ray hides the GPUs from a worker that requests none, so a run would silently use the CPU.
         gpus = config.gpus_per_run if config.gpus_per_run is not None else min(1.0, has.get("GPU", 0.0))
         self._needs = {"num_cpus": config.cpus_per_run, "num_gpus": gpus}
         fit = room(
             has, num_cpus=config.cpus_per_run, num_gpus=gpus
-        )  # asked in any case: workers without room would be waited for without end
+        )  # checked in any case: the sweep would wait forever for workers that do not fit
         self.slots = config.jobs or fit
         self._folder = folder
         self._mark = None if config.bring_back else folder / _MARK
@@ -121,13 +121,13 @@ class RayCluster:
         self._idle: list[tuple[str, Any]] = []
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, tuple[str, Any, Job]] = {}
-        self._asked = 0.0  # when a worker was last asked for, by the monotonic clock
+        self._asked = 0.0  # when a worker was last requested, by the monotonic clock
         for _ in range(self.slots):
             self._start()
 
     @property
     def free(self) -> int:
-        """Workers that have reported and have no run."""
+        """Number of workers that have started and have no run."""
         return len(self._idle)
 
     def submit(self, job: Job) -> str:
@@ -138,15 +138,15 @@ class RayCluster:
         return name
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """The runs that have ended; a worker that was lost is replaced.
+        """The runs that have ended; lost workers are replaced.
 
         Raises:
             UserError: no worker can start.
         """
         if not self._idle and not self._busy and time.monotonic() - self._asked > _SECONDS_TO_START:
             raise UserError(
-                f"no worker could start on the Ray cluster within {_SECONDS_TO_START:g} s; it is used by others, or a "
-                "machine is gone: look after it with: ray status"
+                f"no worker could start on the Ray cluster within {_SECONDS_TO_START:g} s; others use it, or a "
+                "machine is gone; check it with: ray status"
             )
         pending = [*self._starting, *self._busy]
         ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
@@ -155,7 +155,7 @@ class RayCluster:
         return [outcome for reference in ready if (outcome := self._take(reference)) is not None]
 
     def close(self, *, at_once: bool = False) -> None:
-        """Let the workers and the cluster go; nothing is busy unless ``at_once``."""
+        """Stop the workers and leave the cluster; no worker is busy unless ``at_once``."""
         actors = [*self._starting.values(), *(actor for _, actor, _ in self._busy.values())]
         with contextlib.suppress(self._ray.exceptions.RayError, UserError):
             within(_SECONDS_TO_ANSWER, lambda: [self._ray.kill(actor) for actor in actors], "the Ray cluster")
@@ -179,7 +179,7 @@ class RayCluster:
         return outcome
 
     def _welcome(self, reference: Any) -> None:
-        """A worker has reported."""
+        """Accept a worker that has started."""
         actor = self._starting.pop(reference)
         try:
             name, sees_folder = self._ray.get(reference, timeout=_SECONDS_TO_ANSWER)
@@ -187,7 +187,7 @@ class RayCluster:
             raise UserError(f"a worker could not start on the Ray cluster: {reason(error)}") from error
         if not sees_folder:
             raise UserError(
-                f"{name} does not see {self._folder}; put it on a folder that all machines share, or add --bring-back"
+                f"{name} does not see {self._folder}; use a folder that all machines share, or add --bring-back"
             )
         self._idle.append((name, actor))
 
@@ -199,13 +199,13 @@ class RayCluster:
 
 
 def room(has: Mapping[str, float], *, num_cpus: int, num_gpus: float) -> int:
-    """Runs that a cluster with the resources ``has`` can carry out at the same time.
+    """Number of runs that a cluster with the resources ``has`` can carry out at the same time.
 
     Raises:
-        UserError: not a single one.
+        UserError: the resources do not suffice for one run.
     """
     cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
-    # A run takes a share of one GPU or several whole ones, so each GPU is filled by itself.
+    # A run takes a share of one GPU or several whole GPUs, so each GPU is filled separately.
     by_gpu = math.inf if not num_gpus else gpus / num_gpus if num_gpus >= 1 else gpus * math.floor(1 / num_gpus + 1e-9)
     count = math.floor(min(cpus / num_cpus, by_gpu))
     if count < 1:

@@ -1,4 +1,4 @@
-"""What the loop of a sweep asks of an executor."""
+"""The interface between the loop of a sweep and its executor."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,21 +7,21 @@ from dassl.sweep.worker import Job, Outcome
 
 
 class Executor(Protocol):
-    """Workers that carry out runs. A worker that dies makes its run an outcome with an error, and is replaced."""
+    """Workers that carry out runs. If a worker dies, its run ends with an error and the worker is replaced."""
 
     @property
     def free(self) -> int:
-        """Workers that could take a run now."""
+        """Number of workers that can take a run now."""
 
     @property
     def slots(self) -> int:
-        """Workers at most."""
+        """Largest number of workers."""
 
     def submit(self, job: Job) -> str:
         """Hand a run to a free worker; returns the worker's name."""
 
     def wait(self, seconds: float) -> Sequence[Outcome]:
-        """What has ended, after at most ``seconds`` (sooner when something has)."""
+        """The runs that have ended, as soon as there is one, or after ``seconds``."""
 
     def close(self, *, at_once: bool = False) -> None:
-        """Let the workers go; ``at_once``: in the middle of their runs, which can be resumed."""
+        """Stop the workers; ``at_once``: during their runs, which can be resumed."""

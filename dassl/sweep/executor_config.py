@@ -1,4 +1,4 @@
-"""Which executor carries out the runs of a sweep: processes of this machine, or a Ray cluster."""
+"""The choice of the executor: processes of this machine, or a Ray cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,16 @@ class ExecutorConfig:
     """Settings of the executor.
 
     Attributes:
-        jobs: runs at the same time; 0: one for each GPU, or one for each core where there is none, or what the
-            Ray cluster has room for.
-        gpus: GPUs of this machine (values for CUDA_VISIBLE_DEVICES) that take turns; empty: all.
+        jobs: runs at the same time; 0: one for each GPU or, without GPUs, one for each core (at most 8); on a Ray
+            cluster, as many as fit.
+        gpus: GPUs of this machine (values for CUDA_VISIBLE_DEVICES) that the workers take in turn; empty: all.
         ray: "" for processes of this machine, "auto", or the address of a Ray cluster.
-        gpus_per_run, cpus_per_run: what a run takes of a Ray cluster; None: one GPU where it has some.
+        gpus_per_run, cpus_per_run: resources of a run on a Ray cluster; None: one GPU if the cluster has any.
         bring_back: the machines of the cluster share no folder; each run's folder is sent back when it ends.
-        open_cluster: a cluster that asks for no token will do.
+        open_cluster: accept a cluster that requires no token.
 
     Raises:
-        UserError: a number of jobs below 0; runs would be waited for without end.
+        UserError: ``jobs`` is negative; the sweep would wait forever.
     """
 
     jobs: int = 0
@@ -41,7 +41,7 @@ class ExecutorConfig:
             raise UserError(f"--jobs {self.jobs}: expected 0 or more")
 
     def start(self, folder: Path) -> Executor:
-        """The workers of a sweep that writes into ``folder``."""
+        """Start the workers of a sweep that writes into ``folder``."""
         if self.ray:
             from dassl.sweep.cluster import RayCluster
 
@@ -50,10 +50,10 @@ class ExecutorConfig:
         return Processes(jobs, gpus=gpus, threads=threads_per_worker(jobs, _cores()))
 
     def local(self) -> tuple[int, tuple[str, ...]]:
-        """(jobs, GPUs) of this machine, with what was left open filled in.
+        """(jobs, GPUs) of this machine, with defaults filled in.
 
         Raises:
-            UserError: a GPU is not there; a run would silently take place on the CPU.
+            UserError: a GPU does not exist; a run would silently use the CPU.
         """
         visible = _visible_gpus()
         for name in self.gpus:

@@ -1,4 +1,4 @@
-"""What a sweep file says: which suites, methods, shots, seeds and settings make the grid."""
+"""Sweep files: the suites, methods, shots, seeds and settings of a grid."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
 PROTOCOLS = ("base2new", "newtasks")
-Part = tuple[str, dict[str, str]]  # folder of the runs of a part of a protocol, and its config keys
+Part = tuple[str, dict[str, str]]  # folder of the runs of one part of a protocol, and its config keys
 
 
 def parts_of(protocol: str) -> tuple[Part, ...]:
-    """The two parts of a protocol: each run learns on the first one and is evaluated on both. "" has none.
+    """The two parts of a protocol; each run trains on the first and is evaluated on both. "" has no parts.
 
     Args:
-        protocol: "base2new", or "newtasks" and perhaps the tasks that are learned from: "newtasks new",
+        protocol: "base2new", or "newtasks", optionally with the training tasks: "newtasks new",
             "newtasks task0,task3".
     """
     name, _, tasks = protocol.partition(" ")
@@ -52,12 +52,12 @@ class Sweep:
         suites: names in configs/datasets/, or paths of such files.
         methods: the rows.
         shots, seeds: the cells of a row.
-        backbone: fills "{backbone}" in the names of config files.
-        config: one config for every method, in place of its own.
-        options: config keys of all runs; they come after those of a method.
-        method_options: config keys of single methods, by label; they come after ``options``.
-        protocol: "", or which classes or tasks are learned from and which are only tested (``parts_of``).
-        vary: config keys with the values that each run of the grid is repeated with.
+        backbone: replaces "{backbone}" in the names of config files.
+        config: one config for all methods, instead of each method's.
+        options: config keys of all runs; they override those of a method.
+        method_options: config keys of single methods, by label; they override ``options``.
+        protocol: "", or which classes or tasks are for training and which only for testing (``parts_of``).
+        vary: config keys with lists of values; the grid is repeated with each combination.
         output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
     """
 
@@ -76,13 +76,13 @@ class Sweep:
 
     @property
     def folder(self) -> Path:
-        """Folder of the runs, the status file and the lock."""
+        """The folder of the runs, the status file and the lock."""
         if self.output:
             return Path(self.output).expanduser()
         return Path("output", suite_name(self.suites[0]) if len(self.suites) == 1 else self.name)
 
     def variations(self) -> list[tuple[str, dict[str, Any]]]:
-        """(what is added to the setting's name, config keys) of each combination of ``vary``."""
+        """(suffix of the setting's name, config keys) for each combination of ``vary``."""
         combinations = [dict(zip(self.vary, values, strict=True)) for values in product(*self.vary.values())]
         return [
             ("".join(f"-{key.split('.')[-1]}={_shown(v)}" for key, v in each.items()), each) for each in combinations
@@ -90,7 +90,7 @@ class Sweep:
 
 
 def suite_name(suite: str) -> str:
-    """What folders are called after: the name of the suite's config file."""
+    """The name of a suite in folders: that of its config file."""
     return Path(suite).stem
 
 
@@ -98,7 +98,7 @@ def read_sweep(name: str) -> Sweep:
     """Read a sweep file: a path, or the name of a file in configs/sweeps/.
 
     Raises:
-        UserError: there is no such file or it says something that is no sweep.
+        UserError: there is no such file, or its content is not a sweep.
     """
     path = find_file(name, CONFIGS / "sweeps", "sweep")
     try:
@@ -111,10 +111,10 @@ def read_sweep(name: str) -> Sweep:
 
 
 def find_file(name: str, folder: Path, kind: str) -> Path:
-    """The file at the path ``name``, or else the one of that name in ``folder``.
+    """The file at the path ``name``, or else the file of that name in ``folder``.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither exists.
     """
     path = Path(name).expanduser()
     tried = [path, CHECKOUT / path, folder / f"{name}.yaml"]
@@ -127,7 +127,7 @@ def find_file(name: str, folder: Path, kind: str) -> Path:
 
 
 def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
-    """The sweep that the content of a file describes; ``place`` is named in errors.
+    """The sweep that the content of a file describes; ``place`` names the file in errors.
 
     Raises:
         UserError: a field is unknown, missing or of the wrong kind.
@@ -147,15 +147,15 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     _refuse_twins(values["methods"], place)
     for label in content.get("method_options", {}):
         if label not in [method.label for method in values["methods"]]:
-            raise UserError(f"{place}: method_options: {label!r} is none of the methods; write its label as there")
+            raise UserError(f"{place}: method_options: {label!r} is not among methods:; use the same label as there")
     return Sweep(name, **values)
 
 
 def with_changes(sweep: Sweep, **changes: Any) -> Sweep:
-    """The sweep with the fields that the command line gives ("" and () mean: not given); doubles count once.
+    """The sweep with the fields from the command line ("" and (): not given); duplicates count once.
 
     Raises:
-        UserError: a number of shots or a seed means nothing.
+        UserError: a number of shots or a seed is invalid.
     """
     given = {key: value for key, value in changes.items() if value not in ("", ())}
     for key in {"shots", "seeds"} & given.keys():
@@ -168,7 +168,7 @@ def with_changes(sweep: Sweep, **changes: Any) -> Sweep:
 
 
 def _method(entry: Any, place: str) -> Method:
-    """A row: the label of a known one, or an own one, which may start from a known one (``like``)."""
+    """A row: the label of a known method, or a new method, which may start from a known one (``like``)."""
     if isinstance(entry, str):
         return find_method(entry)
     label = str(entry.get("label") or "")
@@ -183,7 +183,7 @@ def _method(entry: Any, place: str) -> Method:
         base = find_method(str(entry["like"]))
         start = {each.name: getattr(base, each.name) for each in fields(base) if each.name != "label"}
         added = own.get("options") or {}
-        if isinstance(added, dict):  # else make_method says what is wrong
+        if isinstance(added, dict):  # else make_method reports the error
             own["options"] = {**base.options, **added}
         own = {**start, **own}
     return make_method(label, own, place=place)
@@ -196,7 +196,7 @@ def _refuse_twins(methods: Sequence[Method], place: str) -> None:
             if key in seen:
                 raise UserError(
                     f"{place}: methods {seen[key]!r} and {method.label!r} would share a folder; "
-                    "give one another label and setting"
+                    "give one of them another label and setting"
                 )
             seen[key] = method.label
 
@@ -238,9 +238,9 @@ _READABLE = {
 }
 _EXPECTED = {
     "suites": "a list of names in configs/datasets/ or of paths",
-    "methods": "a list of labels of configs/methods.yaml, or of entries with label:, trainer: and so on",
+    "methods": "a list of labels from configs/methods.yaml, or of entries with label:, trainer: and so on",
     "shots": "a list of whole numbers (-1: all images)",
-    "seeds": "a list of whole numbers from 0 on",
+    "seeds": "a list of whole numbers, 0 or more",
     **dict.fromkeys(("backbone", "config", "output"), "a text"),
     "protocol": " or ".join(PROTOCOLS),
     "options": "KEY: VALUE lines",

@@ -1,4 +1,4 @@
-"""The look before the leap: what would make runs fail for a mistake is found once, before any of them starts."""
+"""Find mistakes that would make runs fail, once, before any run starts."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def look(runs: Sequence[Run], *, here: bool, fetch: bool) -> list[str]:
-    """Check the whole config of every run, and that its tasks, data folders and weights are there.
+    """Check the whole config of every run, and that its tasks, data folders and weights exist.
 
     Args:
-        here: the runs take place on this machine; data and weights are where they run.
-        fetch: download weights that are missing; otherwise that is a remark.
+        here: the runs use this machine; else data and weights are on other machines and are not checked.
+        fetch: download missing weights; else a remark reports them.
 
     Returns:
-        What a person should know before the runs start.
+        Remarks for the user before the runs start.
 
     Raises:
         UserError: the first mistake.
@@ -59,7 +59,7 @@ def _check_model(cfg: "CfgNode", *, fetch: bool) -> str:
 
 
 def _different(configs: "Sequence[CfgNode]", part: "Callable[[CfgNode], object]") -> "list[CfgNode]":
-    """One config for each value of ``part``, so that a thing is looked at once."""
+    """One config for each value of ``part``, so that each value is checked once."""
     return list({repr(part(cfg)): cfg for cfg in reversed(configs)}.values())[::-1]
 
 

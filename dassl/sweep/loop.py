@@ -1,4 +1,4 @@
-"""The loop of a sweep: hand out runs, note what becomes of them, try failed ones again."""
+"""The loop of a sweep: hand out runs, record their outcomes, try failed ones again."""
 
 import time
 from collections import deque
@@ -11,16 +11,16 @@ from dassl.utils.cli import terminable
 from dassl.utils.errors import UserError
 
 _SECONDS_TO_WAIT = 1.0
-_SAME_MISTAKES = 3  # so many first runs with one and the same mistake end a sweep
+_SAME_MISTAKES = 3  # a sweep ends if this many first runs fail by the same mistake
 
 
 def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry]:
-    """Carry out the runs of ``status`` that wait, each at most 1 + ``retries`` times; returns those that failed.
+    """Carry out the waiting runs of ``status``, each at most 1 + ``retries`` times; returns those that failed.
 
-    A run that fails by a mistake of the user is not tried again.
+    A run that fails by the user's mistake is not tried again.
 
-    The status file says at all times where the sweep stands. After an interruption (Ctrl-C, SIGTERM) the runs that
-    were under way can be resumed, and the exception goes on to the caller.
+    The status file always shows the state of the sweep. After an interruption (Ctrl-C, SIGTERM) the interrupted runs
+    can be resumed, and the exception reaches the caller.
 
     Raises:
         UserError: the first runs, of different methods and suites, failed by the same mistake.
@@ -48,16 +48,16 @@ class _Loop:
         self.progress: Progress
         self.queue = deque(n for n, entry in enumerate(status.entries) if entry.state == "waiting")
         self.running = 0
-        self.mistakes: list[Entry] = []  # of the first runs, until one ends in another way
+        self.mistakes: list[Entry] = []  # of the runs so far
 
     def go(self) -> str:
-        """Until nothing waits and nothing runs, or until the first runs failed by the same mistake; returns that."""
+        """Loop until no run waits or is running, or the first runs failed by the same mistake; returns that mistake."""
         while self.queue or self.running:
             vain = self._all_alike()
             if vain and not self.running:
                 return (
-                    f"the first {len(self.mistakes)} runs failed for one reason, and the other {len(self.queue)} were "
-                    f"not tried: {self.mistakes[0].error}"
+                    f"the first {len(self.mistakes)} runs failed for the same reason, and the other "
+                    f"{len(self.queue)} were not tried: {self.mistakes[0].error}"
                 )
             while self.queue and self.executor.free and not vain:
                 self._start(self._next())
@@ -69,7 +69,7 @@ class _Loop:
         return ""
 
     def _next(self) -> int:
-        """The number of the next run: where the first ones failed, one of a suite or method that was not tried."""
+        """The number of the next run; if the first ones failed, preferably of a method and suite not yet tried."""
         tried = [entry.run for entry in self._tried()]
         suites, rows = {run.suite for run in tried}, {run.row for run in tried}
         runs = {number: self.status.entries[number].run for number in self.queue} if self.mistakes else {}
@@ -82,7 +82,7 @@ class _Loop:
         return [entry for entry in self.status.entries if entry.attempts]
 
     def _all_alike(self) -> bool:
-        """Whether all runs so far failed by the same mistake, and what is left is no different."""
+        """Whether all runs so far failed by the same mistake and the waiting ones are of no other suite."""
         suites = {entry.run.suite for entry in self._tried()}
         return (
             len(self.mistakes) >= _SAME_MISTAKES

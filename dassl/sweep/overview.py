@@ -1,4 +1,4 @@
-"""A plan in words: what --dry-run prints."""
+"""The text that --dry-run prints."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,20 +9,20 @@ from dassl.sweep.plan import Found, Run, shots_text
 
 
 def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
-    """The list of runs and how long they will take, for people."""
+    """A table of the runs, their states and the estimated time."""
     estimates = Estimates.of(runs, found)
     rows = list(_rows(runs, found, estimates))
     table = Table(["run", "shots", "seed", "task", "state", "estimate"], rows).render("text")
     left = [run for run, state in zip(runs, found, strict=True) if state in ("begun", "new")]
     states = {state: found.count(state) for state in ("done", "begun", "new", "other")}
     counts = f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items() if n or state != 'other')}"
-    counts += "; the folders of the other ones hold finished runs of another config" * bool(states["other"])
+    counts += "; the folders of those counted as other hold finished runs of another config" * bool(states["other"])
     published = "".join(f"{line}\n" for line in _published(runs))
     return f"{table}\n{published}{counts}\n{_time_needed(estimates, left, jobs)}\n"
 
 
 def _published(runs: Sequence[Run]) -> Iterator[str]:
-    """What is set by shots or data set, as the authors of the methods did; a line for runs that have the same."""
+    """Keys that the methods' authors set by shots or data set; one line for runs with the same values."""
     tasks: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
         keys = ", ".join(f"{key} {value}" for key, value in run.published().items())

@@ -1,4 +1,4 @@
-"""Which runs a sweep is made of, and which of them are done."""
+"""The runs of a sweep, and which of them are done."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dassl.engine.runfolder import RunFolder
 
-# Keys that a sweep sets for each run, after all others, and what chooses their value.
+# Keys that a sweep sets for each run, overriding all others, and the fields that choose their values.
 _CHOSEN_BY = {
     "SEED": "seeds: (--seeds)",
     "DATASET.NUM_SHOTS": "shots: (--shots)",
@@ -27,7 +27,7 @@ _CHOSEN_BY = {
     "TRAINER.NAME": "the trainer: of a method",
 }
 
-# What a run folder holds before the sweep begins: a finished run, one of another config, a broken-off one, nothing.
+# Contents of a run folder before the sweep: a finished run, one of another config, an unfinished one, nothing.
 Found = Literal["done", "other", "begun", "new"]
 
 
@@ -37,13 +37,14 @@ class Run:
 
     Attributes:
         files: config files of the suite and of the method.
-        options: config keys that come after the files; pairs: KEY VALUE texts that come after these.
+        options: config keys that override the files.
+        pairs: KEY VALUE texts that override ``options``.
         folder: its run folder.
-        kind: folder that it shares with runs that take about the same time.
+        kind: the folder that it shares with runs that take about the same time.
         task: number of the task, for a method that is trained task by task.
-        part: config keys of the part of a protocol that it is about; they come after all others.
+        part: config keys of its part of a protocol; they override all others.
         varied: the keys of ``vary:`` with their values.
-        evaluation: what is done with its learned tensors afterwards, the second part of a protocol.
+        evaluation: the evaluation of its learned tensors on the second part of a protocol.
     """
 
     method: Method
@@ -62,25 +63,25 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What tables, curves and progress call the row."""
+        """The name of the row in tables, curves and progress."""
         names = short_names(list(self.varied))
         keys = ", ".join(f"{names[key]} {value}" for key, value in self.varied.items())
         return f"{self.method.label} [{keys}]" if keys else self.method.label
 
     @property
     def title(self) -> str:
-        """The run in a few words."""
+        """A short description of the run."""
         parts = [f"{self.label} on {suite_name(self.suite)}"]
         parts += [f"{shots_text(self.shots)}"] * self.method.learns + [f"seed {self.seed}"]
         return ", ".join([*parts, *([] if self.task is None else [f"task {self.task}"])])
 
     @property
     def row(self) -> tuple[object, ...]:
-        """What it has in common with runs that differ in shots, seed and task only."""
+        """A key that it shares with runs that differ only in shots, seed and task."""
         return self.method.label, self.suite, self.kind.name, *self.part.items()
 
     def views(self) -> int:
-        """Views of images that each class is trained on; 0 or less where all images take part."""
+        """Training images per class times epochs; 0 or less if all images take part."""
         return self.shots * self.config().OPTIM.MAX_EPOCH
 
     def config(self) -> "CfgNode":
@@ -92,7 +93,7 @@ class Run:
         return self._build()[0]
 
     def published(self) -> dict[str, Any]:
-        """Keys that are set as the method's authors set them for these shots and this data set."""
+        """Keys with the values that the method's authors set for these shots and this data set."""
         return self._build()[1]
 
     def _build(self) -> "tuple[CfgNode, dict[str, Any]]":
@@ -112,32 +113,32 @@ class Run:
         return cfg, published
 
     def configs(self) -> list["CfgNode"]:
-        """Its config and that of its evaluation, if there is one."""
+        """Its config and, if there is one, that of its evaluation."""
         return [self.config(), *([self.evaluation.config()] if self.evaluation else [])]
 
     def values(self) -> dict[str, Any]:
-        """The config by dotted key, as a worker gets it."""
+        """The config by dotted key, in the form that workers receive."""
         from dassl.config import flatten
 
         return flatten(self.config())
 
     def job(self, number: int) -> Job:
-        """What a worker is asked to do."""
+        """The job for a worker."""
         return Job(number, self.values(), self.evaluation.values() if self.evaluation else None)
 
     def found(self) -> Found:
-        """What its folder (and that of its evaluation) holds."""
+        """The state of its folder and of its evaluation's."""
         if self.result() is None or (self.evaluation and self.evaluation.result() is None):
             return "begun" if (self.folder / LOG_FILE).is_file() else "new"
         return "other" if self.conflicts() else "done"
 
     def conflicts(self) -> list[str]:
-        """In what the run in its folder differs from this one."""
+        """The differences between the run in its folder and this one."""
         own = self._home().conflicts(self.config())
         return own or (self.evaluation.conflicts() if self.evaluation else [])
 
     def result(self) -> RunResult | None:
-        """Its result; None while there is none that can be read."""
+        """Its result; None if there is none or it cannot be read."""
         try:
             return self._home().result()
         except UserError:
@@ -149,11 +150,11 @@ class Run:
         return RunFolder(self.folder)
 
     def command(self) -> str:
-        """The command that does this run by itself, without its evaluation."""
+        """The command that carries out this run separately, without its evaluation."""
         return shlex.join(["python", "train.py", *self.arguments()])
 
     def arguments(self, *flags: str) -> list[str]:
-        """The words that make train.py do this run: its own flags, ``flags``, and KEY VALUE pairs."""
+        """The arguments of train.py for this run: its flags, ``flags``, and KEY VALUE pairs."""
         suite, method = self.files
         words = ["--trainer", self.method.trainer, "--dataset-config-file", suite]
         words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder, *flags]
@@ -180,10 +181,10 @@ def _of_files(files: tuple[Path, ...]) -> "CfgNode":
 
 
 def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
-    """All runs of a sweep: suite by suite, in each the methods that learn nothing first, then method by method.
+    """All runs of a sweep by suite, then by method, with methods that learn nothing first.
 
-    Within a method, runs that learn from more images come first, so that the last ones to end are short; runs of the
-    same shots and seed then find the features that the first method's run has stored.
+    Within a method, runs that learn from more images come first, so that short runs end the sweep. Runs of the same
+    shots and seed then find the features that the first method's run has stored.
 
     Args:
         pairs: KEY VALUE texts for every run.
@@ -203,53 +204,54 @@ def expand(sweep: Sweep, *, pairs: Sequence[str] = ()) -> list[Run]:
                 TRAINER_REGISTRY.get(method.trainer)
                 row = cells.runs()
                 for run in {run.files: run for run in row}.values():
-                    _check(run, sweep.protocol)  # says what is wrong before anything is started
+                    _check(run, sweep.protocol)  # reports mistakes before any run starts
                 runs += row
     _refuse_twins(runs)
     return runs
 
 
 def _refuse_keys_without_effect(sweep: Sweep, pairs: Sequence[str]) -> None:
-    """Say that a key has no effect, because the sweep itself sets it for each run: figures would be mislabelled."""
+    """Refuse a key that the sweep itself sets for each run: it would have no effect, and mislabel figures."""
     own = [options for method in sweep.methods for options in (method.options, *method.suite_options.values())]
     given = {*pairs[::2]}.union(sweep.options, sweep.vary, *sweep.method_options.values(), *own)
     part = dict.fromkeys((key for _, keys in parts_of(sweep.protocol) for key in keys), "protocol:")
     for key, chooser in {**_CHOSEN_BY, **part}.items():
         if key in given:
             raise UserError(
-                f"{key} has no effect among the config keys of this sweep, {chooser} chooses it; leave it out"
+                f"{key} has no effect among the config keys of this sweep, because {chooser} sets it; leave it out"
             )
 
 
 def _refuse_twins(runs: Sequence[Run]) -> None:
-    """Two workers must never be given the same folder."""
+    """Refuse two runs that share a folder."""
     seen: dict[Path, Run] = {}
     for run in runs:
         other = seen.setdefault(run.folder, run)
         if other is not run:
             raise UserError(
                 f"two runs would share the folder {run.folder}: {other.title}; and {run.title}; give suites, configs "
-                "and settings of methods, shots, and values of vary that differ in name"
+                "and settings of methods, shots, and values of vary different names"
             )
 
 
 def _check(run: Run, protocol: str) -> None:
-    """Refuse a wrong config, and a method that learns nothing for the second part of the protocol.
+    """Refuse a wrong config, and a method with nothing learned for the second part of the protocol.
 
     Raises:
-        UserError: one line for each unknown key or wrong value, or the setting that ties it to classes or tasks.
+        UserError: one line for each unknown key or wrong value, or the setting that ties the method to its classes or
+            tasks.
     """
     from dassl.registries import TRAINER_REGISTRY
 
     cfg, name, protocol = run.config(), run.method.label or run.method.trainer, protocol.split(" ")[0]
     if protocol == "newtasks" and run.method.per_task:
-        raise UserError(f"{name} is trained task by task, so protocol newtasks has nothing to test with it")
+        raise UserError(f"{name} is trained task by task, so it learns nothing that protocol newtasks can test")
     units = {"": (), "base2new": ("class",), "newtasks": ("class", "task")}[protocol]
     for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).learned_for(cfg).items():
         if unit in units:
             raise UserError(
-                f"{name} cannot take part in protocol {protocol}: {cause} learns something of its own "
-                f"for each {unit}, so it has none for new {'classes' if protocol == 'base2new' else 'tasks'}"
+                f"{name} cannot take part in protocol {protocol}: {cause} learns separate "
+                f"vectors for each {unit}, so it has none for new {'classes' if protocol == 'base2new' else 'tasks'}"
             )
 
 
@@ -265,7 +267,7 @@ class _Cells:
     pairs: tuple[str, ...]
 
     def runs(self) -> list[Run]:
-        """Every (shots, seed), and every task for a method that is trained task by task."""
+        """A run for every (shots, seed) and, for a method that is trained task by task, every task."""
         shots = sorted(self.sweep.shots, key=lambda k: (k < 1, k), reverse=True) if self.method.learns else [1]
         seeds = self.sweep.seeds if self.method.learns else self.sweep.seeds[:1]
         tasks = self._tasks() if self.method.per_task else [None]

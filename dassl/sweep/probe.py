@@ -1,11 +1,11 @@
-"""A look at a Ray cluster, in a process of its own: Ray tries an address that does not answer for minutes.
+"""Probe a Ray cluster, in a separate process, because Ray tries an address without an answer for minutes.
 
-``python -m dassl.sweep.probe ADDRESS`` prints one word and the address that was looked at:
+``python -m dassl.sweep.probe ADDRESS`` prints one word and the address that it probed:
 
     none        "auto" found no cluster on this machine
     nobody      nothing listens there
     refused     the cluster does not accept the token of this process
-    accepted    it does, or asks for none
+    accepted    the cluster accepts the token, or requires none
 """
 
 import socket
@@ -15,8 +15,8 @@ _SECONDS_TO_CONNECT = 10.0
 
 
 def look(address: str) -> str:
-    """What is at ``address`` (HOST:PORT or "auto")."""
-    # Ray has no public way to ask whether a cluster accepts a token; its version is pinned.
+    """The state of ``address`` (HOST:PORT or "auto"), as above."""
+    # Ray has no public function for whether a cluster accepts a token; its version is pinned.
     from ray._private.services import canonicalize_bootstrap_address
     from ray._raylet import GcsClient
     from ray.exceptions import AuthenticationError

@@ -27,13 +27,13 @@ class _Running:
 
     @property
     def signs(self) -> tuple[Connection, int]:
-        """What becomes ready when it has answered, and when it has died."""
+        """What becomes ready when the worker answers, and when it dies."""
         return self.pipe, self.process.sentinel
 
 
 @dataclass
 class _Slot:
-    """A worker, started when it is first needed, and the run that it has."""
+    """A worker, started when first needed, and its current run."""
 
     gpu: str
     worker: _Running | None = None
@@ -44,8 +44,8 @@ class Processes:
     """An executor with ``jobs`` processes.
 
     Args:
-        gpus: values for CUDA_VISIBLE_DEVICES that the workers take turns with; empty: leave it alone.
-        threads: of torch, in each worker.
+        gpus: values for CUDA_VISIBLE_DEVICES, which the workers take in turn; empty: leave the variable unchanged.
+        threads: torch threads in each worker.
     """
 
     def __init__(self, jobs: int, *, gpus: Sequence[str] = (), threads: int = 1) -> None:
@@ -54,26 +54,26 @@ class Processes:
 
     @property
     def slots(self) -> int:
-        """Workers at most."""
+        """Largest number of workers."""
         return len(self._slots)
 
     @property
     def free(self) -> int:
-        """Workers without a run."""
+        """Number of workers without a run."""
         return sum(slot.job is None for slot in self._slots)
 
     def submit(self, job: Job) -> str:
-        """Give a run to a free worker, preferably to one that runs already."""
+        """Give a run to a free worker, preferably to one whose process is running."""
         idle = [slot for slot in self._slots if slot.job is None]
         slot = min(idle, key=lambda each: not _is_alive(each.worker))
         worker = self._worker(slot)
         slot.job = job
-        with contextlib.suppress(BrokenPipeError):  # it died just now; wait() will see that
+        with contextlib.suppress(BrokenPipeError):  # it has just died; wait() will notice
             worker.pipe.send(job)
         return f"process {worker.process.pid}" + (f", GPU {slot.gpu}" if slot.gpu else "")
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """The runs that have ended, with those whose worker has died."""
+        """The runs that have ended, including those whose worker has died."""
         busy = [(slot, slot.worker, slot.job) for slot in self._slots if slot.worker and slot.job]
         ready = connection.wait([sign for _, worker, _ in busy for sign in worker.signs], seconds)
         outcomes = []
@@ -85,7 +85,7 @@ class Processes:
         return outcomes
 
     def close(self, *, at_once: bool = False) -> None:
-        """End all processes: idle ones by themselves, busy ones by a signal that lets them clean up."""
+        """End all processes: idle ones by a message, with ``at_once`` busy ones by a signal that lets them clean up."""
         started = [(slot, slot.worker) for slot in self._slots if slot.worker is not None]
         for slot, worker in started:
             if at_once and slot.job is not None:
@@ -101,7 +101,7 @@ class Processes:
             slot.worker = slot.job = None
 
     def _worker(self, slot: _Slot) -> _Running:
-        """The worker of a slot, started anew where it does not run."""
+        """The worker of a slot, started again if it is not running."""
         if slot.worker is not None:
             if _is_alive(slot.worker):
                 return slot.worker
@@ -122,7 +122,7 @@ def _is_alive(worker: _Running | None) -> bool:
 
 
 def _collect(worker: _Running, job: Job) -> Outcome | None:
-    """The outcome of a worker's run; None when the message was none after all."""
+    """The outcome of a worker's run; None if there is no message yet."""
     try:
         if not worker.pipe.poll() and worker.process.is_alive():
             return None
@@ -136,13 +136,13 @@ def _why_it_died(code: int | None) -> str:
     if code is None or code >= 0:
         return f"its worker process ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = "; that is how the system ends a process when memory runs out" if name == "SIGKILL" else ""
+    hint = "; the system kills processes so when memory runs out" if name == "SIGKILL" else ""
     return f"its worker process was ended by {name}{hint}"
 
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal; a worker that inherits "ignore" leaves the answer to the sweep."""
+    """Start workers that ignore Ctrl-C, which reaches all processes of a terminal; the sweep handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -157,7 +157,7 @@ def _serve(pipe: Connection, gpu: str, threads: int) -> None:
     """The main function of a worker process."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before anything that computes is loaded; torch is not alone
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before any computing library is loaded, not only torch
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -168,13 +168,13 @@ def _serve(pipe: Connection, gpu: str, threads: int) -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """Leave the run by way of its ``finally`` blocks, so that no temporary file stays."""
+    """Leave the run through its ``finally`` blocks, so that no temporary files remain."""
     raise SystemExit(128 + signum)
 
 
 def _end_with_parent() -> None:
-    """A worker whose sweep was killed must stop: the next sweep would do the same run beside it."""
+    """Stop a worker whose sweep was killed, because the next sweep would carry out the same run in parallel."""
     parent = parent_process()
-    if parent is not None:  # a process of its own has none
+    if parent is not None:  # None outside a worker process
         connection.wait([parent.sentinel])
         os._exit(1)

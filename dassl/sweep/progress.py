@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a bar on a terminal, a line for each run elsewhere."""
+"""The progress of a sweep: a bar on a terminal, else a line for each run."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Shows where a sweep stands. Failures are told in both forms."""
+    """Shows the state of a sweep. Both forms report failures."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -33,16 +33,16 @@ class Progress:
         self._bar.close()
 
     def show(self) -> None:
-        """Bring the bar up to date."""
+        """Update the bar."""
         if not self._bar.disable:
             count = self._status.count()
             self._bar.n = count["done"] + count["failed"]
             self._bar.set_postfix_str(self._summary())
 
     def report(self, entry: Entry) -> None:
-        """A run has ended, one way or the other."""
+        """Report a run that has ended or failed."""
         if entry.error:
-            again = "; it is tried again" if entry.state == "waiting" else ""
+            again = "; trying again" if entry.state == "waiting" else ""
             _log.warning("%s: %s%s", entry.run.title, entry.error, again)
         elif self._bar.disable:
             count = self._status.count()

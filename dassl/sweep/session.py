@@ -1,4 +1,4 @@
-"""One sweep from its runs to its end: the lock, the status file, its executor, the loop."""
+"""One sweep from start to end: its lock, status file, executor and loop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ def start(
     """Carry out the runs that are not done; returns those that failed.
 
     Args:
-        found: what the folder of each run holds.
+        found: the state of each run's folder.
 
     Raises:
-        UserError: another sweep is at work in ``folder``, or the GPUs or the cluster are not there.
+        UserError: another sweep is using ``folder``, or the GPUs or the cluster are missing.
     """
     entries = [_entry(run, state) for run, state in zip(runs, found, strict=True)]
     folder = folder.absolute()

@@ -1,4 +1,4 @@
-"""The status file of a sweep, and the lock that keeps two sweeps out of one folder."""
+"""The status file of a sweep, and the lock that makes a folder exclusive to one sweep."""
 
 import contextlib
 import os
@@ -28,13 +28,13 @@ SweepState = Literal["running", "finished", "failed", "interrupted"]
 
 @dataclass
 class Entry:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
-        attempts: how often it was started by this sweep.
-        worker: who carries it out, or did last.
+        attempts: how often this sweep has started it.
+        worker: the worker that carries it out, or did last.
         error: why the last attempt failed, in one line.
-        seconds, metric: of its result.
+        seconds, metric: from its result.
         began: when the last attempt began, by the monotonic clock.
     """
 
@@ -48,7 +48,7 @@ class Entry:
     began: float = 0.0
 
     def to_json(self, top: Path) -> dict[str, Any]:
-        """What the status file says about the run; its folder is relative to that of the sweep."""
+        """The run's entry in the status file; its folder is relative to the sweep's."""
         run = self.run
         return {
             "folder": run.folder.relative_to(top).as_posix(),
@@ -85,16 +85,16 @@ class Status:
         return Counter(entry.state for entry in self.entries)
 
     def seconds_left(self) -> float | None:
-        """About how long the rest will take; None while no run is finished.
+        """Estimated seconds until the end; None while no run is finished.
 
-        A run that cannot be estimated counts as much as an average one, and of one that is running what is left of it.
+        A run that cannot be estimated counts as an average one. Of a running one, the remaining time counts.
         """
         left = [entry for entry in self.entries if entry.state in ("waiting", "running")]
         average = self.estimates.average()
         if not left or average is None:
             return None if left else 0.0
         each = [self._seconds_left(entry, average) for entry in left]
-        return max(sum(each) / self.jobs, *each)  # no faster than the longest of them
+        return max(sum(each) / self.jobs, *each)  # at least the longest of them
 
     def _seconds_left(self, entry: Entry, average: float) -> float:
         estimate = self.estimates.one(entry.run)
@@ -102,7 +102,7 @@ class Status:
         return max(0.0, seconds - (time.monotonic() - entry.began)) if entry.state == "running" else seconds
 
     def write(self, *, now: bool = False) -> None:
-        """Bring the file up to date, unless that was done a moment ago; ``now``: in any case.
+        """Update the file, unless it was updated within the last second; ``now``: in any case.
 
         Raises:
             UserError: the folder cannot be written.
@@ -134,10 +134,10 @@ def _clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def only_sweep(folder: Path) -> Iterator[None]:
-    """Keep other sweeps out of ``folder`` (:mod:`dassl.utils.locks`).
+    """Lock ``folder`` exclusively (:mod:`dassl.utils.locks`).
 
     Raises:
-        UserError: another sweep is at work there, or the folder cannot be written.
+        UserError: another sweep is using it, or the folder cannot be written.
     """
 
     def refuse(owner: Owner) -> None:
@@ -153,7 +153,7 @@ def only_sweep(folder: Path) -> Iterator[None]:
 
 
 def _name(folder: Path) -> str:
-    """The sweep that is at work in a folder, as far as its status file says."""
+    """The sweep that uses a folder, by name if the status file has it."""
     try:
         return f"the sweep {read_json(folder / STATUS_FILE)['name']!r}"
     except (UserError, KeyError, TypeError):

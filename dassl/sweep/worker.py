@@ -1,4 +1,4 @@
-"""What a worker does: it sets its process up once and then carries out one run after the other."""
+"""Workers: each sets its process up once and then carries out one run after the other."""
 
 import gc
 import logging
@@ -14,12 +14,10 @@ from dassl.results.record import RunResult
 from dassl.utils.errors import PassingError, UserError
 from dassl.utils.logger import LOG_FILE
 
-# Exceptions whose text explains a mistake of the user.
-
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be carried out: its number in the sweep and its whole config by dotted key.
+    """A run to carry out: its number in the sweep and its whole config by dotted key.
 
     Attributes:
         evaluation: config of the evaluation that follows, if one does.
@@ -37,12 +35,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went.
+    """The outcome of a run.
 
     Attributes:
         error: "" or the reason in one line.
-        mistake: the error is one of the user's, so the same run would fail again.
-        seconds, metric: of its result.
+        mistake: the error is the user's, so the same run would fail again.
+        seconds, metric: from its result.
     """
 
     number: int
@@ -53,10 +51,10 @@ class Outcome:
 
 
 class Worker:
-    """Carries out runs in this process; the frozen model and the lists of the data stay loaded in between.
+    """Carries out runs in this process; the frozen model and the lists of data stay loaded between runs.
 
     Args:
-        threads: of torch.
+        threads: torch threads.
     """
 
     def __init__(self, *, threads: int) -> None:
@@ -70,7 +68,7 @@ class Worker:
         _silence_console()
 
     def carry_out(self, job: Job) -> Outcome:
-        """Start a run, or resume it; a failure is an outcome too."""
+        """Start or resume a run; a failure is returned as an outcome."""
         try:
             result = _run(job.config)
             if job.evaluation is not None:
@@ -91,7 +89,7 @@ def _run(config: dict[str, Any], **options: Any) -> RunResult:
     cfg = get_cfg_default()
     merge_cfg(cfg, values=config)
     cfg.freeze()
-    # Leaving this block makes Python forget which warnings it has shown, so that each log has its own.
+    # After this block Python forgets which warnings it has shown, so that each log gets its own.
     with warnings.catch_warnings():
         result = run(cfg, **options)
     assert result is not None, "only a run that does not train has no result"
@@ -104,7 +102,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _noted(job: Job) -> str:
-    """Write the stack trace of the present exception to the run's log and say so."""
+    """Write the stack trace of the current exception to the run's log; returns a text about it."""
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         with (job.folder / LOG_FILE).open("a", encoding="utf-8") as log:
@@ -115,7 +113,7 @@ def _noted(job: Job) -> str:
 
 
 def _silence_console() -> None:
-    """What a run says stands in its log.txt; on the console many runs at once would only be confusing."""
+    """Show no log messages on the console, where those of many runs would mix; each run has its log.txt."""
     from dassl.utils.logger import setup_logger
 
     setup_logger(None)
@@ -125,7 +123,7 @@ def _silence_console() -> None:
 
 
 def _tidy_up() -> None:
-    """Give back what the run held: its trainer is part of reference cycles."""
+    """Free the memory of the run, whose trainer is part of reference cycles."""
     import torch
 
     gc.collect()
@@ -134,11 +132,11 @@ def _tidy_up() -> None:
 
 
 def threads_per_worker(jobs: int, cores: int) -> int:
-    """Threads for each of ``jobs`` workers: what OMP_NUM_THREADS says, else their share of ``cores``."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
+    """Threads of each of ``jobs`` workers: OMP_NUM_THREADS if set, else their share of ``cores``."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # it may list a number for each nesting level
     return int(asked) if asked.isdigit() and int(asked) else max(1, cores // max(jobs, 1))
 
 
 def gpu_of(number: int, gpus: Sequence[str]) -> str:
-    """The GPU of a worker: workers take turns; "" without a list."""
+    """The GPU of a worker; workers take the GPUs in turn; "" without a list."""
     return gpus[number % len(gpus)] if gpus else ""

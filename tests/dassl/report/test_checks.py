@@ -127,7 +127,7 @@ def test_the_same_run_with_other_figures_is_said_louder(tmp_path):
     write_run(tmp_path, "CoOp-MT", metrics=(50.0, 50.0, 50.0))
     write_run(tmp_path, "CoOp-MT", metrics=(60.0, 60.0, 60.0), place="copy")
     (text,) = found(tmp_path)["OTHER FIGURES OF THE SAME RUN"]
-    assert "CoOp-MT/copy/seed1 has the setting and seed of Toy3/" in text and "60.00 here, 50.00 there" in text
+    assert "CoOp-MT/copy/seed1 has the same setting and seed as Toy3/" in text and "60.00 here, 50.00 there" in text
 
 
 def test_no_run_vanishes_without_a_word(tmp_path):
@@ -136,7 +136,7 @@ def test_no_run_vanishes_without_a_word(tmp_path):
     assert found(tmp_path) == {
         "left aside": [
             "Toy3/ZeroshotCLIP/rn50_4shots/ZS-CLIP/task1/seed1 does not count, because "
-            "Toy3/ZeroshotCLIP/rn50_4shots/ZS-CLIP/seed1 stands in its cell"
+            "Toy3/ZeroshotCLIP/rn50_4shots/ZS-CLIP/seed1 fills its cell"
         ]
     }
 

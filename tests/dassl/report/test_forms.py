@@ -29,14 +29,14 @@ def test_text():
         "method    parameters         4 shots\n"
         "--------  ----------  --------------\n"
         "method A       8,192  61.20 +- 0.30*\n"
-        "* best, _ second of its column\n"
+        "* best, _ second in its column\n"
         "a note\n"
         "\n"
         "Toy3: task mean over tasks\n\n"
         "method    parameters         4 shots\n"
         "--------  ----------  --------------\n"
         "method A       8,192  61.20 +- 0.30*\n"
-        "* best, _ second of its column\n"
+        "* best, _ second in its column\n"
         "a note\n"
     )
 
@@ -47,7 +47,7 @@ def test_markdown():
         "| method | parameters |          4 shots |\n"
         "| ------ | ---------: | ---------------: |\n"
         "| x\\|y   |      8,192 | **61.20 ± 0.30** |\n"
-        "\n**bold**: best, <u>underlined</u>: second of its column\n"
+        "\n**bold**: best, <u>underlined</u>: second in its column\n"
         "\na note\n"
     )
 

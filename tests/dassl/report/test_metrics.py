@@ -174,7 +174,7 @@ def test_older_runs_leave_empty_cells_and_a_remark(tmp_path, capsys, layout):
     status, out, _ = parse(capsys, tmp_path, "--layout", layout, "--metrics", "accuracy,f1,nll")
     assert status == 0
     (line,) = [line for line in out.splitlines() if "no macro F1, NLL: 3 of 4 runs (" in line]
-    assert line.endswith("were written without; do their commands again with --eval-only") and "/seed1" in line
+    assert line.endswith("were written without; run their commands again with --eval-only") and "/seed1" in line
     assert any(line.split()[-2:] == ["-", "-"] for line in out.splitlines() if "CoOp" in line)
     assert "(1/2)" in out or "(1 of 2)" in out
 

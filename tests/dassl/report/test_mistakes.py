@@ -51,7 +51,7 @@ def test_pairs_are_those_of_plain_counting(triples, most):
     wanted = {(true, other, n, n / of_true[true]) for (true, other), n in counts.items()}
     pairs = found.pairs(most)
     assert set(pairs) <= wanted and len(pairs) == min(most, len(wanted))
-    order = [(-each.count, -each.share) for each in pairs]
+    order = [(-each.images, -each.share) for each in pairs]
     assert order == sorted(order)
     left = [(-n, -share) for *names, n, share in wanted if not any(tuple(names) == pair[:2] for pair in pairs)]
     assert not left or not order or max(order) <= min(left)

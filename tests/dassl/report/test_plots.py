@@ -166,7 +166,7 @@ def test_letters_that_the_font_has_not(tmp_path, caplog, recwarn):
     assert not caplog.messages
     write_plots(found, tmp_path / "a.png")
     (said,) = caplog.messages
-    assert "no 叶子 and" in said or "no 子叶 and" in said
+    assert "lacks 叶子 and" in said or "lacks 子叶 and" in said
     assert not [each for each in recwarn if "Glyph" in str(each.message)]
 
 

@@ -100,13 +100,13 @@ def test_own_methods_that_start_from_the_same_one_get_their_own_folders():
         ({"methods": ["CoOp-MT", "coop-mt"]}, "'CoOp-MT' and 'CoOp-MT' would share a folder"),
         ({"shots": [1, "4"]}, "shots is [1, '4']; expected a list of whole numbers"),
         ({"shots": [True]}, "shots is [True]"),
-        ({"seeds": [-1]}, "seeds is [-1]; expected a list of whole numbers from 0 on"),
+        ({"seeds": [-1]}, "seeds is [-1]; expected a list of whole numbers, 0 or more"),
         ({"vary": {"OPTIM.LR": 0.1}}, "expected KEY: [VALUE, VALUE] lines"),
         ({"options": ["A", "B"]}, "expected KEY: VALUE lines"),
         ({"config": 3}, "config is 3; expected a text"),
         ({"protocol": "base-to-new"}, "protocol is 'base-to-new'; expected base2new or newtasks"),
         ({"method_options": {"CoOp-MT": 1}}, "expected KEY: VALUE lines below the label of a method"),
-        ({"method_options": {"PLOT": {}}}, "method_options: 'PLOT' is none of the methods; write its label as there"),
+        ({"method_options": {"PLOT": {}}}, "method_options: 'PLOT' is not among methods:; use the same label as there"),
     ],
 )
 def test_a_wrong_file_is_said_in_one_line(change, message):
@@ -127,7 +127,7 @@ def test_doubles_on_the_command_line_count_once():
     sweep = with_changes(make_sweep("mine", LEAST, place=""), shots=(4, 1, 4), seeds=(2, 2), methods=rows)
     assert (sweep.shots, sweep.seeds) == ((4, 1), (2,))
     assert [method.label for method in sweep.methods] == ["CoOp-MT", "ZS-CLIP"]
-    with pytest.raises(UserError, match=r"^command line: seeds \(-1,\); expected a list of whole numbers from 0 on$"):
+    with pytest.raises(UserError, match=r"^command line: seeds \(-1,\); expected a list of whole numbers, 0 or more$"):
         with_changes(sweep, seeds=(-1,))
 
 

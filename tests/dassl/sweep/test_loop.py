@@ -93,7 +93,7 @@ def test_a_line_for_each_run_when_nobody_watches_a_bar(status, caplog):
     carry_out(status, Here(answers=[100.0, "no luck", 60.0, 60.0, 60.0]), retries=1)
     lines = [record.message for record in caplog.records]
     assert lines[0] == "[1/4] soft on suite, 2 shots, seed 1: 50.00 % in 2 min; 0 running, about 4 min left"
-    assert lines[1] == "soft on suite, 2 shots, seed 2: no luck; it is tried again"
+    assert lines[1] == "soft on suite, 2 shots, seed 2: no luck; trying again"
     assert lines[-1] == "[4/4] soft on suite, 2 shots, seed 2: 50.00 % in 60 s; 0 running, about 0 s left"
 
 
@@ -170,7 +170,7 @@ def test_a_sweep_stops_when_its_first_runs_fail_by_the_same_mistake(small, slots
     status = Status("small", small.output, [Entry(run) for run in runs], Estimates())
     executor = Here(slots=slots, answers=[mistake("no weights in FOLDER")] * 18)
     with pytest.raises(
-        UserError, match=r"^the first \d runs failed for one reason, and the other \d+ were not tried: no w"
+        UserError, match=r"^the first \d runs failed for the same reason, and the other \d+ were not tried: no w"
     ):
         carry_out(status, executor, retries=1)
     assert 3 <= len(executor.submitted) < 3 + slots

@@ -142,7 +142,7 @@ def test_a_protocol_gives_each_run_an_evaluation_in_the_folder_of_the_scripts(pr
     [
         ("SoftCPT-CSTA", "base2new", "cannot take part in protocol base2new: TRAINER.MTCOOP.CLASS_CSC True learns"),
         ("SoftCPT-NATS", "newtasks", "cannot take part in protocol newtasks: TRAINER.MTCOOP.TASK_CSC True learns"),
-        ("CoOp-CA", "newtasks", "CoOp-CA is trained task by task, so protocol newtasks has nothing to test with it"),
+        ("CoOp-CA", "newtasks", "trained task by task, so it learns nothing that protocol newtasks can test"),
     ],
 )
 def test_a_method_that_learns_nothing_for_others_takes_no_part_in_a_protocol(label, protocol, message):
@@ -199,11 +199,11 @@ def test_two_runs_never_share_a_folder(changes):
 @pytest.mark.parametrize(
     ("changes", "pairs", "message"),
     [
-        ({}, ["OPTIM.LR", "0.1", "SEED", "5"], r"^SEED has no effect .* of this sweep, seeds: \(--seeds\) chooses it"),
+        ({}, ["OPTIM.LR", "0.1", "SEED", "5"], r"^SEED has no effect .*, because seeds: \(--seeds\) sets it"),
         ({"options": {"DATASET.NUM_SHOTS": 8}}, [], "^DATASET.NUM_SHOTS has no effect"),
         ({"vary": {"OUTPUT_DIR": ["a", "b"]}}, [], "^OUTPUT_DIR has no effect"),
         ({"method_options": {"CoOp-MT": {"TRAINER.NAME": "CoOp"}}}, [], "^TRAINER.NAME has no effect"),
-        ({"protocol": "base2new"}, ["DATASET.SUBSAMPLE_CLASSES", "all"], "protocol: chooses it; leave it out$"),
+        ({"protocol": "base2new"}, ["DATASET.SUBSAMPLE_CLASSES", "all"], "because protocol: sets it; leave it out$"),
     ],
 )
 def test_a_key_that_the_sweep_itself_sets_is_refused_not_ignored(changes, pairs, message):
@@ -231,7 +231,7 @@ def test_what_a_folder_holds(lab, small):
     (other,) = expand(sweep, pairs=["OPTIM.MAX_EPOCH", "4"])
     assert other.found() == "other"
     assert other.conflicts() == ["OPTIM.MAX_EPOCH is 3 there, 4 here"]
-    assert "1 other; the folders of the other ones hold finished runs" in describe([other], ["other"], jobs=1)
+    assert "1 other; the folders of those counted as other hold finished runs" in describe([other], ["other"], jobs=1)
     assert Estimates.of([run], ["done"]).one(run)
     assert Estimates.of([other], ["other"]).one(other) is None
     (run.folder / "results.json").write_text("{")

@@ -62,7 +62,7 @@ def test_a_killed_worker_is_replaced_and_an_end_at_once_leaves_a_run_that_can_go
         os.kill(first, signal.SIGKILL)
         outcome = answer(executor)
         assert outcome.number == 0
-        assert outcome.error.startswith("its worker process was ended by SIGKILL; that is how the system ends")
+        assert outcome.error.startswith("its worker process was ended by SIGKILL; the system kills processes so")
         assert not (long.folder / "results.json").exists()
         second = pid(executor.submit(long))
         assert (first != second, executor.free) == (True, 0)
