@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dassl.data.threads import cpu_count
+from dassl.explain.places import MapWriter, check_outside
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE, Writer
 from dassl.inference.stream import Batch, find_images, read_batches
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
     add("--format", choices=list(FORMATS), default="table", help="form of the output (default: table)")
     add("--out", type=Path, default=None, metavar="FILE", help="write there instead of to the screen")
+    add("--explain", type=Path, default=None, metavar="DIR", help="draw there where in each image the best class is")
     add("--batch-size", type=from_one_to(_MOST), default=64, metavar="N", help="images encoded at once (default: 64)")
     add("--workers", type=_whole, default=min(4, cpu_count()), metavar="N", help="processes that read images")
     add("--device", choices=("cpu", "cuda"), default="", help="where to compute (default: a GPU if there is one)")
@@ -69,22 +71,31 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
         raise UserError("no image was given; name files or folders, or send paths to standard input with -")
     if args.out is not None and args.out.resolve() in {Path(image).resolve() for image in args.images}:
         raise UserError(f"--out {args.out} is one of the images; name another file")
+    if args.explain is not None:
+        check_outside(args.explain, args.images)
     classifier = _classifier(args)
+    maps = None if args.explain is None else MapWriter(classifier, args.explain)
     tasks = None if args.task is None else [classifier.task_number(args.task)]
     with output(args.out) as stream:
-        writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k)
+        writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k, maps=maps is not None)
         size = {"batch_size": args.batch_size, "workers": args.workers}
         batches = read_batches(_all(first, paths), classifier.reading, classifier.transform, **size)
-        return write_answers(classifier, batches, writer, tasks)
+        return write_answers(classifier, batches, writer, tasks, maps=maps)
 
 
 def write_answers(
-    classifier: Classifier, batches: Iterable[Batch], writer: Writer, tasks: Sequence[int] | None = None
+    classifier: Classifier,
+    batches: Iterable[Batch],
+    writer: Writer,
+    tasks: Sequence[int] | None = None,
+    *,
+    maps: MapWriter | None = None,
 ) -> list[str]:
     """Answer for the images of all batches; returns a line for each that could not be read.
 
     Args:
         tasks: numbers of the tasks to answer for; all by default.
+        maps: draws heat maps of the answers.
     """
     unread: list[str] = []
     with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
@@ -93,7 +104,8 @@ def write_answers(
                 tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
             unread += batch.unread
             if batch.paths:
-                for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=writer.top_k):
+                answers = classifier.answers(batch.paths, batch.images, tasks, top_k=writer.top_k)
+                for answer in answers if maps is None else maps.write(batch.images, answers):
                     writer.write(answer)
             bar.update(len(batch.paths) + len(batch.unread))
     writer.finish()

@@ -15,7 +15,7 @@ from torchvision import transforms
 
 from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
 from clip.errors import BackboneError
-from clip.local import local_features
+from clip.local import has_places, local_features
 from clip.precision import Precision, choose_precision
 from clip.reading import read_weights
 from clip.text import TextEncoder
@@ -102,6 +102,11 @@ class Backbone(nn.Module):
         """
         with self._precision.autocast():
             return self.visual(images.to(self.visual.conv1.weight.dtype))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether ``encode_local`` works with this image tower."""
+        return has_places(self.visual)
 
     def encode_local(self, images: Tensor) -> Tensor:
         """Features of normalised images and of their P places (7 x 7 for RN50, 14 x 14 for ViT-B/16).

@@ -7,7 +7,7 @@ those of a ViT its patches.
 import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -22,6 +22,13 @@ def local_features(visual: ModifiedResNet | VisionTransformer, images: Tensor) -
         (B, 1 + P, F), not L2-normalised. Row 0 is the tower's own feature; the places follow row by row.
     """
     return _resnet(visual, images) if isinstance(visual, ModifiedResNet) else _vit(visual, images)
+
+
+def has_places(visual: nn.Module) -> bool:
+    """Whether :func:`local_features` knows where the tower's places are."""
+    if isinstance(visual, ModifiedResNet):
+        return isinstance(visual.attnpool, AttentionPool2d)
+    return isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.proj is not None
 
 
 def attend_everywhere(pool: AttentionPool2d, grid: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from dassl.data.loaders import on_host
 from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
 from dassl.engine.contexts import Vocabulary
-from dassl.engine.head import Head
+from dassl.engine.head import Head, place_cosines
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import cached
@@ -434,6 +434,31 @@ class PromptTuner(TrainerX):
         precision = cfg.TRAINER[cls.section].PREC
         backbone = frozen_backbone(_backbone_name(cfg), device, precision=precision, **_backbone_options(cfg))
         return backbone, image_facts(backbone)
+
+    @classmethod
+    def encode_places(cls, tower: clip.Backbone, images: Tensor) -> Tensor:
+        """Those of a frozen CLIP."""
+        if not tower.has_places:
+            kind = type(tower.visual).__name__
+            raise UserError(
+                f"{tower.name} has no local features (its image tower is a {kind}); choose a run with a ViT or ResNet "
+                "of CLIP"
+            )
+        with torch.no_grad():
+            return tower.encode_local(images).float()
+
+    def local_features(self, images: Tensor) -> Tensor:
+        """Those of the frozen CLIP."""
+        return self.encode_places(self.backbone, images.to(self.device))
+
+    def place_cosines(self, local: Tensor, task: int, label: Tensor) -> Tensor:
+        """Cosines with the class features."""
+        name, column = self.cfg.TRAINER.NAME, label + self.dm.offsets[task]
+        try:
+            head = self.head()
+        except UserError as error:
+            raise UserError(f"{name} has no features of classes for --explain: {self.no_table}") from error
+        return place_cosines(local[:, 1:].cpu(), head, column, task, method=name)
 
     def open_clip_name(self) -> tuple[str, str]:
         """Name and tag of the backbone in open_clip; empty for a file."""

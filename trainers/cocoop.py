@@ -131,6 +131,15 @@ class CoCoOp(OwnTaskTuner):
         note = "the static part; for each image the network adds one vector to all of them"
         return contexts_of(self.model.get_parameter("prompt_learner.ctx"), self.dm.tasks, "all", note=note)
 
+    @torch.no_grad()
+    def place_cosines(self, local: Tensor, task: int, label: Tensor) -> Tensor:
+        """Cosines with the class features that each image makes."""
+        places = functional.normalize(local, dim=-1)
+        contexts = self.model.get_submodule("prompt_learner")(places[:, 0])
+        texts = [self.model(contexts[n, None], task, c, c + 1)[0, 0] for n, c in enumerate(label.tolist())]
+        text = functional.normalize(torch.stack(texts).float(), dim=-1)
+        return torch.einsum("bpf,bf->bp", places[:, 1:], text).cpu()
+
     def pairs_at_once(self, features: Tensor) -> int:
         """Prompts in a chunk."""
         return self.options.CHUNK

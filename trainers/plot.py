@@ -136,6 +136,13 @@ class PLOT(OwnTaskTuner):
         with torch.no_grad():
             return self.backbone.encode_local(images.to(self.device, non_blocking=True)).float()
 
+    def place_cosines(self, local: Tensor, task: int, label: Tensor) -> Tensor:
+        """The largest cosine over the prompts of the class."""
+        assert self._class_features is not None, "before_test() encodes the class names"
+        column = (label + self.dm.offsets[task]).to(self.device)
+        places, text = (functional.normalize(each.float(), dim=-1) for each in (local[:, 1:], self._class_features))
+        return torch.einsum("bpf,nbf->bpn", places, text[:, column]).amax(dim=2).cpu()
+
     def pairs_at_once(self, features: Tensor) -> int:
         """Pairs of which VALUES_AT_ONCE cosines are made; ``features``: (B, 1 + P, F)."""
         return max(1, VALUES_AT_ONCE // ((features.shape[1] - 1) * self.options.N))

@@ -1,7 +1,7 @@
 """From a decoded image to the normalised tensor, with randomness drawn by key."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -106,6 +106,23 @@ def _steps(cfg: CfgNode, names: set[str], random: bool) -> list[nn.Module]:
         return _train_steps(cfg, names, mode)
     test = [v2.Resize([max(cfg.INPUT.SIZE)], interpolation=mode), v2.CenterCrop(cfg.INPUT.SIZE), ToFloat()]
     return test + _normalize(cfg, names)
+
+
+def seen_box(size: Sequence[int], side: Sequence[int]) -> tuple[float, float, float, float]:
+    """The part of a picture that the test transform keeps: left, top, right and bottom in pixels of the picture.
+
+    Args:
+        size: width and height of the picture.
+        side: INPUT.SIZE, height and width.
+    """
+    short = max(side)
+    resized = [int(short * length / min(size)) if length > min(size) else short for length in size]
+    box: list[tuple[float, float]] = []
+    for length, new, crop in zip(size, resized, reversed(side), strict=True):
+        start = round((new - crop) / 2.0)
+        box.append((start * length / new, (start + crop) * length / new))
+    (left, right), (top, bottom) = box
+    return left, top, right, bottom
 
 
 def _train_steps(cfg: CfgNode, names: set[str], mode: InterpolationMode) -> list[nn.Module]:

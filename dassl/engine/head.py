@@ -6,6 +6,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
+from dassl.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class Head:
@@ -35,3 +37,25 @@ def score(features: Tensor, weight: Tensor, head: Head, task: int) -> Tensor:
     if head.centers is not None:
         image = functional.normalize(image - head.centers[task], dim=-1)
     return head.scale * image @ weight.T
+
+
+def place_cosines(places: Tensor, head: Head, column: Tensor, task: int, *, method: str) -> Tensor:
+    """Cosines (B, P) of the places of images with one class of each, seen as :func:`score` sees an image.
+
+    Args:
+        places: (B, P, F) not normalised, on the CPU.
+        column: (B,) rows of the head, classes of ``task``.
+        method: its name, for the message.
+
+    Raises:
+        UserError: the head is linear.
+    """
+    if head.kind == "linear":
+        raise UserError(
+            f"{method} has weights and biases, no class features that places of an image could be near to; choose a "
+            "run of another method"
+        )
+    seen = functional.normalize(places, dim=-1)
+    if head.centers is not None:
+        seen = functional.normalize(seen - head.centers[task], dim=-1)
+    return (seen @ head.weight[column][..., None]).squeeze(-1)

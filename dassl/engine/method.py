@@ -117,6 +117,33 @@ class Method:
         """The tokens of the text encoder that reads the context vectors."""
         raise NotImplementedError
 
+    @classmethod
+    def encode_places(cls, tower: Any, images: Tensor) -> Tensor:
+        """Features of images (B, 3, H, W) and of their P places: (B, 1 + P, F) float32, not normalised.
+
+        Args:
+            tower: the frozen model.
+
+        Raises:
+            UserError: it has no features of places.
+        """
+        raise UserError(f"{cls.__name__} has no local features; choose a run of a prompt method")
+
+    def local_features(self, images: Tensor) -> Tensor:
+        """:meth:`encode_places` of the method's own frozen model."""
+        return self.encode_places(None, images)
+
+    def place_cosines(self, local: Tensor, task: int, label: Tensor) -> Tensor:
+        """Cosines (B, P) of each image's places with one class of a task, after ``before_test``.
+
+        Args:
+            local: as :meth:`local_features` gives them. label: (B,) classes inside the task.
+
+        Raises:
+            UserError: the method has no features of classes.
+        """
+        raise UserError(f"{self.cfg.TRAINER.NAME} has no class features; choose a run of a prompt method")
+
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
 

@@ -1,5 +1,6 @@
 """A finished run as a classifier: it needs the run folder and the frozen backbone, but none of the run's data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
 from dassl.data.transforms import Transform, build_transform, settle_input
 from dassl.engine.determinism import arithmetic
+from dassl.engine.head import place_cosines
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
@@ -44,6 +46,15 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class PlaceMap:
+    """A heat map of the best class: its file, and the cosines from which to which its colours reach."""
+
+    file: str
+    least: float
+    largest: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer for an image and a task.
 
@@ -51,11 +62,13 @@ class Prediction:
         image: its path; "" for an image that came without one.
         task: name of the task.
         classes: the most probable classes, the best one first.
+        map: where in the image the best class is; None: no map was drawn.
     """
 
     image: str
     task: str
     classes: tuple[ClassScore, ...]
+    map: PlaceMap | None = None
 
     @property
     def best(self) -> ClassScore:
@@ -169,6 +182,22 @@ class Classifier:
         ]
         return [Prediction(name, task, rows[place]) for place, name in enumerate(names) for task, rows in best]
 
+    @torch.no_grad()
+    def place_cosines(self, images: Tensor, labels: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Cosines of the places of transformed images with one class of each: {number of the task: (B, h, w)}.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: (B,) classes inside the task, by its number.
+
+        Raises:
+            UserError: the backbone has no features of places, or the method none of classes.
+        """
+        trainer = self._trainer
+        with arithmetic(trainer.cfg):
+            local = trainer.local_features(images)
+            return {task: _grid(trainer.place_cosines(local, task, label)) for task, label in labels.items()}
+
     def class_features(self, task: str | int) -> Tensor:
         """Class features (C_t, F) of a task, of length 1, float32 on the CPU.
 
@@ -252,7 +281,7 @@ class ExportedClassifier(Classifier):
         if width != self._tower.embed_dim:
             raise UserError(f"{path} has features of width {width}, {self._tower.name} {self._tower.embed_dim}")
         self.reading = Reading(**content.about["reading"])
-        settled = settle_input(cfg, facts)
+        settled = self._settled = settle_input(cfg, facts)
         told = content.about["preprocess_cfg"]
         wrong = [key for key, value in preprocessing(settled.INPUT).items() if told.get(key) != value]
         if wrong or tuple(settled.INPUT.SIZE) != facts["SIZE"]:
@@ -273,6 +302,21 @@ class ExportedClassifier(Classifier):
             features = self._tower.encode_image(images.to(self._device)).float().cpu()
             return {each: self._content.scores(features, each) for each in wanted}
 
+    @property
+    def input(self) -> CfgNode:
+        """As :attr:`Classifier.input`."""
+        return self._settled.INPUT
+
+    @torch.no_grad()
+    def place_cosines(self, images: Tensor, labels: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """As :meth:`Classifier.place_cosines`."""
+        name, content = self._cfg.TRAINER.NAME, self._content
+        with arithmetic(self._cfg):
+            places = TRAINER_REGISTRY.get(name).encode_places(self._tower, images.to(self._device))[:, 1:].cpu()
+            columns = {task: label + content.offsets[task] for task, label in labels.items()}
+            found = {t: place_cosines(places, content.head, column, t, method=name) for t, column in columns.items()}
+        return {task: _grid(cosines) for task, cosines in found.items()}
+
     def class_features(self, task: str | int) -> Tensor:
         """As :meth:`Classifier.class_features`."""
         number = self.task_number(task)
@@ -286,6 +330,12 @@ class ExportedClassifier(Classifier):
             f"{self.folder} holds finished class features and no text side, so it has none for other class names; use "
             "the run folder"
         )
+
+
+def _grid(cosines: Tensor) -> Tensor:
+    """Cosines (B, P) of the places of square images as (B, h, w)."""
+    side = math.isqrt(cosines.shape[1])
+    return cosines.unflatten(1, (side, side))
 
 
 def _exported(path: Path, *, device: str, weights: str) -> ExportedClassifier:

@@ -3,9 +3,10 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TextIO
 
-from dassl.inference.classifier import ClassScore, Prediction
+from dassl.inference.classifier import ClassScore, PlaceMap, Prediction
 from dassl.utils.texts import printable, spreadsheet_cell
 
 UNSURE = "unsure"
@@ -17,10 +18,11 @@ class Writer:
     Args:
         threshold: probability below which the answer is UNSURE.
         top_k: classes that an answer may name.
+        maps: answers have heat maps, whose files are named.
     """
 
-    def __init__(self, stream: TextIO, *, threshold: float, top_k: int) -> None:
-        self.stream, self.threshold, self.top_k = stream, threshold, top_k
+    def __init__(self, stream: TextIO, *, threshold: float, top_k: int, maps: bool = False) -> None:
+        self.stream, self.threshold, self.top_k, self.maps = stream, threshold, top_k, maps
 
     def word(self, answer: Prediction) -> str:
         """The class that is answered, or UNSURE."""
@@ -42,9 +44,11 @@ class JsonLines(Writer):
     def write(self, answer: Prediction) -> None:
         """One line."""
         classes = [{"name": each.name, "probability": each.probability} for each in answer.classes]
-        content = {"image": answer.image, "task": answer.task, "classes": classes}
+        content: dict[str, object] = {"image": answer.image, "task": answer.task, "classes": classes}
         if self.threshold:
             content["answer"] = self.word(answer)
+        if self.maps:
+            content["map"] = None if answer.map is None else asdict(answer.map)
         # Names of files need not be UTF-8; JSON then has the halves of characters as escapes.
         self.stream.write(self._encode(content) + "\n")
 
@@ -52,16 +56,20 @@ class JsonLines(Writer):
 class Csv(Writer):
     """A row for each image and task: image, task, answer, then the classes with their probabilities."""
 
-    def __init__(self, stream: TextIO, *, threshold: float, top_k: int) -> None:
-        super().__init__(stream, threshold=threshold, top_k=top_k)
+    def __init__(self, stream: TextIO, *, threshold: float, top_k: int, maps: bool = False) -> None:
+        super().__init__(stream, threshold=threshold, top_k=top_k, maps=maps)
         self._rows = csv.writer(stream, lineterminator="\n")
         pairs = [(f"class_{place}", f"probability_{place}") for place in range(1, top_k + 1)]
-        self._rows.writerow(["image", "task", "answer", *(name for pair in pairs for name in pair)])
+        heading = ["image", "task", "answer", *(name for pair in pairs for name in pair)]
+        self._rows.writerow([*heading, *(["map", "map_least", "map_largest"] if maps else [])])
 
     def write(self, answer: Prediction) -> None:
         """One row; tasks with fewer classes leave cells empty."""
         cells = [cell for each in answer.classes for cell in (each.name, f"{each.probability:.6f}")]
         cells += [""] * (2 * (self.top_k - len(answer.classes)))
+        if self.maps:
+            drawn = answer.map
+            cells += [""] * 3 if drawn is None else [drawn.file, f"{drawn.least:.6f}", f"{drawn.largest:.6f}"]
         self._rows.writerow(map(_cell, (answer.image, answer.task, self.word(answer), *cells)))
 
 
@@ -76,11 +84,16 @@ class Table(Writer):
             self.stream.write(f"{_printable(answer.image)}\n")
             self._last = answer.image
         unsure = f"{UNSURE}: " if self.word(answer) == UNSURE and self.threshold else ""
-        self.stream.write(_printable(f"  {answer.task}: {unsure}{_shown(answer.classes)}") + "\n")
+        drawn = "" if answer.map is None else f" ({_map_shown(answer.map)})"
+        self.stream.write(_printable(f"  {answer.task}: {unsure}{_shown(answer.classes)}{drawn}") + "\n")
 
 
 def _shown(classes: Sequence[ClassScore]) -> str:
     return ", ".join(f"{each.name} {100 * each.probability:.1f} %" for each in classes)
+
+
+def _map_shown(drawn: PlaceMap) -> str:
+    return f"{drawn.file}: cosines {drawn.least:.3f} to {drawn.largest:.3f}"
 
 
 def _printable(text: str) -> str:

@@ -3,12 +3,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from torchvision.transforms import RandomResizedCrop
 
 from dassl.data.images import AS_SEEN, ORIGINAL, Reading, read_image
-from dassl.data.transforms import build_transform, is_random, keyed_transform, transform_id
+from dassl.data.transforms import build_transform, is_random, keyed_transform, seen_box, transform_id
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from tests.dassl.data.toy import write_image
@@ -189,3 +192,24 @@ def test_the_id_sees_how_files_are_read(make_cfg, is_train):
     # However the colour is written, and whether a key or the data set says it.
     for cfg in (make_cfg(), make_cfg(INPUT__BACKGROUND="#FFF", INPUT__ORIENTATION="upright", INPUT__MAX_PIXELS=7)):
         assert transform_id(cfg, is_train, Reading("#FFF", "upright", 7)) == white
+
+
+@given(
+    size=st.tuples(st.integers(20, 250), st.integers(20, 250)),
+    side=st.sampled_from([(32, 32), (48, 48), (40, 24), (24, 40)]),
+)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_the_seen_box_is_what_the_test_transform_keeps(make_cfg, size, side):
+    """Red tells the column of a pixel, green its row; both are compared inside, where resizing keeps a ramp."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
+    cfg = make_cfg(INPUT__SIZE=side, INPUT__TRANSFORMS=(), INPUT__INTERPOLATION="bilinear")
+    seen = build_transform(cfg, is_train=False)(Image.fromarray(pixels)) * 255
+    box = seen_box(size, side)
+    for channel, start, end, axis in ((0, box[0], box[2], 1), (1, box[1], box[3], 0)):
+        count = side[axis]
+        values = seen[channel].movedim(axis, 0)[:, side[1 - axis] // 2].tolist()
+        for place in range(count // 4, count - count // 4):
+            expected = start + (place + 0.5) / count * (end - start) - 0.5
+            assert abs(values[place] - expected) <= 1, (place, values[place], expected)
