@@ -103,6 +103,7 @@ class CoCoOp(OwnTaskTuner):
     encodes each chunk again, with the same gradient.
     """
 
+    model: ConditionalPrompts
     section = "COCOOP"
     no_table = "its class features are made anew for each image"
     config_keys = (

@@ -193,6 +193,7 @@ class LinearProbe(FittedTrainer):
     cores.
     """
 
+    model: ProbeWeights
     section = "LP"
     test_rows = 0
     config_keys = (

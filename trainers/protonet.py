@@ -77,6 +77,7 @@ class ProtoNet(FittedTrainer):
     Wang, Chao, Weinberger, van der Maaten, arXiv 1911.04623).
     """
 
+    model: Prototypes
     section = "PROTONET"
     test_rows = 0
     config_keys = (

@@ -40,8 +40,15 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
         entries = list_folder(_below(root, described.folder), name, classes=said)
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
-        columns = {"image": described.image, "label": described.label, "split": described.split}
-        entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
+        entries = list_table(
+            _below(root, described.table),
+            name,
+            image=described.image,
+            label=described.label,
+            split=described.split,
+            images=folder,
+            classes=said,
+        )
     classnames, labels = _classes(described, entries)
     _enter(entries, number, labels, described, images)
     return Task(
