@@ -9,6 +9,7 @@ from dassl.inference import load_classifier
 from dassl.inference.classifier import ExportedClassifier
 from dassl.inference.export import export_file, export_folder
 from dassl.inference.onnx import export_onnx
+from dassl.inference.outputs import keep_the_run
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 
@@ -39,6 +40,7 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     folder = args.out.endswith("/") or Path(args.out).is_dir()
     if args.out and not folder and not args.out.endswith(".safetensors"):
         raise UserError(f"-o {args.out} is neither a file .safetensors nor a folder (write {args.out}/ for one)")
+    _check_places(args)
     classifier = load_classifier(args.run, device="cpu", weights=args.weights)
     if isinstance(classifier, ExportedClassifier):
         raise UserError(f"{args.run} is an exported file already; give the folder of a finished run")
@@ -47,6 +49,16 @@ def _carry_out(argv: Sequence[str] | None) -> None:
         print(f"largest difference from PyTorch: {export_onnx(classifier, args.onnx, tasks):.3g}")
     if args.out:
         (export_folder if folder else export_file)(classifier, Path(args.out))
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse to write over a file of the run, or both exports into one file."""
+    places = {"-o": Path(args.out) if args.out else None, "--onnx": args.onnx}
+    for flag, place in places.items():
+        if place is not None:
+            keep_the_run(place, args.run, flag)
+    if args.out and args.onnx is not None and places["-o"].resolve() == args.onnx.resolve():
+        raise UserError(f"-o and --onnx name the same file {args.onnx}; give each its own")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE
+from dassl.inference.outputs import keep_the_run
 from dassl.inference.stream import find_images, read_batches
 from dassl.utils.cli import Parser, exit_code, names, warnings_only
 from dassl.utils.errors import UserError
@@ -70,8 +72,8 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
     first = next(paths, None)
     if first is None:
         raise UserError("no image was given; name files or folders, or send paths to standard input with -")
-    if args.out is not None and args.out.resolve() in {Path(image).resolve() for image in args.images}:
-        raise UserError(f"--out {args.out} is one of the images; name another file")
+    if args.out is not None:
+        _check_out(args)
     classifier = _classifier(args)
     tasks = None if args.task is None else [classifier.task_number(args.task)]
     unread: list[str] = []
@@ -90,6 +92,15 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
                 bar.update(len(batch.paths) + len(batch.unread))
         writer.finish()
     return unread
+
+
+def _check_out(args: argparse.Namespace) -> None:
+    """Refuse to write the answers over an image or over what they are computed with."""
+    if args.out.resolve() in {Path(image).resolve() for image in args.images}:
+        raise UserError(f"--out {args.out} is one of the images; name another file")
+    if args.out.name.lower().endswith(IMAGE_ENDINGS):
+        raise UserError(f"--out {args.out} has the name of an image, and answers are text; name another file")
+    keep_the_run(args.out, args.run, "--out")
 
 
 def _classifier(args: argparse.Namespace) -> Classifier:
