@@ -1,6 +1,7 @@
 """Export a finished run: one safetensors file, a folder for the Hub, or an ONNX graph."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from dassl.inference.outputs import keep_the_run
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 
+_LICENSE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -22,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-o", "--out", default="", metavar="PATH", help="a file that ends in .safetensors, or a folder (ends in /)")
     add("--onnx", type=Path, default=None, metavar="FILE", help="image encoder and head as one ONNX graph")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="this task only in the ONNX graph (default: all tasks)")
+    add("--license", default="", metavar="ID", help="licence that the folder's model card names, e.g. mit")
     add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
     return parser
 
@@ -38,6 +42,10 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if args.task is not None and args.onnx is None:
         raise UserError("--task chooses what --onnx holds; an exported file has all tasks")
     folder = args.out.endswith("/") or Path(args.out).is_dir()
+    if args.license and not folder:
+        raise UserError("--license is for the model card of a folder; give -o FOLDER/")
+    if args.license and not _LICENSE.fullmatch(args.license):
+        raise UserError(f"--license {args.license!r} is no identifier of the Hub, such as mit, apache-2.0 or other")
     if args.out and not folder and not args.out.endswith(".safetensors"):
         raise UserError(f"-o {args.out} is neither a file .safetensors nor a folder (write {args.out}/ for one)")
     _check_places(args)
@@ -48,7 +56,8 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if args.onnx is not None:
         print(f"largest difference from PyTorch: {export_onnx(classifier, args.onnx, tasks):.3g}")
     if args.out:
-        (export_folder if folder else export_file)(classifier, Path(args.out))
+        path = Path(args.out)
+        export_folder(classifier, path, license_id=args.license) if folder else export_file(classifier, path)
 
 
 def _check_places(args: argparse.Namespace) -> None:
