@@ -27,7 +27,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, take_turns
+from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, recorded, take_turns
 from benchmarks.data import photograph
 from benchmarks.original import as_released
 from benchmarks.text import ratio, suites, synchronized
@@ -272,16 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = args.out or (None if args.quick else RESULTS / f"{name}.json")
     if out:
         about = {"machine": machine(), "commit": commit(), "size": vars(size), "precision": args.precision}
-        figures = [
-            {
-                "name": m.name,
-                "count": m.count,
-                "base": m.base,
-                **{kind: [round(s, 6) for s in getattr(seconds[m.name], kind)] for kind in ("wall", "cpu")},
-            }
-            for m in found
-        ]
-        write_json(out, {**about, "measures": figures})
+        write_json(out, {**about, "measures": recorded(found, seconds)})
     return 0
 
 
