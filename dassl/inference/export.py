@@ -1,4 +1,4 @@
-"""From a finished run to a file or folder that others can use."""
+"""Export a finished run to a file or folder that others can use."""
 
 import html
 import json
@@ -25,7 +25,7 @@ _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest
 
 
 def exported_content(classifier: Classifier) -> Exported:
-    """What an exported file of a run holds.
+    """The content of a run's exported file.
 
     Raises:
         UserError: the method has no table of classes.
@@ -57,7 +57,7 @@ def export_file(classifier: Classifier, path: Path) -> None:
 
 
 def export_folder(classifier: Classifier, folder: Path) -> None:
-    """Write a folder in the form of the Hub, its model card last.
+    """Write a folder in the layout of the Hub, the model card last.
 
     Raises:
         UserError: the folder has files already, or the method has no table of classes.
@@ -76,7 +76,7 @@ def export_folder(classifier: Classifier, folder: Path) -> None:
 
 
 def _learned(classifier: Classifier) -> dict[str, Tensor]:
-    """{module.key: tensor} of what the run learned."""
+    """The learned tensors as {module.key: tensor}."""
     modules = classifier.trainer.modules
     return {
         f"{name}.{key}": value.detach().cpu().contiguous().clone()
@@ -86,7 +86,7 @@ def _learned(classifier: Classifier) -> dict[str, Tensor]:
 
 
 def model_card(content: Exported) -> str:
-    """README.md of a folder: the Hub reads what stands between the lines of dashes, which is JSON and so YAML."""
+    """README.md of a folder: the Hub reads the YAML between the lines of dashes, written as JSON."""
     about, name = content.about, content.about["backbone"]["name"]
     measured = [
         {
@@ -110,7 +110,7 @@ def model_card(content: Exported) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name in Markdown, where it is neither a link nor an element."""
+    """A name for Markdown, escaped so that it makes no link and no element."""
     return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(printable(name), quote=False))
 
 
