@@ -11,9 +11,12 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.published import apply_published
 from dassl.engine.run import run
+from dassl.registries import TRAINER_REGISTRY
+from dassl.results.methods import key_groups, read_methods
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
+from dassl.utils.registry import nearest
 from dassl.utils.tools import CHECKOUT
 
 _EPILOG = """\
@@ -48,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="seed of everything random, 0 or more; without it one is drawn and logged",
     )
     add("--transforms", nargs="+", default=[], metavar="NAME", help="training transforms (INPUT.TRANSFORMS)")
-    add("--config-file", default="", metavar="YAML", help="config of the method")
-    add("--dataset-config-file", default="", metavar="YAML", help="config of the data set or suite")
-    add("--trainer", default="", help="name of the method, e.g. MTCoOp (TRAINER.NAME)")
+    add("--config-file", default="", metavar="YAML", help="config of the method: a path, or a name below its folder")
+    add("--dataset-config-file", default="", metavar="YAML", help="config of the data set or suite: path or name")
+    add("--trainer", default="", help="method: its name in tables, e.g. SoftCPT-NATA, or TRAINER.NAME, e.g. MTCoOp")
     add("--backbone", default="", help="frozen model, e.g. RN50 (MODEL.BACKBONE.NAME)")
     add("--head", default="", help="accepted for old commands (MODEL.HEAD.NAME); no method here has a head")
     add(
@@ -66,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="epoch to evaluate; default: best on val, else the last",
     )
+    add("--print-config", action="store_true", help="log the whole config at the start (VERBOSE True)")
     add("--no-train", action="store_true", help="build everything, check it, and stop")
     add("--old-data-path", default="", help=argparse.SUPPRESS)
     add("--new-data-path", default="", help=argparse.SUPPRESS)
@@ -105,15 +109,47 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         UserError: one line per problem.
     """
     cfg = get_cfg_default()
-    files = [_find(name) for name in (args.dataset_config_file, args.config_file) if name]
-    pairs = [*flag_pairs(args), *args.opts]
+    trainer, options = method_named(args.trainer)
+    data = _find(args.dataset_config_file, CHECKOUT / "configs/datasets")
+    method = _find(args.config_file, CHECKOUT / "configs/trainers" / trainer)
+    _refuse_other_method(method, trainer)
+    pairs = [*flag_pairs(args, trainer), *options, *args.opts]
+    files = [path for path in (data, method) if path]
     merge_cfg(cfg, files=files, pairs=pairs)
     apply_published(cfg, named=pairs[::2])
     cfg.freeze()
     return cfg
 
 
-def flag_pairs(args: argparse.Namespace) -> list[str]:
+def method_named(name: str) -> tuple[str, list[str]]:
+    """Registered trainer and KEY VALUE pairs of a method, given by its name in tables or by its trainer's name."""
+    if name in TRAINER_REGISTRY or not name:
+        return name, []
+    rows = {label.casefold(): row for label, row in read_methods().items()}
+    rows["softcpt"] = rows["softcpt-nata"]
+    row = rows.get(name.casefold())
+    if row is None:
+        close = nearest(name, [*TRAINER_REGISTRY.names(), *read_methods()])
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(TRAINER_REGISTRY.names())}"
+        )
+        raise UserError(f"unknown trainer {name!r}; {hint}")
+    return row.trainer, [text for key, value in row.options.items() for text in (key, str(value))]
+
+
+def _refuse_other_method(config: Path | None, trainer: str) -> None:
+    """A shipped config of a method whose keys the trainer does not read has no effect (raise UserError)."""
+    if config is None or not trainer:
+        return
+    groups, owner = key_groups(), config.resolve().parent.name
+    ours = config.resolve().parent.parent == CHECKOUT.resolve() / "configs/trainers"
+    if ours and trainer in groups and groups.get(owner, groups[trainer]) != groups[trainer]:
+        raise UserError(
+            f"{config} is a config of {owner}, and the trainer is {trainer}; use one of configs/trainers/{trainer}"
+        )
+
+
+def flag_pairs(args: argparse.Namespace, trainer: str) -> list[str]:
     """The flags for config keys, as KEY VALUE pairs."""
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
@@ -121,18 +157,21 @@ def flag_pairs(args: argparse.Namespace) -> list[str]:
         "RESUME": args.resume,
         "SEED": "" if args.seed is None else str(args.seed),
         "INPUT.TRANSFORMS": ",".join(args.transforms),
-        "TRAINER.NAME": args.trainer,
+        "TRAINER.NAME": trainer,
+        "VERBOSE": "True" if args.print_config else "",
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
     }
     return [part for key, value in flags.items() if value for part in (key, value)]
 
 
-def _find(name: str) -> Path:
-    """A config file named relative to the current folder, or else to the checkout."""
+def _find(name: str, folder: Path) -> Path | None:
+    """A config file: a path from the current folder, or else from the checkout, or a name in ``folder``."""
+    if not name:
+        return None
     path = Path(name).expanduser()
-    inside = CHECKOUT / path
-    return inside if not path.exists() and inside.exists() else path
+    choices = (path, CHECKOUT / path, folder / f"{name}.yaml")
+    return next((choice for choice in choices if choice.is_file()), path)
 
 
 def _carry_out(argv: Sequence[str] | None) -> None:

@@ -327,8 +327,8 @@ class TextEncoder(nn.Module):
             most = need * trie.largest(size) // plan.rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
             logger.info(
-                "%d prompts are a tree of %d tokens (padded: %d); a training step takes about %d MiB for them, "
-                "%d MiB are free: encoded %s",
+                "Encoding %d prompts: %d tokens with common beginnings joined (%d without); a training step takes "
+                "about %d MiB for them, %d MiB are free: encoded %s",
                 *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20, free >> 20, how),
             )
         return size

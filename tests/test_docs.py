@@ -215,6 +215,17 @@ def test_config_md_is_up_to_date() -> None:
     )
 
 
+def test_the_way_in_names_what_its_files_define() -> None:
+    """Each of the ten files has the functions and classes that the table sends its reader to."""
+    rows = re.findall(r"^\| (\d+) \| `([\w./]+)` \| (.*) \|$", page_text("architecture.md"), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 11))
+    for _, name, text in rows:
+        source = (CHECKOUT / name).read_text(encoding="utf-8")
+        for word in re.findall(r"`(\w+(?:\.\w+)?)`", text.replace("`results.json`", "")):
+            for part in word.split("."):
+                assert re.search(rf"(?:def|class) {part}\b|^{part}:", source, re.MULTILINE), f"{name}: {word}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in _LINK.findall(page.read_text(encoding="utf-8")):

@@ -206,3 +206,56 @@ def test_the_program_says_a_mistake_in_one_line(tmp_path):
     assert done.stderr == f"error: unknown trainer 'Nobody'; choose one of {done.stderr.split('one of ')[1]}"
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer", "setting"),
+    [
+        ("SoftCPT", "MTCoOp", ("MTCOOP", "CSC", False)),
+        ("softcpt-nats", "MTCoOp", ("MTCOOP", "CSC", False)),
+        ("CoOp-CS", "CoOp", ("COOP", "CSC", True)),
+        ("CoOp-MT", "MTCoOpHard", ("MTCOOPH", "TSC", False)),
+        ("MTCoOpHard", "MTCoOpHard", ("MTCOOPH", "TSC", False)),
+    ],
+)
+def test_a_method_is_taken_by_its_name_in_tables(name, trainer, setting):
+    cfg = config("--trainer", name)
+    section, key, value = setting
+    assert trainer == cfg.TRAINER.NAME
+    assert cfg.TRAINER[section][key] == value
+
+
+def test_pairs_win_over_the_options_of_a_named_method():
+    assert config("--trainer", "CoOp-CS", "TRAINER.COOP.CSC", "False").TRAINER.COOP.CSC is False
+
+
+def test_config_files_are_found_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = config("--trainer", "SoftCPT", "--dataset-config-file", "demo6", "--config-file", "demo")
+    assert (cfg.DATASET.NAME, cfg.MODEL.BACKBONE.NAME) == ("Demo6", "demo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("TRAIN.EPOCHS", "3"), "did you mean OPTIM.MAX_EPOCH?"),
+        (("lr.base_lr", "3"), "did you mean OPTIM.LR?"),
+        (("--trainer", "CoOp-NT"), "did you mean CoOp-MT or CoOp"),
+        (("--trainer", "CoOp", "--config-file", "configs/trainers/MTCoOp/demo.yaml"), "is a config of MTCoOp"),
+    ],
+)
+def test_words_of_other_programs_and_methods_are_answered(arguments, words, capsys):
+    assert train.main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_methods_that_share_their_keys_share_their_configs():
+    assert config("--trainer", "KgCoOp", "--config-file", "configs/trainers/CoOp/rn50.yaml").TRAINER.NAME == "KgCoOp"
+
+
+@pytest.mark.parametrize("name", ["train.py", "sweep.py", "predict.py", "export.py", "parse_test_res.py"])
+def test_every_program_says_its_version(name):
+    done = subprocess.run([sys.executable, str(ROOT / name), "--version"], capture_output=True, text=True, timeout=60)
+    version = re.search(r'version = "(.*)"', (ROOT / "pyproject.toml").read_text())
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"SoftCPT {version[1]} (python {sys.version.split()[0]}, torch ")

@@ -46,7 +46,7 @@ COOP_KEYS = (
         "initial words of the context; True: the method's own words; False or empty: random",
         parse=parse_start,
     ),
-    Key("TRAINER.COOP.CLASS_TOKEN_POSITION", "end", "where the class name stands", POSITIONS),
+    Key("TRAINER.COOP.CLASS_TOKEN_POSITION", "end", "position of the class name", POSITIONS),
 )
 
 

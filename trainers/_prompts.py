@@ -21,7 +21,7 @@ def context_keys(prefix: str, *, n_ctx: int, what: str) -> tuple[Key, ...]:
         Key(f"{prefix}N_CTX", n_ctx, f"context vectors of {what}", check=at_least(0)),
         Key(f"{prefix}CSC", False, f"one context per name in {what}"),
         Key(f"{prefix}CTX_INIT", "", f"initial words of the context of {what}"),
-        Key(f"{prefix}TOKEN_POSITION", "end", f"where the name stands in {what}", POSITIONS),
+        Key(f"{prefix}TOKEN_POSITION", "end", f"position of the name in {what}", POSITIONS),
     )
 
 

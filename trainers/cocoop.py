@@ -104,7 +104,7 @@ class CoCoOp(OwnTaskTuner):
     """
 
     section = "COCOOP"
-    no_table = "its class features are made anew for each image"
+    no_table = "its class features are computed for each image"
     config_keys = (
         Key("TRAINER.COCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.COCOOP.N_CTX", 16, "context vectors of the class prompts", check=at_least(1)),

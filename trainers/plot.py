@@ -82,7 +82,7 @@ class PLOT(OwnTaskTuner):
         Key("TRAINER.PLOT.N_CTX", 16, "context vectors of each prompt", check=at_least(1)),
         Key("TRAINER.PLOT.CSC", False, "N contexts per class"),
         Key("TRAINER.PLOT.CTX_INIT", "", "initial words of the contexts: N phrases, separated by ;"),
-        Key("TRAINER.PLOT.CLASS_TOKEN_POSITION", "end", "where the name stands in the prompts", POSITIONS),
+        Key("TRAINER.PLOT.CLASS_TOKEN_POSITION", "end", "position of the name in the prompts", POSITIONS),
         Key("TRAINER.PLOT.GLOBAL_LOGITS", False, "add the global feature's logits, as the original does on ImageNet"),
     )
     published = (

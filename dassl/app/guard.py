@@ -14,7 +14,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Gradio's scripts stand in the page, and some are made of text while it runs.
+# Gradio's scripts are inline, and some are compiled from text while the page runs.
 POLICY = "; ".join(
     (
         "default-src 'self'",

@@ -103,7 +103,7 @@ def build(runs: Runs, folder: Uploads) -> gr.Blocks:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme with the fonts of the system (the usual ones come from another server) and more contrast."""
+    """Gradio's plain theme with the fonts of the system and more contrast."""
     plain = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])
     return plain.set(
         body_text_color_subdued="*neutral_600",

@@ -194,7 +194,7 @@ def class_names(text: str) -> Names:
         if len(name) > LONGEST_NAME:
             raise UserError(f"the class name {name[:40]!r}... has {len(name):,} characters; give up to {LONGEST_NAME}")
         if not is_one_line(name):
-            raise UserError(f"the class name {name!r} has hidden characters; type it anew")
+            raise UserError(f"the class name {name!r} has hidden characters; type it again")
     return names
 
 

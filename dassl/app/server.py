@@ -1,4 +1,4 @@
-"""Serving the page: on this machine only unless told otherwise, and no other server is told of it."""
+"""Serve the page, by default only on this machine, without contacting any other server."""
 
 import logging
 import os

@@ -14,6 +14,23 @@ from dassl.results.record import RETIRED_KEYS
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
+# Last word of keys that other programs have, without "_" -> the key here.
+_KNOWN_ELSEWHERE = {
+    **dict.fromkeys(("EPOCH", "EPOCHS", "NUMEPOCHS", "MAXEPOCHS", "TRAINEPOCHS"), "OPTIM.MAX_EPOCH"),
+    **dict.fromkeys(("LEARNINGRATE", "BASELR", "INITLR"), "OPTIM.LR"),
+    **dict.fromkeys(("WD", "DECAY"), "OPTIM.WEIGHT_DECAY"),
+    **dict.fromkeys(("WARMUP", "WARMUPEPOCHS"), "OPTIM.WARMUP_EPOCH"),
+    **dict.fromkeys(("BATCHSIZE", "TRAINBATCHSIZE", "BS"), "DATALOADER.TRAIN_X.BATCH_SIZE"),
+    **dict.fromkeys(("WORKERS", "NWORKERS"), "DATALOADER.NUM_WORKERS"),
+    **dict.fromkeys(("SHOTS", "SHOT", "KSHOT", "NSHOTS"), "DATASET.NUM_SHOTS"),
+    **dict.fromkeys(("DATAROOT", "DATADIR", "DATAPATH"), "DATASET.ROOT"),
+    **dict.fromkeys(("ARCH", "BACKBONE"), "MODEL.BACKBONE.NAME"),
+    **dict.fromkeys(("IMGSIZE", "IMAGESIZE", "RESOLUTION"), "INPUT.SIZE"),
+    **dict.fromkeys(("DEVICE", "GPU", "CUDA", "USEGPU"), "USE_CUDA"),
+    **dict.fromkeys(("RANDOMSEED",), "SEED"),
+    **dict.fromkeys(("OUTPUT", "SAVEDIR", "OUTDIR"), "OUTPUT_DIR"),
+}
+
 
 @lru_cache(maxsize=1)
 def all_keys() -> dict[str, Key]:
@@ -81,7 +98,8 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
         below = [other for other in all_keys() if other.startswith(f"{name}.")]
         if below:
             return [f"{name!r} is no key but a section of keys, such as {below[0]}; set one of these"]
-        close = nearest(name, all_keys())
+        meant = _KNOWN_ELSEWHERE.get(name.rpartition(".")[2].replace("_", "").upper())
+        close = [meant] if meant else nearest(name, all_keys())
         hint = f"did you mean {' or '.join(close)}?" if close else "see docs/config.md"
         return [f"unknown key {name!r}; {hint}"]
     value, problems = _checked(key, value)

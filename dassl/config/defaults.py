@@ -14,7 +14,7 @@ KEYS: tuple[Key, ...] = (
     Key("RESUME", "", "folder of an interrupted run to resume"),
     Key("SEED", -1, "seed of everything random; negative: draw one and log it", check=between(-(2**63), 2**63 - 1)),
     Key("USE_CUDA", True, "use the GPU when there is one"),
-    Key("VERBOSE", True, "log the whole config at the start"),
+    Key("VERBOSE", False, "log the whole config at the start, as --print-config does; config.yaml has it in any case"),
     # images
     Key(
         "INPUT.SIZE",

@@ -18,14 +18,24 @@ Setting = tuple[str, str, Any]  # file, dotted key, value
 
 
 class _Loader(Bounded, yaml.SafeLoader):
-    """Refuses a key that occurs twice in a block, because YAML would silently keep only the last."""
+    """Refuses a key that occurs twice in a block, because YAML would silently keep only the last.
+
+    Keys may differ in the file and be one when read: 1 and yes, or 0 and no.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen: dict[Any, str] = {}
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            merges = key.tag.endswith(":merge")  # "<<" takes the keys of another block
+            value = key.value if merges else self.construct_object(key)
+            if seen.get(value) == key.value:
                 raise ConstructorError(None, None, f"{key.value!r} occurs twice; join the two", key.start_mark)
-            seen.add(str(key.value))
+            if value in seen:
+                text = f"{seen[value]!r} and {key.value!r} are one key to YAML; put both in quotes"
+                raise ConstructorError(None, None, text, key.start_mark)
+            seen[value] = key.value
         return super().construct_mapping(node, deep=True)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from dassl.utils.intervals import STD, Interval
 from dassl.utils.texts import printable, spreadsheet_cell, visible_json
 
-# The shots of a method that sees no training image; its figure stands in every column.
+# The shots of a method without training images; its figure fills every column.
 ANY_SHOTS = 0
 PLUS_MINUS = {"text": "+-", "markdown": "±", "html": "±", "latex": r"$\pm$"}
 _MISSING = "-"

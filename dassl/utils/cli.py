@@ -19,11 +19,26 @@ _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a wrong flag in one line, like any other mistake."""
+    """An argument parser with ``--version`` that reports a wrong flag in one line, like any other mistake."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument("--version", action=_Version, nargs=0, help="show the version of this program and stop")
 
     def error(self, message: str) -> NoReturn:
         """Raise a UserError that names the help."""
         raise UserError(f"{message}; all flags: {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """Prints the version of this program and of the packages that figures depend on."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from dassl.utils.tools import program_version, versions
+
+        packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+        print(f"SoftCPT {program_version()} ({packages})")
+        parser.exit()
 
 
 def names(text: str) -> tuple[str, ...]:

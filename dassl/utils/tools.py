@@ -6,6 +6,7 @@ import gc
 import hashlib
 import platform
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -46,6 +47,13 @@ def derived_seed(*key: object) -> int:
     """A 63-bit seed for a generator: different keys give unrelated streams."""
     text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")  # a key may be a path of any bytes
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def program_version() -> str:
+    """The version of this program, from pyproject.toml."""
+    text = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^version = "([^"]+)"', text, re.MULTILINE)  # tomllib needs Python 3.11
+    return found[1] if found else "unknown"
 
 
 def versions() -> dict[str, str]:

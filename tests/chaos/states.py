@@ -11,7 +11,7 @@ import torch
 VARYING = ("seconds", "memory", "blake2b")  # keys of results.json and of checkpoints; a digest covers the others, too
 _NOISE = re.compile(
     r"\ttime \S+ \(\S+\)\tdata \S+ \(\S+\)\teta \S+|^Elapsed: .*|^Encoding \d+ images.*"
-    r"|^\d+ prompts are a tree.*",  # what is made or said once by each process
+    r"|^Encoding \d+ prompts: .*",  # what is made or said once by each process
     re.MULTILINE,
 )
 

@@ -258,7 +258,7 @@ def test_chunks_follow_the_free_memory_and_the_log_says_so(encoders, monkeypatch
         sizes.append(layout.known[0].size)
     different = len(layout.known[0].trie.keys)
     assert sizes[0] == different > sizes[1] > sizes[2] == 1
-    lines = [line for line in caplog.text.splitlines() if "prompts are a tree" in line]
+    lines = [line for line in caplog.text.splitlines() if "with common beginnings joined" in line]
     assert len(lines) == 3
     assert "at once" in lines[0] and f"in chunks of {sizes[1]}" in lines[1]
 

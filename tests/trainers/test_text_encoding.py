@@ -29,7 +29,7 @@ def test_the_keys_reach_the_encoder(lab):
 
 def test_chunk_and_estimate_are_logged_once(lab):
     lab.run(**METHODS["CATA"], MODEL__TEXT_CHUNK=3)
-    lines = [line for line in lab.log().splitlines() if "prompts are a tree" in line]
+    lines = [line for line in lab.log().splitlines() if "with common beginnings joined" in line]
     assert len(lines) == 3
     assert sum("in chunks of 3" in line and "MiB" in line for line in lines) == 2
 

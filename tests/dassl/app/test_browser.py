@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from dassl.app import uploads
-from dassl.app.page import ALL
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytest.importorskip("gradio", reason="needs gradio: pip install -r requirements-app.txt")
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install -r requirements-browser.txt"
 )
@@ -164,7 +164,7 @@ def test_the_keyboard_is_enough(opened, photo):
                 break
         chosen[0].set_files(photo)
         page.wait_for_selector(".softcpt-run")
-        page.get_by_role("radio", name=ALL).focus()
+        page.get_by_role("radio", name="All side by side").focus()
         page.keyboard.press("Tab")
         page.keyboard.press("Space")
         page.wait_for_function("document.querySelectorAll('.softcpt-run').length == 1")

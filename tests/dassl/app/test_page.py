@@ -1,6 +1,7 @@
 """The page over HTTP, without a browser."""
 
 import json
+import re
 import socket
 import uuid
 from urllib.parse import urlsplit
@@ -8,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from dassl.app import page as room
 from dassl.app.uploads import MOST_BYTES, Uploads
 
-gradio = pytest.importorskip("gradio", reason="needs gradio: pip install -r requirements-app.txt")
+pytest.importorskip("gradio", reason="needs gradio: pip install -r requirements-app.txt")
+from dassl.app import page as room
 
 
 def upload(served, content, name="photo.png", **headers):
@@ -111,7 +112,9 @@ def test_pages_of_other_servers_are_refused(served):
 
 def test_the_page_names_no_other_server_to_load_from(served):
     answer = requests.get(served.url, timeout=60)
-    assert "fonts.googleapis" not in answer.text + requests.get(f"{served.url}/theme.css", timeout=60).text
+    assert not re.search(r"https?://(?!www.w3.org)|@import", requests.get(f"{served.url}/theme.css", timeout=60).text)
+    assert requests.get(f"{served.url}/config", timeout=60).json()["stylesheets"] == []
+    assert not re.search(r'<(script|link|img)[^>]*(src|href)="(https?:)?//', answer.text)
     assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 

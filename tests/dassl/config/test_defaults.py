@@ -12,7 +12,7 @@ ORIGINAL = {
     "RESUME": "",
     "SEED": -1,
     "USE_CUDA": True,
-    "VERBOSE": True,
+    "VERBOSE": False,
     "INPUT.TRANSFORMS": (),
     "INPUT.NO_TRANSFORM": False,
     "INPUT.CROP_PADDING": 4,

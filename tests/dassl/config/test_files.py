@@ -129,3 +129,9 @@ def test_base_is_no_key_of_a_command_or_of_a_section(write):
     with pytest.raises(UserError, match="unknown key 'BASE'"):
         merge_cfg(get_cfg_default(), pairs=["BASE", "x.yaml"])
     assert "unknown key 'OPTIM.BASE'" in problem(write("own.yaml", "OPTIM: {BASE: x.yaml}"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("1", "yes"), ("0", "no"), ("0", "false"), ("1", "0x1"), ("1.0", "1")])
+def test_keys_that_yaml_reads_as_one_are_refused(write, first, second):
+    own = write("own.yaml", f"classes: {{{first}: cat, {second}: dog}}")
+    assert f"'{first}' and '{second}' are one key to YAML; put both in quotes" in problem(own)

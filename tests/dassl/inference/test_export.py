@@ -29,7 +29,7 @@ from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.dassl.inference.test_classifier import ALL, photos, settings
 
 assert photos, "a fixture"
-NO_TABLE = {"CoCoOp": "made anew for each image", "PLOT": "optimal transport"}
+NO_TABLE = {"CoCoOp": "computed for each image", "PLOT": "optimal transport"}
 
 
 @pytest.fixture
