@@ -1,6 +1,7 @@
 """Export a finished run: one safetensors file, a folder for the Hub, or an ONNX graph."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from dassl.inference.onnx import export_onnx
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 
+_LICENSE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -21,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-o", "--out", default="", metavar="PATH", help="a file ending in .safetensors, or a folder ending in /")
     add("--onnx", type=Path, default=None, metavar="FILE", help="image encoder and head as one ONNX graph")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="only this task in the ONNX graph (default: all tasks)")
+    add("--license", default="", metavar="ID", help="licence that the folder's model card names, e.g. mit")
     add("--weights", default="", metavar="PATH", help="weights of the backbone, if not where the run had them")
     return parser
 
@@ -37,6 +41,10 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if args.task is not None and args.onnx is None:
         raise UserError("--task only goes with --onnx; an exported file has all tasks")
     folder = args.out.endswith("/") or Path(args.out).is_dir()
+    if args.license and not folder:
+        raise UserError("--license is for the model card of a folder; give -o FOLDER/")
+    if args.license and not _LICENSE.fullmatch(args.license):
+        raise UserError(f"--license {args.license!r} is not an identifier of the Hub, such as mit, apache-2.0 or other")
     if args.out and not folder and not args.out.endswith(".safetensors"):
         raise UserError(f"-o {args.out} is neither a .safetensors file nor a folder (write {args.out}/ for a folder)")
     classifier = load_classifier(args.run, device="cpu", weights=args.weights)
@@ -46,7 +54,8 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if args.onnx is not None:
         print(f"largest difference from PyTorch: {export_onnx(classifier, args.onnx, tasks):.3g}")
     if args.out:
-        (export_folder if folder else export_file)(classifier, Path(args.out))
+        path = Path(args.out)
+        export_folder(classifier, path, license_id=args.license) if folder else export_file(classifier, path)
 
 
 if __name__ == "__main__":

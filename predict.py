@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
-from dassl.inference.formats import FORMATS, UNSURE
-from dassl.inference.stream import find_images, read_batches
-from dassl.utils.cli import Parser, exit_code, names, warnings_only
+from dassl.inference.formats import FORMATS, UNSURE, Writer
+from dassl.inference.stream import Batch, find_images, read_batches
+from dassl.utils.cli import Parser, exit_code, warnings_only
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 from dassl.utils.texts import visible
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (with its subfolders), or - for paths on stdin")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="classify for this task only (default: all tasks)")
-    add("--classes", type=names, default=(), metavar="A,B,C", help="other class names for the learned context")
+    add("--classes", type=_all_names, default=(), metavar="A,B,C", help="other class names for the learned context")
     add("--top-k", type=_at_least_one, default=5, metavar="K", help="classes to name for each image (default: 5)")
     add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
     add("--format", choices=list(FORMATS), default="table", help="output format (default: table)")
@@ -74,21 +74,32 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
         raise UserError(f"--out {args.out} is one of the images; name another file")
     classifier = _classifier(args)
     tasks = None if args.task is None else [classifier.task_number(args.task)]
-    unread: list[str] = []
     with _output(args.out) as stream:
         writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k)
         size = {"batch_size": args.batch_size, "workers": args.workers}
         batches = read_batches(_all(first, paths), classifier.reading, classifier.transform, **size)
-        with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
-            for batch in batches:
-                for line in batch.unread:
-                    tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
-                unread += batch.unread
-                if batch.paths:
-                    for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=args.top_k):
-                        writer.write(answer)
-                bar.update(len(batch.paths) + len(batch.unread))
-        writer.finish()
+        return write_answers(classifier, batches, writer, tasks)
+
+
+def write_answers(
+    classifier: Classifier, batches: Iterable[Batch], writer: Writer, tasks: Sequence[int] | None = None
+) -> list[str]:
+    """Answer for the images of all batches; returns a line for each that could not be read.
+
+    Args:
+        tasks: numbers of the tasks to answer for; all by default.
+    """
+    unread: list[str] = []
+    with tqdm(desc="images", unit="image", disable=None, leave=False) as bar:
+        for batch in batches:
+            for line in batch.unread:
+                tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
+            unread += batch.unread
+            if batch.paths:
+                for answer in classifier.answers(batch.paths, batch.images, tasks, top_k=writer.top_k):
+                    writer.write(answer)
+            bar.update(len(batch.paths) + len(batch.unread))
+    writer.finish()
     return unread
 
 
@@ -121,6 +132,11 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         return
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream
+
+
+def _all_names(text: str) -> tuple[str, ...]:
+    """Names with commas between them; an empty one is kept, so that it is refused and not overlooked."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _whole(text: str) -> int:

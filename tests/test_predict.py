@@ -7,7 +7,10 @@ import shutil
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+import export
 import predict
 from tests.dassl.inference.test_classifier import photos
 
@@ -111,6 +114,70 @@ def test_a_mistake_is_one_line(run, photos, capsys, arguments, message):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert message in err
+
+
+def unfinished(run, exported, scratch):
+    folder = shutil.copytree(run, scratch / "unfinished")
+    (folder / "results.json").unlink()
+    return [folder], "holds no finished run"
+
+
+def of_another_backbone(run, exported, scratch):
+    folder = shutil.copytree(run, scratch / "other")
+    content = json.loads((folder / "results.json").read_text())
+    del content["blake2b"]
+    content["backbone"]["digest"] = "0" * 64
+    (folder / "results.json").write_text(json.dumps(content))
+    return [folder], "was trained with other weights"
+
+
+def without_a_module(run, exported, scratch):
+    folder = shutil.copytree(run, scratch / "module")
+    shutil.rmtree(folder / "prompt_gen")
+    return [folder], "prompt_gen lacks model.pth.tar-1"
+
+
+def cut(run, exported, scratch):
+    path = scratch / "cut.safetensors"
+    path.write_bytes(exported.read_bytes()[:-50])
+    return [path], "is no exported classifier, or is damaged"
+
+
+def foreign(run, exported, scratch):
+    save_file({"a": torch.zeros(2)}, scratch / "foreign.safetensors", {"format": "pt", "schema": "other/1"})
+    return [scratch / "foreign.safetensors"], "its schema is 'other/1'"
+
+
+def header_of_gigabytes(run, exported, scratch):
+    path = scratch / "header.safetensors"
+    path.write_bytes((8 << 30).to_bytes(8, "little") + b"{}")
+    return [path], "header of 8,589,934,592 bytes"
+
+
+BAD = [unfinished, of_another_backbone, without_a_module, cut, foreign, header_of_gigabytes]
+FLAGS = {
+    ("--weights", "/no.pt"): "the weights file /no.pt of the backbone '/no.pt' does not exist",
+    ("--task", "tol"): "did you mean tool?",
+    ("--task", "tool", "--classes", "a,,b"): "is empty or has an empty name",
+    ("--task", "tool", "--classes", ""): "is empty or has an empty name",
+    ("--task", "tool", "--classes", "a, a"): "the class 'a' stands twice",
+}
+
+
+def test_what_cannot_answer_is_one_line_and_nothing_is_written(lab, run, photos, tmp_path, capsys):
+    exported = lab.output / "tuned.safetensors"
+    assert export.main([run, "-o", str(exported)]) == 0
+    (tmp_path / "scratch").mkdir()
+    cases = [make(run, exported, tmp_path / "scratch") for make in BAD]
+    cases += [([run, *flags], message) for flags, message in FLAGS.items()]
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    for arguments, message in cases:
+        command = [str(arguments[0]), str(photos), "--out", str(tmp_path / "answers.jsonl"), *arguments[1:]]
+        code, out, err = output(capsys, *command)
+        assert (code, out, err.count("\n")) == (2, "", 1), arguments
+        assert err.startswith("error: ") and message in err
+        assert sorted(tmp_path.rglob("*")) == before, arguments
 
 
 def test_a_folder_without_images_is_one_line(run, tmp_path, capsys):

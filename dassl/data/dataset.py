@@ -397,7 +397,7 @@ def draw_subset(
     train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)
-    if shots < 1:
+    if shots < 1 or not (split.train or split.val):  # nothing was drawn
         return Subset(chosen, record["digest"])
     _keep_subset(*places, {"shots": shots, "seed": seed, **record})
     return Subset(chosen, record["digest"], sampling.short_classes(split.tasks, split.train, shots))

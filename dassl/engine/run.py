@@ -5,7 +5,7 @@ import datetime
 import logging
 import random
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -15,17 +15,19 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.config.comparing import config_digest
+from dassl.data.datum import Task
+from dassl.data.tested import only_tested
 from dassl.engine.build import build_trainer
 from dassl.engine.calibration import check_calibration
 from dassl.engine.checks import check_splits
 from dassl.engine.determinism import arithmetic, lacks_explained
 from dassl.engine.predictions import predicted_images
 from dassl.engine.runfolder import RunFolder
-from dassl.engine.tasks import write_tasks
+from dassl.engine.tasks import TASKS_FILE, read_tasks, write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights
 from dassl.evaluation import TaskScore
-from dassl.registries import LOGGERS
+from dassl.registries import LOGGERS, TRAINER_REGISTRY
 from dassl.results.predictions import write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
@@ -128,7 +130,8 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
             check_transfer(cfg, RunFolder(work.model_dir))
         for name in cfg.TRAIN.LOGGERS:
             LOGGERS.get(name)
-        trainer = build_trainer(cfg)
+        with only_tested(lambda: _known_tasks(cfg, work)) if isinstance(work, _Evaluation) else nullcontext():
+            trainer = build_trainer(cfg)
         check_splits(trainer, training=not evaluates)
         check_calibration(trainer, training=not evaluates)
         if isinstance(work, RunFolder):
@@ -150,6 +153,17 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     if not aside:
         write_tasks(folder.path, trainer.dm.tasks)
     return trainer
+
+
+def _known_tasks(cfg: CfgNode, work: _Evaluation) -> list[Task]:
+    """The tasks of the run that is evaluated; none of a method that learns nothing, and so has no run."""
+    if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, and the data has test images only, which "
+            "do not say what the halves are; set it to all"
+        )
+    learns = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable
+    return read_tasks(Path(work.model_dir)) if learns or (Path(work.model_dir) / TASKS_FILE).is_file() else []
 
 
 def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:

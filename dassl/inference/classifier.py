@@ -1,6 +1,6 @@
 """A finished run as a classifier; it needs the run folder and the frozen backbone, but not the run's data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -162,13 +162,12 @@ class Classifier:
         self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
     ) -> list[Prediction]:
         """The answers for transformed images (B, 3, H, W) with the given names; see :meth:`predict`."""
-        scores = self.logits(images, tasks)
-        found = {task: (self.tasks[task], logits, self._softmax(task, logits)) for task, logits in scores.items()}
-        return [
-            Prediction(name, task.name, tuple(_best(task.classnames, logits[row], values[row], top_k)))
-            for row, name in enumerate(names)
-            for task, logits, values in found.values()
+        known, scores = self.tasks, self.logits(images, tasks)
+        best = [
+            (known[task].name, _best(known[task].classnames, logits, self._softmax(task, logits), top_k))
+            for task, logits in scores.items()
         ]
+        return [Prediction(name, task, rows[place]) for place, name in enumerate(names) for task, rows in best]
 
     def class_features(self, task: str | int) -> Tensor:
         """Normalised class features (C_t, F) of a task, float32 on the CPU.
@@ -295,11 +294,16 @@ def _exported(path: Path, *, device: str, weights: str) -> ExportedClassifier:
     return ExportedClassifier(path, content, cfg)
 
 
-def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> Iterator[ClassScore]:
-    """The most probable classes by ``logits`` (C_t,), with their probabilities ``values`` (C_t,)."""
-    order = logits.argsort(descending=True, stable=True).tolist()
-    for place in order[:top_k]:
-        yield ClassScore(names[place], float(values[place]))
+def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> list[tuple[ClassScore, ...]]:
+    """The most probable classes of each image.
+
+    Args:
+        logits: (B, C_t), for the order.
+        values: (B, C_t), the probabilities.
+    """
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
+    rows = zip(order.tolist(), values.gather(1, order).tolist(), strict=True)
+    return [tuple(ClassScore(names[place], value) for place, value in zip(*row, strict=True)) for row in rows]
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:

@@ -1,8 +1,5 @@
 """Export a finished run to a file or folder that others can use."""
 
-import html
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dassl.config.comparing import number_values
+from dassl.inference.card import model_card
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
 from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_exported
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
 from dassl.utils.privacy import without_home
-from dassl.utils.texts import printable
 
 _RECORD = ("split", "metric", "tasks")
 _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest", "config_digest", "classes")
@@ -56,8 +53,11 @@ def export_file(classifier: Classifier, path: Path) -> None:
     write_exported(path, exported_content(classifier))
 
 
-def export_folder(classifier: Classifier, folder: Path) -> None:
+def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "") -> None:
     """Write a folder in the layout of the Hub, the model card last.
+
+    Args:
+        license_id: the Hub's identifier of the licence that the card names; "" if none was given.
 
     Raises:
         UserError: the folder has files already, or the method has no table of classes.
@@ -72,7 +72,7 @@ def export_folder(classifier: Classifier, folder: Path) -> None:
             save_file(learned, temporary, {"format": "pt"})
     about = {key: content.about[key] for key in ("tasks", "temperature", "backbone", "preprocess_cfg", "training")}
     write_json(folder / "config.json", {"schema": SCHEMA, "head": content.head.kind, **about})
-    write_text(folder / "README.md", model_card(content))
+    write_text(folder / "README.md", model_card(content, license_id))
 
 
 def _learned(classifier: Classifier) -> dict[str, Tensor]:
@@ -83,38 +83,3 @@ def _learned(classifier: Classifier) -> dict[str, Tensor]:
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-
-
-def model_card(content: Exported) -> str:
-    """README.md of a folder: the Hub reads the YAML between the lines of dashes, written as JSON."""
-    about, name = content.about, content.about["backbone"]["name"]
-    measured = [
-        {
-            "task": {"type": "image-classification"},
-            "dataset": {"name": each["name"], "type": about["training"]["dataset"]},
-            "metrics": [{"type": "accuracy", "name": each["metric_name"], "value": each["metric"]}],
-        }
-        for each in about["results"]["tasks"]
-        if each["metric"] is not None
-    ]
-    published = _BASE_MODELS.get(name)
-    head: dict[str, Any] = {"pipeline_tag": "image-classification", "library_name": "open_clip"}
-    head |= {"base_model": published} if published else {}
-    head["model-index"] = [{"name": f"{about['training']['trainer']} on {name}", "results": measured}]
-    lines = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
-    tasks = "\n".join(f"- {_shown(each['name'])}: {', '.join(map(_shown, each['classes']))}" for each in about["tasks"])
-    return (
-        f"---\n{lines}\n---\n\n# {about['training']['trainer']} on {name}\n\nClasses by task:\n\n{tasks}\n\n"
-        f"`{EXPORTED_FILE}` scores features of the frozen backbone (digest {about['backbone']['digest']}).\n"
-    )
-
-
-def _shown(name: str) -> str:
-    """A name for Markdown, escaped so that it makes no link and no element."""
-    return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(printable(name), quote=False))
-
-
-_BASE_MODELS = {
-    "ViT-B/32": "openai/clip-vit-base-patch32",
-    "ViT-B/16": "openai/clip-vit-base-patch16",
-}

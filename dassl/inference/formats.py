@@ -37,6 +37,8 @@ class Writer:
 class JsonLines(Writer):
     """An object for each image and task: "image", "task", "classes"; with a threshold also "answer"."""
 
+    _encode = staticmethod(json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode)
+
     def write(self, answer: Prediction) -> None:
         """One line."""
         classes = [{"name": each.name, "probability": each.probability} for each in answer.classes]
@@ -44,8 +46,7 @@ class JsonLines(Writer):
         if self.threshold:
             content["answer"] = self.word(answer)
         # File names need not be UTF-8; JSON then has lone surrogates as escapes.
-        line = json.dumps(content, ensure_ascii=True, allow_nan=False)
-        self.stream.write(line + "\n")
+        self.stream.write(self._encode(content) + "\n")
 
 
 class Csv(Writer):

@@ -13,6 +13,7 @@ from dassl.data.own.listing import shown, text_form
 from dassl.data.own.reading import Images
 from dassl.data.own.splitfile import ClassImages, SplitFile
 from dassl.data.own.splitnames import slips
+from dassl.data.tested import is_only_tested
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -61,17 +62,23 @@ def _by_class(images: Images) -> dict[tuple[int, int], list[str]]:
 
 
 def report_thin_classes(tasks: Mapping[int, Task], images: Images, splits: Mapping[str, str]) -> None:
-    """Warn once of classes without an image in a split; refuse a task that cannot be trained or tested."""
+    """Warn once of classes without an image in a split; refuse a task that cannot be trained or tested.
+
+    A task that is only tested needs no image for training.
+    """
     sizes = {pair: Counter(splits[path] for path in paths) for pair, paths in _by_class(images).items()}
     for number, task in tasks.items():
         of = {task.classnames[label]: size for (its, label), size in sizes.items() if its == number}
         place = f"task {task.name!r}"
-        for split in ("train", "test"):
+        tested = is_only_tested() and not any(size["train"] for size in of.values())
+        for split in ("test",) if tested else ("train", "test"):
             if not any(size[split] for size in of.values()):
                 raise UserError(
                     f"{place} has no image for {split}; put some into its {split} folder or mark them in its split "
                     "column, or, where the ratios decide, give a class more than one image"
                 )
+        if tested:
+            continue
         if not any(size["train"] and size["test"] for size in of.values()):
             raise UserError(
                 f"{place}: the classes for testing ({shown([name for name in of if of[name]['test']])}) are none of "

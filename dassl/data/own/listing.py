@@ -130,7 +130,7 @@ class _LeftOut:
             )
 
 
-def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> list[Entry]:
+def list_folder(folder: Path, task: str, *, classes: Collection[str] = (), only_tested: bool = False) -> list[Entry]:
     """Images of a tree ``folder/CLASS/...``, or ``folder/SPLIT/CLASS/...`` with splits train, val, test.
 
     Splits have many names (``dassl.data.own.splitnames``). Links to folders are followed. Files that are not images,
@@ -148,7 +148,7 @@ def list_folder(folder: Path, task: str, *, classes: Collection[str] = ()) -> li
         raise UserError(f"task {task!r}: {missing_path(folder, 'folder')}")
     left = _LeftOut()
     try:
-        groups = _part_folders(folder, task, classes) or [(folder, "")]
+        groups = _part_folders(folder, task, classes, only_tested=only_tested) or [(folder, "")]
         entries = [entry for path, split in groups for entry in _class_folders(path, split, left)]
         _refuse_empty(groups, entries, left, folder, task)
     except OSError as error:
@@ -191,12 +191,13 @@ def _refuse_other_encodings(entries: Sequence[Entry], task: str) -> None:
             raise UserError(f"task {task!r}: the name {name!r} is not UTF-8; rename the file or folder") from error
 
 
-def _part_folders(folder: Path, task: str, classes: Collection[str]) -> list[tuple[Path, str]]:
+def _part_folders(folder: Path, task: str, classes: Collection[str], *, only_tested: bool) -> list[tuple[Path, str]]:
     """The folders of the splits, if the folders in ``folder`` are splits and not classes."""
     places = _folders(folder)
     found = [(path, "" if text_form(path.name) in classes else split_of(path.name)) for path in places]
     splits = [split for _, split in found]
-    if "train" not in splits or len({*splits, ""}) < 3:
+    tested = only_tested and "test" in splits and all(splits) and all(_class_names(path) for path, _ in found)
+    if not tested and ("train" not in splits or len({*splits, ""}) < 3):
         _refuse_hidden_splits([path for path in places if text_form(path.name) not in classes], folder, task)
         return []
     for path, split in found:

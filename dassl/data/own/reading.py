@@ -9,6 +9,8 @@ from pathlib import Path
 from dassl.data import Task
 from dassl.data.own.description import OwnTask, plain_name
 from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
+from dassl.data.own.tested import classes_of_run, lacks_training, task_of_the_run
+from dassl.data.tested import is_only_tested
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 from dassl.utils.texts import is_one_line
@@ -37,12 +39,13 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
     name = described.name
     said = tuple(described.classes)  # of a list or a mapping: the labels
     if described.folder:
-        entries = list_folder(_below(root, described.folder), name, classes=said)
+        entries = list_folder(_below(root, described.folder), name, classes=said, only_tested=is_only_tested())
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
         columns = {"image": described.image, "label": described.label, "split": described.split}
         entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
-    classnames, labels = _classes(described, entries)
+    its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None
+    classnames, labels = classes_of_run(described, entries, its_run) if its_run else _classes(described, entries)
     _enter(entries, number, labels, described, images)
     return Task(
         name,

@@ -21,7 +21,6 @@ import export
 import predict
 from clip.architecture import infer_config
 from dassl.inference import load_classifier
-from dassl.inference.export import _shown
 from dassl.inference.exported import content_digest, read_exported
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
@@ -158,36 +157,61 @@ def test_without_onnx_the_message_says_what_to_install(lab, exported, monkeypatc
 
 
 # The file's backbone has no open_clip name: create_model is told the tiny network's config and file instead.
-PREAMBLE = """
-import sys, open_clip
-assert not any(path in ("", {checkout!r}) for path in sys.path)
+PROGRAM = """
+import importlib.util, os, open_clip
+assert not any(importlib.util.find_spec(name) for name in ("dassl", "trainers", "predict"))
 open_clip.add_model_config({config!r})
 _create = open_clip.create_model
 open_clip.create_model = lambda name, pretrained: _create("tiny-quickgelu", pretrained={weights!r})
+for folder in {folders!r}:
+    os.chdir(folder)
+    exec({lines!r})
+    print("--")
 """
 
 
-def test_the_lines_of_readme_work_without_the_checkout(lab, exported, photos):
-    (lines,) = re.findall(r"```python\n(import json, open_clip.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
-    folder = lab.output / "elsewhere"
-    folder.mkdir()
-    shutil.copy(photos / "a.png", folder / "photo.jpg")
-    shutil.copy(exported, folder)
-    config = asdict_config(lab.backbone)
-    (folder / "tiny-quickgelu.json").write_text(json.dumps(config))
-    places = {"config": str(folder / "tiny-quickgelu.json"), "weights": str(folder / "weights.safetensors")}
+def open_clip_files(backbone, folder):
+    """Description and weights of the tiny network as open_clip reads them."""
+    config, weights = folder / "tiny-quickgelu.json", folder / "weights.safetensors"
+    config.write_text(json.dumps(asdict_config(backbone)))
     sizes = ("context_length", "input_resolution", "vocab_size")  # OpenAI's files have them, a state dict has not
-    tensors = {key: value for key, value in load_file(lab.backbone).items() if key not in sizes}
-    save_file(tensors, folder / "weights.safetensors")
-    program = PREAMBLE.format(checkout=str(CHECKOUT), **places) + lines
-    command = [sys.executable, "-I", "-c", program]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    save_file({key: value for key, value in load_file(backbone).items() if key not in sizes}, weights)
+    return {"config": str(config), "weights": str(weights)}
+
+
+def test_the_lines_of_readme_score_every_kind_of_head_without_the_checkout(lab, photos, tmp_path):
+    """Class features, a linear head, a head with centers, and temperatures other than 1."""
+    (lines,) = re.findall(r"```python\n(import json, open_clip.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    classifiers = []
+    for kind, trainer in {
+        "soft": "MTCoOp",
+        "calibrated": "MTCoOp",
+        "probe": "LinearProbe",
+        "proto": "ProtoNet",
+    }.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        shutil.copy(photos / "a.png", folder / "photo.jpg")
+        lab.run(trainer, **settings(trainer))
+        path = folder / "tuned.safetensors"
+        assert export.main([str(lab.folder(trainer)), "-o", str(path)]) == 0
+        if kind in ("calibrated", "probe"):
+            rewritten(path, path, lambda about, tensors: about.update(temperature=[3.0, 0.25]))
+        classifiers.append(load_classifier(path))
+    folders = [str(each.folder.parent) for each in classifiers]
+    told = {"folders": folders, "lines": lines, **open_clip_files(lab.backbone, tmp_path)}
+    command = [sys.executable, "-I", "-c", PROGRAM.format(**told)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    expected = load_classifier(lab.folder("run")).predict(photos / "a.png", top_k=1)
-    for line, answer in zip(done.stdout.strip().splitlines(), expected, strict=True):
-        head, probability = line.rsplit(" ", 1)
-        assert head == f"{answer.task} {answer.best.name}"
-        assert float(probability) == pytest.approx(answer.best.probability, abs=1e-4)
+    outputs = done.stdout.strip().removesuffix("--").split("--\n")
+    for output, classifier in zip(outputs, classifiers, strict=True):
+        expected = classifier.predict(photos / "a.png", top_k=1)
+        for line, answer in zip(output.splitlines(), expected, strict=True):
+            head, probability = line.rsplit(" ", 1)
+            assert head == f"{answer.task} {answer.best.name}"
+            assert float(probability) == pytest.approx(answer.best.probability, abs=1e-4)
+    first, second = (each.predict(photos / "a.png", 0)[0].best.probability for each in classifiers[:2])
+    assert abs(first - second) > 1e-3, "the temperature shows"
 
 
 def asdict_config(path):
@@ -235,7 +259,3 @@ def test_odd_content_under_a_right_digest_is_one_line(exported, photos, tmp_path
     assert line.startswith("error: ") and str(path) in line
     rewritten(exported, path, lambda about, tensors: None)
     assert predict.main([str(path), str(photos)]) == 0
-
-
-def test_names_in_a_model_card_are_no_elements_and_no_links():
-    assert _shown("<img src=x> [a](http://b)") == r"&lt;img src=x&gt; \[a\]\(http://b\)"
