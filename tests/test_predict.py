@@ -160,7 +160,7 @@ FLAGS = {
     ("--task", "tol"): "did you mean tool?",
     ("--task", "tool", "--classes", "a,,b"): "is empty or has an empty name",
     ("--task", "tool", "--classes", ""): "is empty or has an empty name",
-    ("--task", "tool", "--classes", "a, a"): "the class 'a' stands twice",
+    ("--task", "tool", "--classes", "a, a"): "the class 'a' is in the list twice",
 }
 
 
