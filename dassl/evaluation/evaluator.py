@@ -123,7 +123,7 @@ class ClassificationMT:
         self.tasks = list(tasks)
         self._per_task, self._per_class = per_task, per_class
         self._task_of_class = task_of_class(self.tasks)
-        self._offsets = class_offsets(self.tasks)
+        self._first = class_offsets(self.tasks)  # column of each task's first class
         self.scores: list[TaskScore] = []
         self.reset()
 
@@ -131,12 +131,12 @@ class ClassificationMT:
         """Forget all predictions."""
         self._seen: list[tuple[Tensor, ...]] = []
         self._images = 0
-        self.entries = _joined([])
-        self._temperatures: Tensor | None = None
+        self._temperatures: list[float] | None = None
+        self.entries = self._entries()
 
     def calibrate(self, temperatures: Sequence[float]) -> None:
         """Divide the logits of the T tasks by these until the next ``reset``; no prediction changes."""
-        self._temperatures = torch.tensor(temperatures, dtype=torch.float32)
+        self._temperatures = list(temperatures)
 
     def process(
         self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None, index: Tensor | None = None
@@ -151,24 +151,37 @@ class ClassificationMT:
             index: (B,) place of each image in its split; None when images come in its order.
         """
         device = logits.device
-        self._task_of_class, self._offsets = self._task_of_class.to(device), self._offsets.to(device)
-        label, task = label.to(device), task.to(device)
+        self._task_of_class, self._first = self._task_of_class.to(device), self._first.to(device)
+        label, task, row = label.to(device), task.to(device), None if row is None else row.to(device)
         image = torch.arange(self._images, self._images + len(logits)) if index is None else index
         self._images += len(logits)
-        entries = logits if row is None else logits[row.to(device)]
-        own = task_columns(task, self._task_of_class)
-        masked = entries.masked_fill(~own, -torch.inf)
-        predicted, first = masked.argmax(dim=1), self._offsets[task]
+        entries = logits if row is None else logits[row]
+        masked = entries.float().masked_fill(~task_columns(task, self._task_of_class), -torch.inf)
+        predicted, top = masked.argmax(dim=1), masked.amax(dim=1)
+        true = masked.gather(1, (self._first[task] + label)[:, None])[:, 0]
+        # What a softmax divides by, in place: a copy of all logits costs more than their exponentials.
+        below = masked.sub_(top[:, None])
+        scaled = None if self._temperatures is None else self._scaled(below, task).exp().sum(dim=1)
+        total = below.exp_().sum(dim=1)
+        image = image.to(device) if row is None else image.to(device)[row]
+        self._seen.append((image, task, label, predicted, true, top, total, total if scaled is None else scaled))
+
+    def _scaled(self, logits: Tensor, task: Tensor) -> Tensor:
+        """Logits (E, C) divided by the temperatures of their tasks."""
+        return logits / logits.new_tensor(self._temperatures)[task][:, None]
+
+    def _entries(self) -> Entries:
+        """What was predicted for all entries so far."""
+        if not self._seen:
+            return Entries(*[np.zeros(0, np.int64)] * 4, *[np.zeros(0, np.float32)] * 4)
+        columns = (torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*self._seen, strict=True))
+        image, task, label, predicted, true, top, total, calibrated = columns
         # -inf is a class that is never predicted; a NaN, which the largest value then is, or inf is no score at all.
-        finite = masked.amax(dim=1).isfinite()
-        columns = torch.stack([first + label, predicted], dim=1)
-        raw = calibrated = masked.float().log_softmax(dim=1).gather(1, columns)
-        if self._temperatures is not None:
-            scaled = masked.float() / self._temperatures.to(device)[task][:, None]
-            calibrated = scaled.log_softmax(dim=1).gather(1, columns)
-        found = torch.where(finite, predicted - first, -1)
-        image = image.to(device) if row is None else image.to(device)[row.to(device)]
-        self._seen.append((image, task, label, found, *calibrated.unbind(1), *raw.unbind(1)))
+        predicted = np.where(np.isfinite(top), predicted - self._first.cpu().numpy()[task], -1)
+        with np.errstate(invalid="ignore"):
+            gap, raw, log = true - top, -np.log(total), -np.log(calibrated)
+            scaled = gap if self._temperatures is None else gap / np.array(self._temperatures, np.float32)[task]
+            return Entries(image, task, label, predicted, scaled + log, log, gap + raw, raw)
 
     @property
     def overall(self) -> float | None:
@@ -183,7 +196,7 @@ class ClassificationMT:
 
     def evaluate(self) -> dict[str, float | None]:
         """Log the results; returns "metric" (``overall``) and, with per-task lines, "pertask_metric"."""
-        self.entries, self._seen = _joined(self._seen), []
+        self.entries, self._seen = self._entries(), []
         self.scores = [self._score(number, task) for number, task in enumerate(self.tasks)]
         self._log(self.overall)
         return {"metric": self.overall, **({"pertask_metric": self.overall} if self._per_task else {})}
@@ -254,13 +267,6 @@ def build_evaluator(cfg: CfgNode, tasks: Sequence[Task]) -> ClassificationMT:
     """The evaluator that TEST.EVALUATOR names."""
     kind = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
     return kind(tasks, per_task=cfg.TEST.PER_TASK_RESULT, per_class=cfg.TEST.PER_CLASS_RESULT)
-
-
-def _joined(batches: Sequence[tuple[Tensor, ...]]) -> Entries:
-    """The entries of all batches."""
-    if not batches:
-        return Entries(*[np.zeros(0, np.int64)] * 4, *[np.zeros(0, np.float32)] * 4)
-    return Entries(*(torch.cat([part.cpu() for part in parts]).numpy() for parts in zip(*batches, strict=True)))
 
 
 def _percent(value: float | None) -> str:
