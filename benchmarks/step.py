@@ -141,7 +141,9 @@ def trainer(folder: Path, size: Size, *, text: str, features: str, precision: st
     }
     cfg = get_cfg_default()
     merge_cfg(cfg, pairs=[str(part) for pair in pairs.items() for part in pair])
-    return build_trainer(cfg)
+    built = build_trainer(cfg)
+    assert isinstance(built, PromptTuner)
+    return built
 
 
 def measures(folder: Path, size: Size, precision: str, cuda: bool) -> list[Measure]:
@@ -205,8 +207,9 @@ def parts_of(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A batch, whose images have one task each, in pieces of TEST_BATCH images: a store gives more at once."""
     names = [name for name in ("img", "feat", "label", "task", "row") if name in batch]
     for first in range(0, len(batch["label"]), TEST_BATCH):
-        piece = {name: batch[name][first : first + TEST_BATCH] for name in names}
-        yield {**piece, "row": piece["row"] - first}
+        piece: dict[str, Any] = {name: batch[name][first : first + TEST_BATCH] for name in names}
+        piece["row"] = piece["row"] - first
+        yield piece
 
 
 def emptied(folder: Path, action: Callable[[], None]) -> Callable[[], None]:

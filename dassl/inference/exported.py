@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import ImageColor
@@ -146,8 +146,8 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     _expect(told["digest"] == content_digest(told, tensors), "its content does not match its digest")
     about = {key: json.loads(told[key]) for key in _JSON}
     _check_kinds(about)
-    kind, scale, tasks = told["head"], float(told["logit_scale"]), about["tasks"]
-    _expect(kind in ("cosine", "linear") and 0 < scale < 1e6, "its head is unknown")
+    kind, scale, tasks = _head_kind(told["head"]), float(told["logit_scale"]), about["tasks"]
+    _expect(0 < scale < 1e6, "its head is unknown")
     _expect(bool(tasks) and all(_names(each) for each in tasks), "its tasks have no names")
     temperature = about["temperature"]
     _expect(len(temperature) == len(tasks) and all(1e-3 < each < 1e3 for each in temperature), "its temperatures")
@@ -158,6 +158,13 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
         _check_lengths(weight)
     head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers))
     return Exported(head, about)
+
+
+def _head_kind(name: str) -> Literal["cosine", "linear"]:
+    if name == "cosine":
+        return "cosine"
+    _expect(name == "linear", "its head is unknown")
+    return "linear"
 
 
 def _check_kinds(about: dict[str, Any]) -> None:

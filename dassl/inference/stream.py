@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from dassl.data.images import Reading, read_image
 from dassl.data.own.listing import of_the_system
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,5 +91,5 @@ class _Files(Dataset):
         return Batch(read, torch.stack(images) if images else torch.zeros(0), unread)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: T) -> T:
     return batch
