@@ -10,6 +10,7 @@ from dassl.explain.heat import check_kind, write_heat_maps
 from dassl.explain.interpreting import interpret
 from dassl.explain.words import DRAWS
 from dassl.inference import load_classifier
+from dassl.inference.outputs import keep_the_run
 from dassl.utils.cli import Parser, exit_code, from_one_to, output, warnings_only
 from dassl.utils.errors import UserError
 
@@ -60,6 +61,11 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     args = build_parser().parse_args(argv)
     if args.plot is not None:
         check_kind(args.plot)
+    for flag, place in (("--out", args.out), ("--plot", args.plot)):
+        if place is not None:
+            keep_the_run(place, args.run, flag)
+    if args.out is not None and args.plot is not None and args.out.resolve() == args.plot.resolve():
+        raise UserError(f"--out and --plot both name {args.out}; name two files")
     if args.task is not None and (args.similarity or args.plot is not None):
         raise UserError("--similarity and --plot compare all tasks; leave --task out")
     classifier = load_classifier(args.run, device=args.device, weights=args.weights)

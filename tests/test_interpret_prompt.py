@@ -106,6 +106,15 @@ def test_what_has_no_context_is_one_line(lab, run, capsys):
     assert "ZeroshotCLIP has no context vectors" in err
 
 
+def test_files_of_the_run_and_each_other_are_kept(run, lab, capsys, tmp_path):
+    before = (lab.folder("run") / "results.json").read_bytes()
+    for flags in (("--out", f"{run}/results.json"), ("--out", f"{tmp_path}/a.svg", "--plot", f"{tmp_path}/a.svg")):
+        code, out, err = output(capsys, run, *flags)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+    assert (lab.folder("run") / "results.json").read_bytes() == before
+    assert not (tmp_path / "a.svg").exists()
+
+
 def test_nothing_to_compare_is_one_line_only_where_it_was_asked_for(lab, capsys, tmp_path):
     lab.run("hard", trainer="MTCoOpHard", OPTIM__MAX_EPOCH=1)
     place = str(lab.folder("hard"))

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,6 +91,21 @@ def test_the_file_appears_whole_or_not_at_all(run, photos, capsys, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_answers_replace_neither_an_image_nor_a_file_of_the_run(run, photos, capsys):
+    for place in (photos / "a.png", photos / "new.JPG", Path(run) / "results.json"):
+        before = place.read_bytes() if place.exists() else None
+        code, out, err = output(capsys, run, str(photos), "--out", str(place))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "name another file" in err
+        assert (place.read_bytes() if place.exists() else None) == before
+
+
+def test_a_path_longer_than_any_file_has_is_one_unread_image(run, photos, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{'x' * 5000}\n{photos / 'a.png'}\n"))
+    code, out, err = output(capsys, run, "-", "--task", "0", "--format", "jsonl")
+    assert (code, len(out.splitlines()), err.count("skipped: ")) == (1, 1, 1)
+
+
 def test_other_classes(run, photos, capsys):
     code, out, _ = output(
         capsys, run, str(photos / "a.png"), "--task", "tool", "--classes", "saw, axe", "--format", "jsonl"
@@ -102,8 +118,8 @@ def test_other_classes(run, photos, capsys):
     ("arguments", "message"),
     [
         (("--task", "tol"), "did you mean tool?"),
-        (("--classes", "a,b"), "--classes gives the classes of one task; name it with --task"),
-        (("--task", "0", "--classes", "a,a"), "the class 'a' stands twice"),
+        (("--classes", "a,b"), "--classes lists the classes of one task; name the task with --task"),
+        (("--task", "0", "--classes", "a,a"), "the class 'a' is in the list twice"),
         (("--threshold", "2"), "expected a number from 0 to 1"),
         (("--top-k", "0"), "expected a whole number from 1 to 1,000,000"),
         (("--format", "xml"), "invalid choice: 'xml'"),
@@ -160,7 +176,7 @@ FLAGS = {
     ("--task", "tol"): "did you mean tool?",
     ("--task", "tool", "--classes", "a,,b"): "is empty or has an empty name",
     ("--task", "tool", "--classes", ""): "is empty or has an empty name",
-    ("--task", "tool", "--classes", "a, a"): "the class 'a' stands twice",
+    ("--task", "tool", "--classes", "a, a"): "the class 'a' is in the list twice",
 }
 
 
@@ -184,7 +200,7 @@ def test_a_folder_without_images_is_one_line(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     code, _, err = output(capsys, run, str(tmp_path / "empty"))
     assert (code, err.count("\n")) == (2, 1)
-    assert "has no image in it or below it" in err
+    assert "has no images in it or below it" in err
     code, _, err = output(capsys, str(tmp_path), str(tmp_path / "x.png"))
     assert (code, err.count("\n")) == (2, 1)
     assert "holds no finished run" in err

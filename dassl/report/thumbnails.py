@@ -57,7 +57,7 @@ def thumbnail(root: Path, name: str, *, tested: float) -> Thumbnail:
         picture = read_image(path)
         changed = path.stat().st_mtime > tested
     except UserError as error:
-        return Thumbnail(remark=_reason(str(error), path))
+        return Thumbnail(remark=_reason(error, path))
     except OSError as error:
         return Thumbnail(remark=error.strerror or "cannot be read")
     except MemoryError:
@@ -74,10 +74,11 @@ def _is_inside(name: str) -> bool:
     return not name.startswith("~")
 
 
-def _reason(message: str, path: Path) -> str:
-    """Why a picture cannot be read, without the place of the data; the path stands beside it anyway."""
-    reason = message.removeprefix(f"cannot read image {path}: ")
-    return reason.replace(str(path), path.name)
+def _reason(error: UserError, path: Path) -> str:
+    """Why an image cannot be read, without the place of the data; the page shows the image's path anyway."""
+    if isinstance(error.__cause__, FileNotFoundError) and not path.is_symlink():
+        return "no such file below the data root"
+    return str(error).removeprefix(f"cannot read image {path}: ").replace(str(path), path.name)
 
 
 def _small(picture: "Image.Image") -> bytes:

@@ -54,7 +54,8 @@ def test_what_cannot_be_read_is_told_without_the_place(root):
     (root / "set/folder.jpg").mkdir()
     os.mkfifo(root / "set/pipe.jpg")
     for name, words in {
-        "set/gone.jpg": "No such file", "set/text.jpg": "text", "set/folder.jpg": "directory", "set/pipe.jpg": "pipe",
+        "set/gone.jpg": "no such file below the data root",
+        "set/text.jpg": "text", "set/folder.jpg": "directory", "set/pipe.jpg": "pipe",
         "set/a\0b.jpg": "", "set/" + "x" * 400: "too long",
     }.items():  # fmt: skip
         found = thumbnail(root, name, tested=LATER)
