@@ -1,6 +1,6 @@
 """Whether a run may be evaluated under a config: the method must agree, classes and tasks may differ."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _METHOD = ("TRAINER.NAME", "MODEL.BACKBONE.NAME")
 _TASKS = ("DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS")
+_PLACES = ("folder", "table", "image", "label", "split", "image_folder", "ratios")  # of own tasks
 _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
@@ -41,6 +42,7 @@ def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
         raise UserError(
             f"the run in {run.path} does not fit the config: {'; '.join(wrong)}; give the options it was trained with"
         )
+    mine, theirs = _without_places(mine), _without_places(theirs)
     moved = {"task": differences(mine, theirs, _TASKS), "class": differences(mine, theirs, _CLASSES)}
     for unit, cause in trainer.learned_for(cfg).items():
         if moved[unit]:
@@ -48,6 +50,12 @@ def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
                 f"{cause} learns something for each {unit}, so the run in {run.path} has nothing for a "
                 f"{unit} that it was not trained on ({'; '.join(moved[unit])}); choose a method that shares it"
             )
+
+
+def _without_places(values: dict[str, Any]) -> dict[str, Any]:
+    """A config without the places of own pictures; that the names are the run's is checked when tensors are loaded."""
+    tasks = values["DATASET.TASKS"]
+    return {**values, "DATASET.TASKS": [{k: v for k, v in each.items() if k not in _PLACES} for each in tasks]}
 
 
 def check_weights(trainer: "TrainerX", run: RunFolder) -> None:

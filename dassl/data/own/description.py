@@ -14,6 +14,7 @@ from dassl.utils.texts import is_one_line
 
 SOURCES = ("folder", "table", "dataset")
 DEFAULT_RATIOS: Ratios = (0.5, 0.2, 0.3)
+ALL_TEST = [0.0, 0.0, 1.0]
 _ONLY_FOR = {"image": "table", "label": "table", "split": "table", "image_folder": "table"}
 
 
@@ -183,8 +184,13 @@ def _ratios(value: Any) -> list[float]:
     if any(isinstance(share, bool) or not isinstance(share, int | float) for share in value):
         raise ValueError("expected numbers")
     train, val, test = map(float, value)
+    if [train, val, test] == ALL_TEST:
+        return ALL_TEST
     if not (0 < train <= 1 and 0 <= val <= 1 and 0 < test <= 1):
-        raise ValueError("the shares of train and test must be above 0, and none may be negative or above 1")
+        raise ValueError(
+            "the shares of train and test must be above 0, and none may be negative or above 1; {test: 1} alone is for "
+            "images that are only tested"
+        )
     if not math.isclose(train + val + test, 1, abs_tol=1e-6):
         raise ValueError(f"the shares add up to {train + val + test:g}; they must add up to 1")
     return [train, val, test]

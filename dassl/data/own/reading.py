@@ -3,11 +3,11 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dassl.data import Task
-from dassl.data.own.description import OwnTask, plain_name
+from dassl.data.own.description import ALL_TEST, OwnTask, plain_name
 from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
 from dassl.data.own.tested import classes_of_run, lacks_training, task_of_the_run
 from dassl.data.tested import is_only_tested
@@ -44,6 +44,8 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
         folder = _below(root, described.image_folder) if described.image_folder else None
         columns = {"image": described.image, "label": described.label, "split": described.split}
         entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
+    if list(described.ratios) == ALL_TEST:
+        entries = [replace(entry, split=entry.split or "test") for entry in entries]
     its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None
     classnames, labels = classes_of_run(described, entries, its_run) if its_run else _classes(described, entries)
     _enter(entries, number, labels, described, images)

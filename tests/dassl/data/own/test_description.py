@@ -87,7 +87,9 @@ def test_names_that_read_alike(one, other):
     assert problems == [f"entry 2 ({other!r}): entry 1 has the same name; rename one"]
 
 
-@pytest.mark.parametrize("ratios", [[0.5, 0.2, 0.3], {"train": 0.7, "test": 0.3}, [0.98, 0.01, 0.01], [0.1, 0.0, 0.9]])
+@pytest.mark.parametrize(
+    "ratios", [[0.5, 0.2, 0.3], {"train": 0.7, "test": 0.3}, [0.98, 0.01, 0.01], [0.1, 0.0, 0.9], {"test": 1}]
+)
 def test_good_ratios(ratios):
     (task,), problems = parse_tasks([{**MUGS, "ratios": ratios}])
     assert not problems

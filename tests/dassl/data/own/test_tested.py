@@ -100,6 +100,26 @@ def test_the_figure_is_that_of_the_same_test_images_beside_training_images(sites
     assert alone.tasks == read_results(sites.folder / "runs" / "evaluated").tasks
 
 
+@pytest.mark.parametrize("trainer", ["MTCoOp", "LinearProbe"])
+def test_ratios_say_that_all_images_of_folders_and_tables_are_for_testing(sites, trainer):
+    assert sites.command("own", "home", FOLDER, TABLE, trainer=trainer) == 0
+    sites.picture("site/here/nut/0.png", "site/here/nut/1.png", "site/here/bolt/0.png")
+    (sites.folder / "site" / "rows.csv").write_text("file,label\n0.png,worn\n1.png,matt")
+    tasks = {**FOLDER, "folder": "here"}, {**TABLE, "table": "rows.csv", "image": "file"}
+    assert sites.evaluate("site", *({**task, "ratios": {"test": 1}} for task in tasks), trainer=trainer, run="own") == 0
+    assert [task.total for task in read_results(sites.folder / "runs" / "evaluated").tasks] == [3, 2]
+    assert not (sites.folder / "site" / "split_my_tasks").exists()
+    assert sites.command("other", "site", *({**task, "ratios": {"test": 1}} for task in tasks)) == 2
+
+
+def test_what_belongs_to_classes_has_nothing_for_other_ones_elsewhere(sites, capsys):
+    assert sites.command("own", "home", FOLDER, trainer="LinearProbe") == 0
+    for name in ("screw", "rivet", "pin"):
+        sites.picture(*(f"site/here/{name}/{number}.png" for number in range(4)))
+    line = refusal(sites, capsys, {**FOLDER, "folder": "here"}, trainer="LinearProbe", run="own")
+    assert "holds something for each of the 3 names that it was trained on and nothing for" in line
+
+
 @pytest.mark.parametrize("trainer", ["LinearProbe", "ZeroshotCLIP"])
 def test_what_belongs_to_classes_and_what_learns_nothing_are_evaluated_too(sites, trainer):
     assert sites.command("own", "home", FOLDER, trainer=trainer) == 0
@@ -111,7 +131,7 @@ def refusal(sites, capsys, *tasks, **options):
     capsys.readouterr()
     assert sites.evaluate("site", *tasks, **options) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert not (sites.folder / "runs" / "evaluated").exists()
+    assert not (sites.folder / "runs" / "evaluated" / "log.txt").exists()
     return line
 
 
