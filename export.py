@@ -10,6 +10,7 @@ from dassl.inference import load_classifier
 from dassl.inference.classifier import ExportedClassifier
 from dassl.inference.export import export_file, export_folder
 from dassl.inference.onnx import export_onnx
+from dassl.inference.outputs import keep_the_run
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 
@@ -47,6 +48,7 @@ def _carry_out(argv: Sequence[str] | None) -> None:
         raise UserError(f"--license {args.license!r} is no identifier of the Hub, such as mit, apache-2.0 or other")
     if args.out and not folder and not args.out.endswith(".safetensors"):
         raise UserError(f"-o {args.out} is neither a file .safetensors nor a folder (write {args.out}/ for one)")
+    _check_places(args)
     classifier = load_classifier(args.run, device="cpu", weights=args.weights)
     if isinstance(classifier, ExportedClassifier):
         raise UserError(f"{args.run} is an exported file already; give the folder of a finished run")
@@ -56,6 +58,16 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if args.out:
         path = Path(args.out)
         export_folder(classifier, path, license_id=args.license) if folder else export_file(classifier, path)
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse to write over a file of the run, or both exports into one file."""
+    places = {"-o": Path(args.out) if args.out else None, "--onnx": args.onnx}
+    for flag, place in places.items():
+        if place is not None:
+            keep_the_run(place, args.run, flag)
+    if args.out and args.onnx is not None and places["-o"].resolve() == args.onnx.resolve():
+        raise UserError(f"-o and --onnx name the same file {args.onnx}; give each its own")
 
 
 if __name__ == "__main__":

@@ -108,6 +108,9 @@ def _wants_paper(args: argparse.Namespace) -> bool:
     for other, given in {"--multi-exp": args.multi_exp, "--layout folders": args.layout == "folders"}.items():
         if asked and given:
             raise UserError(f"{asked[0]} and {other} contradict each other; leave out one of them")
+    for name, given in {"--errors": args.errors, "--root": args.root}.items():
+        if given and not args.html:
+            raise UserError(f"{name} is about the page; give --html FILE, too")
     if asked and (args.test_log or args.keyword not in KEYWORDS):
         wrong = "--test-log" if args.test_log else f"--keyword {args.keyword}"
         raise UserError(f"{asked[0]} reads results.json, {wrong} is for logs; leave out one of them")
@@ -151,9 +154,11 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
         for path in write_plots(found, args.plot, interval=options.interval):
             print(f"written: {path}", file=sys.stderr)
     if args.html:
+        from dassl.report.mistakes_part import Asked
         from dassl.report.page import write_page
 
-        write_page(args.html, tree, found, remarks, options, compare=bool(args.compare))
+        asked = Asked(tuple(args.errors), args.root)
+        write_page(args.html, tree, found, remarks, options, compare=bool(args.compare), asked=asked)
         print(f"written: {args.html}", file=sys.stderr)
     return 0
 
@@ -439,7 +444,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--new-tasks", action="store_true", help="tables of the tasks trained on, and of tasks never seen")
     add("--compare", choices=("paper",), help="set the published figures beside ours, with the difference")
     add("--plot", type=Path, metavar="PATH", help="draw accuracy over shots and over cost: a .png or .pdf, or a folder")
-    add("--html", type=Path, metavar="FILE", help="write one page with tables, curves, configs and remarks")
+    add("--html", type=Path, metavar="FILE", help="write one page with tables, curves, mistakes, configs and remarks")
+    add(
+        "--errors",
+        type=Path,
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="show on the page where this run errs; may be given several times (default: a typical seed of the best "
+        "method of each suite)",
+    )
+    add("--root", type=Path, metavar="DATA", help="folder that holds the data folders, for thumbnails on the page")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, each of them a folder of runs")
     form.add_argument("--format", choices=list(FORMATS), help="print tables in this form (default for a tree: text)")

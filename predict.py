@@ -1,21 +1,20 @@
 """Classify new images with a finished run."""
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
 
+from dassl.data.filekinds import IMAGE_ENDINGS
 from dassl.data.threads import cpu_count
 from dassl.inference import Classifier, ClassScore, Prediction, load_classifier
 from dassl.inference.formats import FORMATS, UNSURE, Writer
+from dassl.inference.outputs import keep_the_run
 from dassl.inference.stream import Batch, find_images, read_batches
-from dassl.utils.cli import Parser, exit_code, warnings_only
+from dassl.utils.cli import Parser, exit_code, from_one_to, output, warnings_only
 from dassl.utils.errors import UserError
-from dassl.utils.files import atomic_path
 from dassl.utils.texts import visible
 
 __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
@@ -44,11 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
     add("--classes", type=_all_names, default=(), metavar="A,B,C", help="other class names, with what was learned")
-    add("--top-k", type=_at_least_one, default=5, metavar="K", help="classes to name for each image (default: 5)")
+    add("--top-k", type=from_one_to(_MOST), default=5, metavar="K", help="classes to name for each image (default: 5)")
     add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
     add("--format", choices=list(FORMATS), default="table", help="form of the output (default: table)")
     add("--out", type=Path, default=None, metavar="FILE", help="write there instead of to the screen")
-    add("--batch-size", type=_at_least_one, default=64, metavar="N", help="images encoded at once (default: 64)")
+    add("--batch-size", type=from_one_to(_MOST), default=64, metavar="N", help="images encoded at once (default: 64)")
     add("--workers", type=_whole, default=min(4, cpu_count()), metavar="N", help="processes that read images")
     add("--device", choices=("cpu", "cuda"), default="", help="where to compute (default: a GPU if there is one)")
     add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
@@ -70,11 +69,11 @@ def _carry_out(argv: Sequence[str] | None) -> list[str]:
     first = next(paths, None)
     if first is None:
         raise UserError("no image was given; name files or folders, or send paths to standard input with -")
-    if args.out is not None and args.out.resolve() in {Path(image).resolve() for image in args.images}:
-        raise UserError(f"--out {args.out} is one of the images; name another file")
+    if args.out is not None:
+        _check_out(args)
     classifier = _classifier(args)
     tasks = None if args.task is None else [classifier.task_number(args.task)]
-    with _output(args.out) as stream:
+    with output(args.out) as stream:
         writer = FORMATS[args.format](stream, threshold=args.threshold, top_k=args.top_k)
         size = {"batch_size": args.batch_size, "workers": args.workers}
         batches = read_batches(_all(first, paths), classifier.reading, classifier.transform, **size)
@@ -103,6 +102,15 @@ def write_answers(
     return unread
 
 
+def _check_out(args: argparse.Namespace) -> None:
+    """Refuse to write the answers over an image or over what they are computed with."""
+    if args.out.resolve() in {Path(image).resolve() for image in args.images}:
+        raise UserError(f"--out {args.out} is one of the images; name another file")
+    if args.out.name.lower().endswith(IMAGE_ENDINGS):
+        raise UserError(f"--out {args.out} has the name of an image, and answers are text; name another file")
+    keep_the_run(args.out, args.run, "--out")
+
+
 def _classifier(args: argparse.Namespace) -> Classifier:
     classifier = load_classifier(args.run, device=args.device, weights=args.weights)
     if not args.classes:
@@ -125,15 +133,6 @@ def _all(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    if path is None:
-        yield sys.stdout
-        return
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        yield stream
-
-
 def _all_names(text: str) -> tuple[str, ...]:
     """Names with commas between them; an empty one is kept, so that it is refused and not overlooked."""
     return tuple(part.strip() for part in text.split(","))
@@ -142,12 +141,6 @@ def _all_names(text: str) -> tuple[str, ...]:
 def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number")
-    return int(text)
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 to {_MOST:,}")
     return int(text)
 
 

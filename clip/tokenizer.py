@@ -1,6 +1,6 @@
 """CLIP's byte-pair tokenizer with fixed-length rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import regex
@@ -12,6 +12,7 @@ from clip.errors import TooLongError
 
 CONTEXT_LENGTH = 77
 LONGEST_QUOTE = 60
+WORD_END = "</w>"
 
 
 SPECIAL_TOKENS = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
@@ -33,6 +34,25 @@ def _tokenizer() -> SimpleTokenizer:
 def vocabulary_size() -> int:
     """Number of token ids, the start and end tokens included (49,408)."""
     return _tokenizer().vocab_size
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[tuple[str, str], ...]:
+    """Text and kind of each token, by its id.
+
+    A "word" ends where the token does, a "piece" is followed by more letters, "special" are the start and the end of a
+    text. Bytes that are not UTF-8 by themselves are escaped, such as ``\\xc3``.
+    """
+    tokenizer = _tokenizer()
+    by_id = sorted(tokenizer.encoder.items(), key=lambda item: item[1])
+    special = set(SPECIAL_TOKENS.values())
+    return tuple((token, "special") if token in special else _told(token, tokenizer.byte_decoder) for token, _ in by_id)
+
+
+def _told(token: str, byte_of: Mapping[str, int]) -> tuple[str, str]:
+    kind = "word" if token.endswith(WORD_END) else "piece"
+    content = bytes(byte_of[letter] for letter in token.removesuffix(WORD_END))
+    return content.decode("utf-8", "backslashreplace"), kind
 
 
 def token_count(name: str) -> int:

@@ -577,11 +577,16 @@ def test_comparison(parse, sweep):
             "--layout paper reads results.json, --keyword accuracy is for",
         ),
         (["--plot", "a.jpeg"], "--plot a.jpeg: choose a file ending in .png, .pdf, .svg"),
+        (["--errors", "out"], "--errors is about the page; give --html FILE, too"),
+        (["--root", "data"], "--root is about the page; give --html FILE, too"),
+        (["--html", "a.html", "--errors", "out/gone"], "--errors out/gone is no finished run of out; name the folder"),
+        (["--html", "a.html", "--root", "gone"], "data folder gone does not exist; name the folder of your data sets"),
     ],
 )
 def test_wrong_wishes_are_answered_in_one_line(parse, sweep, options, words):
     status, _, error = parse("out", *options)
     assert status == 2 and words in error and error.count("\n") == 1
+    assert not Path("a.html").exists()
 
 
 def test_paper_layout_of_logs_alone(parse):

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,21 @@ def test_the_file_appears_whole_or_not_at_all(run, photos, capsys, tmp_path):
     assert len(out.read_text().splitlines()) == 6
     assert output(capsys, run, str(photos), "--task", "none", "--out", str(tmp_path / "other"))[0] == 2
     assert not (tmp_path / "other").exists()
+
+
+def test_answers_replace_neither_an_image_nor_a_file_of_the_run(run, photos, capsys):
+    for place in (photos / "a.png", photos / "new.JPG", Path(run) / "results.json"):
+        before = place.read_bytes() if place.exists() else None
+        code, out, err = output(capsys, run, str(photos), "--out", str(place))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "name another file" in err
+        assert (place.read_bytes() if place.exists() else None) == before
+
+
+def test_a_path_longer_than_any_file_has_is_one_unread_image(run, photos, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{'x' * 5000}\n{photos / 'a.png'}\n"))
+    code, out, err = output(capsys, run, "-", "--task", "0", "--format", "jsonl")
+    assert (code, len(out.splitlines()), err.count("skipped: ")) == (1, 1, 1)
 
 
 def test_other_classes(run, photos, capsys):

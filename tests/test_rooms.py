@@ -17,9 +17,9 @@ FLOORS = (
     {"dassl.evaluation"},
     {"dassl.engine"},
     {"dassl.inference", "dassl.loggers", "dassl.report", "dassl.sweep"},
-    {"dassl.app"},
+    {"dassl.app", "dassl.explain"},
     {"datasets", "trainers"},
-    {"train", "sweep", "predict", "export", "demo_app", "parse_test_res"},
+    {"train", "sweep", "predict", "interpret_prompt", "export", "demo_app", "parse_test_res"},
     {"scripts"},
     {"benchmarks"},
 )

@@ -13,6 +13,7 @@ from dassl.config import PRECISIONS, Key, at_least
 from dassl.config.keys import coerce
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
+from dassl.engine.contexts import Context, contexts_of
 from trainers._prompts import ContextPrompts, check_phrase
 from trainers.base import PromptTuner
 
@@ -114,3 +115,8 @@ class CoOpTuner(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
         return {"prompt_learner": self.model.get_submodule("prompt_learner")}
+
+    def contexts(self) -> list[Context]:
+        """The context of all classes, or of each."""
+        context = self.model.get_parameter("prompt_learner.ctx")
+        return contexts_of(context, self.dm.tasks, "class" if self.options.CSC else "all")

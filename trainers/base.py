@@ -14,12 +14,14 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import take_rows, to_device
+from clip.tokenizer import vocabulary
 from clip.weights import PUBLISHED, find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
 from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
+from dassl.engine.contexts import Vocabulary
 from dassl.engine.head import Head
 from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -410,6 +412,11 @@ class PromptTuner(TrainerX):
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
+
+    def vocabulary(self) -> Vocabulary:
+        """CLIP's tokens with the embeddings of the frozen text encoder."""
+        texts, kinds = zip(*vocabulary(), strict=True)
+        return Vocabulary(texts, kinds, self.backbone.text.token_embedding.weight.detach().float().cpu())
 
     def head(self) -> Head:
         """The class features and the scale, for methods that score by cosine similarity."""

@@ -17,6 +17,7 @@ from clip.text import PromptLayout, prompt_layout
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.contexts import Context, contexts_of
 from dassl.utils.tools import derived_seed
 from trainers._own_task import Block, OwnTaskTuner
 from trainers._prompts import EncoderModule, check_phrase, normal_parameter
@@ -124,6 +125,11 @@ class CoCoOp(OwnTaskTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """Context and network in one folder, as in the original."""
         return {"prompt_learner": self.model.get_submodule("prompt_learner")}
+
+    def contexts(self) -> list[Context]:
+        """The static part of the context."""
+        note = "the static part; for each image the network adds one vector to all of them"
+        return contexts_of(self.model.get_parameter("prompt_learner.ctx"), self.dm.tasks, "all", note=note)
 
     def pairs_at_once(self, features: Tensor) -> int:
         """Prompts in a chunk."""

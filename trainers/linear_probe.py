@@ -194,6 +194,7 @@ class LinearProbe(FittedTrainer):
     """
 
     section = "LP"
+    no_context = "it learns weights on image features, without prompts"
     test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),

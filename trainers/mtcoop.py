@@ -17,6 +17,7 @@ from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.contexts import Context, Unit, contexts_of
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, EncoderModule, check_phrase, context_keys, normal_parameter
@@ -211,6 +212,25 @@ class MTCoOp(PromptTuner):
         return 3 + int(self.options.CSC and not self.options.FREEZE_CLS_PROMPT)
 
     schedule_steps_per_epoch = steps_per_batch
+
+    @torch.no_grad()
+    def contexts(self) -> list[Context]:
+        """The generated context of the class prompts, and what is learned in the prompts around names."""
+        model, o, tasks = self.model, self.options, self.dm.tasks
+        assert isinstance(model, SoftContext)
+        found = contexts_of(model.contexts()[0], tasks, "class" if o.CSC else "task", origin="generated")
+        own: Unit = "task" if o.TASK_CSC else "all"
+        found += contexts_of(model.task_prompt_learner.ctx, tasks, own, prompts="prompts of task names")
+        if model.class_prompt_learner is not None:
+            own, origin = "class" if o.CLASS_CSC else "all", "frozen" if o.FREEZE_CLS_PROMPT else "learned"
+            ctx, prompts = model.class_prompt_learner.ctx, "prompts of class names"
+            found += contexts_of(ctx, tasks, own, prompts=prompts, origin=origin)
+        return found
+
+    @torch.no_grad()
+    def task_features(self) -> Tensor:
+        """Features of the task names, not normalised."""
+        return self.model.get_submodule("task_prompt_learner")().float().cpu()
 
     def kept_columns(self, column: Tensor) -> Tensor | None:
         """Class sub-sampling; the draw depends only on seed, epoch and batch."""

@@ -12,6 +12,7 @@ from dassl.config import PRECISIONS, Key
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.contexts import Context, contexts_of
 from dassl.utils.errors import UserError
 from trainers._prompts import ContextPrompts, check_phrase, context_keys
 from trainers.base import PromptTuner
@@ -84,3 +85,14 @@ class MTCoOpHard(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""
         return {"prompt_learner": self.model.get_submodule("prompt_learner")}
+
+    def contexts(self) -> list[Context]:
+        """The context of everything, of each task or of each class."""
+        o = self.options
+        names = [f"learners.{task}.ctx" for task in range(len(self.dm.tasks))] if o.TSC else ["ctx"]
+        own: list[Tensor] = [self.model.get_parameter(f"prompt_learner.{name}") for name in names]
+        if o.CSC:
+            return contexts_of(torch.cat(own), self.dm.tasks, "class")
+        if o.TSC:
+            return contexts_of(torch.stack(own), self.dm.tasks, "task")
+        return contexts_of(own[0], self.dm.tasks, "all")

@@ -20,6 +20,7 @@ from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.contexts import CLASS_PROMPTS, Context, contexts_of
 from dassl.engine.published import Published
 from dassl.utils.errors import UserError
 from trainers._own_task import Block, OwnTaskTuner
@@ -116,6 +117,14 @@ class PLOT(OwnTaskTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """The contexts."""
         return {"prompt_learner": self.model.get_submodule("prompt_learner")}
+
+    def contexts(self) -> list[Context]:
+        """The contexts of each of the N prompts."""
+        found: list[Context] = []
+        for number, vectors in enumerate(self.model.get_parameter("prompt_learner.ctx"), 1):
+            prompts = f"{CLASS_PROMPTS}, number {number} of {self.options.N}"
+            found += contexts_of(vectors, self.dm.tasks, "class" if self.options.CSC else "all", prompts=prompts)
+        return found
 
     @property
     def encoder_id(self) -> str:

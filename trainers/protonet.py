@@ -78,6 +78,7 @@ class ProtoNet(FittedTrainer):
     """
 
     section = "PROTONET"
+    no_context = "its classes are means of image features, without prompts"
     test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),

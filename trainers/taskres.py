@@ -55,6 +55,7 @@ class TaskRes(PromptTuner):
     """
 
     section = "TaskRes"
+    no_context = "it learns a residual of each class feature, and its prompts are hand-written"
     config_keys = (
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
         Key("TRAINER.TaskRes.RESIDUAL_SCALE", 0.5, "factor of the learned residual (alpha)", check=above(0)),

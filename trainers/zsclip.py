@@ -67,6 +67,7 @@ class ZeroshotCLIP(PromptTuner):
     """CLIP with each task's own template, for all tasks of a suite in one run or, with SUBSAMPLE_TASKS taskN, one."""
 
     section = "ZSCLIP"
+    no_context = "its prompts are hand-written, and nothing is learned"
     config_keys: tuple[Key, ...] = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
     trainable = False
 

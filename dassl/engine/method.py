@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from dassl.config.keys import Key
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
+from dassl.engine.contexts import Context, Vocabulary
 from dassl.engine.head import Head
 from dassl.engine.published import Published
 from dassl.utils.errors import UserError
@@ -23,6 +24,7 @@ class Method:
         config_keys: its own config keys.
         published: settings of its authors by shots or data set; the last one for a key counts.
         no_table: why it has no :meth:`head`.
+        no_context: why it has no :meth:`contexts`.
         trainable: whether it learns anything.
         precision: of the frozen encoders, for messages and results.
     """
@@ -30,6 +32,7 @@ class Method:
     config_keys: tuple[Key, ...] = ()
     published: tuple[Published, ...] = ()
     no_table = "it scores images in another way"
+    no_context = "it does not say which vectors it learns"
     trainable = True
     precision = "fp32"
     cfg: CfgNode
@@ -94,6 +97,25 @@ class Method:
             f"{self.cfg.TRAINER.NAME} cannot be exported as one table: {self.no_table}; use the run folder "
             "with predict.py"
         )
+
+    def contexts(self) -> list[Context]:
+        """The context vectors of all prompts, learned and generated.
+
+        Raises:
+            UserError: the method has none; the message says why.
+        """
+        raise UserError(
+            f"{self.cfg.TRAINER.NAME} has no context vectors: {self.no_context}; choose a run of a method that learns "
+            "context, such as CoOp or MTCoOp"
+        )
+
+    def task_features(self) -> Tensor | None:
+        """Features (T, F) float32 on the CPU from which the tasks' contexts are generated; None: there are none."""
+        return None
+
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the text encoder that reads the context vectors."""
+        raise NotImplementedError
 
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""

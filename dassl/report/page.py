@@ -1,8 +1,8 @@
-"""One self-contained page with tables, curves, configs, environments and remarks; it loads nothing."""
+"""One self-contained page with tables, curves, mistakes, configs, environments and remarks; it loads nothing."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -10,21 +10,22 @@ from string import Template
 
 from dassl.report import paper
 from dassl.report.checks import Notice
-from dassl.report.figures import BEST, SECOND, Duration, Figure, Number
+from dassl.report.figures import Duration, Figure, Number
+from dassl.report.markup import folded, table_html
 from dassl.report.metrics import only_accuracy
+from dassl.report.mistakes_part import Asked, mistakes_html
 from dassl.report.settings import CELL_KEYS
 from dassl.report.sheets import MAKERS, Options, Sheet, metric_sheets
 from dassl.report.study import Suite
 from dassl.report.tree import Record, Tree
 from dassl.results.record import idle_keys
-from dassl.results.tables import Cell, Shown, Table, show_cell
+from dassl.results.tables import Cell, Table
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from dassl.utils.privacy import without_home
 from dassl.utils.texts import printable
 
 _FOLDER = Path(__file__).parent
-_RANKS = {BEST: "best", SECOND: "second"}
 
 
 @dataclass(frozen=True)
@@ -44,27 +45,35 @@ def write_page(
     options: Options,
     *,
     compare: bool = False,
+    asked: Asked | None = None,
 ) -> None:
     """Write the page about all ``suites`` of ``tree``; home folders appear as "~".
 
     Args:
         options: how figures are shown; the page always shows each task.
         compare: compare with the published figures.
+        asked: runs whose mistakes are shown, and the data root of their images.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or a run or folder in ``asked`` cannot be used.
     """
-    write_text(path, without_home(page(tree, suites, remarks, options, compare=compare)))
+    write_text(path, without_home(page(tree, suites, remarks, options, compare=compare, asked=asked)))
 
 
 def page(
-    tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice], options: Options, *, compare: bool = False
+    tree: Tree,
+    suites: Sequence[Suite],
+    remarks: Sequence[Notice],
+    options: Options,
+    *,
+    compare: bool = False,
+    asked: Asked | None = None,
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
     shown = replace(options, per_task=True)
     parts = [_remarks(remarks)] if remarks else []
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
-    parts.append(_runs(tree, suites))
+    parts += [_Part("mistakes", "Where runs err", mistakes_html(tree, suites, asked or Asked())), _runs(tree, suites)]
     contents = "".join(f'<li><a href="#{part.anchor}">{escape(part.title)}</a></li>' for part in parts)
     body = "\n".join(
         f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n{part.html}</section>' for part in parts
@@ -119,21 +128,16 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
     if compare and suite.key.dataset in paper.published():
         html += ["<h3>Comparison with the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
-    html += _folded("Each task", [_sheet(each) for each in main[1:]])
+    html += folded("Each task", [_sheet(each) for each in main[1:]])
     if not only_accuracy(options.metrics):
         names = ", ".join(metric.heading for metric in options.metrics)
         html += [f"<h3>{names}</h3>\n", *map(_sheet, metric_sheets(suite, options))]
     for kind, title in (("base2new", "Base to new classes"), ("new-tasks", "New tasks")):
         sheets = [_sheet(each) for each in MAKERS[kind](suite, options)]
         if sheets:
-            html += [f"<h3>{title}</h3>\n", sheets[0], *_folded(f"{title}: more tables", sheets[1:])]
+            html += [f"<h3>{title}</h3>\n", sheets[0], *folded(f"{title}: more tables", sheets[1:])]
     html += ["<h3>Configs</h3>\n", *_configs(suite), "<h3>Environment</h3>\n", _environments(suite)]
     return _Part(anchor, suite.title, "".join(html))
-
-
-def _folded(title: str, content: Iterable[str]) -> list[str]:
-    inner = "".join(content)
-    return [f"<details><summary>{escape(title)}</summary>\n{inner}</details>\n"] if inner else []
 
 
 def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
@@ -185,11 +189,11 @@ def _configs(suite: Suite) -> Iterator[str]:
     different = [key for key in keys if key not in same]
     if different:
         rows = [[key, *(config.get(key) for config in configs.values())] for key in different]
-        table = _table(Table(["key", *configs], rows), "Differences between the methods (first run of each)")
-        yield from _folded(f"{len(different)} different keys", [table])
+        table = table_html(Table(["key", *configs], rows), "Differences between the methods (first run of each)")
+        yield from folded(f"{len(different)} different keys", [table])
     config = next(iter(configs.values()))
     lines = "\n".join(escape(f"{key}: {config[key]}") for key in same)
-    yield from _folded(f"{len(same)} shared keys", [f"<pre>{lines}</pre>\n"])
+    yield from folded(f"{len(same)} shared keys", [f"<pre>{lines}</pre>\n"])
 
 
 def _environments(suite: Suite) -> str:
@@ -204,7 +208,7 @@ def _environments(suite: Suite) -> str:
         for (device, precision, versions), count in found.most_common()
     ]
     weights = ", ".join(sorted({each.result.backbone.digest[:16] for each in suite.records}))
-    table = _table(Table(["device", "precision", *names, "runs"], rows), "Where the runs were made")
+    table = table_html(Table(["device", "precision", *names, "runs"], rows), "Where the runs were made")
     return f'{table}<p class="note">weights of {escape(suite.key.backbone)}: sha256 {escape(weights)}…</p>\n'
 
 
@@ -223,8 +227,8 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
                 ]
             )  # fmt: skip
     header = ["folder", "suite", "method", "shots", "seed", "classes", "tasks", "figure", "parameters", "training time"]
-    table = _table(Table([*header, "memory (MiB)"], rows), "All runs that count")
-    return _Part("runs", "All runs", "".join(_folded(f"{len(rows)} runs", [table])))
+    table = table_html(Table([*header, "memory (MiB)"], rows), "All runs that count")
+    return _Part("runs", "All runs", "".join(folded(f"{len(rows)} runs", [table])))
 
 
 # ---- tables
@@ -233,36 +237,4 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
 def _sheet(sheet: Sheet) -> str:
     ranks = {cell.rank for row in sheet.table.rows for cell in row if isinstance(cell, Figure)}
     notes = [*(["bold: best, underlined: second in its column"] if ranks - {0} else []), *sheet.notes]
-    return f'{_table(sheet.table, sheet.title, block=sheet.block)}<p class="note">{escape("; ".join(notes))}</p>\n'
-
-
-def _table(table: Table, caption: str, *, block: int = 1) -> str:
-    right = table.right_aligned()
-    head = "".join(
-        f'<th scope="col"{" class=figure" * figures}>{escape(name)}</th>'
-        for name, figures in zip(table.header, right, strict=True)
-    )
-    lines = [_row(row, right, first=number % block == 0, block=block) for number, row in enumerate(table.rows)]
-    groups = [lines[n : n + block] for n in range(0, len(lines), block)] if block > 1 else [lines]
-    bodies = "\n".join("<tbody>\n" + "\n".join(group) + "\n</tbody>" for group in groups)
-    return (
-        f'<p class="title">{escape(caption)}</p>\n'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">\n'
-        f'<table class="sortable">\n<thead><tr>{head}</tr></thead>\n{bodies}\n</table>\n</div>\n'
-    )
-
-
-def _row(row: Sequence[Cell], right: Sequence[bool], *, first: bool, block: int) -> str:
-    cells = [_cell(cell, figures) for cell, figures in zip(row[1:], right[1:], strict=True)]
-    span = f' rowspan="{block}"' if block > 1 else ""
-    name = f'<th scope="row"{span}>{escape(show_cell(row[0], "html"))}</th>' if first else ""
-    return f"<tr>{name}{''.join(cells)}</tr>"
-
-
-def _cell(cell: Cell, figures: bool) -> str:
-    classes = ["figure"] if figures else ["text"] if isinstance(cell, str) and len(cell) > 40 else []
-    if isinstance(cell, Figure) and cell.rank:
-        classes.append(_RANKS[cell.rank])
-    value = cell.values()[0] if isinstance(cell, Shown) else "" if cell is None else cell
-    look = f' class="{" ".join(classes)}"' if classes else ""
-    return f'<td{look} data-value="{escape(str(value))}">{escape(show_cell(cell, "html"))}</td>'
+    return f'{table_html(sheet.table, sheet.title, block=sheet.block)}<p class="note">{escape("; ".join(notes))}</p>\n'

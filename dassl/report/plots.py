@@ -5,7 +5,7 @@ import logging
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ def write_plots(suites: Sequence[Suite], path: Path, *, interval: Interval = STD
         raise UserError(f"--plot {path}: choose a file ending in {', '.join(KINDS)} or a folder")
     written = []
     if path.suffix != ".svg":
-        _name_unknown_letters(drawn)
+        name_unknown_letters({name for s in drawn for name in (s.key.dataset, *_plain(s).tasks, *_plain(s).rows)})
     for name, suite in zip(_file_names(drawn), drawn, strict=True):
         for what, draw in (("", accuracy_figure), ("cost", cost_figure)):
             for target in _targets(path, name, what, several=len(drawn) > 1):
@@ -134,11 +134,16 @@ def save(draw: Draw, suite: Suite, path: Path, *, interval: Interval = STD) -> N
     Raises:
         UserError: matplotlib is not installed, or the file cannot be written.
     """
-    with _drawing(), atomic_path(path) as temporary:
+    write_figure(lambda: draw(suite, interval), path)
+
+
+def write_figure(draw: Callable[[], "Figure"], path: Path) -> None:
+    """Write what ``draw`` returns, in the style of all figures; raises as :func:`save`."""
+    with drawing(), atomic_path(path) as temporary:
         kind = path.suffix.lstrip(".")
         # Without dates, the same results give the same file.
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-        draw(suite, interval).savefig(temporary, format=kind, dpi=220, metadata=dates)
+        draw().savefig(temporary, format=kind, dpi=220, metadata=dates)
 
 
 def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
@@ -147,31 +152,35 @@ def svg(draw: Draw, suite: Suite, *, interval: Interval = STD) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    with _drawing():
+    with drawing():
         out, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
         draw(suite, interval).savefig(out, format="svg", transparent=True, metadata=nothing)
     return out.getvalue()
 
 
 @contextmanager
-def _drawing() -> Iterator[None]:
+def drawing() -> Iterator[None]:
+    """The style of all figures.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         from matplotlib import rc_context
     except ImportError as error:
         raise UserError("drawing a figure needs matplotlib; install it with: pip install matplotlib") from error
     with rc_context(_SETTINGS), warnings.catch_warnings():
-        # _name_unknown_letters warns once; in an SVG the reader's fonts draw such characters.
+        # name_unknown_letters warns once; in an SVG the reader's fonts draw such characters.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
-def _name_unknown_letters(suites: Sequence[Suite]) -> None:
+def name_unknown_letters(names: Iterable[str]) -> None:
     """Warn of characters in names that matplotlib's font lacks and draws as boxes."""
-    with _drawing():
+    with drawing():
         from matplotlib.font_manager import FontProperties, findfont, get_font
 
         known = get_font(findfont(FontProperties())).get_charmap()
-    names = {name for s in suites for name in (s.key.dataset, *_plain(s).tasks, *_plain(s).rows)}
     unknown = "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))
     if unknown:
         logging.getLogger(__name__).warning(

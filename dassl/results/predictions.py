@@ -135,6 +135,11 @@ def _cell(text: str) -> str:
     return spreadsheet_cell(printable(text.replace("\n", "\ufffd").replace("\t", "\ufffd")))
 
 
+def shown_name(name: str) -> str:
+    """The name of a class or task as :func:`read_predictions` gives it."""
+    return _plain(_cell(name))
+
+
 def _plain(cell: str) -> str:
     """What a cell shows: without the apostrophe that a spreadsheet needs."""
     return cell[1:] if cell.startswith("'") and is_formula(cell[1:]) else cell

@@ -20,7 +20,7 @@ _EPOCH_PREFIX = "epoch ["
 _TASK_LINE = re.compile(r"\* task: (\d{1,9}) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
 _LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
-_EVALUATED = f"results{EVALUATION}.json"
+EVALUATED = f"results{EVALUATION}.json"
 _SEED_FOLDER = re.compile(r"seed\d+")
 
 
@@ -163,21 +163,35 @@ def read_completed(folder: Path) -> RunResult:
         UserError: there is no result that can be read.
     """
     result = read_results(folder)
-    if any(task.per_class for task in result.tasks) or not _has(folder, _EVALUATED):
-        return result
-    try:
-        later = read_results(folder, name=_EVALUATED)
-    except UserError:
-        return result
-    if _identity(later) != _identity(result) or later.calibration or later.best_epoch is not None:
+    later = None if any(task.per_class for task in result.tasks) else evaluation_beside(folder, result)
+    if later is None or later.calibration or accuracies(later) != accuracies(result):
         return result
     names = ("macro_f1", "nll", "ece")
     return replace(result, tasks=later.tasks, **{name: getattr(later, name) for name in names})
 
 
+def evaluation_beside(folder: Path, result: RunResult) -> RunResult | None:
+    """The later evaluation in the folder of the run with this result, if there is one that can be read.
+
+    It must have evaluated the same method, backbone, images and tasks; its figures may be others.
+    """
+    if not _has(folder, EVALUATED):
+        return None
+    try:
+        later = read_results(folder, name=EVALUATED)
+    except UserError:
+        return None
+    return later if later.best_epoch is None and _identity(later) == _identity(result) else None
+
+
+def accuracies(result: RunResult) -> list[float | None]:
+    """The figure of a result and those of its tasks."""
+    return [result.metric, *(task.metric for task in result.tasks)]
+
+
 def _identity(result: RunResult) -> tuple[object, ...]:
-    tasks = [(task.name, task.metric_name, task.metric, task.total, task.classes) for task in result.tasks]
-    names = ("trainer", "dataset", "backbone", "shots", "seed", "split", "test_digest", "metric")
+    tasks = [(task.name, task.metric_name, task.total, task.classes) for task in result.tasks]
+    names = ("trainer", "dataset", "backbone", "shots", "seed", "split", "test_digest")
     return (*(getattr(result, name) for name in names), tasks)
 
 

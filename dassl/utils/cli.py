@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from dassl.utils.errors import UserError, out_of_memory
+from dassl.utils.files import atomic_path
 from dassl.utils.texts import visible
 
 _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
@@ -55,6 +57,27 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(map(int, names(text)))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers with commas between them") from error
+
+
+def from_one_to(most: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from 1 to ``most``."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or len(text) > len(str(most)) or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 to {most:,}")
+        return int(text)
+
+    return parse
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[TextIO]:
+    """The file ``path``, which appears when it is whole; None: standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
 
 
 class Terminated(KeyboardInterrupt):

@@ -87,6 +87,18 @@ def test_a_folder_of_the_hub(lab, exported, photos):
     assert export.main([str(lab.folder("run")), "-o", f"{folder}/"]) == 2
 
 
+def test_an_export_replaces_no_file_of_the_run_and_not_the_other_export(lab, capsys):
+    lab.run(OPTIM__MAX_EPOCH=1)
+    results = lab.folder("run") / "results.json"
+    before = results.read_bytes()
+    assert export.main([str(lab.folder("run")), "--onnx", str(results)]) == 2
+    assert "--onnx " in capsys.readouterr().err
+    assert results.read_bytes() == before
+    both = str(lab.output / "both.safetensors")
+    assert export.main([str(lab.folder("run")), "-o", both, "--onnx", both]) == 2
+    assert "-o and --onnx name the same file" in capsys.readouterr().err
+
+
 def test_another_backbone_and_an_unfinished_run_are_refused(lab, exported, tmp_path, capsys):
     content = load_file(lab.backbone)
     content["visual.conv1.weight"] = content["visual.conv1.weight"] + 1

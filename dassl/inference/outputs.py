@@ -1,0 +1,22 @@
+"""Where answers and exported files may be written."""
+
+from pathlib import Path
+
+from dassl.utils.errors import UserError
+
+
+def keep_the_run(out: Path, run: str | Path, flag: str) -> None:
+    """Refuse to write over a file of the run, or over the exported file, that is being used.
+
+    Args:
+        out: the file to be written; a new file in the run folder is allowed.
+        run: folder of a run, or an exported file or folder.
+        flag: what the user named ``out`` with, for the message.
+
+    Raises:
+        UserError: ``out`` exists and is ``run`` or lies in it.
+    """
+    place, own = out.resolve(), Path(run).resolve()
+    if place.is_file() and (place == own or own in place.parents):
+        what = "the exported file itself" if place == own else f"already a file in {run}"
+        raise UserError(f"{flag} {out} is {what}, and writing would destroy it; name another file")
