@@ -22,11 +22,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="export.py", description=__doc__)
     add = parser.add_argument
     add("run", metavar="RUN", type=Path, help="folder of a finished run")
-    add("-o", "--out", default="", metavar="PATH", help="a file that ends in .safetensors, or a folder (ends in /)")
+    add("-o", "--out", default="", metavar="PATH", help="a file ending in .safetensors, or a folder ending in /")
     add("--onnx", type=Path, default=None, metavar="FILE", help="image encoder and head as one ONNX graph")
-    add("--task", default=None, metavar="NAME_OR_NUMBER", help="this task only in the ONNX graph (default: all tasks)")
+    add("--task", default=None, metavar="NAME_OR_NUMBER", help="only this task in the ONNX graph (default: all tasks)")
     add("--license", default="", metavar="ID", help="licence that the folder's model card names, e.g. mit")
-    add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
+    add("--weights", default="", metavar="PATH", help="weights of the backbone, if not where the run had them")
     return parser
 
 
@@ -40,18 +40,18 @@ def _carry_out(argv: Sequence[str] | None) -> None:
     if not args.out and args.onnx is None:
         raise UserError("nothing to write; give -o FILE.safetensors, -o FOLDER/ or --onnx FILE.onnx")
     if args.task is not None and args.onnx is None:
-        raise UserError("--task chooses what --onnx holds; an exported file has all tasks")
+        raise UserError("--task only goes with --onnx; an exported file has all tasks")
     folder = args.out.endswith("/") or Path(args.out).is_dir()
     if args.license and not folder:
         raise UserError("--license is for the model card of a folder; give -o FOLDER/")
     if args.license and not _LICENSE.fullmatch(args.license):
-        raise UserError(f"--license {args.license!r} is no identifier of the Hub, such as mit, apache-2.0 or other")
+        raise UserError(f"--license {args.license!r} is not an identifier of the Hub, such as mit, apache-2.0 or other")
     if args.out and not folder and not args.out.endswith(".safetensors"):
-        raise UserError(f"-o {args.out} is neither a file .safetensors nor a folder (write {args.out}/ for one)")
+        raise UserError(f"-o {args.out} is neither a .safetensors file nor a folder (write {args.out}/ for a folder)")
     _check_places(args)
     classifier = load_classifier(args.run, device="cpu", weights=args.weights)
     if isinstance(classifier, ExportedClassifier):
-        raise UserError(f"{args.run} is an exported file already; give the folder of a finished run")
+        raise UserError(f"{args.run} is already an exported file; give the folder of a finished run")
     tasks = None if args.task is None else [classifier.task_number(args.task)]
     if args.onnx is not None:
         print(f"largest difference from PyTorch: {export_onnx(classifier, args.onnx, tasks):.3g}")

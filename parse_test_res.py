@@ -29,15 +29,15 @@ Collect the results of finished runs.
 
 DIR may be
   a folder of runs (seed1, seed2, ...)   each run, then mean +- standard deviation over them, overall and per task
-  a folder of such folders               with --multi-exp: each of them as above, then the average of their means
+  a folder of such folders               with --multi-exp: each folder as above, then the average of their means
   a tree of runs                         the tables of a paper: methods x shots with mean +- standard deviation over
                                          seeds, or (--layout folders) one row for every folder of runs
   one run                                its figures
 
-The tables of a paper come by themselves where the folders are laid out as by the scripts, SUITE/TRAINER/.../seed1 with
-config.yaml in each run; --layout chooses otherwise. A run is read from its results.json. Where there is none, its
-log.txt is read: the figures after the line "Finished training" (or "Finish training"), the last one if there are
-several. A run without a usable figure is left out of the mean and named, with the reason.
+The tables of a paper are the default if the folders have the scripts' layout, SUITE/TRAINER/.../seed1 with config.yaml
+in each run; --layout chooses otherwise. A run is read from its results.json. If there is none, its log.txt is read:
+the figures after the line "Finished training" (or "Finish training"); the last of several counts. A run without a
+usable figure is left out of the mean and named, with the reason.
 """
 
 _UNITS = {metric.heading: metric.unit for metric in METRICS.values()}
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Choose the report that fits the folder and the options, print it and return the exit status."""
+    """Choose the report for the folder and the options, print it and return the exit status."""
     top = args.directory
     args.metrics = parse_metrics(args.metrics)
     _check_metrics(args)
@@ -75,7 +75,7 @@ def report(args: argparse.Namespace) -> int:
         raise UserError(f"{top} has no run in it; name the folder that holds seed1, seed2, ...")
     holds_runs = any(is_run(child) for child in children)
     if args.multi_exp and holds_runs:
-        raise UserError(f"{top} holds runs itself, not experiments; leave out --multi-exp or name the folder above")
+        raise UserError(f"{top} holds runs, not experiments; leave out --multi-exp or name the parent folder")
     if args.multi_exp:
         return report_experiments(args, children)
     if args.format is None and holds_runs and not wants_paper:
@@ -85,7 +85,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def _check_metrics(args: argparse.Namespace) -> None:
-    """Refuse other figures than accuracy where there are none (raise UserError)."""
+    """Refuse figures besides accuracy if other options exclude them (raise UserError)."""
     if only_accuracy(args.metrics):
         return
     others = {f"--{name.replace('_', '-')}": getattr(args, name) for name in ("base2new", "new_tasks", "compare")}
@@ -96,7 +96,7 @@ def _check_metrics(args: argparse.Namespace) -> None:
 
 
 def _wants_paper(args: argparse.Namespace) -> bool:
-    """Whether an option makes sense for the paper's layout only.
+    """Whether an option needs the paper's layout.
 
     Raises:
         UserError: another option contradicts it.
@@ -118,17 +118,17 @@ def _wants_paper(args: argparse.Namespace) -> bool:
 
 
 def _paper_tree(args: argparse.Namespace, wants_paper: bool) -> Tree | None:
-    """The runs of DIR if they are to be shown as a paper would."""
+    """The runs of DIR if they are shown in the paper's layout; else None."""
     if args.layout == "folders" or args.test_log or args.keyword not in KEYWORDS:
         return None
     tree = read_tree(args.directory, keyword=args.keyword)
     if wants_paper and not tree.records:
-        raise UserError(f"{args.directory} has no finished run with results.json, which the paper's layout is made of")
+        raise UserError(f"{args.directory} has no finished run with results.json, which the paper's layout needs")
     return tree if wants_paper or tree.is_ours else None
 
 
 def report_paper(args: argparse.Namespace, tree: Tree) -> int:
-    """Print the tables of a paper, and write figures and page where they are asked for."""
+    """Print the tables of a paper, and write figures and page if requested."""
     found = suites(tree)
     if args.compare:
         check_comparison(found)
@@ -164,7 +164,7 @@ def report_paper(args: argparse.Namespace, tree: Tree) -> int:
 
 
 def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
-    """The tables that were asked for; without a wish the main ones, or whatever the runs are good for."""
+    """The requested tables; by default the main ones, or else all that the runs allow."""
     if not only_accuracy(args.metrics):
         return _metric_sheets(args, found, options)
     wishes = {"compare": args.compare, "base2new": args.base2new, "new-tasks": args.new_tasks}
@@ -178,19 +178,19 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
             "new-tasks": "DATASET.SUBSAMPLE_TASKS base and new",
         }
         needed = " or ".join(keys.get(kind, "all classes and tasks") for kind in kinds)
-        raise UserError(f"{args.directory} has no runs for such a table; it takes runs with {needed}")
+        raise UserError(f"{args.directory} has no runs for such a table, which needs runs with {needed}")
     return sheets
 
 
 def _metric_sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
     sheets = [sheet for suite in found for sheet in metric_sheets(suite, options)]
     if not sheets:
-        raise UserError(f"{args.directory} has no runs for --metrics; it takes runs of all classes and tasks")
+        raise UserError(f"{args.directory} has no runs for --metrics, which needs runs with all classes and tasks")
     return sheets
 
 
 def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) -> Iterator[str]:
-    """Which runs of DIR are in none of the tables that were printed, and which option shows them."""
+    """Options that show runs of DIR that are in none of the printed tables."""
     titles = {sheet.title for sheet in sheets}
     for kind in ("base2new", "new-tasks"):
         others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(interval=INTERVALS[args.interval]))]
@@ -199,7 +199,7 @@ def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) ->
 
 
 def report_run(args: argparse.Namespace) -> int:
-    """Print the figures of the one run that DIR is."""
+    """Print the figures of DIR, which is a run."""
     try:
         run = read_run(args.directory, keyword=args.keyword, test_log=args.test_log)
     except UserError as error:
@@ -218,7 +218,7 @@ def report_run(args: argparse.Namespace) -> int:
 
 
 def _print_tasks(result: RunResult, metric: Metric) -> None:
-    """A figure of one run: the mean over its tasks, then each of them."""
+    """Print a figure of one run: the mean over its tasks, then each task."""
     figures = {metric.heading: metric.of_tasks(result.tasks)}
     figures |= {f"{metric.heading}, {task.index} ({task.name})": metric.of_tasks([task]) for task in result.tasks}
     for name, value in figures.items():
@@ -226,7 +226,7 @@ def _print_tasks(result: RunResult, metric: Metric) -> None:
 
 
 def report_group(args: argparse.Namespace, folders: list[Path]) -> Group:
-    """Print every run of ``folders`` and, where they are of one setting, their mean, in the original's form."""
+    """Print every run of ``folders`` and, if they have the same setting, their mean, in the original's form."""
     group = _read(args, folders)
     print(f"Parsing files in {group.folder}")
     for run in group.runs:
@@ -235,7 +235,7 @@ def report_group(args: argparse.Namespace, folders: list[Path]) -> Group:
     overall = _group_mean(group, args)
     if overall is not None:
         interval = INTERVALS[args.interval]
-        # The original's line, which has no room for what the sign means.
+        # The line is the original's, so it explains "+-" only if the interval is another one.
         meaning = "" if interval is STD else f" (+-: {interval.words})"
         _print_summary(f"Summary of directory: {group.folder}{meaning}", _means(group, args))
         tasks = task_means([{task.index: task.metric for task in run.tasks} for run in group.runs], interval=interval)
@@ -285,7 +285,7 @@ def report_tree(args: argparse.Namespace) -> int:
     start = f"{percent} in %, mean" if percent else "mean"
     title = f"{start} ± {INTERVALS[args.interval].words} over the runs of a folder"
     print(print_table(title, group_table(groups, args), form), end="")
-    # Only a person reads the plain form; in the others a stray line would spoil the file that it is sent to.
+    # Only the text form is for people; in the others, extra lines would break the file.
     stream = sys.stdout if form == "text" else sys.stderr
     for group in groups:
         _print_lines(_group_remarks(group, args.directory), stream=stream)
@@ -295,7 +295,7 @@ def report_tree(args: argparse.Namespace) -> int:
 
 
 def group_table(groups: list[Group], args: argparse.Namespace) -> Table:
-    """One row per group: its path below DIR, how many runs count, the overall figure, each task if asked for."""
+    """One row per group: its path below DIR, its numbers of runs, the overall figures, each task if requested."""
     interval = INTERVALS[args.interval]
     by_task = [
         task_means([{task.name: task.metric for task in run.tasks} for run in group.runs], interval=interval)
@@ -317,7 +317,7 @@ def group_table(groups: list[Group], args: argparse.Namespace) -> Table:
 
 
 def _print_run(run: RunFigures, keyword: str) -> None:
-    # The space before the line's end is the original's, too.
+    # The original also has the space at the end.
     print(f"file: {run.source}. {keyword}: {run.metric:.2f}%. ")
 
 
@@ -353,12 +353,12 @@ def _group_mean(group: Group, args: argparse.Namespace) -> MeanSpread | None:
 
 
 def _names(args: argparse.Namespace) -> list[str]:
-    """What the figures are called; the usual one by its keyword."""
+    """The names of the figures; accuracy has its keyword."""
     return [args.keyword if metric is ACCURACY else metric.heading for metric in args.metrics]
 
 
 def _means(group: Group, args: argparse.Namespace) -> dict[str, MeanSpread | None]:
-    """The means over the runs of a group, of each figure that is asked for."""
+    """The means over the runs of a group, of each requested figure."""
     usual = _group_mean(group, args)
     found = (usual if metric is ACCURACY else _metric_mean(group, metric, args) for metric in args.metrics)
     return dict(zip(_names(args), found, strict=True))
@@ -367,7 +367,7 @@ def _means(group: Group, args: argparse.Namespace) -> dict[str, MeanSpread | Non
 def _metric_mean(
     group: Group, metric: Metric, args: argparse.Namespace, *, task: str | None = None
 ) -> MeanSpread | None:
-    """As :func:`_group_mean`, of another figure, over all tasks or of one."""
+    """Like :func:`_group_mean`, for another figure, over all tasks or for one."""
     if group.mixed:
         return None
     results = [run.result.tasks if run.result else () for run in group.runs]
@@ -377,14 +377,14 @@ def _metric_mean(
 
 
 def _lacking(runs: Iterable[RunFigures], args: argparse.Namespace) -> Iterator[str]:
-    """Which runs lack a figure that is asked for."""
+    """Lines that name the runs that lack a requested figure."""
     top = args.directory
     places = [(run.source.parent.relative_to(top).as_posix(), run.result) for run in runs]
     return lacking([(top.name if name == "." else name, result) for name, result in places], args.metrics)
 
 
 def _group_remarks(group: Group, above: Path) -> Iterator[str]:
-    """What to know about the runs of a group, their paths given from the folder ``above``."""
+    """Remarks about the runs of a group, with paths relative to the folder ``above``."""
     for name, reason in group.left_out:
         yield f"left out: {(group.folder / name).relative_to(above).as_posix()} ({reason})"
     for run in group.runs:
@@ -395,7 +395,7 @@ def _group_remarks(group: Group, above: Path) -> Iterator[str]:
 
 
 def _remarks(run: RunFigures, name: str) -> Iterator[str]:
-    """Which log a figure is from, and the tasks that have none."""
+    """Remarks on the log that a figure is from, and on tasks without a figure."""
     if run.remark:
         yield f"several logs: {name}: {run.remark}"
     lacking = [task.name for task in run.tasks if task.metric is None]
@@ -421,29 +421,29 @@ def _parser() -> argparse.ArgumentParser:
         "--interval",
         choices=list(INTERVALS),
         default="std",
-        help="what stands after +-: the population's standard deviation (std, the default), or half of the 95 %% "
+        help="the spread after +-: the population's standard deviation (std, the default), or half of the 95 %% "
         "interval, as 1.96 * std / sqrt(n) (normal; for three seeds 2.7 times narrower than t) or by Student's t",
     )
     add("--ci95", dest="interval", action="store_const", const="normal", help="the same as --interval normal")
-    add("--test-log", action="store_true", help='read logs of evaluations, which have "=> result" and no training')
+    add("--test-log", action="store_true", help='read logs of evaluations, with "=> result" and without training')
     add(
         "--keyword",
         default=KEYWORD,
-        help=f"which figure to read (default: {KEYWORD}): in a log the name before the colon, such as accuracy in logs "
-        "of the official CoOp; in results.json also val, where the validation split was evaluated",
+        help=f"figure to read (default: {KEYWORD}): in a log the name before the colon, such as accuracy in logs of "
+        "the official CoOp; in results.json also val, if the validation split was evaluated",
     )
     add(
         "--metrics",
         default=ACCURACY.key,
         metavar="NAME,...",
-        help=f"figures to print, of {', '.join(METRICS)} (default: {ACCURACY.key}); only results.json has the others",
+        help=f"figures to print, from {', '.join(METRICS)} (default: {ACCURACY.key}); only results.json has the others",
     )
-    add("--per-task", action="store_true", help="show each task, too (the form of a folder of runs always does)")
-    add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or folders in rows")
+    add("--per-task", action="store_true", help="also show each task (always shown for a folder of runs)")
+    add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or one row per folder")
     add("--base2new", action="store_true", help="tables of base classes, new classes and their harmonic mean")
-    add("--new-tasks", action="store_true", help="tables of the tasks trained on, and of tasks never seen")
-    add("--compare", choices=("paper",), help="set the published figures beside ours, with the difference")
-    add("--plot", type=Path, metavar="PATH", help="draw accuracy over shots and over cost: a .png or .pdf, or a folder")
+    add("--new-tasks", action="store_true", help="tables of tasks trained on and tasks never seen")
+    add("--compare", choices=("paper",), help="compare with the published figures")
+    add("--plot", type=Path, metavar="PATH", help="draw accuracy over shots and cost: .png, .pdf, .svg, or a folder")
     add("--html", type=Path, metavar="FILE", help="write one page with tables, curves, mistakes, configs and remarks")
     add(
         "--errors",
@@ -451,18 +451,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         action="append",
         default=[],
-        help="show on the page where this run errs; may be given several times (default: a typical seed of the best "
-        "method of each suite)",
+        help="show the mistakes of this run on the page; may be given several times (default: a typical seed of the "
+        "best method of each suite)",
     )
     add("--root", type=Path, metavar="DATA", help="folder that holds the data folders, for thumbnails on the page")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, each of them a folder of runs")
-    form.add_argument("--format", choices=list(FORMATS), help="print tables in this form (default for a tree: text)")
+    form.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, each a folder of runs")
+    form.add_argument("--format", choices=list(FORMATS), help="print tables in this format (default for a tree: text)")
     return parser
 
 
 if __name__ == "__main__":
-    # A folder's or task's name may hold a character that the terminal cannot show.
+    # A folder's or task's name may contain a character that the terminal cannot show.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -21,15 +21,15 @@ __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
 
 _MOST = 1_000_000  # images at once, classes to name
 _EPILOG = f"""\
-exit status: 0 all images were read, 1 some were not (each is named), 2 a mistake that one line explains.
-With --threshold an answer below it is "{UNSURE}".
+exit status: 0 all images were read, 1 some were not (each is named), 2 a mistake, explained in one line.
+With --threshold, an answer below it is "{UNSURE}".
 
 examples:
   python predict.py output/demo6/first holiday.jpg
   python predict.py output/demo6/first photos/ --format jsonl --out answers.jsonl
   find /archive -name '*.jpg' | python predict.py output/demo6/first - --task colour --top-k 1
 
-docs/predict.md tells more, and how to do the same from Python.
+docs/predict.md tells more, and shows the same in Python.
 """
 
 
@@ -40,35 +40,35 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
-    add("images", metavar="IMAGE", nargs="+", help="an image, a folder (searched below it), or - for paths on stdin")
-    add("--task", default=None, metavar="NAME_OR_NUMBER", help="answer for this task only (default: all tasks)")
-    add("--classes", type=_all_names, default=(), metavar="A,B,C", help="other class names, with what was learned")
+    add("images", metavar="IMAGE", nargs="+", help="an image, a folder (with its subfolders), or - for paths on stdin")
+    add("--task", default=None, metavar="NAME_OR_NUMBER", help="classify for this task only (default: all tasks)")
+    add("--classes", type=_all_names, default=(), metavar="A,B,C", help="other class names for the learned context")
     add("--top-k", type=from_one_to(_MOST), default=5, metavar="K", help="classes to name for each image (default: 5)")
     add("--threshold", type=_share, default=0.0, metavar="P", help=f'say "{UNSURE}" below this probability (0 to 1)')
-    add("--format", choices=list(FORMATS), default="table", help="form of the output (default: table)")
-    add("--out", type=Path, default=None, metavar="FILE", help="write there instead of to the screen")
-    add("--batch-size", type=from_one_to(_MOST), default=64, metavar="N", help="images encoded at once (default: 64)")
+    add("--format", choices=list(FORMATS), default="table", help="output format (default: table)")
+    add("--out", type=Path, default=None, metavar="FILE", help="write to this file instead of the screen")
+    add("--batch-size", type=from_one_to(_MOST), default=64, metavar="N", help="images per batch (default: 64)")
     add("--workers", type=_whole, default=min(4, cpu_count()), metavar="N", help="processes that read images")
-    add("--device", choices=("cpu", "cuda"), default="", help="where to compute (default: a GPU if there is one)")
-    add("--weights", default="", metavar="PATH", help="weights of the backbone, if they lie elsewhere than in the run")
+    add("--device", choices=("cpu", "cuda"), default="", help="device (default: a GPU if there is one)")
+    add("--weights", default="", metavar="PATH", help="weights of the backbone, if not where the run had them")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     unread: list[str] = []
-    with warnings_only():  # what loading a run has to tell would stand among the answers
+    with warnings_only():  # log lines of loading a run would appear among the answers
         code = exit_code(lambda: unread.extend(_carry_out(argv)))
     return code or int(bool(unread))
 
 
 def _carry_out(argv: Sequence[str] | None) -> list[str]:
-    """Answer for every image; returns a line for each that could not be read."""
+    """Classify every image; returns a line for each that could not be read."""
     args = build_parser().parse_args(argv)
     paths = find_images(_places(args.images))
     first = next(paths, None)
     if first is None:
-        raise UserError("no image was given; name files or folders, or send paths to standard input with -")
+        raise UserError("no images; name files or folders, or give - and send paths to standard input")
     if args.out is not None:
         _check_out(args)
     classifier = _classifier(args)
@@ -116,7 +116,7 @@ def _classifier(args: argparse.Namespace) -> Classifier:
     if not args.classes:
         return classifier
     if args.task is None and len(classifier.tasks) > 1:
-        raise UserError("--classes gives the classes of one task; name it with --task")
+        raise UserError("--classes lists the classes of one task; name the task with --task")
     return classifier.with_classes({args.task or 0: args.classes})
 
 

@@ -19,8 +19,8 @@ from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
 
 _EPILOG = """\
-Runs that are finished are left alone, and interrupted runs are resumed: the same command does what is left.
-Exit status: 0 all runs are done, 1 some failed, 2 a mistake that one line explains, 130 interrupted.
+The same command carries out what is left: it skips finished runs and resumes interrupted ones.
+Exit status: 0 all runs are done, 1 some failed, 2 a mistake, explained in one line, 130 interrupted.
 
 examples
   python sweep.py demo --dry-run
@@ -37,12 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("sweep", metavar="SWEEP", help="a sweep file, or the name of one in configs/sweeps/")
-    add("--dry-run", action="store_true", help="list the runs, what is done, and how long the rest may take")
+    add("--dry-run", action="store_true", help="list the runs, their states, and the estimated time")
     add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
-    add("--output-dir", default="", metavar="DIR", help="folder of the runs, in place of the file's")
-    add("--methods", type=names, default=(), metavar="NAME,NAME", help="these methods, in place of the file's")
-    add("--shots", type=numbers, default=(), metavar="N,N", help="these shots, in place of the file's")
-    add("--seeds", type=numbers, default=(), metavar="N,N", help="these seeds, in place of the file's")
+    add("--output-dir", default="", metavar="DIR", help="folder of the runs, instead of the file's")
+    add("--methods", type=names, default=(), metavar="NAME,NAME", help="methods, instead of the file's")
+    add("--shots", type=numbers, default=(), metavar="N,N", help="shots, instead of the file's")
+    add("--seeds", type=numbers, default=(), metavar="N,N", help="seeds, instead of the file's")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add_place_flags(parser)
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
@@ -50,31 +50,31 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say where runs are carried out."""
-    add = parser.add_argument_group("where it runs").add_argument
+    """Flags that choose the executor."""
+    add = parser.add_argument_group("executor").add_argument
     add("--jobs", type=int, default=0, metavar="N", help="runs at the same time (default: one per GPU, else per core)")
     add("--gpus", type=names, default=(), metavar="N,N", help="GPUs that the runs share (default: all)")
     add("--ray", default="", metavar="ADDRESS", help='a Ray cluster, or "auto"; see docs/sweeps.md')
-    add("--gpus-per-run", type=float, metavar="X", help="share of a GPU that a run takes on Ray (default: 1 if any)")
-    add("--cpus-per-run", type=int, default=1, metavar="N", help="cores that a run takes on Ray (default: 1)")
-    add("--open-cluster", action="store_true", help="join a Ray cluster although it asks for no token")
+    add("--gpus-per-run", type=float, metavar="X", help="share of a GPU per run on Ray (default: 1 if there are GPUs)")
+    add("--cpus-per-run", type=int, default=1, metavar="N", help="cores per run on Ray (default: 1)")
+    add("--open-cluster", action="store_true", help="join a Ray cluster although it requires no token")
     add("--bring-back", action="store_true", help="the cluster shares no folder with this machine: send results back")
 
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
-    """The sweep of the file with what the command line replaces."""
+    """The sweep of the file, with the replacements from the command line."""
     sweep = read_sweep(args.sweep)
-    own = {method.label.casefold(): method for method in sweep.methods}  # the file may define or change a row
+    own = {method.label.casefold(): method for method in sweep.methods}  # the file may define or change this row
     methods = tuple(own.get(name.casefold()) or find_method(name) for name in args.methods)
     changes = {"methods": methods, "shots": args.shots, "seeds": args.seeds, "output": args.output_dir}
     return with_changes(sweep, **changes)
 
 
 def executor(args: argparse.Namespace) -> ExecutorConfig:
-    """The executor that carries out the runs.
+    """The settings of the executor.
 
     Raises:
-        UserError: a number that means nothing, or a flag that does not go with another.
+        UserError: a number is invalid, or two flags contradict each other.
     """
     if min(args.jobs, args.gpus_per_run or 0, args.retries) < 0 or args.cpus_per_run < 1:
         raise UserError("--jobs, --gpus-per-run and --retries must be 0 or more, --cpus-per-run 1 or more")
@@ -84,7 +84,7 @@ def executor(args: argparse.Namespace) -> ExecutorConfig:
             f"--gpus-per-run {share:g}: expected a share of one GPU, such as 0.25, or a whole number of GPUs"
         )
     if args.ray and args.gpus:
-        raise UserError("--gpus is for this machine; with --ray say --gpus-per-run")
+        raise UserError("--gpus is for this machine; with --ray use --gpus-per-run")
     if not args.ray and (args.gpus_per_run is not None or args.bring_back or args.open_cluster):
         raise UserError("--gpus-per-run, --bring-back and --open-cluster are for a Ray cluster; add --ray auto")
     share, cores = args.gpus_per_run, args.cpus_per_run
@@ -95,7 +95,7 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     setup_logger(None)
     config, sweep = executor(args), chosen_sweep(args)
     if sweep.protocol and config.bring_back:
-        raise UserError("--bring-back sends one folder of a run, a protocol has two; use a folder that is shared")
+        raise UserError("--bring-back sends back one folder per run, but a protocol has two; use a shared folder")
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]

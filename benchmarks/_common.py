@@ -55,6 +55,15 @@ def take_turns(measures: Sequence[Measure], rounds: int) -> dict[str, Seconds]:
     return seconds
 
 
+def recorded(measures: Sequence[Measure], seconds: dict[str, Seconds]) -> list[dict[str, object]]:
+    """The seconds of all measures, for a JSON file."""
+    found = []
+    for measure in measures:
+        times = {kind: [round(s, 6) for s in getattr(seconds[measure.name], kind)] for kind in ("wall", "cpu")}
+        found.append({"name": measure.name, "count": measure.count, "base": measure.base, **times})
+    return found
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No log lines below an error, e.g. of classes without a test image."""

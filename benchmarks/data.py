@@ -30,7 +30,7 @@ from dassl.data.own.splitfile import ClassImages, assign_splits
 from dassl.data.sampling import fewshot_split
 from dassl.data.splits import read_split, split_content, subset_content
 from dassl.data.transforms import build_transform, settle_input
-from dassl.results.tables import Table
+from dassl.results.tables import Cell, Table
 from dassl.utils.files import write_json
 from dassl.utils.tools import CHECKOUT
 
@@ -190,7 +190,7 @@ def _grow(folder: Path) -> dict[str, float]:
 
 def table(measures: Sequence[Measure], seconds: dict[str, list[float]]) -> Table:
     """Medians, spread, rate and the ratio to the base row of the same rounds."""
-    rows = []
+    rows: list[list[Cell]] = []
     for measure in measures:
         times = seconds[measure.name]
         median = statistics.median(times)

@@ -170,9 +170,10 @@ def measure(row: Row, work: Work) -> dict[str, Any]:
 def build(row: Row, work: Work) -> tuple[PromptTuner, RandomData]:
     """The trainer of a row, ready for its first step."""
     cfg, method = get_cfg_default(), TRAINER_REGISTRY.get(row.trainer)
+    assert issubclass(method, PromptTuner)
     side = str(SIZES[work.size]["vision_cfg"]["image_size"])
     style = ("MODEL.BACKBONE.ACTIVATION", "quickgelu", "MODEL.BACKBONE.HEAD_WIDTHS", "64,64")
-    fixed = (
+    fixed: tuple[str, ...] = (
         "MODEL.BACKBONE.NAME",
         work.weights,
         *style,

@@ -28,15 +28,15 @@ class _Block(nn.Module):
         self.attention = nn.MultiheadAttention(ours.embed_dim, ours.num_heads)
         self.attention.load_state_dict(ours.state_dict())
         self.attention.to(ours.in_proj_weight.dtype)
-        self.norms = nn.ModuleList([block.ln_1, block.ln_2])
+        self.norm_1, self.norm_2 = block.ln_1, block.ln_2
         self.up, self.down = block.mlp.c_fc, block.mlp.c_proj
         self.mask = mask
 
     def forward(self, x: Tensor) -> Tensor:
         """(L, N, D) -> (L, N, D)."""
-        h = _norm(self.norms[0], x)
+        h = _norm(self.norm_1, x)
         x = x + self.attention(h, h, h, need_weights=False, attn_mask=self.mask)[0]
-        h = self.up(_norm(self.norms[1], x))
+        h = self.up(_norm(self.norm_2, x))
         return x + self.down(h * torch.sigmoid(1.702 * h))
 
 
@@ -55,6 +55,7 @@ class OriginalText(nn.Module):
     """
 
     encoding = "original"
+    causal_mask: Tensor
 
     def __init__(self, text: TextEncoder) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks import step
-from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, take_turns
+from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, recorded, take_turns
 from benchmarks.text import ratio, synchronized
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.run import run
@@ -207,16 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out:
         about = {"machine": machine(), "commit": commit(), "images": size.images, "batch": BATCH, "size": vars(size.of)}
         about |= {"tasks": len(tasks), "classes": sum(len(task.classnames) for task in tasks)}
-        figures = [
-            {
-                "name": m.name,
-                "count": m.count,
-                "base": m.base,
-                **{kind: [round(s, 6) for s in getattr(seconds[m.name], kind)] for kind in ("wall", "cpu")},
-            }
-            for m in found
-        ]
-        write_json(out, {**about, "measures": figures})
+        write_json(out, {**about, "measures": recorded(found, seconds)})
     return 0
 
 

@@ -27,7 +27,7 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, take_turns
+from benchmarks._common import RESULTS, Measure, Seconds, commit, machine, quiet, recorded, take_turns
 from benchmarks.data import photograph
 from benchmarks.original import as_released
 from benchmarks.text import ratio, suites, synchronized
@@ -141,7 +141,9 @@ def trainer(folder: Path, size: Size, *, text: str, features: str, precision: st
     }
     cfg = get_cfg_default()
     merge_cfg(cfg, pairs=[str(part) for pair in pairs.items() for part in pair])
-    return build_trainer(cfg)
+    built = build_trainer(cfg)
+    assert isinstance(built, PromptTuner)
+    return built
 
 
 def measures(folder: Path, size: Size, precision: str, cuda: bool) -> list[Measure]:
@@ -205,8 +207,9 @@ def parts_of(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A batch, whose images have one task each, in pieces of TEST_BATCH images: a store gives more at once."""
     names = [name for name in ("img", "feat", "label", "task", "row") if name in batch]
     for first in range(0, len(batch["label"]), TEST_BATCH):
-        piece = {name: batch[name][first : first + TEST_BATCH] for name in names}
-        yield {**piece, "row": piece["row"] - first}
+        piece: dict[str, Any] = {name: batch[name][first : first + TEST_BATCH] for name in names}
+        piece["row"] = piece["row"] - first
+        yield piece
 
 
 def emptied(folder: Path, action: Callable[[], None]) -> Callable[[], None]:
@@ -269,16 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = args.out or (None if args.quick else RESULTS / f"{name}.json")
     if out:
         about = {"machine": machine(), "commit": commit(), "size": vars(size), "precision": args.precision}
-        figures = [
-            {
-                "name": m.name,
-                "count": m.count,
-                "base": m.base,
-                **{kind: [round(s, 6) for s in getattr(seconds[m.name], kind)] for kind in ("wall", "cpu")},
-            }
-            for m in found
-        ]
-        write_json(out, {**about, "measures": figures})
+        write_json(out, {**about, "measures": recorded(found, seconds)})
     return 0
 
 

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from PIL import Image
+
 import train
 from benchmarks._common import commit, machine, quiet, result_file
 from dassl.data import loaders
-from dassl.data.images import Reading
+from dassl.data.images import AS_SEEN, Reading
 from dassl.results.record import read_results
 from dassl.results.tables import Table
 from dassl.utils.errors import UserError
@@ -72,7 +74,7 @@ class Done:
     way: str
     seconds: float
     images: int
-    metric: float
+    metric: float | None
 
 
 def cells(size: Size) -> list[Cell]:
@@ -105,8 +107,8 @@ def decoded() -> Iterator[list[str]]:
     """Paths of the images that are decoded, in this process."""
     read, seen = loaders.read_image, []
 
-    def counted(path: str, reading: Reading) -> object:
-        seen.append(path)
+    def counted(path: Path | str, reading: Reading = AS_SEEN) -> Image.Image:
+        seen.append(str(path))
         return read(path, reading)
 
     loaders.read_image = counted
@@ -141,7 +143,7 @@ def sweep(size: Size, folder: Path) -> list[Done]:
 
 def disagreements(done: Sequence[Done]) -> list[Cell]:
     """Runs whose ways ended with different metrics."""
-    metrics: dict[Cell, set[float]] = {}
+    metrics: dict[Cell, set[float | None]] = {}
     for each in done:
         metrics.setdefault(each.cell, set()).add(each.metric)
     return [cell for cell, found in metrics.items() if len(found) > 1]

@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from benchmarks.original import OriginalText
 from clip.precision import choose_precision
 from clip.text import PromptLayout, TextEncoder, prompt_layout
 from clip.tree import TreePlan, Trie
-from dassl.results.tables import Table
+from dassl.results.tables import Cell, Table
 from dassl.utils.files import write_json
 from dassl.utils.tools import collector_paused, reset_peak_memory
 from datasets.general10 import General10
@@ -140,7 +140,8 @@ def encoder(tower: Tower, precision: str, encoding: str, device: torch.device) -
 def step(text: TextEncoder | OriginalText, part: Problem, *, count: bool = True) -> float:
     """Forward and backward pass of some prompts; returns the bytes kept between the two if they are counted."""
     part.contexts.grad = None
-    with kept_bytes(text) if count else nullcontext({}) as kept:
+    watch: AbstractContextManager[dict[int, int]] = kept_bytes(text) if count else nullcontext({})
+    with watch as kept:
         features = text(part.layout, part.contexts, part.owner)
     total = sum(kept.values())
     features.float().square().sum().backward()
@@ -292,9 +293,10 @@ def ratio(base: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(base, other, strict=True))
 
 
-def rows(ways: Sequence[Way], needed: float) -> list[list[object]]:
+def rows(ways: Sequence[Way], needed: float) -> list[list[Cell]]:
     """Table rows of the ways of one problem; ratios are medians over rounds."""
-    base, found = ways[0].figures, []
+    base = ways[0].figures
+    found: list[list[Cell]] = []
     for way in ways:
         f = way.figures
         wall, cpu = (ratio(getattr(base, kind), getattr(f, kind)) for kind in ("wall", "cpu"))
@@ -356,14 +358,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     tower, device = QUICK if args.quick else FULL, torch.device(args.device)
     tower = replace(tower, rounds=args.rounds or tower.rounds)
-    table, figures, others, needs = [], [], {}, {}
+    table: list[list[Cell]] = []
+    figures, others, needs = [], {}, {}
     for size in args.sizes:
         task = problem(size, many() if size == MANY else suites()[size], tower.width, device)
         needs[size] = needed_flop(task, tower)
         for precision in args.precisions:
             texts = {way: encoder(tower, precision, encoding, device) for way, encoding in WAYS.items()}
             ways = [Way(way, task, text, precision) for way, text in texts.items()]
-            dtype = ways[-1].text.transformer.get_cast_dtype()
+            tree = ways[-1].text
+            assert isinstance(tree, TextEncoder)
+            dtype = tree.transformer.get_cast_dtype()
             extra = {**attention_cores(task, tower, dtype), **planning(task)}
             gc.collect()
             with collector_paused():

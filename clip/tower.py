@@ -13,6 +13,7 @@ Letters as in ``clip.tree``; D width, H heads.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from open_clip.model import CLIP
@@ -22,6 +23,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from clip.tree import TreePlan
+
+if TYPE_CHECKING:
+    from clip.text import TextEncoder
 
 # x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors are part of the matrix products and cancel in the gradient.
 QUICK = 1.702
@@ -44,7 +48,8 @@ def _is_standard(block: nn.Module) -> bool:
         return False
     attention, norms = block.attn, (block.ln_1, block.ln_2)
     plain = type(attention) is nn.MultiheadAttention and attention.in_proj_weight is not None
-    return plain and isinstance(block.mlp.gelu, QuickGELU) and all(type(n) in (LayerNorm, LayerNormFp32) for n in norms)
+    quick = isinstance(block.get_submodule("mlp.gelu"), QuickGELU)
+    return plain and quick and all(type(n) in (LayerNorm, LayerNormFp32) for n in norms)
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ class TreeTower:
         dtype: of the matrix products, if it differs from that of the weights.
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, encoder: "TextEncoder | CLIP", dtype: torch.dtype | None = None) -> None:
         blocks = encoder.transformer.resblocks
         weights = blocks[0].mlp.c_fc.weight.dtype
         self.dtype = dtype or weights
@@ -275,11 +280,20 @@ def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
 
 
+class _Context(FunctionCtx):
+    """What the forward pass leaves for the backward pass."""
+
+    tower: TreeTower
+    plan: TreePlan
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor, ...]
+
+
 class _Leaves(torch.autograd.Function):
     """Hidden states of the leaves from the context nodes."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, vectors: Tensor, tower: TreeTower, plan: TreePlan, keep: bool) -> Tensor:
+    def forward(ctx: _Context, vectors: Tensor, tower: TreeTower, plan: TreePlan, keep: bool) -> Tensor:
         with torch.autocast(vectors.device.type, enabled=False):
             hidden, kept = tower.forward(vectors, plan, keep=keep and ctx.needs_input_grad[0])
         ctx.tower, ctx.plan = tower, plan
@@ -288,7 +302,7 @@ class _Leaves(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, None, None, None]:
         vectors, *flat = ctx.saved_tensors
         tower, plan = ctx.tower, ctx.plan
         with torch.autocast(vectors.device.type, enabled=False):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +102,8 @@ class WordLoss(nn.Module):
         used: ids (W,) of the tokens that captions use.
     """
 
+    column: Tensor
+
     def __init__(self, used: Tensor) -> None:
         super().__init__()
         self.guess = nn.Linear(EMBED_DIM, len(used))
@@ -119,7 +122,7 @@ def build_optimizer(model: nn.Module, lr: float) -> torch.optim.AdamW:
     """AdamW with decay on weight matrices only: decay would wipe out the words that no caption uses."""
     decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr, (0.9, 0.98), weight_decay=0.1, fused=True)
 
 
@@ -251,8 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.1f} MB); seconds: {seconds}; zero-shot on Demo6:")
     print(report(result))
     if args.report:
-        facts = {"seed": args.seed, "pairs": args.pairs, "epochs": args.epochs, "seconds": seconds, "zero_shot": result}
-        write_json(args.report, facts)
+        said = {"seed": args.seed, "pairs": args.pairs, "epochs": args.epochs}
+        write_json(args.report, {**said, "seconds": seconds, "zero_shot": result})
 
 
 if __name__ == "__main__":

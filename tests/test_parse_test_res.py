@@ -353,7 +353,7 @@ def test_experiments(parse):
 def test_experiments_in_the_wrong_folder(parse):
     seeds("exp", (60, 70))
     status, out, error = parse("exp", "--multi-exp")
-    assert (status, out) == (2, "") and "exp holds runs itself" in error
+    assert (status, out) == (2, "") and "exp holds runs, not experiments" in error
 
 
 def test_experiments_all_left_out(parse):
@@ -567,8 +567,8 @@ def test_comparison(parse, sweep):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--base2new"], "out has no runs for such a table; it takes runs with DATASET.SUBSAMPLE_CLASSES base and new"),
-        (["--new-tasks"], "it takes runs with DATASET.SUBSAMPLE_TASKS base and new"),
+        (["--base2new"], "has no runs for such a table, which needs runs with DATASET.SUBSAMPLE_CLASSES base and new"),
+        (["--new-tasks"], "which needs runs with DATASET.SUBSAMPLE_TASKS base and new"),
         (["--html", "a.html", "--layout", "folders"], "--html and --layout folders contradict each other"),
         (["--base2new", "--multi-exp"], "--base2new and --multi-exp contradict each other"),
         (["--plot", "a.png", "--test-log"], "--plot reads results.json, --test-log is for logs"),
@@ -593,7 +593,7 @@ def test_paper_layout_of_logs_alone(parse):
     seeds("out/exp", (60, 70))
     status, out, error = parse("out", "--layout", "paper")
     assert (status, out) == (2, "")
-    assert error == "error: out has no finished run with results.json, which the paper's layout is made of\n"
+    assert error == "error: out has no finished run with results.json, which the paper's layout needs\n"
 
 
 def test_figures_and_page(parse, sweep):

@@ -118,8 +118,8 @@ def test_other_classes(run, photos, capsys):
     ("arguments", "message"),
     [
         (("--task", "tol"), "did you mean tool?"),
-        (("--classes", "a,b"), "--classes gives the classes of one task; name it with --task"),
-        (("--task", "0", "--classes", "a,a"), "the class 'a' stands twice"),
+        (("--classes", "a,b"), "--classes lists the classes of one task; name the task with --task"),
+        (("--task", "0", "--classes", "a,a"), "the class 'a' is in the list twice"),
         (("--threshold", "2"), "expected a number from 0 to 1"),
         (("--top-k", "0"), "expected a whole number from 1 to 1,000,000"),
         (("--format", "xml"), "invalid choice: 'xml'"),
@@ -176,7 +176,7 @@ FLAGS = {
     ("--task", "tol"): "did you mean tool?",
     ("--task", "tool", "--classes", "a,,b"): "is empty or has an empty name",
     ("--task", "tool", "--classes", ""): "is empty or has an empty name",
-    ("--task", "tool", "--classes", "a, a"): "the class 'a' stands twice",
+    ("--task", "tool", "--classes", "a, a"): "the class 'a' is in the list twice",
 }
 
 
@@ -200,7 +200,7 @@ def test_a_folder_without_images_is_one_line(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     code, _, err = output(capsys, run, str(tmp_path / "empty"))
     assert (code, err.count("\n")) == (2, 1)
-    assert "has no image in it or below it" in err
+    assert "has no images in it or below it" in err
     code, _, err = output(capsys, str(tmp_path), str(tmp_path / "x.png"))
     assert (code, err.count("\n")) == (2, 1)
     assert "holds no finished run" in err

@@ -126,7 +126,7 @@ def test_a_finished_run_of_another_config_is_refused(small, here, capsys):
         (["demo", "--methods", ","], "argument --methods: ',' names nothing; all flags: sweep.py --help"),
         (["demo", "--seeds", "1", "--dry-run", "OPTIM.LRR", "1"], "unknown key 'OPTIM.LRR'; did you mean OPTIM.LR"),
         (["demo", "OPTIM.LR"], "command line: 'OPTIM.LR' has no value"),
-        (["demo", "--ray", "auto", "--gpus", "0"], "--gpus is for this machine; with --ray say --gpus-per-run"),
+        (["demo", "--ray", "auto", "--gpus", "0"], "--gpus is for this machine; with --ray use --gpus-per-run"),
         (["demo", "--gpus-per-run", "0.5"], "--gpus-per-run, --bring-back and --open-cluster are for a Ray cluster"),
         (["demo", "--open-cluster"], "are for a Ray cluster; add --ray auto"),
         (["demo", "--jobs", "-1"], "--jobs, --gpus-per-run and --retries must be 0 or more"),

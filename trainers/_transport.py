@@ -5,6 +5,7 @@ Chen et al., "PLOT: Prompt learning with optimal transport for vision-language m
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -71,7 +72,8 @@ def steps_needed(blocks: Sequence[Pair], *, together: bool) -> tuple[list[Tensor
         if together:
             weights = [pairs[1].shape[1] for pairs in blocks]
             total = sum(w * each.shape[1] for w, each in zip(weights, changes, strict=True))
-            mean = sum(w * each.sum(dim=1, keepdim=True) for w, each in zip(weights, changes, strict=True)) / total
+            sums = (w * each.sum(dim=1, keepdim=True) for w, each in zip(weights, changes, strict=True))
+            mean = reduce(torch.add, sums) / total
             changes = [mean.expand_as(each) for each in changes]
         below = [each < TOLERANCE for each in changes]
         steps = [torch.where(each.any(dim=0), each.int().argmax(dim=0) + 1, most) for each in below]

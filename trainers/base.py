@@ -408,6 +408,12 @@ class PromptTuner(TrainerX):
         """That of the frozen CLIP's text encoder."""
         return self.backbone.text.chunked
 
+    @property
+    def class_features(self) -> Tensor:
+        """The class features (C, F) that ``before_test`` has encoded; not normalised."""
+        assert self._class_features is not None, "before_test() encodes the class names"
+        return self._class_features
+
     def before_test(self) -> None:
         """Encode the class names once for the whole evaluation."""
         with torch.no_grad():
@@ -423,8 +429,7 @@ class PromptTuner(TrainerX):
         own = type(self)
         if own.logits is not PromptTuner.logits or own.model_inference is not PromptTuner.model_inference:
             return super().head()
-        assert self._class_features is not None, "before_test() encodes the class names"
-        rows = functional.normalize(self._class_features.float(), dim=-1).detach().cpu()
+        rows = functional.normalize(self.class_features.float(), dim=-1).detach().cpu()
         return Head("cosine", rows, self.backbone.logit_scale)
 
     @classmethod
@@ -435,6 +440,10 @@ class PromptTuner(TrainerX):
         backbone = frozen_backbone(_backbone_name(cfg), device, precision=precision, **_backbone_options(cfg))
         return backbone, image_facts(backbone)
 
+    def image_module(self) -> nn.Module:
+        """The image tower of the frozen CLIP."""
+        return self.backbone.visual
+
     def open_clip_name(self) -> tuple[str, str]:
         """Name and tag of the backbone in open_clip; empty for a file."""
         name = PUBLISHED.get(self.backbone.name, "")
@@ -442,5 +451,4 @@ class PromptTuner(TrainerX):
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""
-        assert self._class_features is not None, "before_test() encodes the class names"
-        return self.logits(self.image_features(batch), self._class_features)
+        return self.logits(self.image_features(batch), self.class_features)

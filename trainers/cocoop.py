@@ -104,6 +104,7 @@ class CoCoOp(OwnTaskTuner):
     encodes each chunk again, with the same gradient.
     """
 
+    model: ConditionalPrompts
     section = "COCOOP"
     no_table = "its class features are computed for each image"
     config_keys = (

@@ -42,6 +42,7 @@ class KgCoOp(CoOpTuner):
         """The loss of a batch and, if the step is logged, further values for the log."""
         scores = self.scores(batch)
         loss, shown = self.cross_entropy(scores)
+        assert scores.text is not None, "all images share the class features"
         gap = knowledge_gap(scores.text, self.teacher)
         if self.printing:
             shown["gap"] = float(gap.detach())

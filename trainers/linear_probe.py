@@ -193,6 +193,7 @@ class LinearProbe(FittedTrainer):
     cores.
     """
 
+    model: ProbeWeights
     section = "LP"
     no_context = "it learns weights on image features, without prompts"
     test_rows = 0

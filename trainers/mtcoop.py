@@ -147,6 +147,7 @@ class MTCoOp(PromptTuner):
     sub-module and so stepped 3 times (4 with class prompts) per batch and per epoch.
     """
 
+    model: SoftContext
     section = "MTCOOP"
     config_keys = (
         Key("TRAINER.MTCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -197,7 +198,7 @@ class MTCoOp(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """Folders of the original: task prompts, class prompts (with CSC) and the meta network."""
         m = self.model
-        found = {
+        found: dict[str, nn.Module | None] = {
             "class_prompt_learner": m.class_prompt_learner,
             "task_prompt_learner": m.task_prompt_learner,
             "prompt_gen": m.prompt_gen,

@@ -49,7 +49,7 @@ class TaskContexts(nn.Module):
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F) of all tasks in one pass, not normalised."""
         assert columns is None, "hard sharing has no class sub-sampling"
-        own = [learner.ctx for learner in self.prompt_learner.learners]
+        own: list[Tensor] = list(self.prompt_learner.parameters())  # the ``ctx`` of each learner
         if own[0].dim() == 3:
             return self.prompts(torch.cat(own))
         return self.prompts(torch.stack(own), self._owner)

@@ -55,7 +55,7 @@ class SeveralPrompts(EncoderModule):
 
     def forward(self) -> Tensor:
         """Class features under each context (N, C, F), not normalised."""
-        contexts = self.prompt_learner.ctx.flatten(0, -3)
+        contexts = self.prompt_learner.get_parameter("ctx").flatten(0, -3)
         return self.encoder(self._layout, contexts, self._group).view(*self._shape, -1)
 
 
@@ -148,7 +148,7 @@ class PLOT(OwnTaskTuner):
     def block_logits(self, features: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
         """Scaled cosines under the transport plans; ``features``: (B, 1 + P, F)."""
         learns = torch.is_grad_enabled()
-        prompts = self.model() if learns else self._class_features
+        prompts = self.model() if learns else self.class_features
         image, text = (functional.normalize(each.float(), dim=-1) for each in (features, prompts))
         rows = [to_device(block.rows, image.device) for block in blocks]
         pairs = [(image[r, 1:], text[:, b.start : b.stop]) for r, b in zip(rows, blocks, strict=True)]

@@ -77,6 +77,7 @@ class ProtoNet(FittedTrainer):
     Wang, Chao, Weinberger, van der Maaten, arXiv 1911.04623).
     """
 
+    model: Prototypes
     section = "PROTONET"
     no_context = "its classes are means of image features, without prompts"
     test_rows = 0

@@ -149,7 +149,7 @@ def _extrema(image: Image.Image) -> tuple[tuple[float, float], ...]:
     return cast("tuple[tuple[float, float], ...]", image.getextrema())
 
 
-def _levels(image: Image.Image) -> int:
+def _levels(image: Image.Image) -> float:
     """The largest difference between two pixels in a channel."""
     return max(high - low for low, high in _extrema(image))
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dassl.data.datum import Datum, Split, Task
 from dassl.utils.errors import UserError
@@ -138,12 +139,16 @@ def merge(splits: Sequence[Split]) -> Split:
     test: list[Datum] = []
     for split in splits:
         first = len(tasks)
-        shifted = _mapped(split, split.tasks, lambda pair, first=first: (pair[0] + first, pair[1])) if first else split
+        shifted = _mapped(split, split.tasks, partial(_shifted, first=first)) if first else split
         tasks += shifted.tasks
         train += shifted.train
         val += shifted.val
         test += shifted.test
     return Split(tuple(tasks), train, val, test)
+
+
+def _shifted(pair: Pair, *, first: int) -> Pair:
+    return pair[0] + first, pair[1]
 
 
 def _mapped(split: Split, tasks: tuple[Task, ...], new_pair: Callable[[Pair], Pair | None]) -> Split:

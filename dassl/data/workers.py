@@ -189,7 +189,7 @@ def _cut(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
         yield list(keys[start : start + size])
 
 
-def _shared(batch: Read) -> Read:
+def _shared(batch: Sequence[Any]) -> Read:
     """Put a batch into shared memory here: torch would do it later, in a thread whose errors get lost."""
     keys, images = batch
     return keys, images if isinstance(images, str) else images.share_memory_()

@@ -18,6 +18,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_text
 
 BEST = "model-best.pth.tar"
+NAMES = "*.pth.tar*"  # of all checkpoints
 _TO_RESUME = ("optimizer", "scheduler", "scaler", "best")
 EPOCH = re.compile(r"^model\.pth\.tar-(\d+)$")
 _LFS, _LFS_BYTES = b"version https://git-lfs", 1024  # the beginning of a Git LFS pointer, and more bytes than it has
@@ -213,12 +214,6 @@ def remove_epochs(folder: Path, epochs: Iterable[int]) -> None:
     """Delete some checkpoints of a module."""
     for epoch in epochs:
         (folder / epoch_file(epoch)).unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete unfinished files of a killed run in a module's folder."""
-    for path in folder.glob(".*pth.tar*"):
-        path.unlink(missing_ok=True)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Any]]:

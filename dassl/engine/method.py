@@ -1,8 +1,9 @@
 """What a method defines: the hooks of a trainer, with their defaults."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.config.keys import Key
@@ -15,6 +16,25 @@ from dassl.utils.errors import UserError
 
 if TYPE_CHECKING:
     from dassl.data.manager import DataManager
+
+
+class ImageTower(Protocol):
+    """A frozen image encoder."""
+
+    @property
+    def name(self) -> str:
+        """Its published name or its file."""
+
+    @property
+    def digest(self) -> str:
+        """What its weights are."""
+
+    @property
+    def embed_dim(self) -> int:
+        """F, the width of its features."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, F), not normalised."""
 
 
 class Method:
@@ -86,6 +106,23 @@ class Method:
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""
         raise NotImplementedError
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Features of transformed images (B, 3, H, W), as ``model_inference`` takes them under "feat"."""
+        raise NotImplementedError
+
+    def image_module(self) -> nn.Module:
+        """The frozen network behind ``encode_images``, for a graph of its own."""
+        raise NotImplementedError
+
+    @classmethod
+    def image_tower(cls, cfg: CfgNode, device: torch.device) -> tuple[ImageTower, dict[str, Any]]:
+        """The frozen image encoder that a config names, without a trainer, and its ``image_facts``."""
+        raise NotImplementedError
+
+    def open_clip_name(self) -> tuple[str, str]:
+        """Name and tag of the frozen model in open_clip; empty if it is not one of theirs."""
+        return "", ""
 
     def head(self) -> Head:
         """The learned table that scores image features, after ``before_test``.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dassl.config.comparing import number_values
 from dassl.engine.checkpoint import (
     BEST,
+    NAMES,
     check_names,
     epoch_file,
     load_checkpoint,
@@ -16,7 +17,6 @@ from dassl.engine.checkpoint import (
     optimizer_state,
     point_to,
     remove_epochs,
-    remove_leftovers,
     save_checkpoint,
     saved_epochs,
 )
@@ -24,6 +24,7 @@ from dassl.engine.checks import warn_of_choice
 from dassl.engine.runfolder import RunFolder
 from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError, another_folder
+from dassl.utils.files import remove_unfinished
 from dassl.utils.tools import device_name
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Checkpoints:
         """
         trainer, run = self.trainer, self._to_resume()
         for name in trainer.modules:
-            remove_leftovers(self.folder / name)
+            remove_unfinished(self.folder / name, NAMES)
         contents = run.newest(list(trainer.modules))
         self._refuse_nothing(run, contents)
         if contents is None:

@@ -161,7 +161,9 @@ class TrainerX(Method):
             self.batch_index, self.printing = index, log.is_due(index)
             summary = self.forward_backward(batch)
             log.clock.batch()
-            log.add(index, summary.pop("loss"), batch["task"])
+            loss = summary.pop("loss")
+            assert isinstance(loss, Tensor), "forward_backward() returns its loss as a tensor"
+            log.add(index, loss, batch["task"])
             bar.update()
             if self.printing:
                 log.write(summary)

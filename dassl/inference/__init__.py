@@ -1,4 +1,4 @@
-"""Using what was learned: a finished run as a classifier of new images."""
+"""Use a finished run as a classifier of new images."""
 
 from dassl.inference.classifier import Classifier, ClassScore, Prediction, load_classifier
 

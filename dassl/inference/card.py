@@ -1,4 +1,4 @@
-"""The model card of an exported folder: what the Hub reads, and what people read."""
+"""The model card of an exported folder, with one part for the Hub and one for people."""
 
 import html
 import re
@@ -11,7 +11,7 @@ from dassl.inference.classifier import EXPORTED_FILE
 from dassl.inference.exported import Exported
 from dassl.utils.texts import printable
 
-# OpenAI's own repositories; of its ResNets it has none there.
+# OpenAI's own repositories on the Hub, which has none of its ResNets.
 _BASE_MODELS = {
     "ViT-B/32": "openai/clip-vit-base-patch32",
     "ViT-B/16": "openai/clip-vit-base-patch16",
@@ -22,7 +22,7 @@ def model_card(content: Exported, license_id: str = "") -> str:
     """README.md of an exported folder; the Hub reads the YAML between the lines of dashes.
 
     Args:
-        license_id: the Hub's identifier of a licence, such as "mit"; "" where none was given.
+        license_id: the Hub's identifier of a licence, such as "mit"; "" if none was given.
     """
     about, name = content.about, content.about["backbone"]["name"]
     title, base = f"{about['training']['trainer']} on {name}", base_model(about["backbone"])
@@ -34,21 +34,21 @@ def model_card(content: Exported, license_id: str = "") -> str:
     tasks = "\n".join(f"- {_shown(each['name'])}: {', '.join(map(_shown, each['classes']))}" for each in about["tasks"])
     parts = [f"---\n{lines}---", f"# {_shown(title)}", "Classes by task:", tasks]
     parts += [f"`{EXPORTED_FILE}` scores features of the frozen backbone (digest {about['backbone']['digest']})."]
-    parts += [] if base else [f"The backbone {_shown(name)} has no name on the Hub that is known, so none is given."]
-    parts += [] if license_id else ["No licence was given; ask the author before you use or pass on what was learned."]
+    parts += [] if base else [f"The backbone {_shown(name)} has no known name on the Hub."]
+    parts += [] if license_id else ["No licence was given; ask the author before you use or pass on this model."]
     return "\n\n".join(parts) + "\n"
 
 
 def base_model(backbone: dict[str, Any]) -> str:
-    """The Hub's name of a backbone: OpenAI's repository, else the one that open_clip reads; "" where none is known."""
+    """The Hub's name of a backbone: OpenAI's repository, else the one that open_clip reads; "" if unknown."""
     if backbone["name"] in _BASE_MODELS:
         return _BASE_MODELS[backbone["name"]]
     known = get_pretrained_cfg(backbone["open_clip_name"], backbone["open_clip_tag"])
-    return "/".join(known.get("hf_hub", "").split("/")[:2])  # the name of a file may follow
+    return "/".join(known.get("hf_hub", "").split("/")[:2])  # a file name may follow
 
 
 def _measured(about: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures in the form of the Hub, an entry for each task that has one."""
+    """The figures in the Hub's form, an entry for each task that has a figure."""
     dataset, split = about["training"]["dataset"], about["results"]["split"]
     return [
         {
@@ -63,10 +63,10 @@ def _measured(about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown(name: str) -> str:
-    """A name in Markdown, where it is neither a link nor an element."""
+    """A name for Markdown, escaped so that it makes no link and no element."""
     return re.sub(r"([\[\]()*_#!])", r"\\\1", html.escape(_plain(name), quote=False))
 
 
 def _plain(name: str) -> str:
-    """A name in one line, without hidden characters: what is a line break differs between YAML's readers."""
+    """A name in one line, without hidden characters, because YAML readers differ in what they take for line breaks."""
     return printable(" ".join(name.split()))

@@ -1,4 +1,4 @@
-"""A finished run as a classifier: it needs the run folder and the frozen backbone, but none of the run's data."""
+"""A finished run as a classifier; it needs the run folder and the frozen backbone, but not the run's data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,9 +48,9 @@ class Prediction:
     """The answer for an image and a task.
 
     Attributes:
-        image: its path; "" for an image that came without one.
+        image: its path; "" for an image without one.
         task: name of the task.
-        classes: the most probable classes, the best one first.
+        classes: the most probable classes, best first.
     """
 
     image: str
@@ -64,13 +64,13 @@ class Prediction:
 
 
 class Classifier:
-    """What a run has learned, ready for new images; made by :func:`load_classifier`.
+    """A trained classifier of a run's tasks, made by :func:`load_classifier`.
 
     Attributes:
         tasks: the T tasks with their class names.
-        reading: how files become pictures, as in the run's test.
-        transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as there.
-        temperatures: of each task, by which its logits are divided; 1 where none was fitted (TEST.CALIBRATE).
+        reading: how files are decoded, as in the run's test.
+        transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as in the run's test.
+        temperatures: the divisor of each task's logits; 1 if none was fitted (TEST.CALIBRATE).
     """
 
     def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
@@ -87,16 +87,16 @@ class Classifier:
 
     @property
     def input(self) -> CfgNode:
-        """The node INPUT of the config, with what the backbone says where the config does not."""
+        """The node INPUT of the config, completed by the backbone's defaults."""
         return settle_input(self._trainer.cfg, self._trainer.image_facts()).INPUT
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks in the order of their numbers."""
+        """The tasks, ordered by number."""
         return list(self._trainer.dm.tasks)
 
     def task_number(self, task: str | int) -> int:
-        """Number of a task that is given by its name or its number.
+        """Number of a task, given by name or number.
 
         Raises:
             UserError: there is no such task.
@@ -123,10 +123,10 @@ class Classifier:
         return {each: logits[:, bounds[each] : bounds[each + 1]] for each in wanted}
 
     def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """Probabilities of transformed images: (B, 3, H, W) -> {number of the task: (B, C_t) float32 on the CPU}.
+        """Probabilities of transformed images: (B, 3, H, W) -> {task number: (B, C_t) float32 on the CPU}.
 
         Args:
-            tasks: numbers of the tasks that are asked for; all by default.
+            tasks: numbers of the tasks; all by default.
         """
         return {task: self._softmax(task, logits) for task, logits in self.logits(images, tasks).items()}
 
@@ -139,9 +139,9 @@ class Classifier:
         """Classify images.
 
         Args:
-            images: paths, PIL images, or arrays (H, W, 3) or (H, W) of 8 bits; one or several.
+            images: one or several paths, PIL images, or 8-bit arrays (H, W, 3) or (H, W).
             task: name or number of a task; all by default.
-            top_k: classes that are named for each image and task.
+            top_k: number of classes to name for each image and task.
 
         Returns:
             One answer for each image and task: all tasks of the first image, then those of the second.
@@ -161,7 +161,7 @@ class Classifier:
     def answers(
         self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
     ) -> list[Prediction]:
-        """The answers for transformed images (B, 3, H, W) that are called ``names``; see :meth:`predict`."""
+        """The answers for transformed images (B, 3, H, W) with the given names; see :meth:`predict`."""
         known, scores = self.tasks, self.logits(images, tasks)
         best = [
             (known[task].name, _best(known[task].classnames, logits, self._softmax(task, logits), top_k))
@@ -170,52 +170,52 @@ class Classifier:
         return [Prediction(name, task, rows[place]) for place, name in enumerate(names) for task, rows in best]
 
     def class_features(self, task: str | int) -> Tensor:
-        """Class features (C_t, F) of a task, of length 1, float32 on the CPU.
+        """Normalised class features (C_t, F) of a task, float32 on the CPU.
 
         Raises:
-            UserError: the method has no one vector for each class.
+            UserError: the method does not have one vector per class.
         """
         number = self.task_number(task)
         features = getattr(self._trainer, "_class_features", None)
         if features is None or features.dim() != 2:
-            raise UserError(f"{self._trainer.cfg.TRAINER.NAME} does not score images by one vector for each class")
+            raise UserError(f"{self._trainer.cfg.TRAINER.NAME} does not score images with one vector per class")
         start, stop = self._trainer.dm.offsets[number : number + 2].tolist()
         return torch.nn.functional.normalize(features[start:stop].float(), dim=-1).cpu()
 
     def with_classes(self, classes: Mapping[str | int, Sequence[str]]) -> "Classifier":
-        """The same learned context with other class names.
+        """A classifier with the same learned context and other class names.
 
         Args:
             classes: new class names by name or number of their task; other tasks keep theirs.
 
         Raises:
-            UserError: what was learned belongs to single classes, or a list is empty or has a name twice.
+            UserError: the learned vectors belong to single classes, or a list is empty or has duplicates.
         """
         cfg = self._trainer.cfg
         for unit, cause in type(self._trainer).learned_for(cfg).items():
             if unit == "class":
-                raise UserError(f"{cause} learns something for each class, so it has none for new ones")
+                raise UserError(f"{cause} learns something for each class, so it has nothing for new classes")
         tasks = self.tasks
         for key, names in classes.items():
             number = self.task_number(key)
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
         found = Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
-        # A temperature was fitted to the scores of the run's own classes.
+        # A temperature fits only the class names that it was fitted with.
         pairs = zip(found.tasks, self.tasks, self.temperatures, strict=True)
         found.temperatures = [value if mine.classnames == own.classnames else 1.0 for mine, own, value in pairs]
         return found
 
 
 def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> Classifier:
-    """The classifier that a finished run has learned.
+    """Load the classifier of a finished run.
 
     Args:
         run: its folder, or an exported file or folder. No image, data folder or split file is needed.
         device: "cpu" or "cuda"; by default a GPU if there is one.
-        weights: file or folder of the backbone's weights, where they lie elsewhere than in the run.
+        weights: file or folder of the backbone's weights, if they are not where the run had them.
 
     Raises:
-        UserError: the folder is no finished run, or the backbone is not the one it was trained on.
+        UserError: the folder is not a finished run, or the backbone is not the one that the run used.
     """
     folder = Path(run).expanduser()
     exported = folder / EXPORTED_FILE if (folder / EXPORTED_FILE).is_file() else folder
@@ -232,7 +232,7 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
 
 
 class ExportedClassifier(Classifier):
-    """The head of an exported file on the frozen backbone; of the backbone only the image tower is used."""
+    """The head of an exported file on the image tower of the frozen backbone."""
 
     def __init__(self, path: Path, content: Exported, cfg: CfgNode) -> None:
         self.folder, self._content, self._cfg = path, content, cfg
@@ -245,46 +245,46 @@ class ExportedClassifier(Classifier):
         there, here = content.about["backbone"]["digest"], self._tower.digest
         if there != here:
             raise UserError(
-                f"{path} is bound to other weights of {self._tower.name} (digest {there[:12]} there, {here[:12]} "
+                f"{path} needs other weights of {self._tower.name} (digest {there[:12]} in the file, {here[:12]} "
                 "here); name them with --weights"
             )
         width = content.head.weight.shape[1]
         if width != self._tower.embed_dim:
-            raise UserError(f"{path} has features of width {width}, {self._tower.name} {self._tower.embed_dim}")
+            raise UserError(f"{path} has features of width {width}, but {self._tower.name} {self._tower.embed_dim}")
         self.reading = Reading(**content.about["reading"])
         settled = settle_input(cfg, facts)
         told = content.about["preprocess_cfg"]
         wrong = [key for key, value in preprocessing(settled.INPUT).items() if told.get(key) != value]
         if wrong or tuple(settled.INPUT.SIZE) != facts["SIZE"]:
             what = f"{', '.join(wrong)} of preprocess_cfg" if wrong else f"INPUT.SIZE {tuple(settled.INPUT.SIZE)}"
-            raise UserError(f"{path} contradicts itself: {what} is not what its config says; export the run again")
+            raise UserError(f"{path} contradicts itself: {what} differs from its config; export the run again")
         self.transform = build_transform(settled, False)
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks in the order of their numbers."""
+        """The tasks, ordered by number."""
         return [Task(each["name"], tuple(each["classes"])) for each in self._content.about["tasks"]]
 
     @torch.no_grad()
     def logits(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """As :meth:`Classifier.logits`."""
+        """See :meth:`Classifier.logits`."""
         wanted = range(len(self.tasks)) if tasks is None else tasks
         with arithmetic(self._cfg):
             features = self._tower.encode_image(images.to(self._device)).float().cpu()
             return {each: self._content.scores(features, each) for each in wanted}
 
     def class_features(self, task: str | int) -> Tensor:
-        """As :meth:`Classifier.class_features`."""
+        """See :meth:`Classifier.class_features`."""
         number = self.task_number(task)
         if self._content.head.kind != "cosine":
-            raise UserError(f"{self.folder} holds weights and biases, not one vector of length 1 for each class")
+            raise UserError(f"{self.folder} holds weights and biases, not one normalised vector per class")
         return self._content.rows(number)
 
     def with_classes(self, classes: Mapping[str | int, Sequence[str]]) -> Classifier:
-        """Refused: the text side is not in the file."""
+        """Always refused (UserError), because the file has no text encoder."""
         raise UserError(
-            f"{self.folder} holds finished class features and no text side, so it has none for other class names; use "
-            "the run folder"
+            f"{self.folder} holds class features and no text encoder, so it cannot take other class names; use the run "
+            "folder"
         )
 
 
@@ -298,7 +298,8 @@ def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> l
     """The most probable classes of each image.
 
     Args:
-        logits: (B, C_t), which give the order. values: (B, C_t), the probabilities.
+        logits: (B, C_t), for the order.
+        values: (B, C_t), the probabilities.
     """
     order = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
     rows = zip(order.tolist(), values.gather(1, order).tolist(), strict=True)
@@ -306,17 +307,17 @@ def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> l
 
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
-    """The config of a run, for the machine at hand."""
+    """The config of a run, adapted to this machine."""
     stored = RunFolder(folder).config()
     if stored is None:
-        raise UserError(f"{folder} has no config.yaml that can be read; give the folder of a finished run")
+        raise UserError(f"{folder} has no readable config.yaml; give the folder of a finished run")
     RunFolder(folder).check_config(stored)
     own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}
     return _here({**flatten(stored), **own}, str(folder / "config.yaml"), device=device, weights=weights)
 
 
 def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -> CfgNode:
-    """A config of these values, on the machine at hand."""
+    """A config with these values, adapted to this machine."""
     cfg, own = get_cfg_default(), {}
     merge_cfg(cfg, values=values, place=place)
     if device == "cuda" and not torch.cuda.is_available():
@@ -324,7 +325,7 @@ def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -
     if device:
         own["USE_CUDA"] = str(device == "cuda")
     if weights and Path(cfg.MODEL.BACKBONE.NAME).suffix in BACKBONE_ENDINGS:
-        own["MODEL.BACKBONE.NAME"] = weights  # a backbone that has no other name than its file's
+        own["MODEL.BACKBONE.NAME"] = weights  # a backbone that is named by its file
     elif weights:
         own["MODEL.BACKBONE.WEIGHTS"] = weights
     merge_cfg(cfg, values=own)
@@ -342,7 +343,7 @@ def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task]) -> TrainerX:
 
 
 def _tested_epoch(folder: Path) -> int | None:
-    """The epoch that an evaluation was told to take; None: the one that the training ended with."""
+    """The epoch that an evaluation used; None: the one that training ended with."""
     result = RunFolder(folder).result()
     return result.best_epoch if result.mode == "eval" else None
 
@@ -353,7 +354,7 @@ def _checked(names: Sequence[str], task: str) -> tuple[str, ...]:
         raise UserError(f"task {task!r}: the list of classes is empty or has an empty name; give names with commas")
     for name in own:
         if own.count(name) > 1:
-            raise UserError(f"task {task!r}: the class {name!r} stands twice in the list; give each once")
+            raise UserError(f"task {task!r}: the class {name!r} is in the list twice; give each once")
     return own
 
 
@@ -362,7 +363,7 @@ def _decoded(picture: Picture, reading: Reading) -> Image.Image:
         return read_image(picture, reading)
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8:
-            raise UserError(f"an array of {picture.dtype} is no picture; give 8 bits a channel, (H, W, 3) or (H, W)")
+            raise UserError(f"an array of {picture.dtype} is not a picture; give 8 bits a channel, (H, W, 3) or (H, W)")
         picture = Image.fromarray(picture)
     return as_read(picture, reading)
 

@@ -1,4 +1,4 @@
-"""From a finished run to a file or folder that others can use."""
+"""Export a finished run to a file or folder that others can use."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +22,7 @@ _TRAINED = ("trainer", "dataset", "shots", "seed", "subset_digest", "test_digest
 
 
 def exported_content(classifier: Classifier) -> Exported:
-    """What an exported file of a run holds.
+    """The content of a run's exported file.
 
     Raises:
         UserError: the method has no table of classes.
@@ -54,10 +54,10 @@ def export_file(classifier: Classifier, path: Path) -> None:
 
 
 def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "") -> None:
-    """Write a folder in the form of the Hub, its model card last.
+    """Write a folder in the layout of the Hub, the model card last.
 
     Args:
-        license_id: the Hub's identifier of the licence that the card names; "" where none was given.
+        license_id: the Hub's identifier of the licence that the card names; "" if none was given.
 
     Raises:
         UserError: the folder has files already, or the method has no table of classes.
@@ -76,7 +76,7 @@ def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "")
 
 
 def _learned(classifier: Classifier) -> dict[str, Tensor]:
-    """{module.key: tensor} of what the run learned."""
+    """The learned tensors as {module.key: tensor}."""
     modules = classifier.trainer.modules
     return {
         f"{name}.{key}": value.detach().cpu().contiguous().clone()

@@ -1,4 +1,4 @@
-"""The exported file: its schema, writing, and reading with suspicion. docs/export.md describes it."""
+"""The exported file: its schema, writing, and reading with checks. docs/export.md describes it."""
 
 import json
 import struct
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import ImageColor
@@ -31,7 +31,7 @@ _TEXTS = ("format", "schema", "head", "logit_scale", "digest")
 
 @dataclass(frozen=True)
 class Exported:
-    """The content of an exported file: a head, and what is known of it (the metadata that are JSON, by their key)."""
+    """The content of an exported file: a head, and the JSON metadata by key."""
 
     head: Head
     about: dict[str, Any]
@@ -56,17 +56,17 @@ class Exported:
         return logits
 
     def logits(self, features: Tensor, task: int) -> Tensor:
-        """``scores`` divided by the temperature: their softmax are the probabilities."""
+        """``scores`` divided by the temperature; their softmax gives the probabilities."""
         return self.scores(features, task) / self.about["temperature"][task]
 
 
 def row_name(kind: str) -> str:
-    """Name of the tensors that have a row for each class."""
+    """Name of the tensors with a row for each class."""
     return "class_features" if kind == "cosine" else "weight"
 
 
 def tensors_of(content: Exported) -> dict[str, Tensor]:
-    """{name: tensor} of the file, one of each kind for each task."""
+    """The file's tensors by name, one of each kind for each task."""
     head, bounds, found = content.head, content.offsets, {}
     for task, (start, stop) in enumerate(pairwise(bounds)):
         found[f"{row_name(head.kind)}.{task}"] = head.weight[start:stop].clone()
@@ -78,7 +78,7 @@ def tensors_of(content: Exported) -> dict[str, Tensor]:
 
 
 def preprocessing(said: CfgNode) -> dict[str, Any]:
-    """The transform of testing that a settled node INPUT describes, in open_clip's words."""
+    """The test transform of a settled node INPUT, in open_clip's form."""
     normal = "normalize" in said.TRANSFORMS
     return {
         "size": list(said.SIZE),
@@ -92,7 +92,7 @@ def preprocessing(said: CfgNode) -> dict[str, Any]:
 
 
 def write_exported(path: Path, content: Exported) -> None:
-    """Write the file; it appears whole."""
+    """Write the file atomically."""
     told = {key: json.dumps(content.about[key], ensure_ascii=False, sort_keys=True) for key in _JSON}
     told |= {"format": "pt", "schema": SCHEMA, "head": content.head.kind, "logit_scale": repr(content.head.scale)}
     tensors = tensors_of(content)
@@ -101,7 +101,7 @@ def write_exported(path: Path, content: Exported) -> None:
 
 
 def content_digest(told: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the metadata but the digest, and over names, dtypes, shapes and bytes of the tensors."""
+    """SHA-256 over the metadata except the digest, and the tensors' names, dtypes, shapes and bytes."""
     kept = {key: value for key, value in told.items() if key != "digest"}
     digest = sha256(json.dumps(kept, sort_keys=True, ensure_ascii=True).encode())
     for name, tensor in sorted(tensors.items()):
@@ -114,7 +114,7 @@ def read_exported(path: Path) -> Exported:
     """Read and check a file.
 
     Raises:
-        UserError: it is cut, damaged, too large in its header, or not of this schema.
+        UserError: it is cut off or damaged, its header is too large, or it is not of this schema.
     """
     _check_header(path)
     try:
@@ -136,18 +136,18 @@ def _check_header(path: Path) -> None:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; check the path") from error
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
     if length > min(MAX_HEADER, size - 8):
-        raise UserError(f"{path} is cut or no safetensors file (header of {length:,} bytes); export the run again")
+        raise UserError(f"{path} is cut off or no safetensors file (header of {length:,} bytes); export the run again")
 
 
 def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     _expect(told.get("schema") == SCHEMA, f"its schema is {told.get('schema')!r}, this version reads {SCHEMA!r}")
     lacks = [key for key in (*_JSON, *_TEXTS) if key not in told]
     _expect(not lacks, f"it lacks the metadata {', '.join(lacks)}")
-    _expect(told["digest"] == content_digest(told, tensors), "its content does not have the digest that it names")
+    _expect(told["digest"] == content_digest(told, tensors), "its content does not match its digest")
     about = {key: json.loads(told[key]) for key in _JSON}
     _check_kinds(about)
-    kind, scale, tasks = told["head"], float(told["logit_scale"]), about["tasks"]
-    _expect(kind in ("cosine", "linear") and 0 < scale < 1e6, "its head is unknown")
+    kind, scale, tasks = _head_kind(told["head"]), float(told["logit_scale"]), about["tasks"]
+    _expect(0 < scale < 1e6, "its head is unknown")
     _expect(bool(tasks) and all(_names(each) for each in tasks), "its tasks have no names")
     temperature = about["temperature"]
     _expect(len(temperature) == len(tasks) and all(1e-3 < each < 1e3 for each in temperature), "its temperatures")
@@ -160,19 +160,26 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     return Exported(head, about)
 
 
+def _head_kind(name: str) -> Literal["cosine", "linear"]:
+    if name == "cosine":
+        return "cosine"
+    _expect(name == "linear", "its head is unknown")
+    return "linear"
+
+
 def _check_kinds(about: dict[str, Any]) -> None:
-    """Raise ValueError where metadata are of another kind than this program writes."""
+    """Raise ValueError if metadata have another type than this program writes."""
     for key in ("backbone", "preprocess_cfg", "reading", "config"):
-        _expect(isinstance(about[key], dict), f"its {key} is no object")
+        _expect(isinstance(about[key], dict), f"its {key} is not an object")
     for key in ("tasks", "temperature"):
-        _expect(isinstance(about[key], list), f"its {key} is no list")
-    _expect(all(isinstance(each, int | float) for each in about["temperature"]), "its temperatures are no numbers")
+        _expect(isinstance(about[key], list), f"its {key} is not a list")
+    _expect(all(isinstance(each, int | float) for each in about["temperature"]), "its temperatures are not numbers")
     names = [each["name"] for each in about["tasks"]]
-    _expect(len({str(name) for name in names}) == len(names), "two of its tasks have one name")
+    _expect(len({str(name) for name in names}) == len(names), "two of its tasks have the same name")
     backbone, reading = about["backbone"], about["reading"]
     _expect(all(isinstance(backbone.get(key), str) for key in ("name", "digest")), "its backbone has no name or digest")
     _expect(reading.keys() == {"background", "orientation", "max_pixels"}, "its reading has other entries")
-    _expect(isinstance(reading["background"], str), "the background of its reading is no colour")
+    _expect(isinstance(reading["background"], str), "the background of its reading is not a colour")
     _expect(reading["background"] == "original" or len(ImageColor.getrgb(reading["background"])) == 3, "its background")
     _expect(reading["orientation"] in ("upright", "original"), "the orientation of its reading")
     _expect(type(reading["max_pixels"]) is int and reading["max_pixels"] > 0, "the max_pixels of its reading")
@@ -180,37 +187,37 @@ def _check_kinds(about: dict[str, Any]) -> None:
 
 def _check_lengths(weight: Sequence[Tensor]) -> None:
     lengths = torch.cat(list(weight)).norm(dim=1)
-    _expect(bool(((lengths == 0) | ((lengths - 1).abs() < LENGTH_OFF)).all()), "its class features are not of length 1")
+    _expect(bool(((lengths == 0) | ((lengths - 1).abs() < LENGTH_OFF)).all()), "its class features are not normalised")
 
 
 def stacked(centers: Sequence[Tensor]) -> Tensor | None:
-    """Centers (T, F) of the tasks; None without."""
+    """Centers (T, F) of the tasks; None if there are none."""
     return torch.stack(list(centers)) if centers else None
 
 
 def assert_shapes(
     tasks: Sequence[dict[str, Any]], weight: Sequence[Tensor], bias: Sequence[Tensor], centers: Sequence[Tensor]
 ) -> None:
-    """Raise ValueError where a tensor does not fit the classes, or is not finite (a bias may be -inf)."""
+    """Raise ValueError if a tensor does not match the classes, or is not finite (a bias may be -inf)."""
     _expect(len(weight) == len(tasks), "it has no table for each task")
-    _expect(all(each.dim() == 2 for each in weight), "a table is no matrix")
+    _expect(all(each.dim() == 2 for each in weight), "a table is not a matrix")
     for number, task in enumerate(tasks):
         shape, width = (len(task["classes"]), weight[0].shape[-1]), weight[0].shape[-1:]
-        _expect(tuple(weight[number].shape) == shape, f"the table of task {number} does not fit its classes")
-        _expect(not bias or bias[number].shape == shape[:1], f"the bias of task {number} does not fit its classes")
+        _expect(tuple(weight[number].shape) == shape, f"the table of task {number} does not match its classes")
+        _expect(not bias or bias[number].shape == shape[:1], f"the bias of task {number} does not match its classes")
         _expect(not centers or centers[number].shape == width, f"the center of task {number} has another width")
     bounded = all(bool((each.abs() < LARGEST).all()) for each in (*weight, *centers))
-    # A class that is never predicted has -inf; a task in which all have it has no answer.
+    # A class that is never predicted has the bias -inf; a task with nothing else has no answer.
     biased = all(bool((each < LARGEST).all()) and bool((each > -LARGEST).any()) for each in bias)
     _expect(
         bounded and biased and all(each.dtype == torch.float32 for each in (*weight, *bias, *centers)),
-        "its values are no numbers",
+        "its values are not finite numbers",
     )
 
 
 def _rows(tensors: dict[str, Tensor], name: str, tasks: int) -> list[Tensor]:
     found = [tensors[f"{name}.{task}"] for task in range(tasks) if f"{name}.{task}" in tensors]
-    _expect(len(found) in (0, tasks), f"it has {name} of some tasks only")
+    _expect(len(found) in (0, tasks), f"it has {name} for some tasks only")
     return found
 
 

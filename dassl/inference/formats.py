@@ -1,4 +1,4 @@
-"""How answers are written: a table for people, CSV, or one JSON object a line."""
+"""Output formats of answers: a readable table, CSV, or one JSON object per line."""
 
 import csv
 import json
@@ -12,18 +12,18 @@ UNSURE = "unsure"
 
 
 class Writer:
-    """Writes answers as they come.
+    """Writes answers one by one.
 
     Args:
         threshold: probability below which the answer is UNSURE.
-        top_k: classes that an answer may name.
+        top_k: most classes that an answer names.
     """
 
     def __init__(self, stream: TextIO, *, threshold: float, top_k: int) -> None:
         self.stream, self.threshold, self.top_k = stream, threshold, top_k
 
     def word(self, answer: Prediction) -> str:
-        """The class that is answered, or UNSURE."""
+        """The most probable class, or UNSURE."""
         return answer.best.name if answer.best.probability >= self.threshold else UNSURE
 
     def write(self, answer: Prediction) -> None:
@@ -31,7 +31,7 @@ class Writer:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """All answers have come."""
+        """End the output; called once after the last answer."""
 
 
 class JsonLines(Writer):
@@ -45,7 +45,7 @@ class JsonLines(Writer):
         content = {"image": answer.image, "task": answer.task, "classes": classes}
         if self.threshold:
             content["answer"] = self.word(answer)
-        # Names of files need not be UTF-8; JSON then has the halves of characters as escapes.
+        # File names need not be UTF-8; JSON then has lone surrogates as escapes.
         self.stream.write(self._encode(content) + "\n")
 
 
@@ -59,19 +59,19 @@ class Csv(Writer):
         self._rows.writerow(["image", "task", "answer", *(name for pair in pairs for name in pair)])
 
     def write(self, answer: Prediction) -> None:
-        """One row; tasks with fewer classes leave cells empty."""
+        """One row; cells stay empty for tasks with fewer classes."""
         cells = [cell for each in answer.classes for cell in (each.name, f"{each.probability:.6f}")]
         cells += [""] * (2 * (self.top_k - len(answer.classes)))
         self._rows.writerow(map(_cell, (answer.image, answer.task, self.word(answer), *cells)))
 
 
 class Table(Writer):
-    """Columns for people: the image once, then a line for each task."""
+    """A readable form: the image once, then a line for each task."""
 
     _last: str | None = None
 
     def write(self, answer: Prediction) -> None:
-        """One line, and the image's path above its first one."""
+        """One line, below the image's path if it is the image's first."""
         if answer.image != self._last:
             self.stream.write(f"{_printable(answer.image)}\n")
             self._last = answer.image
@@ -84,7 +84,7 @@ def _shown(classes: Sequence[ClassScore]) -> str:
 
 
 def _printable(text: str) -> str:
-    """A path or a name in one line, without terminal escapes and halves of characters."""
+    """A path or a name in one line, without terminal escapes and lone surrogates."""
     return printable(text.replace("\n", "\ufffd").replace("\t", "\ufffd"))
 
 

@@ -16,7 +16,7 @@ from dassl.inference.exported import Exported
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
-BOUND = 1e-3  # of a probability; what is above it is another function
+BOUND = 1e-3  # largest difference of a probability
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _OPSET = 20
 
@@ -29,13 +29,13 @@ class Graph(nn.Module):
         self.tower, self.content, self.tasks = tower, content, list(tasks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The probabilities, a tensor for each task."""
+        """The probabilities, one tensor per task."""
         features = self.tower(images)
         return tuple(self.content.logits(features, task).softmax(dim=1) for task in self.tasks)
 
 
 def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None = None) -> float:
-    """Write the graph after a check in onnxruntime on batches of 1 and 3; returns the largest difference.
+    """Write the graph, after a check in onnxruntime with batches of 1 and 3; returns the largest difference.
 
     Raises:
         UserError: onnx or onnxruntime is not installed, or the difference is above ``BOUND``.
@@ -45,7 +45,7 @@ def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None 
         raise UserError(f"--onnx needs {' and '.join(lacks)}; install them with pip install -r requirements-export.txt")
     content = exported_content(classifier)
     wanted = list(range(len(classifier.tasks))) if tasks is None else list(tasks)
-    graph = Graph(classifier.trainer.backbone.visual.float(), content, wanted).eval()
+    graph = Graph(classifier.trainer.image_module().float(), content, wanted).eval()
     side = classifier.input.SIZE
     images = torch.randn(3, 3, *side, generator=torch.Generator().manual_seed(0))
     with atomic_path(path) as temporary:
@@ -66,14 +66,14 @@ def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None 
         difference = max(_difference(graph, temporary, images[:count]) for count in (1, 3))
         if not difference <= BOUND:
             raise UserError(
-                f"{path}: onnxruntime differs from PyTorch by {difference:.3g}, more than {BOUND:g}; not kept"
+                f"{path}: onnxruntime differs from PyTorch by {difference:.3g}, more than {BOUND:g}; nothing written"
             )
     return difference
 
 
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Without what torch 2.12 says of its own code, and onnxscript of operations that stay as they are."""
+    """Suppress remarks of torch 2.12 about its own code, and of onnxscript about operations left unchanged."""
     loggers = {name: logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")}
     levels = {name: logger.level for name, logger in loggers.items()}
     with warnings.catch_warnings():

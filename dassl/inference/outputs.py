@@ -1,4 +1,4 @@
-"""Where answers and exported files may be written."""
+"""Check the paths that answers and exported files are written to."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from dassl.utils.errors import UserError
 
 
 def keep_the_run(out: Path, run: str | Path, flag: str) -> None:
-    """Refuse to write over a file of the run, or over the exported file, that is being used.
+    """Refuse to overwrite a file of the run in use, or the exported file in use.
 
     Args:
         out: the file to be written; a new file in the run folder is allowed.
         run: folder of a run, or an exported file or folder.
-        flag: what the user named ``out`` with, for the message.
+        flag: the command line flag of ``out``, for the message.
 
     Raises:
         UserError: ``out`` exists and is ``run`` or lies in it.

@@ -1,9 +1,10 @@
-"""Images from files, folders or a list, decoded in workers and handed over in batches; memory stays the same."""
+"""Images from files, folders or a list, decoded by workers in batches; memory use stays constant."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,12 @@ from dassl.data.own.listing import of_the_system
 from dassl.data.transforms import Transform
 from dassl.utils.errors import UserError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that were read, (B, 3, H, W) and their B paths, and a line for each file that could not be read."""
+    """Decoded images (B, 3, H, W) with their B paths, and a line for each file that could not be read."""
 
     paths: list[str]
     images: Tensor
@@ -26,10 +29,10 @@ class Batch:
 
 
 def find_images(places: Iterable[str]) -> Iterator[str]:
-    """The image files at ``places``: a file is taken whatever its ending, a folder is searched below it by endings.
+    """The image files at ``places``: files with any ending, and files with image endings in and below folders.
 
     Raises:
-        UserError: a folder has no image.
+        UserError: a folder has no images.
     """
     for place in places:
         if not os.path.isdir(place):  # noqa: PTH112  (Path raises for a name that no system allows)
@@ -37,7 +40,7 @@ def find_images(places: Iterable[str]) -> Iterator[str]:
             continue
         first = next(found := _below(place), None)
         if first is None:
-            raise UserError(f"folder {place} has no image in it or below it (endings {' '.join(IMAGE_ENDINGS)})")
+            raise UserError(f"folder {place} has no images in it or below it (endings {' '.join(IMAGE_ENDINGS)})")
         yield first
         yield from found
 
@@ -47,7 +50,7 @@ def _below(folder: str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not of_the_system(name))
         for name in sorted(names):
             if name.lower().endswith(IMAGE_ENDINGS) and not of_the_system(name):
-                yield os.path.join(parent, name)  # noqa: PTH118  (paths as they were given)
+                yield os.path.join(parent, name)  # noqa: PTH118  (paths as given)
 
 
 def read_batches(
@@ -88,5 +91,5 @@ class _Files(Dataset):
         return Batch(read, torch.stack(images) if images else torch.zeros(0), unread)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: T) -> T:
     return batch

@@ -1,4 +1,4 @@
-"""The temperatures of a finished run: of its own test, or of an evaluation in its folder."""
+"""The temperatures of a finished run, from its test or from an evaluation in its folder."""
 
 import logging
 from pathlib import Path
@@ -16,10 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 def temperatures(folder: Path, trainer: TrainerX) -> list[float]:
-    """The temperature of each task of a run, 1 where none was fitted.
+    """The temperature of each task of a run; 1 if none was fitted.
 
-    That of ``results.json`` counts, else that of the evaluation in the same folder (``results-eval.json``), if this
-    had the run's config but for TEST.CALIBRATE. Both must be of the tensors that were loaded.
+    Temperatures in ``results.json`` count first, then those of an evaluation in the same folder
+    (``results-eval.json``) whose config differs only in TEST.CALIBRATE. Both must be for the loaded tensors.
 
     Raises:
         UserError: one of the two files cannot be read.
@@ -31,12 +31,12 @@ def temperatures(folder: Path, trainer: TrainerX) -> list[float]:
         name = _evaluation(RESULTS_FILE)
         found = read_results(folder, name=name).calibration
         if found is not None and not _same_config(folder):
-            _log.info("%s is of another config than the run's; its temperatures are not used", folder / name)
+            _log.info("%s has another config than the run; its temperatures are not used", folder / name)
             return none
     if found is None:
         return none
     if not _fits(found, trainer):
-        _log.warning("the temperatures in %s are of other learned tensors and are not used; %s", folder / name, _AGAIN)
+        _log.warning("the temperatures in %s are for other learned tensors and are not used; %s", folder / name, _AGAIN)
         return none
     return [task.temperature for task in found.tasks]
 
@@ -47,7 +47,7 @@ def _evaluation(name: str) -> str:
 
 
 def _same_config(folder: Path) -> bool:
-    """Whether the evaluation in a folder differs from the run in nothing but the calibration."""
+    """Whether the configs of a folder's run and evaluation differ only in the calibration."""
     mine, theirs = stored_config(folder), stored_config(folder, name=_evaluation(CONFIG_FILE))
     if mine is None or theirs is None:
         return False

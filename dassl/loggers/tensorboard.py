@@ -39,9 +39,11 @@ class TensorBoard(RunLogger):
 
         final = {f"final/{name}": value for name, value in figures.items()}
         with self._writing():
+            writer = self._writer.file_writer
+            assert writer is not None, "the logger was closed"
             # The writer's add_hparams() would make a separate run for this, named after the time.
             for summary in hparams(dict(self.run.choices), final):
-                self._writer.file_writer.add_summary(summary)
+                writer.add_summary(summary)
             for tag, value in final.items():
                 self._writer.add_scalar(tag, value)
 

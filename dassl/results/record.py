@@ -321,7 +321,7 @@ def _finite_split(split: SplitResult, name: str, notes: list[str]) -> SplitResul
 
 def _decode(kind: Any, value: Any, place: str) -> Any:
     """Turn JSON into ``kind`` (a dataclass, or a type of one of its fields); ValueError names the place."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _decode_object(kind, value, place)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:  # always "X | None" here

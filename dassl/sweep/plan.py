@@ -250,8 +250,8 @@ def _check(run: Run, protocol: str) -> None:
     for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).learned_for(cfg).items():
         if unit in units:
             raise UserError(
-                f"{name} cannot take part in protocol {protocol}: {cause} learns separate "
-                f"vectors for each {unit}, so it has none for new {'classes' if protocol == 'base2new' else 'tasks'}"
+                f"{name} cannot take part in protocol {protocol}: {cause} learns something "
+                f"for each {unit}, so it has nothing for new {'classes' if protocol == 'base2new' else 'tasks'}"
             )
 
 

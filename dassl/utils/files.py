@@ -77,6 +77,16 @@ def remove_stale(folder: Path) -> None:
                 _remove(Path(entry.path))
 
 
+def remove_unfinished(folder: Path, names: str) -> None:
+    """Remove the temporary files of some names, whoever left them; only for the one writer of ``folder``.
+
+    Args:
+        names: a pattern of the finished files' names, such as "*.npy".
+    """
+    for path in folder.glob(f".{names}.*"):
+        path.unlink(missing_ok=True)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

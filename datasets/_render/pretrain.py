@@ -170,7 +170,7 @@ def _ground(rng: Rng, ink: np.ndarray) -> tuple[np.ndarray, str]:
         colour = hsv(*(rng.uniform(*limits) for limits in _GROUNDS[name]))
         if _apart(colour, ink):
             break
-    flat = np.broadcast_to(colour, (SIZE, SIZE, 3)).astype(np.float32)
+    flat: np.ndarray = np.broadcast_to(colour, (SIZE, SIZE, 3)).astype(np.float32)
     kind = rng.integers(3)
     if kind == 0:
         flat = flat * (1 + rng.uniform(0, 0.2) * ramp(rng.uniform(0, 360)))[..., None]
@@ -262,7 +262,9 @@ def _glyph(character: str, rng: Rng) -> np.ndarray:
     page = Image.new("L", (side, side))
     bold = int(rng.integers(0, 6))
     ImageDraw.Draw(page).text((side / 2, side / 2), character, 255, font, anchor="mm", stroke_width=bold)
-    left, top, right, bottom = page.getbbox()
+    box = page.getbbox()
+    assert box is not None, f"the font draws nothing for {character!r}"
+    left, top, right, bottom = box
     high = rng.uniform(36, 62)
     wide = high * rng.uniform(0.45, 0.95)
     x, y = 32 + rng.uniform(-5, 5), 32 + rng.uniform(-3, 3)

@@ -7,8 +7,10 @@ import numpy as np
 
 from tests.miniature.box import Box, known, miniature
 
-CAT_BREEDS = ("abyssinian", "bengal", "birman", "bombay", "british_shorthair", "egyptian_mau", "maine_coon", "persian")
-CAT_BREEDS += ("ragdoll", "russian_blue", "siamese", "sphynx")
+CAT_BREEDS = (
+    *("abyssinian", "bengal", "birman", "bombay", "british_shorthair", "egyptian_mau", "maine_coon", "persian"),
+    *("ragdoll", "russian_blue", "siamese", "sphynx"),
+)
 BOX_FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from dassl.data.places import NOT_WRITABLE
 from dassl.utils.errors import UserError
-from dassl.utils.files import atomic_path, write_error, write_json
+from dassl.utils.files import atomic_path, remove_unfinished, write_error, write_json
 from dassl.utils.locks import Owner, locked
 
 logger = logging.getLogger(__name__)
@@ -188,8 +188,7 @@ class ViewFiles:
 
     def _tidy(self) -> None:
         """Remove leftovers of a killed writer and unreadable shards; only under the lock."""
-        for path in self.folder.glob(".*.npy.*"):
-            path.unlink(missing_ok=True)
+        remove_unfinished(self.folder, "*.npy")
         for path in shard_files(self.folder):
             if open_shard(path) is None:
                 logger.warning("%s is damaged; its features are made again", path)

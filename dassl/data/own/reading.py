@@ -42,8 +42,15 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
         entries = list_folder(_below(root, described.folder), name, classes=said, only_tested=is_only_tested())
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
-        columns = {"image": described.image, "label": described.label, "split": described.split}
-        entries = list_table(_below(root, described.table), name, **columns, images=folder, classes=said)
+        entries = list_table(
+            _below(root, described.table),
+            name,
+            image=described.image,
+            label=described.label,
+            split=described.split,
+            images=folder,
+            classes=said,
+        )
     if list(described.ratios) == ALL_TEST:
         entries = [replace(entry, split=entry.split or "test") for entry in entries]
     its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None

@@ -156,10 +156,10 @@ def test_an_evaluation_of_something_else_calibrates_nothing(lab, fitted, caplog)
     folder = lab.folder("run")
     assert lab.main("run", "--eval-only", "--load-epoch", "1", **keys) == 0
     assert load_classifier(folder).temperatures == [1.0, 1.0]
-    assert "are of other learned tensors and are not used; evaluate the run again" in caplog.text
+    assert "are for other learned tensors and are not used; evaluate the run again" in caplog.text
     assert lab.main("run", "--eval-only", **keys, INPUT__INTERPOLATION="bilinear") == 0
     assert load_classifier(folder).temperatures == [1.0, 1.0]
-    assert "is of another config than the run's" in caplog.text
+    assert "has another config than the run" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["MTCoOp", "ProtoNet", "LinearProbe"])

@@ -43,9 +43,9 @@ def test_what_is_not_known_is_left_out_and_said():
     card = model_card(content(backbone="~/mine.safetensors", open_clip=("", "")))
     data = ModelCard(card).data
     assert data.base_model is None and data.license is None
-    assert "No licence was given" in card and "has no name on the Hub that is known" in card
+    assert "No licence was given" in card and "has no known name on the Hub" in card
     full = model_card(content(), "mit")
-    assert "No licence was given" not in full and "has no name on the Hub" not in full
+    assert "No licence was given" not in full and "no known name on the Hub" not in full
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_licence_is_the_users(lab, capsys):
     lab.run(OPTIM__MAX_EPOCH=1)
     command, hub = [str(lab.folder("run")), "-o"], lab.output / "hub"
     assert export.main([*command, f"{hub}/", "--license", "MIT license"]) == 2
-    assert "is no identifier of the Hub" in capsys.readouterr().err
+    assert "is not an identifier of the Hub" in capsys.readouterr().err
     assert export.main([*command, f"{hub}.safetensors", "--license", "mit"]) == 2
     assert "is for the model card of a folder" in capsys.readouterr().err
     assert export.main([*command, f"{hub}/", "--license", "mit"]) == 0

@@ -103,7 +103,7 @@ def test_class_features_score_as_the_classifier_does(lab, photos):
     scores = (trainer.backbone.logit_scale * feature @ classifier.class_features("tool").T).softmax(dim=1)
     assert torch.allclose(scores, classifier.probabilities(image)[1], atol=1e-6)
     lab.run("plot", **options("PLOT"))
-    with pytest.raises(UserError, match="PLOT does not score images by one vector"):
+    with pytest.raises(UserError, match="PLOT does not score images with one vector"):
         load_classifier(lab.folder("plot")).class_features(0)
 
 
@@ -123,14 +123,14 @@ def test_other_class_names_with_the_same_context(lab, photos):
 @pytest.mark.parametrize("names", [[], ["a", " "], ["a", "b", "a"]])
 def test_a_list_of_classes_that_makes_no_sense_is_refused(lab, names):
     lab.run(OPTIM__MAX_EPOCH=1)
-    with pytest.raises(UserError, match=r"is empty or has an empty name|stands twice"):
+    with pytest.raises(UserError, match=r"is empty or has an empty name|is in the list twice"):
         load_classifier(lab.folder("run")).with_classes({0: names})
 
 
 @pytest.mark.parametrize("name", OWN_CLASSES)
 def test_what_belongs_to_classes_has_none_for_new_ones(lab, name):
     lab.run(**settings(name))
-    with pytest.raises(UserError, match="learns something for each class, so it has none for new ones"):
+    with pytest.raises(UserError, match="learns something for each class, so it has nothing for new classes"):
         load_classifier(lab.folder("run")).with_classes({0: ["a", "b"]})
 
 

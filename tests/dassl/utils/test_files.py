@@ -2,8 +2,9 @@
 
 import pytest
 
+from dassl.engine.checkpoint import BEST, NAMES, epoch_file
 from dassl.utils import files
-from dassl.utils.files import atomic_path, temporary_folder
+from dassl.utils.files import atomic_path, remove_unfinished, temporary_folder
 from dassl.utils.owners import here, mark
 from tests.dassl.utils.test_owners import gone
 
@@ -75,3 +76,20 @@ def test_a_folder_of_this_process_stays_while_others_write(tmp_path):
     files._tidied.clear()
     write(tmp_path / "new" / "a")
     assert folder.is_dir() and folder.parent == tmp_path / "new"
+
+
+def test_the_one_writer_removes_what_anybody_left_of_its_names(tmp_path):
+    left = [".000001.npy.left", ".000002.npy.abc.1f-7-9.tmp"]
+    for name in ("000001.npy", ".lock", ".about.json.left", *left):
+        (tmp_path / name).write_bytes(b"half")
+    remove_unfinished(tmp_path, "*.npy")
+    assert names(tmp_path) == {"000001.npy", ".lock", ".about.json.left"}
+
+
+def test_unfinished_checkpoints_are_of_these_names(tmp_path):
+    for path in (tmp_path / epoch_file(3), tmp_path / BEST):
+        with atomic_path(path) as temporary:
+            (tmp_path / f"{temporary.name}-of-another").write_bytes(b"half")
+            temporary.write_bytes(b"whole")
+    remove_unfinished(tmp_path, NAMES)
+    assert names(tmp_path) == {epoch_file(3), BEST}
