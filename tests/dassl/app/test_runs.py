@@ -79,7 +79,7 @@ def test_the_visit_before_stays_as_it_was(runs, visit):
 def test_runs_that_refuse_are_named_beside_one_that_does_not(runs, visit):
     _, refusals = runs.rename(visit, runs.names, "tool", "spade\nrake")
     assert [line.split(":")[0] for line in refusals] == ["res", "tuned.safetensors"]
-    with pytest.raises(UserError, match="no text side"):
+    with pytest.raises(UserError, match="no text encoder"):
         runs.rename(visit, ["tuned.safetensors"], "tool", "spade\nrake")
 
 
@@ -88,7 +88,7 @@ def test_runs_that_refuse_are_named_beside_one_that_does_not(runs, visit):
     [
         ("", "is empty"),
         (" \n\n", "is empty"),
-        ("spade\nspade", "stands twice"),
+        ("spade\nspade", "is in the list twice"),
         ("x" * 201, "has 201 characters; give up to 200"),
         ("\n".join(f"n{number}" for number in range(1001)), "1,001 class names are too many"),
         ("sp\u202eade", "hidden characters"),
