@@ -232,29 +232,33 @@ def test_an_option_that_the_script_sets_is_refused(shell, option, sentence):
         (
             "main_mtcoop_base2new_train.sh",
             "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1",
-            "for each class, so it has none for new classes",
+            "for each class, so it has nothing for new classes",
         ),
         (
             "main_mtcoop_base2new_test.sh",
             "plant6 rn50_ep50 1 4 True 4 True 16 True lin 1",
-            "for each class, so it has none for new classes",
+            "for each class, so it has nothing for new classes",
         ),
         (
             "main_mtcoop_hard_base2new_train.sh",
             "plant6 rn50_ep50 1 16 True False",
-            "for each class, so it has none for new classes",
+            "for each class, so it has nothing for new classes",
         ),
         (
             "main_mtcoop_newtasks_train.sh",
             "plant6 rn50_ep50 1 4 False 4 True 16 True lin 1 base",
-            "so it has none for new tasks",
+            "so it has nothing for new tasks",
         ),
         (
             "main_mtcoop_newtasks_test.sh",
             "plant6 rn50_ep50 1 4 True 4 False 16 True lin 1 base",
-            "so it has none for new tasks",
+            "so it has nothing for new tasks",
         ),
-        ("main_mtcoop_hard_newtasks_train.sh", "plant6 rn50_ep50 1 16 False True base", "so it has none for new tasks"),
+        (
+            "main_mtcoop_hard_newtasks_train.sh",
+            "plant6 rn50_ep50 1 16 False True base",
+            "so it has nothing for new tasks",
+        ),
     ],
 )
 def test_variants_that_cannot_do_it_are_refused(shell, script, arguments, sentence):
