@@ -22,9 +22,7 @@ docs/try.md tells more, and what to install.
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
-        prog="demo_app.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="demo_app.py", description=__doc__, epilog=_EPILOG)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="folder of a finished run, or an exported file or folder; up to 4")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen at (default: this machine only)")

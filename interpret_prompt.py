@@ -32,12 +32,7 @@ docs/explain.md tells more.
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
-        prog="interpret_prompt.py",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="interpret_prompt.py", description=__doc__, epilog=_EPILOG)
     add = parser.add_argument
     add("run", metavar="RUN", help="folder of a finished run")
     add("--task", default=None, metavar="NAME_OR_NUMBER", help="words of this task only (default: all tasks)")

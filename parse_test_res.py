@@ -409,12 +409,7 @@ def _nothing(top: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="parse_test_res.py",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="parse_test_res.py", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("directory", metavar="DIR", type=Path, help="a run, a folder of runs, or a tree of such folders")
     add(

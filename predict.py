@@ -36,9 +36,7 @@ docs/predict.md tells more, and shows the same in Python.
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
-        prog="predict.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="predict.py", description=__doc__, epilog=_EPILOG)
     add = parser.add_argument
     add("run", metavar="RUN", help="folder of a finished run, or an exported file or folder")
     add("images", metavar="IMAGE", nargs="+", help="an image, a folder (with its subfolders), or - for paths on stdin")

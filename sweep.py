@@ -32,9 +32,7 @@ examples
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
-        prog="sweep.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="sweep.py", description=__doc__, epilog=_EPILOG)
     add = parser.add_argument
     add("sweep", metavar="SWEEP", help="a sweep file, or the name of one in configs/sweeps/")
     add("--dry-run", action="store_true", help="list the runs, their states, and the estimated time")

@@ -12,7 +12,7 @@ from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine.published import apply_published
 from dassl.engine.run import run
 from dassl.registries import TRAINER_REGISTRY
-from dassl.results.methods import key_groups, read_methods
+from dassl.results.methods import by_label, key_groups, read_methods
 from dassl.utils.cli import Parser, exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.logger import setup_logger
@@ -32,9 +32,7 @@ example: train on the embedded suite, 4 shots
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = Parser(
-        prog="train.py", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train.py", description=__doc__, epilog=_EPILOG)
     add = parser.add_argument
     add("--root", default="", metavar="DIR", help="folder that holds the data folders (DATASET.ROOT)")
     add("--output-dir", default="", metavar="DIR", help="folder of this run (OUTPUT_DIR)")
@@ -109,11 +107,11 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         UserError: one line per problem.
     """
     cfg = get_cfg_default()
-    trainer, options = method_named(args.trainer)
+    trainer, _ = method_named(args.trainer)
     data = _find(args.dataset_config_file, CHECKOUT / "configs/datasets")
     method = _find(args.config_file, CHECKOUT / "configs/trainers" / trainer)
     _refuse_other_method(method, trainer)
-    pairs = [*flag_pairs(args, trainer), *options, *args.opts]
+    pairs = [*flag_pairs(args), *args.opts]
     files = [path for path in (data, method) if path]
     merge_cfg(cfg, files=files, pairs=pairs)
     apply_published(cfg, named=pairs[::2])
@@ -125,9 +123,7 @@ def method_named(name: str) -> tuple[str, list[str]]:
     """Registered trainer and KEY VALUE pairs of a method, given by its name in tables or by its trainer's name."""
     if name in TRAINER_REGISTRY or not name:
         return name, []
-    rows = {label.casefold(): row for label, row in read_methods().items()}
-    rows["softcpt"] = rows["softcpt-nata"]
-    row = rows.get(name.casefold())
+    row = by_label("SoftCPT-NATA" if name.casefold() == "softcpt" else name)
     if row is None:
         close = nearest(name, [*TRAINER_REGISTRY.names(), *read_methods()])
         hint = (
@@ -149,8 +145,9 @@ def _refuse_other_method(config: Path | None, trainer: str) -> None:
         )
 
 
-def flag_pairs(args: argparse.Namespace, trainer: str) -> list[str]:
-    """The flags for config keys, as KEY VALUE pairs."""
+def flag_pairs(args: argparse.Namespace) -> list[str]:
+    """The flags for config keys, as KEY VALUE pairs; last the options of a method that is named as in tables."""
+    trainer, options = method_named(args.trainer)
     flags = {
         "DATASET.ROOT": str(Path(args.root).expanduser().absolute()) if args.root else "",
         "OUTPUT_DIR": str(Path(args.output_dir).expanduser()) if args.output_dir else "",
@@ -162,7 +159,7 @@ def flag_pairs(args: argparse.Namespace, trainer: str) -> list[str]:
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
     }
-    return [part for key, value in flags.items() if value for part in (key, value)]
+    return [*(part for key, value in flags.items() if value for part in (key, value)), *options]
 
 
 def _find(name: str, folder: Path) -> Path | None:

@@ -15,12 +15,7 @@ _CONFIGS = CHECKOUT / "configs" / "datasets"
 
 def build_parser(program: str, description: str | None, epilog: str) -> argparse.ArgumentParser:
     """The arguments of both commands."""
-    parser = Parser(
-        prog=f"python -m datasets.{program}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=f"python -m datasets.{program}", description=description, epilog=epilog)
     parser.add_argument("suite", metavar="SUITE", help="a suite or a data set: RS8, or rs8, or the path of a yaml file")
     parser.add_argument("--root", default="", metavar="DATA", help="folder that holds the data folders")
     return parser

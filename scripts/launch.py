@@ -200,7 +200,7 @@ def plan(command: Command, variables: Mapping[str, str]) -> tuple[list[str], lis
 
     learned = ["--eval-only"] if command.part and command.learns else []
     args = train.parse([*learned, "--root", variables.get("DATA", ""), *command.options])
-    pairs = [*train.flag_pairs(args, train.method_named(args.trainer)[0]), *args.opts]
+    pairs = [*train.flag_pairs(args), *args.opts]
     sweep = _sweep(command, args.opts, variables)
     (method,) = sweep.methods
     runs = expand(replace(sweep, methods=(replace(method, per_task=False),)), pairs=pairs)

@@ -259,3 +259,12 @@ def test_every_program_says_its_version(name):
     version = re.search(r'version = "(.*)"', (ROOT / "pyproject.toml").read_text())
     assert done.returncode == 0
     assert done.stdout.startswith(f"SoftCPT {version[1]} (python {sys.version.split()[0]}, torch ")
+
+
+def test_scripts_and_train_take_the_options_of_a_named_method_from_one_place():
+    pairs = train.flag_pairs(train.parse(["--trainer", "CoOp-CS", "--backbone", "RN50"]))
+    assert dict(zip(pairs[::2], pairs[1::2], strict=True)) == {
+        "TRAINER.NAME": "CoOp",
+        "MODEL.BACKBONE.NAME": "RN50",
+        "TRAINER.COOP.CSC": "True",
+    }

@@ -28,10 +28,9 @@ from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights
 from dassl.evaluation import TaskScore
 from dassl.registries import LOGGERS, TRAINER_REGISTRY
-from dassl.results.predictions import write_predictions
+from dassl.results.predictions import PREDICTIONS_FILE, write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
-    EVALUATION,
     RESULTS_FILE,
     BackboneInfo,
     ClassResult,
@@ -40,6 +39,7 @@ from dassl.results.record import (
     RunResult,
     SplitResult,
     TaskResult,
+    evaluation_file,
     write_results,
 )
 from dassl.utils.errors import UserError, memory_explained
@@ -149,7 +149,7 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
-    write_text(folder.path / (f"config{EVALUATION}.yaml" if aside else CONFIG_FILE), cfg.dump())
+    write_text(folder.path / (evaluation_file(CONFIG_FILE) if aside else CONFIG_FILE), cfg.dump())
     if not aside:
         write_tasks(folder.path, trainer.dm.tasks)
     return trainer
@@ -184,15 +184,12 @@ def _replay(kept: MemoryHandler) -> None:
 
 def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
-    aside = EVALUATION if result.mode == "eval" and folder.holds_training() else ""
-    result = replace(result, predictions=_write_predictions(folder.path / f"predictions{aside}.csv", trainer))
+    named = evaluation_file if result.mode == "eval" and folder.holds_training() else str
+    result = replace(result, predictions=_write_predictions(folder.path / named(PREDICTIONS_FILE), trainer))
     if trainer.cfg.TEST.COMPUTE_CMAT:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
-        write_json(folder.path / f"cmat{aside}.json", matrices, indent=None)
-    if aside:
-        write_json(folder.path / f"results{aside}.json", result.to_json(), signed=True)
-    else:
-        write_results(folder.path, result)
+        write_json(folder.path / named("cmat.json"), matrices, indent=None)
+    write_results(folder.path, result, name=named(RESULTS_FILE))
 
 
 def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from dassl.inference.classifier import ClassScore, PlaceMap, Prediction
-from dassl.utils.texts import printable, spreadsheet_cell
+from dassl.utils.texts import printable_line, spreadsheet_cell
 
 UNSURE = "unsure"
 
@@ -81,11 +81,11 @@ class Table(Writer):
     def write(self, answer: Prediction) -> None:
         """One line, below the image's path if it is the image's first."""
         if answer.image != self._last:
-            self.stream.write(f"{_printable(answer.image)}\n")
+            self.stream.write(f"{printable_line(answer.image)}\n")
             self._last = answer.image
         unsure = f"{UNSURE}: " if self.word(answer) == UNSURE and self.threshold else ""
         drawn = "" if answer.map is None else f" ({_map_shown(answer.map)})"
-        self.stream.write(_printable(f"  {answer.task}: {unsure}{_shown(answer.classes)}{drawn}") + "\n")
+        self.stream.write(printable_line(f"  {answer.task}: {unsure}{_shown(answer.classes)}{drawn}") + "\n")
 
 
 def _shown(classes: Sequence[ClassScore]) -> str:
@@ -96,13 +96,8 @@ def _map_shown(drawn: PlaceMap) -> str:
     return f"{drawn.file}: cosines {drawn.least:.3f} to {drawn.largest:.3f}"
 
 
-def _printable(text: str) -> str:
-    """A path or a name in one line, without terminal escapes and lone surrogates."""
-    return printable(text.replace("\n", "\ufffd").replace("\t", "\ufffd"))
-
-
 def _cell(text: str) -> str:
-    return spreadsheet_cell(_printable(text))
+    return spreadsheet_cell(printable_line(text))
 
 
 FORMATS: dict[str, type[Writer]] = {"table": Table, "csv": Csv, "jsonl": JsonLines}

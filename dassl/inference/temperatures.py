@@ -7,7 +7,8 @@ from dassl.config import get_cfg_default
 from dassl.config.comparing import differences, number_values
 from dassl.engine.calibration import learned_digest
 from dassl.engine.trainer import TrainerX
-from dassl.results.record import CONFIG_FILE, EVALUATION, RESULTS_FILE, Calibration, read_results
+from dassl.results.record import CONFIG_FILE, RESULTS_FILE, Calibration, evaluation_file, read_results
+from dassl.results.runs import EVALUATED
 from dassl.results.stored import stored_config
 
 _KEY = "TEST.CALIBRATE"
@@ -27,8 +28,8 @@ def temperatures(folder: Path, trainer: TrainerX) -> list[float]:
     none = [1.0] * len(trainer.dm.tasks)
     name = RESULTS_FILE
     found = read_results(folder).calibration
-    if found is None and (folder / _evaluation(RESULTS_FILE)).is_file():
-        name = _evaluation(RESULTS_FILE)
+    if found is None and (folder / EVALUATED).is_file():
+        name = EVALUATED
         found = read_results(folder, name=name).calibration
         if found is not None and not _same_config(folder):
             _log.info("%s has another config than the run; its temperatures are not used", folder / name)
@@ -41,14 +42,9 @@ def temperatures(folder: Path, trainer: TrainerX) -> list[float]:
     return [task.temperature for task in found.tasks]
 
 
-def _evaluation(name: str) -> str:
-    path = Path(name)
-    return f"{path.stem}{EVALUATION}{path.suffix}"
-
-
 def _same_config(folder: Path) -> bool:
     """Whether the configs of a folder's run and evaluation differ only in the calibration."""
-    mine, theirs = stored_config(folder), stored_config(folder, name=_evaluation(CONFIG_FILE))
+    mine, theirs = stored_config(folder), stored_config(folder, name=evaluation_file(CONFIG_FILE))
     if mine is None or theirs is None:
         return False
     usual = number_values(get_cfg_default())

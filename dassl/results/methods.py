@@ -136,19 +136,24 @@ def _fits(name: str, value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def by_label(label: str) -> Method | None:
+    """The method called ``label``; case does not matter."""
+    return {name.casefold(): method for name, method in read_methods().items()}.get(label.casefold())
+
+
 def find_method(label: str) -> Method:
     """The method called ``label``; case does not matter.
 
     Raises:
         UserError: there is none.
     """
-    methods = read_methods()
-    folded = {name.casefold(): method for name, method in methods.items()}
-    if label.casefold() not in folded:
+    found = by_label(label)
+    if found is None:
+        methods = read_methods()
         close = nearest(label, methods)
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(methods)}"
         raise UserError(f"unknown method {label!r}; {hint}")
-    return folded[label.casefold()]
+    return found
 
 
 def label_of(trainer: str, config: Mapping[str, Any]) -> str:

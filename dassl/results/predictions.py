@@ -9,14 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.results.record import EVALUATION, RESULTS_FILE, PredictionsFile, read_results
+from dassl.results.record import RESULTS_FILE, PredictionsFile, evaluation_file, read_results
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
-from dassl.utils.texts import is_formula, printable, spreadsheet_cell
+from dassl.utils.texts import is_formula, printable_line, spreadsheet_cell
 
 PREDICTIONS_FILE = "predictions.csv"
-_NAMES = (PREDICTIONS_FILE, f"predictions{EVALUATION}.csv")
+_NAMES = (PREDICTIONS_FILE, evaluation_file(PREDICTIONS_FILE))
 MAX_BYTES = 1 << 30
 _CHUNK = 4096  # rows
 _AGAIN = "evaluate the run again, with its command and --eval-only"
@@ -132,7 +132,7 @@ def _probability(cell: str) -> float | None:
 
 
 def _cell(text: str) -> str:
-    return spreadsheet_cell(printable(text.replace("\n", "\ufffd").replace("\t", "\ufffd")))
+    return spreadsheet_cell(printable_line(text))
 
 
 def shown_name(name: str) -> str:

@@ -14,7 +14,7 @@ from dassl.utils.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
-EVALUATION = "-eval"  # in the file names of an evaluation in the folder of a training run
+EVALUATION = "-eval"  # see evaluation_file
 FORMAT: Literal[1] = 1
 # Keys about places and display; they change no figure, and config_digest leaves them out.
 PLACES = {
@@ -269,7 +269,13 @@ def idle_keys(config: Mapping[str, Any]) -> set[str]:
     return PLACES - ROUNDING_KEYS if config.get(DETERMINISTIC) else PLACES
 
 
-def write_results(folder: Path | str, result: RunResult) -> Path:
+def evaluation_file(name: str) -> str:
+    """Name of the file ``name`` that an evaluation writes into the folder of a training run: "config-eval.yaml"."""
+    path = Path(name)
+    return f"{path.stem}{EVALUATION}{path.suffix}"
+
+
+def write_results(folder: Path | str, result: RunResult, *, name: str = RESULTS_FILE) -> Path:
     """Write ``result`` into ``folder`` and return the file's path; its existence means that the run is finished.
 
     A metric that is not a number is written as null, and a warning in the file says so.
@@ -277,7 +283,7 @@ def write_results(folder: Path | str, result: RunResult) -> Path:
     Raises:
         UserError: the folder cannot be written.
     """
-    path = Path(folder) / RESULTS_FILE
+    path = Path(folder) / name
     write_json(path, _without_nan(result).to_json(), signed=True)
     return path
 

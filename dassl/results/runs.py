@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.results.record import EVALUATION, RESULTS_FILE, RunResult, SplitResult, read_results
+from dassl.results.record import RESULTS_FILE, RunResult, SplitResult, evaluation_file, read_results
 from dassl.utils.errors import UserError
 from dassl.utils.logger import LOG_FILE
 
@@ -20,7 +20,7 @@ _EPOCH_PREFIX = "epoch ["
 _TASK_LINE = re.compile(r"\* task: (\d{1,9}) \((.*)\)\s+total: [\d,]+\s+metric: (\S+)%")
 _KEY_LINE = re.compile(r"\* ([^:*]+): (\S+?)%")
 _LOG_NAME = re.compile(re.escape(LOG_FILE) + r"(-\d{4}(-\d\d){5})?")
-EVALUATED = f"results{EVALUATION}.json"
+EVALUATED = evaluation_file(RESULTS_FILE)
 _SEED_FOLDER = re.compile(r"seed\d+")
 
 

@@ -21,10 +21,13 @@ _LONGEST_LINE, _KEPT_END = 1500, 400  # characters of a message
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with ``--version`` that reports a wrong flag in one line, like any other mistake."""
+    """An argument parser with ``--version`` that reports a wrong flag in one line, like any other mistake.
+
+    Description and epilogue are printed as they are written.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.add_argument("--version", action=_Version, nargs=0, help="show the version of this program and stop")
 
     def error(self, message: str) -> NoReturn:

@@ -46,6 +46,11 @@ def printable(text: str) -> str:
     return _IN_LINES.sub("\ufffd", text)
 
 
+def printable_line(text: str) -> str:
+    """As :func:`printable`, in one line: U+FFFD for tabs and line breaks, too."""
+    return _IN_ONE_LINE.sub("\ufffd", text)
+
+
 def spreadsheet_cell(text: str) -> str:
     """For a CSV file: an apostrophe before what a spreadsheet reads as a formula; numbers stay."""
     return f"'{text}" if is_formula(text) else text

@@ -146,9 +146,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 2 if something is damaged or wrong."""
-    parser = Parser(
-        prog="python -m dassl.data.features", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m dassl.data.features", description=__doc__)
     parser.add_argument("folder", type=Path, help="the store, e.g. output/features")
     parser.add_argument("--verify", action="store_true", help="compare the checksums of all features")
     parser.add_argument("--drop", metavar="PATTERN", help="delete the views that match")
