@@ -74,7 +74,8 @@ def run(
         reset_peak_memory()
         remarks = stack.enter_context(collect_warnings())
         try:
-            trainer = _prepare(cfg, _Evaluation(model_dir or folder.path, load_epoch) if eval_only else resumed, stack)
+            evaluated = RunFolder(model_dir) if model_dir else folder
+            trainer = _prepare(cfg, folder, _Evaluation(evaluated, load_epoch) if eval_only else resumed, stack)
         except _FinishedMeanwhile:
             return _finished(folder, cfg)
         trainer.remarks = remarks
@@ -108,26 +109,27 @@ class _FinishedMeanwhile(Exception):
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The learned tensors to evaluate: their run folder and, unless None, their epoch."""
+    """The learned tensors to evaluate: their run and, unless None, their epoch."""
 
-    model_dir: Path | str
+    run: RunFolder
     epoch: int | None
 
 
-def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> TrainerX:
+def _prepare(cfg: CfgNode, folder: RunFolder, work: _Evaluation | RunFolder, stack: ExitStack) -> TrainerX:
     """Build the trainer; the run folder is touched only after every check.
 
     Args:
+        folder: of the run that begins.
         work: the tensors to evaluate, or the folder that a training resumes from.
     """
-    folder, evaluates = RunFolder(cfg.OUTPUT_DIR), isinstance(work, _Evaluation)
+    evaluates = isinstance(work, _Evaluation)
     setup_logger(None)
     root = logging.getLogger()
     kept = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(kept)
     try:
         if isinstance(work, _Evaluation):
-            check_transfer(cfg, RunFolder(work.model_dir))
+            check_transfer(cfg, work.run)
         for name in cfg.TRAIN.LOGGERS:
             LOGGERS.get(name)
         with only_tested(lambda: _known_tasks(cfg, work)) if isinstance(work, _Evaluation) else nullcontext():
@@ -137,15 +139,15 @@ def _prepare(cfg: CfgNode, work: _Evaluation | RunFolder, stack: ExitStack) -> T
         if isinstance(work, RunFolder):
             trainer.checkpoints.check(work)
         elif trainer.trainable:
-            check_weights(trainer, RunFolder(work.model_dir))
-            trainer.checkpoints.load(work.model_dir, epoch=work.epoch)
+            check_weights(trainer, work.run)
+            trainer.checkpoints.load(work.run.path, epoch=work.epoch)
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
     if not aside:  # while another process trains, its newest epoch may be looked at
         stack.enter_context(folder.exclusive())
         if isinstance(work, RunFolder):
-            _check_again(cfg, trainer, work)
+            _check_again(cfg, trainer, folder, work)
     stack.enter_context(setup_logger(folder.path))
     _describe(cfg, trainer)
     _replay(kept)
@@ -163,12 +165,12 @@ def _known_tasks(cfg: CfgNode, work: _Evaluation) -> list[Task]:
             "do not say what the halves are; set it to all"
         )
     learns = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).trainable
-    return read_tasks(Path(work.model_dir)) if learns or (Path(work.model_dir) / TASKS_FILE).is_file() else []
+    return read_tasks(work.run.path) if learns or (work.run.path / TASKS_FILE).is_file() else []
 
 
-def _check_again(cfg: CfgNode, trainer: TrainerX, checked: RunFolder) -> None:
+def _check_again(cfg: CfgNode, trainer: TrainerX, folder: RunFolder, checked: RunFolder) -> None:
     """Check again under the lock: another process may have worked here until a moment ago."""
-    if RunFolder(cfg.OUTPUT_DIR).has_result():
+    if folder.has_result():
         raise _FinishedMeanwhile
     now = RunFolder.to_resume(cfg)
     trainer.checkpoints.check(checked if now.path == checked.path else now)

@@ -358,10 +358,11 @@ def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> l
 
 def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
     """The config of a run, adapted to this machine."""
-    stored = RunFolder(folder).config()
+    run = RunFolder(folder)
+    stored = run.config()
     if stored is None:
         raise UserError(f"{folder} has no readable config.yaml; give the folder of a finished run")
-    RunFolder(folder).check_config(stored)
+    run.check_config(stored)
     own = {"MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(folder)}
     return _here({**flatten(stored), **own}, str(folder / "config.yaml"), device=device, weights=weights)
 
