@@ -1,4 +1,4 @@
-"""What the benchmarks share: taking turns, memory of the process, and what is known about the machine."""
+"""Shared by the benchmarks: interleaved rounds, memory of the process, and facts about the machine."""
 
 import contextlib
 import gc
@@ -24,7 +24,7 @@ RESULTS = CHECKOUT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of the table: ``action`` does the work for ``count`` things; ``base`` names the row it is divided by."""
+    """One row of the table: ``action`` processes ``count`` items; ``base`` names the row for the ratio."""
 
     name: str
     action: Callable[[], object]
@@ -34,14 +34,14 @@ class Measure:
 
 @dataclass
 class Seconds:
-    """What a measure took in each round: of a clock, and of the processor (of this process, without its children)."""
+    """Seconds of a measure in each round: wall clock, and CPU time of this process without its children."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
 
 def take_turns(measures: Sequence[Measure], rounds: int) -> dict[str, Seconds]:
-    """What every measure took in every round; an unmeasured round warms up."""
+    """Run all measures in turn, round by round, after an unmeasured warm-up round; returns the seconds by name."""
     seconds = {measure.name: Seconds() for measure in measures}
     for number in range(rounds + 1):
         for measure in measures:
@@ -66,7 +66,7 @@ def recorded(measures: Sequence[Measure], seconds: dict[str, Seconds]) -> list[d
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No log lines below an error, e.g. of classes without a test image."""
+    """Suppress log lines below an error, such as those about classes without test images."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -80,7 +80,7 @@ def held(device: torch.device = CPU) -> float:
 
 
 def peak(device: torch.device = CPU) -> float:
-    """The most of :func:`held` since ``reset_peak_memory``, or since the process began."""
+    """The peak of :func:`held` since ``reset_peak_memory``, or since the process began."""
     return peak_memory(device)[_figure(device)]
 
 
@@ -89,12 +89,12 @@ def _figure(device: torch.device) -> str:
 
 
 def result_file(name: str, *, cpu: bool = False) -> Path:
-    """Where the figures of a benchmark are recorded that uses the GPU if there is one, unless told not to."""
+    """The file for the figures of a benchmark, which uses a GPU if there is one, unless ``cpu``."""
     return RESULTS / f"{name}-{'cuda' if torch.cuda.is_available() and not cpu else 'cpu'}.json"
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on."""
+    """The machine and versions of the measurement."""
     info = Path("/proc/cpuinfo")
     models = (
         [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]

@@ -1,7 +1,7 @@
-"""Measure the data room: reading lists, few-shot selection, decoding with 0, 1 and 2 workers.
+"""Measure dassl/data: reading lists, few-shot selection, decoding with 0, 1 and 2 workers.
 
-All measurements take turns in one run, so that a busy machine disturbs them alike; the table has medians. Lists have
-the size of ImageNet: 1,281,167 training and 50,000 validation images in 1,000 classes, which also serve as test images.
+All measurements are interleaved in one run, so that a busy machine affects them equally; the table has medians. Lists
+have the size of ImageNet: 1,281,167 training and 50,000 validation images, also used for testing, in 1,000 classes.
 
   python -m benchmarks.data            the recorded figures (some minutes)
   python -m benchmarks.data --quick    the same code on small lists, in seconds
@@ -41,7 +41,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured; ``files`` is the number of image files that are listed."""
+    """Size of the measurement; ``files`` is the number of listed image files."""
 
     classes: int
     train: int
@@ -56,7 +56,7 @@ QUICK = Size(classes=20, train=2_000, val=200, files=400, images=32, rounds=2)
 
 
 def lists(folder: Path, size: Size) -> Split:
-    """A split with ImageNet's sizes and lengths of names."""
+    """A split with ImageNet's sizes and name lengths."""
     names = [f"class name {number}" for number in range(size.classes)]
 
     def items(part: str, count: int) -> list[Datum]:
@@ -68,7 +68,7 @@ def lists(folder: Path, size: Size) -> Split:
 
 
 def coop_content(split: Split, folder: Path) -> dict[str, list]:
-    """The same split as CoOp's files have it."""
+    """The same split in the format of CoOp's files."""
     names, prefix = split.tasks[0].classnames, f"{folder}/"
     return {
         part: [[item.impath.removeprefix(prefix), item.label, names[item.label]] for item in items]
@@ -77,7 +77,7 @@ def coop_content(split: Split, folder: Path) -> dict[str, list]:
 
 
 def list_measures(folder: Path, size: Size) -> list[Measure]:
-    """Reading split files, few-shot selection, sharing out."""
+    """Measures of reading split files, few-shot selection and splitting by ratios."""
     images = folder / "images"
     split = lists(images, size)
     ours, coop = folder / "ours.json", folder / "coop.json"
@@ -100,12 +100,12 @@ def list_measures(folder: Path, size: Size) -> list[Measure]:
 
 
 def draw(split: Split, images: Path, seed: int) -> str:
-    """The few-shot subset and its digest, as a run makes them."""
+    """The few-shot subset and its digest, as in a run."""
     return subset_content(*fewshot_split(split.train, split.val, 16, seed), images)["digest"]
 
 
 def file_measures(folder: Path, size: Size) -> list[Measure]:
-    """Listing a tree of (empty) files and a table that names them."""
+    """Measures of listing a tree of (empty) files, and a table of the same files."""
     tree = folder / "tree"
     per_class = size.files // size.classes
     for label in range(size.classes):
@@ -130,7 +130,7 @@ def file_measures(folder: Path, size: Size) -> list[Measure]:
 
 
 def decode_measures(folder: Path, size: Size) -> list[Measure]:
-    """Decoding JPEG photographs of 500 x 375 pixels to 224 x 224, for training and for testing."""
+    """Measures of decoding JPEG photographs of 500 x 375 pixels to 224 x 224, for training and testing."""
     items = [Datum(str(photograph(folder / f"{number}.jpg", number)), 0) for number in range(size.images)]
     cfg = get_cfg_default()
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
@@ -148,7 +148,7 @@ def decode_measures(folder: Path, size: Size) -> list[Measure]:
 
 
 def epochs(source: ImageSource, plan: BatchPlan) -> Callable[[], int]:
-    """One more epoch at each call; the workers stay alive in between, as in training."""
+    """One more epoch at each call; the workers stay alive between calls, as in training."""
 
     def epoch() -> int:
         plan.epoch += 1
@@ -158,7 +158,7 @@ def epochs(source: ImageSource, plan: BatchPlan) -> Callable[[], int]:
 
 
 def photograph(path: Path, seed: int) -> Path:
-    """A JPEG with about as many bytes as a photograph of its size."""
+    """A JPEG of about as many bytes as a photograph of its size."""
     rng = np.random.default_rng(seed)
     smooth = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
         (500, 375), Image.Resampling.BICUBIC
@@ -169,7 +169,7 @@ def photograph(path: Path, seed: int) -> Path:
 
 
 def memory(folder: Path) -> dict[str, float]:
-    """MiB by which a fresh process grows while it reads the lists, and then while it draws a subset."""
+    """MiB by which a new process grows while it reads the lists, and then while it draws a subset."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_grow, (folder,))
@@ -189,7 +189,7 @@ def _grow(folder: Path) -> dict[str, float]:
 
 
 def table(measures: Sequence[Measure], seconds: dict[str, list[float]]) -> Table:
-    """Medians, spread, rate and the ratio to the base row of the same rounds."""
+    """Medians, range, rate, and the median ratio to the base row, round by round."""
     rows: list[list[Cell]] = []
     for measure in measures:
         times = seconds[measure.name]

@@ -1,9 +1,10 @@
-"""Measure the methods side by side: parameters, seconds of a training step and of a test batch, peak memory.
+"""Compare the methods: parameters, seconds of a training step and of a test batch, peak memory.
 
 Every method learns the same tasks from the same batch: random images of six tasks with the numbers of classes of
-Plant-6, trained jointly, through a CLIP of RN50's size with random weights. A method that is fitted in one go takes
-its fit as its only step. Image features are computed before the clock starts, as with DATALOADER.FEATURES on; --images
-puts the image encoder inside. Each method has a process of its own; the methods take turns, and the table has medians.
+Plant-6, trained jointly, with a CLIP of RN50's size and random weights. For a method that is fitted at once, the fit
+counts as its only step. Image features are computed before the measurement, as with DATALOADER.FEATURES on; --images
+includes the image encoder. Each measurement has a separate process; the methods are interleaved, and the table has
+medians.
 
   python -m benchmarks.methods                                    the recorded figures (on a GPU if there is one)
   python -m benchmarks.methods --size small                       a narrower CLIP
@@ -86,7 +87,7 @@ ROWS = {
 
 
 def all_rows() -> dict[str, Row]:
-    """The rows above, and one for each other method of the registry that learns."""
+    """The rows above, and one for each other learning method of the registry."""
     named = {row.trainer for row in ROWS.values()}
     rest = [t.__name__ for t in TRAINER_REGISTRY if t.trainable and t.__module__.startswith("trainers.")]
     return {**ROWS, **{name: Row(name) for name in rest if name not in named}}
@@ -94,7 +95,7 @@ def all_rows() -> dict[str, Row]:
 
 @dataclass(frozen=True)
 class Work:
-    """What every method has to do."""
+    """The work of every method."""
 
     size: str
     weights: str
@@ -113,7 +114,7 @@ def plant_tasks() -> list[Task]:
 
 
 class RandomData:
-    """Stands in for a DataManager: tasks, one training batch, and K images of each class as features or pictures."""
+    """Replaces a DataManager: tasks, one training batch, and K images of each class as features or pictures."""
 
     def __init__(self, tasks: list[Task], work: Work, side: int) -> None:
         self.tasks, self.offsets, self.task_of_class = tasks, class_offsets(tasks), task_of_class(tasks)
@@ -126,7 +127,7 @@ class RandomData:
         self.val_loader = None
 
     def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:
-        """Images come as they are."""
+        """Use images, not features."""
 
     def describe(self, column: Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """A batch of images of the given classes."""
@@ -135,7 +136,7 @@ class RandomData:
         return {**tensors, "label": column - self.offsets[task], "task": task, "row": rows, "index": rows}
 
     def store_features(self, trainer: PromptTuner) -> None:
-        """Put features in place of the batch's images."""
+        """Replace the batch's images with features."""
         del self.batch["img"]
         self.batch["feat"] = trainer.encode_images(self.images).cpu()
 
@@ -147,13 +148,13 @@ class RandomData:
 
 
 def measure(row: Row, work: Work) -> dict[str, Any]:
-    """Parameters, seconds of each step and test batch, and MiB beyond what the built trainer holds."""
+    """Parameters, seconds of each step and test batch, and MiB in addition to the built trainer's."""
     set_random_seed(1)
     trainer, data = build(row, work)
     train, test = actions(trainer, data)
     reset_peak_memory()
     before = held(trainer.device)
-    train()  # warms up; its memory counts, because a process keeps on the host what it has freed
+    train()  # warm-up; its memory counts, because a process does not return freed host memory
     steps = [timed(train, trainer.device) for _ in range(work.steps)]
     grown = peak(trainer.device) - before
     tests = [timed(test, trainer.device) for _ in range(work.steps)]
@@ -209,7 +210,7 @@ def actions(trainer: PromptTuner, data: RandomData) -> tuple[Callable[[], object
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds of an action, to its last kernel."""
+    """Wall-clock seconds of an action, including its last kernel."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()
@@ -220,14 +221,14 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def write_weights(size: str, path: Path) -> None:
-    """A CLIP of the given size with open_clip's random start, as a file that ``clip.load`` reads."""
+    """A CLIP of the given size with open_clip's random initialisation, as a file for ``clip.load``."""
     torch.manual_seed(0)
     model = CLIP(**SIZES[size], quick_gelu=True)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
 
 
 def take_turns(rows: dict[str, Row], work: Work, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """What every method measured in every round, each time in a fresh process."""
+    """The measurements of every method in every round, each in a new process."""
     found: dict[str, list[dict[str, Any]]] = {label: [] for label in rows}
     context = multiprocessing.get_context("spawn")
     for number, (label, row) in itertools.product(range(rounds), rows.items()):
@@ -255,13 +256,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=list(SIZES), default="RN50", help="size of the CLIP (default: RN50)")
     parser.add_argument("--methods", nargs="+", metavar="LABEL", help="rows to measure (default: all)")
     parser.add_argument("--batch", type=int, default=32, help="images of a batch (default: 32)")
-    parser.add_argument("--shots", type=int, default=16, help="images per class that a fitted method sees")
+    parser.add_argument("--shots", type=int, default=16, help="images per class for a fitted method")
     parser.add_argument("--precision", default="fp32", help="PREC of every method (default: fp32)")
-    parser.add_argument("--steps", type=int, default=5, help="measured steps in a round")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps per round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", action="store_true", help="encode the images inside each step")
-    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
-    parser.add_argument("--out", type=Path, help="JSON file; by default only the full size is written, to results/")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--out", type=Path, help="JSON file (default: in results/, only for the full size)")
     args = parser.parse_args(arguments)
     rows = all_rows()
     unknown = [label for label in args.methods or () if label not in rows]

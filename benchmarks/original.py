@@ -1,8 +1,8 @@
-"""What the released code computes in a step, to compare with: written anew from its formula, in its order.
+"""A step of the released code, for comparison: written independently from its formula, in its order.
 
-All 77 columns of every prompt go through the tower as (77, N, D), with torch's own attention layer and one mask for
-all; the embeddings of literal tokens are looked up once, and a step puts the context vectors between them. Gradients
-come from automatic differentiation. Class names are encoded anew for each batch of an evaluation.
+All 77 columns of every prompt go through the tower as (77, N, D), with torch's attention layer and one mask for all;
+the embeddings of literal tokens are looked up once, and a step inserts the context vectors between them. Gradients
+come from automatic differentiation. Class names are encoded again for each batch of an evaluation.
 """
 
 import copy
@@ -41,17 +41,17 @@ class _Block(nn.Module):
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """In fp32 whatever the precision."""
+    """Compute in fp32 for every precision."""
     return functional.layer_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps).to(
         x.dtype
     )
 
 
 class OriginalText(nn.Module):
-    """Stands in place of a :class:`TextEncoder`: called with a layout, contexts and the context of each prompt.
+    """Replaces a :class:`TextEncoder`: called with a layout, contexts and the context of each prompt.
 
     Args:
-        text: our encoder, whose weights and precision it takes over.
+        text: our encoder, whose weights and precision it uses.
     """
 
     encoding = "original"
@@ -77,7 +77,7 @@ class OriginalText(nn.Module):
         *,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """Features (N, F); the context vectors stand right behind the start token. See :class:`TextEncoder`."""
+        """Features (N, F); the context vectors directly follow the start token. See :class:`TextEncoder`."""
         assert rows is None, "the released code encodes all classes"
         first, rest = self._literals(layout)
         parts = [first, rest]
@@ -90,7 +90,7 @@ class OriginalText(nn.Module):
         return x[torch.arange(len(x)), layout.eot] @ self.text_projection
 
     def _literals(self, layout: PromptLayout) -> tuple[Tensor, Tensor]:
-        """Embeddings of the start token and of what follows the context, looked up once for a layout."""
+        """Embeddings of the start token and of the tokens after the context, looked up once per layout."""
         known = self._known.get(id(layout))
         if known is None:
             embedded = self.token_embedding(layout.tokens).to(self.dtype)  # all 77 columns
@@ -99,9 +99,9 @@ class OriginalText(nn.Module):
 
 
 def as_released(trainer: PromptTuner) -> PromptTuner:
-    """A SoftCPT trainer that encodes texts in the released order, and images without what was done for speed.
+    """A SoftCPT trainer that encodes texts in the released order, and images without our optimisations.
 
-    Its image tower has its weights laid out with channels first and takes each batch as it comes.
+    Its image tower has channels-first weights and does not change the batches.
     """
     text = OriginalText(trainer.backbone.text)
     for module in trainer.model.modules():
@@ -112,7 +112,7 @@ def as_released(trainer: PromptTuner) -> PromptTuner:
 
 
 def _image_features(trainer: PromptTuner) -> Callable[[dict[str, Any]], Tensor]:
-    # A copy: the backbone is shared by all trainers of a process.
+    # A copy, because all trainers of a process share the backbone.
     visual = copy.deepcopy(trainer.backbone.visual).to(memory_format=torch.contiguous_format)
 
     @torch.no_grad()

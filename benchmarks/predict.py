@@ -1,10 +1,9 @@
 """Measure predict.py from JPEG files to JSON lines, and its parts: decoding, encoding, scoring.
 
 A finished run of zero-shot CLIP on the class names of General-10 (10 tasks, 1,191 classes), JPEG photographs of
-500 x 375 pixels, batches of 64, a backbone of the size of RN50 or ViT-B/32 with random weights. Each row is divided
-by the bare encoder: open_clip's own network on tensors that lie ready in memory. All rows take turns in one run, so
-that a busy machine disturbs all alike; the table has medians. No worker processes read the images, so that the time of
-the processor is known.
+500 x 375 pixels, batches of 64, a backbone of the size of RN50 or ViT-B/32 with random weights. Ratios are to the bare
+encoder: open_clip's network on tensors in memory. All rows are interleaved in one run, so that a busy machine affects
+them equally; the table has medians. No worker processes read the images, so that the CPU time is known.
 
   python -m benchmarks.predict                     the recorded figures (some minutes on two cores)
   python -m benchmarks.predict --tower ViT-B/32    the fastest published tower
@@ -52,7 +51,7 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: images and rounds, and the suite and towers of :mod:`benchmarks.step`."""
+    """Size of the measurement: images and rounds, and the suite and towers of :mod:`benchmarks.step`."""
 
     images: int
     rounds: int
@@ -64,7 +63,7 @@ QUICK = Size(images=8, rounds=1, of=replace(step.QUICK, batches=0))
 
 
 def finished_run(folder: Path, size: Size, *, cuda: bool) -> Path:
-    """The folder of a run of zero-shot CLIP, which has tested the photographs that are then predicted."""
+    """The folder of a run of zero-shot CLIP, which was tested on the photographs to predict."""
     of = replace(size.of, test=size.images)
     step.write_suite(folder, of)
     backbone = step.write_backbone(folder / "backbone.safetensors", of)
@@ -90,11 +89,11 @@ def finished_run(folder: Path, size: Size, *, cuda: bool) -> Path:
 
 
 class Parts:
-    """predict.py and its parts on the same photographs; every method does the work for all of them.
+    """predict.py and its parts on the same photographs; every method processes all of them.
 
     Attributes:
         batches: the decoded photographs.
-        features: what the classifier's encoder makes of them, a tensor for each batch.
+        features: their features from the classifier's encoder, a tensor for each batch.
     """
 
     def __init__(self, folder: Path, size: Size, *, cuda: bool) -> None:
@@ -113,7 +112,7 @@ class Parts:
         return read_batches(find_images([str(self.photos)]), reading, transform, batch_size=BATCH, workers=0)
 
     def encode(self) -> list[Tensor]:
-        """The tower as predict.py runs it."""
+        """The tower as in predict.py."""
         trainer: Any = self.classifier.trainer
         found = [trainer.encode_images(batch.images) for batch in self.batches]
         synchronized(torch.device(self.device))
@@ -136,7 +135,7 @@ class Parts:
             del trainer.encode_images
 
     def whole(self) -> str:
-        """From files to the lines of the output, by a classifier that is loaded."""
+        """From files to the lines of the output, by a loaded classifier."""
         return self.written(self.decode())
 
     def written(self, batches: Iterator[Batch]) -> str:
@@ -146,13 +145,13 @@ class Parts:
         return stream.getvalue()
 
     def command(self) -> None:
-        """The command line, which loads the run first."""
+        """Run the command line, which loads the run first."""
         out = self.run.parent / "answers.jsonl"
         flags = ["--format", "jsonl", "--out", str(out), "--workers", "0", "--batch-size", str(BATCH)]
         assert predict([str(self.run), str(self.photos), "--device", self.device, *flags]) == 0
 
     def measures(self) -> list[Measure]:
-        """All rows; the count is that of photographs."""
+        """The measures of all rows; they count photographs."""
         actions = {
             BARE: self.bare,
             WHOLE: self.whole,
@@ -183,7 +182,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--quick", action="store_true", help="a tiny backbone; nothing is written unless --out is given")
-    add("--tower", choices=list(TOWERS), default="RN50", help="sizes of the image tower (default: RN50)")
+    add("--tower", choices=list(TOWERS), default="RN50", help="size of the image tower (default: RN50)")
     add("--rounds", type=int, help="measured rounds (default: 3)")
     add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     add("--out", type=Path, help="JSON file of the figures (default: benchmarks/results/predict-TOWER-DEVICE.json)")

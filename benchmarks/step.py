@@ -1,11 +1,11 @@
 """Measure whole training steps and evaluations: images decoded and encoded, or features from a cold or warm store.
 
 A suite with the class names of Plant-6 (6 tasks, 116 classes), JPEG photographs of 500 x 375 pixels, a backbone of
-RN50's size with random weights, SoftCPT-NATA, batches of 32 images. Everything that is compared takes turns in one
-run, so that a busy machine disturbs all alike; the table has medians. "Original" is the released code's formula in
-its order (``benchmarks/original.py``), which encodes the class names anew for each batch of an evaluation; from a
-store, which it does not have, it is shown to tell what texts and images are worth. On a CPU no worker processes read
-the images, so that the time of the processor is known.
+RN50's size with random weights, SoftCPT-NATA, batches of 32 images. All measurements are interleaved in one run, so
+that a busy machine affects them equally; the table has medians. "Original" is the released code's formula in its order
+(``benchmarks/original.py``), which encodes the class names again for each batch of an evaluation. It has no store;
+its rows with a store separate the costs of texts and images. On a CPU no worker processes read the images, so that
+the CPU time is known.
 
   python -m benchmarks.step            the recorded figures (a quarter of an hour on two cores)
   python -m benchmarks.step --quick    the same code on a tiny backbone, in seconds
@@ -49,7 +49,7 @@ ORIGINAL_TEST = "evaluation, images, original"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: training batches of an epoch, test images, rounds, and the backbone's two towers."""
+    """Size of the measurement: training batches of an epoch, test images, rounds, and the backbone's two towers."""
 
     suite: str
     batches: int
@@ -82,13 +82,13 @@ QUICK = Size(
 
 @DATASET_REGISTRY.register()
 class StepSuite(DatasetBase):
-    """Photographs of noise, in tasks with the class names of a suite of the paper."""
+    """Noise photographs, in tasks with the class names of a suite in the paper."""
 
     dataset_dir = "step"
 
 
 def write_suite(root: Path, size: Size) -> None:
-    """The images and the split file; labels go through all classes in turn."""
+    """Write the images and the split file; labels take all classes in turn."""
     folder = root / StepSuite.dataset_dir
     folder.mkdir(parents=True)
     tasks = [Task(f"task {number}", tuple(names)) for number, names in enumerate(suites()[size.suite])]
@@ -112,7 +112,7 @@ def write_backbone(path: Path, size: Size) -> Path:
 
 
 def trainer(folder: Path, size: Size, *, text: str, features: str, precision: str, cuda: bool) -> PromptTuner:
-    """SoftCPT-NATA on the suite; ``features``: "" for images, else the name of the store."""
+    """SoftCPT-NATA on the suite; ``features``: name of the store, or "" for images."""
     side = size.vision["image_size"]
     pairs = {
         "TRAINER.NAME": "MTCoOp",
@@ -147,7 +147,7 @@ def trainer(folder: Path, size: Size, *, text: str, features: str, precision: st
 
 
 def measures(folder: Path, size: Size, precision: str, cuda: bool) -> list[Measure]:
-    """An epoch and an evaluation in every way; the count is that of steps, or of test images."""
+    """Measures of an epoch and an evaluation in every way; they count steps or test images."""
 
     def make(text: str, features: str) -> PromptTuner:
         return trainer(folder, size, text=text, features=features, precision=precision, cuda=cuda)
@@ -166,7 +166,7 @@ def measures(folder: Path, size: Size, precision: str, cuda: bool) -> list[Measu
 
 
 def epoch(model: PromptTuner) -> Callable[[], None]:
-    """The first epoch, again and again."""
+    """Repeat the first epoch."""
 
     def run() -> None:
         with tqdm(disable=True) as bar:
@@ -177,7 +177,7 @@ def epoch(model: PromptTuner) -> Callable[[], None]:
 
 
 def evaluation(model: PromptTuner) -> Callable[[], None]:
-    """A test as the engine does it."""
+    """A test by the engine's method."""
 
     def run() -> None:
         model.test()
@@ -187,7 +187,7 @@ def evaluation(model: PromptTuner) -> Callable[[], None]:
 
 
 def batch_by_batch(model: PromptTuner) -> Callable[[], None]:
-    """A test as the original does it, in batches of TEST_BATCH images whatever they come from."""
+    """A test by the original's method, always in batches of TEST_BATCH images."""
 
     def run() -> None:
         model.set_model_mode("eval")
@@ -204,7 +204,7 @@ def batch_by_batch(model: PromptTuner) -> Callable[[], None]:
 
 
 def parts_of(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A batch, whose images have one task each, in pieces of TEST_BATCH images: a store gives more at once."""
+    """A batch with one task per image, cut to TEST_BATCH images, because batches from a store are larger."""
     names = [name for name in ("img", "feat", "label", "task", "row") if name in batch]
     for first in range(0, len(batch["label"]), TEST_BATCH):
         piece: dict[str, Any] = {name: batch[name][first : first + TEST_BATCH] for name in names}
@@ -213,7 +213,7 @@ def parts_of(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def emptied(folder: Path, action: Callable[[], None]) -> Callable[[], None]:
-    """The same with a store that is empty before."""
+    """The same, after the store is emptied."""
 
     def run() -> None:
         shutil.rmtree(folder / "cold", ignore_errors=True)
@@ -223,7 +223,7 @@ def emptied(folder: Path, action: Callable[[], None]) -> Callable[[], None]:
 
 
 def table(found: Sequence[Measure], seconds: dict[str, Seconds]) -> Table:
-    """Medians, and how many times cheaper than the original way."""
+    """Medians, and how many times faster than the original way."""
     rows = []
     for measure in found:
         times, base = seconds[measure.name], seconds[measure.base]
@@ -243,8 +243,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="a tiny backbone; nothing is written unless --out is given"
     )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the frozen encoders")
-    parser.add_argument("--suite", choices=suites(), help="whose tasks and class names (default: Plant-6)")
-    parser.add_argument("--batches", type=int, help="training steps of an epoch (default: 2; short steps need more)")
+    parser.add_argument("--suite", choices=suites(), help="suite for tasks and class names (default: Plant-6)")
+    parser.add_argument("--batches", type=int, help="training steps per epoch (default: 2; short steps need more)")
     parser.add_argument("--rounds", type=int, help="measured rounds (default: 5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(

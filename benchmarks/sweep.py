@@ -1,7 +1,7 @@
 """Measure a sweep: the six variants of SoftCPT, five numbers of shots, three seeds, on the embedded suite.
 
-Every run is done in three ways, one after the other: images in every epoch, a feature store of its own, and one
-feature store for the whole sweep. All three must give the same results; the table says what they cost.
+Every run is carried out in three ways, one after the other: images in every epoch, a separate feature store, and one
+feature store for the whole sweep. All three must give the same results; the table shows their costs.
 
   python -m benchmarks.sweep            the recorded figures (270 short runs, most of an hour on two cores)
   python -m benchmarks.sweep --quick    two variants, two numbers of shots, one small data set
@@ -44,7 +44,7 @@ WAYS = (IMAGES, OWN, ONE)
 
 @dataclass(frozen=True)
 class Size:
-    """What is run: a data set's config, variants, shots, seeds and epochs."""
+    """Size of the sweep: a data set's config, variants, shots, seeds and epochs."""
 
     dataset: str
     variants: Sequence[str]
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Done:
-    """One run in one way: seconds, images that were decoded, and the metric in percent."""
+    """One run in one way: seconds, decoded images, and the metric in percent."""
 
     cell: Cell
     way: str
@@ -78,7 +78,7 @@ class Done:
 
 
 def cells(size: Size) -> list[Cell]:
-    """All runs, those of a variant together, those with more images first."""
+    """All runs by variant, those with more images first."""
     shots = sorted(size.shots, reverse=True)
     return [Cell(v, k, seed) for v in size.variants for k in shots for seed in size.seeds]
 
@@ -104,7 +104,7 @@ def command(cell: Cell, way: str, size: Size, folder: Path) -> list[str]:
 
 @contextmanager
 def decoded() -> Iterator[list[str]]:
-    """Paths of the images that are decoded, in this process."""
+    """Collect the paths of the images that this process decodes."""
     read, seen = loaders.read_image, []
 
     def counted(path: Path | str, reading: Reading = AS_SEEN) -> Image.Image:
@@ -119,7 +119,7 @@ def decoded() -> Iterator[list[str]]:
 
 
 def measure(cell: Cell, way: str, size: Size, folder: Path) -> Done:
-    """Do a run."""
+    """Carry out a run."""
     arguments = command(cell, way, size, folder)
     started = time.perf_counter()
     with decoded() as images:
@@ -132,7 +132,7 @@ def measure(cell: Cell, way: str, size: Size, folder: Path) -> Done:
 
 
 def sweep(size: Size, folder: Path) -> list[Done]:
-    """All runs in all ways; a run before makes the data and warms up."""
+    """All runs in all ways, after a warm-up run that also makes the data."""
     measure(Cell(size.variants[0], 1, 10**6), IMAGES, size, folder)
     done = []
     for number, cell in enumerate(cells(size)):
@@ -142,7 +142,7 @@ def sweep(size: Size, folder: Path) -> list[Done]:
 
 
 def disagreements(done: Sequence[Done]) -> list[Cell]:
-    """Runs whose ways ended with different metrics."""
+    """Runs with different metrics between the ways."""
     metrics: dict[Cell, set[float | None]] = {}
     for each in done:
         metrics.setdefault(each.cell, set()).add(each.metric)
@@ -150,7 +150,7 @@ def disagreements(done: Sequence[Done]) -> list[Cell]:
 
 
 def table(done: Sequence[Done]) -> Table:
-    """What the sweep costs in each way."""
+    """The costs of the sweep in each way."""
     by_way = {way: [each for each in done if each.way == way] for way in WAYS}
     base = [each.seconds for each in by_way[IMAGES]]
     rows = []
@@ -166,7 +166,7 @@ def table(done: Sequence[Done]) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table and write the figures; returns 0, or 1 when the ways disagree."""
+    """Measure, print the table and write the figures; returns 0, or 1 if the ways disagree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few runs; nothing is written unless --out is given")
     parser.add_argument("--out", type=Path, help=f"JSON file of the figures (default: {RESULT.relative_to(CHECKOUT)})")

@@ -1,8 +1,8 @@
-"""Measure what a sweep saves: the runs of the demo suite by sweep.py's workers, and each in a process of its own.
+"""Measure the savings of a sweep: the runs of the demo suite by sweep.py's workers, and in one process each.
 
-The processes go two ways: with one feature store for all of them, as the workers have it, and with nothing shared at
-all. All ways do the same runs with the same number of processes at a time, in folders of their own that are empty at
-first, and must end with the same figures. They take turns, so that a busy machine disturbs them alike.
+The separate processes have two ways: with one feature store for all of them, like the workers, and with nothing
+shared. All ways carry out the same runs with the same number of processes at a time, in separate folders that are
+empty at first, and must give the same figures. They are interleaved, so that a busy machine affects them equally.
 
   python -m benchmarks.sweep_processes            the recorded figures: 45 runs (many minutes)
   python -m benchmarks.sweep_processes --quick    the same code with 4 runs of one epoch
@@ -44,7 +44,7 @@ WAYS = (SWEEP, STORE, ALONE)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: methods x shots x seeds runs of some epochs."""
+    """Size of the measurement: methods x shots x seeds, and epochs."""
 
     methods: int
     shots: tuple[int, ...]
@@ -60,7 +60,7 @@ SIZES = {"full": FULL, "small": SMALL, "quick": QUICK}
 
 
 def planned(size: Size, common: Path, output: Path, *, store: bool = True) -> tuple[Sweep, list[Run]]:
-    """The sweep and its runs; data and caches are those of ``common``, features those of ``output``, if kept."""
+    """The sweep and its runs, with data and caches in ``common`` and features, if stored, in ``output``."""
     rows = tuple(map(find_method, METHODS[: size.methods]))
     options = {
         "DATASET.ROOT": str(common / "data"),
@@ -81,13 +81,13 @@ def planned(size: Size, common: Path, output: Path, *, store: bool = True) -> tu
 
 
 def by_workers(sweep: Sweep, runs: Sequence[Run], jobs: int) -> None:
-    """All runs by workers that stay."""
+    """Carry out all runs by workers."""
     failed = start(sweep.name, sweep.folder, runs, ["new"] * len(runs), executor=ExecutorConfig(jobs=jobs))
     assert not failed, failed[0].error
 
 
 def by_processes(runs: Sequence[Run], jobs: int) -> None:
-    """Each run by a call of train.py, ``jobs`` at a time."""
+    """Carry out each run by a call of train.py, ``jobs`` at a time."""
     threads = str(threads_per_worker(jobs, cpu_count()))
 
     def call(run: Run) -> None:
@@ -100,7 +100,7 @@ def by_processes(runs: Sequence[Run], jobs: int) -> None:
 
 
 def one_round(size: Size, folder: Path, jobs: int) -> tuple[dict[str, float], dict[str, list[float | None]]]:
-    """Seconds of each way, and the figures of its runs."""
+    """Measure each way once: its seconds, and the figures of its runs."""
     seconds, metrics = {}, {}
     for way in WAYS:
         output = folder / way.replace(" ", "_")
@@ -129,7 +129,7 @@ def measure(size: Size, jobs: int) -> dict[str, list[float]]:
 
 
 def table(seconds: dict[str, list[float]], runs: int) -> Table:
-    """Medians, seconds per run, and how many times cheaper than processes that share nothing."""
+    """Medians, seconds per run, and how many times faster than processes that share nothing."""
     rows: list[list[str]] = []
     for way, times in seconds.items():
         median = statistics.median(times)

@@ -1,13 +1,13 @@
 """Measure the text side of a training step: forward and backward pass of all class prompts of a suite.
 
-Four exact ways take turns in one run, so that a busy machine disturbs them alike: the released code's formula in its
-own order (``benchmarks/original.py``), all 77 columns of every prompt in ours, the columns up to the longest prompt,
-and the prefix tree. Ratios are against the first. The tower has the size of RN50's (width 512, 12 layers, 8 heads)
-and random weights; 16 context vectors of each task stand before the name. Where the whole would not fit into the
-memory, all but the tree go through the classes in chunks, and of these only some are run and the time is scaled.
+Four exact ways are interleaved in one run, so that a busy machine affects them equally: the released code's formula in
+its order (``benchmarks/original.py``), all 77 columns of every prompt in ours, the columns up to the longest prompt,
+and the prefix tree. Ratios are to the first. The tower has the size of RN50's (width 512, 12 layers, 8 heads) and
+random weights; 16 context vectors of each task precede the name. If all classes do not fit into memory, all ways
+except the tree encode them in chunks, of which only some are run, and the time is scaled.
 
   python -m benchmarks.text                    the recorded figures (an hour on two cores)
-  python -m benchmarks.text --device cuda      on a GPU, which is also chosen by itself where there is one
+  python -m benchmarks.text --device cuda      on a GPU, the default if there is one
   python -m benchmarks.text --sizes Plant-6    one suite
   python -m benchmarks.text --quick            the same code on a small tower, in seconds
 """
@@ -45,9 +45,9 @@ from tests.miniature.fashion20 import TASKS as FASHION
 
 N_CTX = 16
 MIB = 2**20
-# Classes that the ways without sharing encode at once, and how many such chunks are run in a round.
+# Classes per chunk for the ways without sharing, and the number of chunks that are run per round.
 CHUNK, RUN = 120, 2
-MANY = "21,000"  # a size that is measured when it is asked for
+MANY = "21,000"  # a size that is measured only on request
 WAYS = {"original": "original", "77 columns": "plain", "cut at the longest": "cut", "prefix tree": "auto"}
 
 
@@ -81,7 +81,7 @@ class Problem:
 
 @dataclass
 class Figures:
-    """What was measured of one way: seconds of each round, FLOP, MiB kept for the backward pass, MiB at the peak."""
+    """Measurements of one way: seconds of each round, FLOP, MiB kept for the backward pass, peak MiB."""
 
     size: str
     precision: str
@@ -138,7 +138,7 @@ def encoder(tower: Tower, precision: str, encoding: str, device: torch.device) -
 
 
 def step(text: TextEncoder | OriginalText, part: Problem, *, count: bool = True) -> float:
-    """Forward and backward pass of some prompts; returns the bytes kept between the two if they are counted."""
+    """Forward and backward pass of some prompts; returns the bytes kept between them if ``count``."""
     part.contexts.grad = None
     watch: AbstractContextManager[dict[int, int]] = kept_bytes(text) if count else nullcontext({})
     with watch as kept:
@@ -149,7 +149,7 @@ def step(text: TextEncoder | OriginalText, part: Problem, *, count: bool = True)
 
 
 def synchronized(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -161,7 +161,7 @@ class Way:
         self.text, self.device = text, text.causal_mask.device
         count = len(task.layout)
         parts = [task] if text.encoding == "auto" else task.parts()
-        # From both ends, as names of different tasks differ in length; the last chunk is shorter than the others.
+        # From both ends, because tasks differ in the length of names; the last chunk is shorter than the others.
         self.parts = parts if len(parts) <= RUN else [parts[0], *parts[-RUN:-1]]
         run = sum(len(part.layout) for part in self.parts)
         self.figures = Figures(task.name, precision, name, count, self._tokens(task), round(count / run, 4))
@@ -174,14 +174,14 @@ class Way:
         return sum(len(part.layout) * (int(part.layout.eot.max()) + 1) for part in task.parts())
 
     def once(self) -> None:
-        """Warm up, and in doing so count operations and measure memory."""
+        """Warm up; this also counts operations and measures memory."""
         reset_peak_memory()
         before = held(self.device)
         kept: list[float] = []
         with FlopCounterMode(display=False) as counter:
             for part in self.parts:
                 kept.append(step(self.text, part))
-        # Chunks come one after the other, so the largest memory is that of one of them.
+        # Chunks run one after the other, so the peak memory is that of one chunk.
         share = len(self.parts[0].layout) / self.figures.classes
         self.figures.peak = round((peak(self.device) - before) / share, 1)
         self.figures.kept = round(kept[0] / share / MIB, 1)
@@ -194,7 +194,7 @@ class Way:
         synchronized(self.device)
 
     def round(self) -> None:
-        """Measure it once more."""
+        """Add one measurement."""
         wall, cpu = time.perf_counter(), time.process_time()
         self.run()
         self.figures.wall.append(round((time.perf_counter() - wall) * self.figures.scaled, 5))
@@ -203,7 +203,7 @@ class Way:
 
 @contextmanager
 def kept_bytes(text: nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes that automatic differentiation keeps, by storage, without the frozen weights."""
+    """Count the bytes that automatic differentiation keeps, by storage, without the frozen weights."""
     kept: dict[int, int] = {}
     frozen = {parameter.untyped_storage().data_ptr() for parameter in text.parameters()}
 
@@ -218,10 +218,10 @@ def kept_bytes(text: nn.Module) -> Iterator[dict[int, int]]:
 
 
 def needed_flop(task: Problem, tower: Tower) -> float:
-    """Operations that no exact method with frozen weights can do without, if it does not keep results between steps.
+    """Lower bound of operations for exact methods with frozen weights that keep no results between steps.
 
-    Each beginning once, attention to ancestors alone, in the last layer the end-of-text rows alone, and below the
-    first layer the gradient of context nodes alone.
+    It counts each common prefix once, attention only to ancestors, in the last layer only the end-of-text rows, and
+    below the first layer only the gradient of context nodes.
     """
     plan = Trie.of(task.layout.slots, task.layout.eot, n_ctx=N_CTX, group=task.owner).plan()
     nodes, leaves, slots = plan.nodes, len(plan.leaf), len(plan.slot)
@@ -257,7 +257,7 @@ def attention_cores(task: Problem, tower: Tower, dtype: torch.dtype) -> dict[str
 
 
 def planning(task: Problem) -> dict[str, Callable[[], TreePlan]]:
-    """What it costs to lay out the tree: for a new set of names, and for a tenth of the classes of a known one."""
+    """Costs of planning the tree: for a new set of names, and for a tenth of the classes of a known one."""
     trie = Trie.of(task.layout.slots, task.layout.eot, n_ctx=N_CTX, group=task.owner)
     count = len(task.layout)
     some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: -(-count // 10)].sort().values
@@ -289,7 +289,7 @@ def take_turns(ways: Sequence[Way], others: dict[str, Callable[[], object]], rou
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:
-    """How many times cheaper: the median over rounds."""
+    """How many times faster: the median over rounds."""
     return statistics.median(a / b for a, b in zip(base, other, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""The positional arguments and variables of the experiment scripts, checked before anything large is imported.
+"""The positional arguments and variables of the experiment scripts, checked before any large import.
 
-The usage line at the top of a script names its arguments; what each of them may be stands here. The rules of runs
-(folders, what is done, protocols) are those of ``dassl.sweep``.
+The usage line at the top of a script names its arguments; their allowed values are defined here. The rules of runs
+(folders, which runs are done, protocols) are those of ``dassl.sweep``.
 """
 
 import re
@@ -14,7 +14,7 @@ from dassl.utils.tools import CHECKOUT
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
 _NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
-# Words that a script sets itself, and what the user says in their place.
+# Words that a script sets itself, and what the user gives instead.
 _SET_BY_SCRIPT = ("--config-file", "--dataset-config-file", "--trainer", "TRAINER.NAME", "--eval-only", "--model-dir")
 _SAID_OTHERWISE = {
     **dict.fromkeys(("--seed", "SEED"), 'seeds are given as SEEDS="1 2 3", not with {}'),
@@ -28,24 +28,26 @@ _COOP = "TRAINER.MTCOOP."
 
 
 class ArgumentError(UserError):
-    """A mistake in the arguments, which is answered together with the usage line."""
+    """A mistake in the arguments; it is printed with the usage line."""
 
 
 @dataclass
 class Command:
-    """What the arguments and variables of a script ask for.
+    """The request that the arguments and variables of a script make.
 
     Attributes:
         trainer, dataset, cfg: names, the last two without ``.yaml``.
-        setting: folder of the runs, before what is not as in the paper is added to it.
+        setting: folder of the runs, without the additions for differences from the paper.
         keys: config keys that follow from the arguments.
-        compared: config keys that are added to ``setting`` where they are not as in the paper, with their values.
+        compared: config keys that are added to ``setting`` if they differ from the paper, with their values.
         shots: numbers of shots; (1,) for a method that learns nothing.
-        learns: it sees training images.
-        protocol: as in a sweep; part: number of the part of the protocol that is carried out.
-        per_task: one run for each task. tasks: their numbers; None: all of them.
-        asked: tasks that must exist, by the name of the argument that says them.
-        options: what follows the arguments: flags of train.py, then KEY VALUE pairs.
+        learns: whether the method uses training images.
+        protocol: as in a sweep.
+        part: number of the part of the protocol that is carried out.
+        per_task: one run for each task.
+        tasks: numbers of the tasks; None: all.
+        asked: tasks that must exist, by the name of the argument that lists them.
+        options: the words after the arguments: flags of train.py, then KEY VALUE pairs.
     """
 
     trainer: str
@@ -71,15 +73,15 @@ Variables = Mapping[str, str]
 
 
 def read_command(names: Sequence[str], kind: str, words: Sequence[str], variables: Variables) -> Command:
-    """The command that a script was given.
+    """Read the command of a script.
 
     Args:
         names: the arguments of its usage line.
-        kind: what it does, a method and perhaps a protocol, such as "softcpt base2new test".
+        kind: its method and, optionally, its protocol, such as "softcpt base2new test".
         variables: the environment.
 
     Raises:
-        ArgumentError: an argument or variable is missing, wrong, or does not go with another.
+        ArgumentError: an argument or variable is missing or wrong, or contradicts another.
     """
     if len(words) < len(names):
         raise ArgumentError(f"argument {names[len(words)]} is missing")
@@ -122,7 +124,7 @@ def _check_options(options: Sequence[str]) -> None:
 
 
 def _listed(name: str, value: str, folder: str) -> None:
-    """``folder`` has the file VALUE.yaml."""
+    """Check that ``folder`` has the file VALUE.yaml."""
     place = CHECKOUT / folder
     if not place.is_dir():
         raise UserError(f"there is no folder {place}")
@@ -133,7 +135,7 @@ def _listed(name: str, value: str, folder: str) -> None:
 
 
 def _plain(name: str, value: str) -> None:
-    """It may stand in the name of a folder."""
+    """Check that the value may be part of a folder's name."""
     if not _NAME.fullmatch(value):
         raise ArgumentError(f"{name} must be a name of letters, digits and . _ + -, not '{value}'")
 
@@ -149,13 +151,13 @@ def _whole(least: int = 0) -> Callable[[str, str], None]:
 
 
 def numbers(name: str, text: str, least: int = 0) -> tuple[int, ...]:
-    """Whole numbers with blanks between them; doubles count once.
+    """Whole numbers separated by spaces; duplicates count once.
 
     Raises:
-        ArgumentError: they are none.
+        ArgumentError: the text is something else.
     """
     if not text.split():
-        raise ArgumentError(f"{name} must be whole numbers with blanks between them, not '{text}'")
+        raise ArgumentError(f"{name} must be whole numbers separated by spaces, not '{text}'")
     for word in text.split():
         _whole(least)(name, word)
     return tuple(dict.fromkeys(map(int, text.split())))
@@ -189,7 +191,7 @@ _CHECKS: dict[str, Callable[[str, str], None]] = {
     **dict.fromkeys(("CLASS_N_CTX", "TASK_N_CTX"), _whole()),
     **dict.fromkeys(("CSC", "TSC", "CLASS_CSC", "TASK_CSC"), _truth),
     "PG_TYPE": _one_of("lin", "linmean", "lincls"),
-    "PG_RATIO": _number,  # of old commands; nothing has ever read it
+    "PG_RATIO": _number,  # of old commands; never used
     "CLS_SAMPLE_RATE": _share,
     "base|new": lambda _, value: _one_of("base", "new")("CLASSES", value),
 }
@@ -238,7 +240,7 @@ def _hard(command: Command, given: Words, _: Variables) -> None:
 
 
 def _single(command: Command, given: Words, variables: Variables) -> None:
-    """A method whose arguments are all options; one run for each task, or for those of the variable TASKS."""
+    """A method whose arguments are all options; one run for each task, or for those in the variable TASKS."""
     command.setting = "default"
     command.shots = (int(given["SHOTS"]),)
     said = variables.get("TASKS", "")
@@ -264,7 +266,7 @@ def _linear_probe(command: Command, given: Words, variables: Variables) -> None:
 
 
 def _ask_for(command: Command, name: str, tasks: tuple[int, ...]) -> None:
-    """One run for each of these tasks, which must be there."""
+    """Request one run for each of these tasks, which must exist."""
     command.per_task = True
     command.tasks = command.asked[name] = tasks
 
@@ -289,7 +291,7 @@ _METHODS: dict[str, Callable[[Command, Words, Variables], None]] = {
 
 
 def _set_protocol(command: Command, given: Words, words: Sequence[str]) -> None:
-    """``words``: nothing, or a protocol and which part of it: "train", "test", or "" for what an argument says."""
+    """Set the protocol from ``words``: none, or a protocol and "train" or "test"; else an argument gives the part."""
     if not words:
         return
     command.protocol, command.part = words[0], int("test" in words or given.get("base|new") == "new")
@@ -299,7 +301,7 @@ def _set_protocol(command: Command, given: Words, words: Sequence[str]) -> None:
 
 
 def _task_choice(text: str, command: Command) -> str:
-    """ "base", "new", or "task0,task3"."""
+    """The training tasks: "base", "new", or such as "task0,task3"."""
     if text in ("base", "new"):
         return text
     words = [word.removeprefix("task") for word in text.split(",")]
@@ -313,7 +315,7 @@ def _task_choice(text: str, command: Command) -> str:
 
 
 def _refuse_what_follows(command: Command) -> None:
-    """No option says again what an argument has said."""
+    """Refuse options that set the same as an argument."""
     own = {"DATASET.NUM_SHOTS", *command.keys, _CHOSEN_BY_PROTOCOL.get(command.protocol.split(" ")[0], "")}
     own |= {"DATASET.SUBSAMPLE_TASKS"} if command.per_task else set()
     for word in command.options:

@@ -1,5 +1,5 @@
-# What the experiment scripts share: the places of set_env.sh, and the start of launch.py, which does the rest. A script
-# sets kind, what it does, and sources this file; its usage line names its arguments.
+# Shared by the experiment scripts: the folders of set_env.sh, and the start of launch.py, which does the rest. A script
+# sets kind, its method and protocol, and sources this file; its usage line names its arguments.
 # shellcheck shell=sh disable=SC2154
 
 set -eu

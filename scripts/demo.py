@@ -1,6 +1,6 @@
 """Compare zero-shot CLIP, CoOp and SoftCPT on the embedded suite Demo6 and print the tables.
 
-Runs that are finished are kept: the same command resumes an interrupted demo.
+Finished runs are kept, and the same command resumes an interrupted demo.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from dassl.utils.files import write_text
 from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 
-# Rows beyond the paper's that --all shows too.
+# Rows that --all shows in addition to the paper's.
 FURTHER = ("TaskRes",)
 
 
@@ -34,17 +34,17 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = Parser(prog="scripts/demo.sh", description=__doc__)
     add = parser.add_argument
-    add("--all", action="store_true", help="every method of the paper's table, with what it costs")
+    add("--all", action="store_true", help="every method of the paper's table, with its cost")
     add("--shots", type=numbers, default=(), metavar="N,N", help="training images per class (default: 1,4,16)")
     add("--seeds", type=numbers, default=(), metavar="N,N", help="seeds (default: 1,2,3)")
-    add("--output-dir", type=Path, default=CHECKOUT / "output/demo6", help="where the runs go (default: output/demo6)")
+    add("--output-dir", type=Path, default=CHECKOUT / "output/demo6", help="folder of the runs (default: output/demo6)")
     add("--jobs", type=int, default=0, help="runs at the same time (default: one per core, one with a GPU)")
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
     return parser
 
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
-    """The sweep configs/sweeps/demo.yaml with what the command line replaces."""
+    """The sweep configs/sweeps/demo.yaml, with the replacements from the command line."""
     output = args.output_dir.absolute()
     sweep = with_changes(read_sweep("demo"), shots=args.shots, seeds=args.seeds, output=str(output))
     if args.all:
@@ -55,7 +55,7 @@ def chosen_sweep(args: argparse.Namespace) -> Sweep:
 
 
 def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Suite:
-    """Print the tables of the runs; write them as Markdown, and the figure. Returns what they are made of."""
+    """Print the tables of the runs; write them as Markdown, and the figure. Returns the suites."""
     tree, chosen = read_tree(output), {run.folder for run in runs}
     tree = replace(tree, records=tuple(each for each in tree.records if each.folder in chosen))
     (suite,) = suites(tree)
@@ -87,7 +87,7 @@ def _carry_out(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; returns 0, 2 after a mistake that was explained, 130 when interrupted."""
+    """Run the demo; returns 0, 2 after a mistake, explained in one line, or 130 if interrupted."""
     return exit_code(
         lambda: _carry_out(build_parser().parse_intermixed_args(argv)),
         interrupted="interrupted; the same command resumes with the runs that are left",

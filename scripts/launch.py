@@ -1,8 +1,8 @@
-"""Carries out the runs of an experiment script: the rules are those of a sweep, each run is one start of train.py.
+"""Carries out the runs of an experiment script, by the rules of a sweep; each run is one start of train.py.
 
-``common.sh`` starts it as ``launch.py SCRIPT KIND ARGUMENT ...``. A run that its folder holds already is left alone; in
-all other cases train.py decides: it starts, resumes, or refuses a folder of another config. The first run that fails
-ends the script with its exit code.
+``common.sh`` starts it as ``launch.py SCRIPT KIND ARGUMENT ...``. A run whose folder holds its result is skipped;
+otherwise train.py decides: it starts, resumes, or refuses a folder of another config. The first run that fails ends
+the script with its exit code.
 """
 
 import os
@@ -48,7 +48,7 @@ def main(argv: Sequence[str], variables: Mapping[str, str] = os.environ, start: 
         start: runs train.py with these words and returns its exit code.
 
     Returns:
-        0; 2 after a mistake that one line explains; 130 when interrupted; else the exit code of the run that failed.
+        0; 2 after a mistake, explained in one line; 130 if interrupted; else the exit code of the run that failed.
     """
     script, kind, words = Path(argv[0]), argv[1], list(argv[2:])
     if words[:1] in (["-h"], ["--help"]):
@@ -68,7 +68,7 @@ def main(argv: Sequence[str], variables: Mapping[str, str] = os.environ, start: 
 
 
 def _comment(path: Path) -> list[str]:
-    """The lines of the comment at the top of a script."""
+    """The comment lines at the top of a script."""
     lines = path.read_text(encoding="utf-8").splitlines()
     lines = lines[1:] if lines[0].startswith("#!") else lines
     return [re.sub("^# ?", "", line) for line in takewhile(lambda line: line.startswith("#"), lines)]
@@ -79,7 +79,7 @@ def _usage(script: Path) -> str:
 
 
 def _arguments(script: Path) -> list[str]:
-    """The names of its positional arguments, which its usage line says."""
+    """The names of its positional arguments, from its usage line."""
     return _usage(script).removesuffix(" [OPTION ...]").split()[3:]
 
 
@@ -92,7 +92,7 @@ def _help(script: Path) -> str:
 
 
 def _carry_out(script: str, command: Command, variables: Mapping[str, str], start: Start) -> int:
-    """Do what is not done; returns the exit code of the run that failed, or 0."""
+    """Carry out the runs that are not done; returns the exit code of the run that failed, or 0."""
     from dassl.utils.logger import setup_logger
 
     setup_logger(None)
@@ -101,7 +101,7 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
     for _, model in asked:
         if model and model.result() is None:
             raise UserError(
-                f"no finished run is in {model.folder}; train it by {script.removesuffix('test.sh')}train.sh with the "
+                f"{model.folder} has no finished run; train it by {script.removesuffix('test.sh')}train.sh with the "
                 "same arguments"
             )
     for run, model in asked:
@@ -116,9 +116,9 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
 
 
 def _asked(run: "Run", command: Command, flags: Sequence[str]) -> tuple["Run", "Run | None"]:
-    """The part of a protocol that is asked for, and the run that it evaluates, if it evaluates one.
+    """The requested part of a protocol, and the run that it evaluates, if any.
 
-    An epoch that is asked for has a folder of its own.
+    A requested epoch has a separate folder.
     """
     first, second = replace(run, evaluation=None), run.evaluation
     if second is None or not command.part:
@@ -130,7 +130,7 @@ def _asked(run: "Run", command: Command, flags: Sequence[str]) -> tuple["Run", "
 
 
 def _done(run: "Run", model: "Run | None") -> bool:
-    """Its folder holds it, and what it evaluates is not newer."""
+    """Whether the folder holds the run's result and the evaluated run is not newer."""
     if run.found() != "done":
         return False
     return model is None or _written(model.folder) <= _written(run.folder)
@@ -141,10 +141,10 @@ def _written(folder: Path) -> float:
 
 
 def _one_run(run: "Run", model: "Run | None", flags: Sequence[str], start: Start) -> int:
-    """Start train.py, and keep its words in ``command.txt`` once it left a result."""
+    """Start train.py; if it leaves a result, store its arguments in ``command.txt``."""
     print(f"== {run.folder}", flush=True)
     result = run.folder / RESULTS_FILE
-    if result.is_file() and result.read_bytes().rstrip()[-1:] != b"}":  # cut off, such as by a full disk
+    if result.is_file() and result.read_bytes().rstrip()[-1:] != b"}":  # cut off, for example by a full disk
         result.unlink()
     words = run.arguments(*([] if model is None else ["--eval-only", "--model-dir", str(model.folder)]), *flags)
     code = start(words)
@@ -154,9 +154,9 @@ def _one_run(run: "Run", model: "Run | None", flags: Sequence[str], start: Start
 
 
 def start_train(words: Sequence[str]) -> int:
-    """Run train.py; returns its exit code as a shell counts it.
+    """Run train.py; returns its exit code in the form of a shell.
 
-    Ctrl-C goes to the run as well, which ends by itself. A SIGTERM ends the run, then this process.
+    Ctrl-C also reaches the run, which then ends. A SIGTERM ends the run, then this process.
     """
     caught: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -169,7 +169,7 @@ def start_train(words: Sequence[str]) -> int:
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen([os.environ.get("PYTHON") or sys.executable, str(CHECKOUT / "train.py"), *words])
-        if signal.SIGTERM in caught:  # while it was started
+        if signal.SIGTERM in caught:  # it came during the start
             process.terminate()
         code = process.wait()
     finally:
@@ -184,17 +184,17 @@ def start_train(words: Sequence[str]) -> int:
 
 
 def plan(command: Command, variables: Mapping[str, str]) -> tuple[list[str], list["Run"]]:
-    """The flags that each run is started with, and the runs of a command, with the second part of a protocol in them.
+    """The flags of all runs, and the runs of a command, which include the second part of a protocol.
 
     Raises:
-        UserError: a wrong option, a task or data that are not there, or a method that the protocol cannot test.
+        UserError: a wrong option, a missing task or missing data, or a method that the protocol cannot test.
     """
     try:
         import train
         from dassl.sweep.plan import expand
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{sys.executable} has no module {error.name}; name another interpreter by PYTHON, or let "
+            f"{sys.executable} has no module {error.name}; name another interpreter with PYTHON, or let "
             "scripts/setup.sh make .venv"
         ) from error
 
@@ -214,16 +214,16 @@ def plan(command: Command, variables: Mapping[str, str]) -> tuple[list[str], lis
 
 
 def _flags(args: "Namespace") -> list[str]:
-    """Flags of train.py that are no config keys."""
+    """Flags of train.py that are not config keys."""
     epoch = [] if args.load_epoch is None else ["--load-epoch", str(args.load_epoch)]
     return [*epoch, *["--no-train"] * args.no_train]
 
 
 def count_tasks(run: "Run") -> int:
-    """How many tasks the data of a run have.
+    """Number of tasks in the data of a run.
 
     Raises:
-        UserError: the data are not there.
+        UserError: the data are missing.
     """
     from dassl.data.dataset import find_dataset
 
@@ -234,7 +234,7 @@ def count_tasks(run: "Run") -> int:
 
 
 def _check_tasks(command: Command, count: int) -> None:
-    """The tasks that are asked for are there."""
+    """Check that the requested tasks exist."""
     for name, tasks in command.asked.items():
         for task in tasks:
             if task >= count:
@@ -281,7 +281,7 @@ def _of_tasks(sweep: "Sweep", tasks: Sequence[int] | None) -> "Sweep":
 
 
 def _setting(command: Command, opts: Sequence[str], suite: Path) -> str:
-    """The setting's folder: its name, then what is not as in the paper, the method's own options, and the tag."""
+    """The setting's folder: its name, then differences from the paper, other options of the method, and the tag."""
     paper = _as_in_the_paper(command, suite)
     changed = {key: value for key, value in command.compared.items() if value != paper[key]}
     for key, value in zip(opts[::2], opts[1::2], strict=False):
@@ -294,7 +294,7 @@ def _setting(command: Command, opts: Sequence[str], suite: Path) -> str:
 
 
 def _as_in_the_paper(command: Command, suite: Path) -> dict[str, str]:
-    """The values of the keys that are compared: those of the paper's row, else the defaults."""
+    """The values of the compared keys: those of the paper's row, else the defaults."""
     from dassl.config import all_keys, read_settings
     from dassl.results.methods import read_methods
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# LP-CLIP: a logistic regression on frozen image features, for the tasks 0 to LAST_TASK of a suite one by one, or for all
-# of them in one run (all), on the few-shot images of all other methods. SHOTS="1 16" takes other numbers of shots than
-# 1 2 4 8 16.
+# LP-CLIP: a logistic regression on frozen image features, for the tasks 0 to LAST_TASK of a suite one by one, or for
+# all tasks in one run (all), on the same few-shot images as all other methods. SHOTS="1 16" replaces the numbers of
+# shots 1 2 4 8 16.
 #
 #   sh linearprob.sh general10 rn50 9
 #   sh linearprob.sh plant6 rn50 5

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Renews requirements*.txt from requirements*.in: all packages with all that they need, and the SHA-256 digests of all
-# their files for Linux, macOS and Windows. Pins stay as they are where they still fit.
+# Renews requirements*.txt from requirements*.in: all packages with their dependencies, and the SHA-256 digests of all
+# their files for Linux, macOS and Windows. Pins that still fit stay.
 #
 #   bash scripts/lock.sh                      after a change of requirements*.in
-#   bash scripts/lock.sh --upgrade            newest releases of what the pins leave open
+#   bash scripts/lock.sh --upgrade            newest releases that the pins in requirements*.in allow
 #
 # PYTHON=...           the interpreter that runs uv; otherwise that of .venv
 # UV_DEFAULT_INDEX=... another package index than PyPI

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A method that is trained task by task: one run for each task of a suite and each seed. TASKS="0 3" takes some tasks
-# only, otherwise all of them. The table program averages over the tasks. TASKS=all makes one run of the whole suite.
+# A method that is trained task by task: one run for each task of a suite and each seed. TASKS="0 3" chooses
+# tasks; by default all. The table program averages over the tasks. TASKS=all makes one run of the whole suite.
 #
 #   sh main_single.sh CoOp general10 rn50 16                            # CoOp-CA; rn50_ep50 for 1 shot, rn50_ep100 for 2 and 4
 #   sh main_single.sh CoOp general10 rn50 16 TRAINER.COOP.CSC True      # CoOp-CS

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes or updates the virtual environment .venv of this checkout from requirements.txt. Does nothing when it is current.
-# pip compares every file that it downloads with the digests there, torch's and its CUDA libraries' included.
+# Makes or updates the virtual environment .venv of this checkout from requirements.txt. Does nothing if it is current.
+# pip checks every download, torch and its CUDA libraries included, against the digests in that file.
 #
 #   bash scripts/setup.sh
 #
 # PYTHON=...         the interpreter to use; otherwise the first suitable one of python3.12, python3.11, ...
-# SETUP_FREE_GB=...  free disk space to ask for before an install, in GB
-# SETUP_HASHES=off   the pins of requirements.in without digests: for an index that builds files of its own, such as
-#                    PyTorch's (+cpu, +cu130), whose files differ from PyPI's of the same release
+# SETUP_FREE_GB=...  free disk space required before an install, in GB
+# SETUP_HASHES=off   the pins of requirements.in without digests: for an index with its own builds, such as PyTorch's
+#                    (+cpu, +cu130), whose files differ from PyPI's of the same release
 #
-# Exit codes: 0 ready, 2 something that the user can put right (said in one line).
+# Exit codes: 0 ready, 2 a problem that the user can solve, explained in one line.
 set -euo pipefail
 
 [ ! -h "$0" ] || exec bash "$(readlink -f -- "$0")" "$@" # called by a link
@@ -33,8 +33,8 @@ die() {
     exit 2
 }
 
-# Prints "MAJOR MINOR yes|no" for an interpreter (yes: it can make virtual environments); fails where it cannot be run.
-# The code must be readable for Python 2 as well.
+# Prints "MAJOR MINOR yes|no" for an interpreter (yes: it can make virtual environments); fails if it cannot be run.
+# The code must also run in Python 2.
 probe() {
     "$1" -c '
 import sys
@@ -50,7 +50,7 @@ supported() { # supported MAJOR MINOR
     [ "$1" = 3 ] && [ "$2" -ge 10 ] && [ "$2" -le "$newest_minor" ]
 }
 
-# Sets `python` to the first suitable interpreter, or says what is wrong with those that were found.
+# Sets `python` to the first suitable interpreter, or says what is wrong with those found.
 find_python() {
     local name major minor able seen="" unable=""
     local names=(python3.12 python3.11 python3.10 python3.13 python3.14 python3 python)
@@ -84,7 +84,7 @@ print("%d.%d" % sys.version_info[:2], hashlib.sha256(pathlib.Path(sys.argv[1]).r
 ' "$requirements" 2>/dev/null
 }
 
-# True if the environment's interpreter is of the version that the user asked for with PYTHON.
+# True if the environment's interpreter has the version that the user requested with PYTHON.
 right_version() {
     local major minor
     [ -n "${PYTHON:-}" ] || return 0
@@ -96,7 +96,7 @@ up_to_date() {
     found="$(fingerprint)" && [ "$found" = "$(cat "$state" 2>/dev/null)" ] && right_version
 }
 
-# Waits until no other set-up works on this checkout. The lock lies on descriptor 9 and ends with this process.
+# Waits until no other set-up of this checkout is running. Descriptor 9 holds the lock, which ends with this process.
 lock() {
     exec 9<"$lockfile"
     "$python" -I -c '
@@ -111,7 +111,7 @@ except OSError:
 '
 }
 
-# True if what lies in .venv can be brought up to date without starting over.
+# True if .venv can be updated without starting over.
 usable() {
     local major minor
     [ "$(cat "$state" 2>/dev/null)" != installing ] && read -r major minor _ < <(probe "$venv/bin/python") &&
@@ -124,8 +124,8 @@ check_ours() {
         die "$venv does not serve (no Python $range with pip) and was not made by this script: move it away and start again"
 }
 
-# Asks for room for the unpacked packages (5.2 GB) and the downloaded ones (2.7 GB); on Linux torch brings its CUDA
-# libraries along. What .venv holds already counts as room. Where it is tight, pip keeps no copy of the downloads.
+# Requires space for the unpacked packages (5.2 GB) and the downloads (2.7 GB); on Linux torch includes its CUDA
+# libraries. The size of .venv counts as free space. If space is tight, pip does not cache the downloads.
 check_disk() {
     local need="${SETUP_FREE_GB:-}" free have=0
     if [ -z "$need" ]; then
@@ -135,11 +135,11 @@ check_disk() {
     fi
     free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1048576) }')
     [ "$free" -ge "$need" ] ||
-        die "only $free GB free on the disk of $root, the set-up needs $need GB: make room and start again (SETUP_FREE_GB=N asks for less)"
+        die "only $free GB free on the disk of $root, the set-up needs $need GB: make room and start again (SETUP_FREE_GB=N requires less)"
     [ "$free" -ge $((need + 3)) ] || export PIP_NO_CACHE_DIR=1
 }
 
-# Shows pip's output as a few lines: large downloads, the phases, and a sign of life every 20 seconds.
+# Shows pip's output as a few lines: large downloads, the phases, and a progress line every 20 seconds.
 show_progress() {
     local line="" code phase="finding packages" beat=(-t 20)
     [ "${BASH_VERSINFO[0]}" -ge 4 ] || beat=(-d $'\n') # older ones report a time-out like the end of the output
@@ -172,7 +172,7 @@ mismatched() {
     sed -n '/DO NOT MATCH THE HASHES/,$ s/^ *\([A-Za-z0-9._-]*==[^ ]*\) from .*/\1/p' "$log" | sed 1q
 }
 
-# Says in one line why pip failed.
+# Explains in one line why pip failed.
 explain() {
     local why
     if grep -qiE 'no space left|disk quota exceeded|errno 28\b' "$log"; then
@@ -191,7 +191,7 @@ explain() {
         why="$(grep -i error "$log" | tail -n 1 || true)"
         why="pip stopped: ${why:-perhaps the memory was too small}"
     fi
-    die "$why (everything that pip said: $log)"
+    die "$why (pip's whole output: $log)"
 }
 
 make_environment() {
@@ -203,8 +203,8 @@ make_environment() {
         die "making the virtual environment failed: ${output##*$'\n'}"
 }
 
-# Runs when the set-up ends early. An environment that pip had not begun to change keeps its state, any other one will
-# be made anew.
+# Runs if the set-up ends early. An environment that pip has not begun to change keeps its state; any other one is made
+# again next time.
 abandon() {
     rm -rf "$scratch"
     if grep -q '^Installing collected' "$log"; then return; fi

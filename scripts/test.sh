@@ -10,7 +10,7 @@ root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/scripts/setup.sh" || exit
 cd "$root" || exit
 
-# A process for each core and one thread in each: more threads only get into each other's way with small models.
+# A process for each core and one thread in each: with small models, more threads only slow each other down.
 cores="$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
 workers="$((cores < 8 ? cores : 8))"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

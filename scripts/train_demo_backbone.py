@@ -2,10 +2,10 @@
 
     python scripts/train_demo_backbone.py --seed 1 --output FILE
 
-The loss is CLIP's contrastive one, plus a help that speeds up the start: a linear layer, dropped afterwards, guesses
-from the image feature which words the caption has. Both use image-caption pairs only. The result is one safetensors
-file in OpenAI's key layout (fp16). At the end its zero-shot accuracy on the test images of Demo6 is printed; nothing
-else of Demo6 is looked at.
+The loss is CLIP's contrastive loss plus an auxiliary loss that speeds up the start: a linear layer, dropped afterwards,
+predicts from the image feature which words the caption has. Both use only image-caption pairs. The result is one
+safetensors file in OpenAI's key layout (fp16). The logit scale is fitted on Demo6's validation images, and at the end
+the zero-shot accuracy on its test images is printed; nothing else of Demo6 is used.
 """
 
 import argparse
@@ -44,7 +44,7 @@ SCALARS = {"input_resolution": SIZE, "context_length": CONTEXT, "vocab_size": VO
 
 
 def build_model() -> CLIP:
-    """The untrained backbone: ModifiedResNet and a causal text transformer, head counts by OpenAI's rules."""
+    """The untrained backbone: ModifiedResNet and a causal text transformer, with head counts by OpenAI's rules."""
     vision = CLIPVisionCfg(layers=BLOCKS, width=WIDTH, image_size=SIZE, head_width=64)
     text = CLIPTextCfg(
         context_length=CONTEXT, vocab_size=VOCABULARY, width=TEXT_WIDTH, heads=TEXT_WIDTH // 64, layers=TEXT_LAYERS
@@ -53,7 +53,7 @@ def build_model() -> CLIP:
 
 
 def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text features (N, F) of tokens (N, L); like the model's own method, for any L."""
+    """Text features (N, F) of tokens (N, L); like the model's method, but for any L."""
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -61,7 +61,7 @@ def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 class CaptionTokenizer:
-    """CLIP's tokenizer for lower-case captions, remembering each word so that redrawing captions is cheap."""
+    """CLIP's tokenizer for lower-case captions, with a cache of words, which makes redrawing captions cheap."""
 
     def __init__(self) -> None:
         self._encode = lru_cache(maxsize=None)(SimpleTokenizer().encode)
@@ -79,7 +79,7 @@ class CaptionTokenizer:
 
 
 def render_pairs(count: int, seed: int, workers: int) -> tuple[Tensor, list[Scene]]:
-    """Pictures (count, 3, 64, 64) uint8 and what they show."""
+    """Pictures (count, 3, 64, 64) uint8, and their contents."""
     images, scenes = np.empty((count, SIZE, SIZE, 3), np.uint8), []
     with get_context("spawn").Pool(workers) as pool:
         drawn = pool.imap(partial(scene, seed), range(count), chunksize=250)
@@ -90,13 +90,13 @@ def render_pairs(count: int, seed: int, workers: int) -> tuple[Tensor, list[Scen
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 as the backbone wants them: float32, CLIP's mean and deviation."""
+    """Pictures (B, 3, H, W) uint8 as input of the backbone: float32, normalised with CLIP's mean and deviation."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 class WordLoss(nn.Module):
-    """Cross-entropy between the words of a caption and those guessed from the image feature.
+    """Cross-entropy between the words of a caption and those predicted from the image feature.
 
     Args:
         used: ids (W,) of the tokens that captions use.
@@ -119,7 +119,7 @@ class WordLoss(nn.Module):
 
 
 def build_optimizer(model: nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW with decay on weight matrices only: decay would wipe out the words that no caption uses."""
+    """AdamW with decay on weight matrices only, because decay would erase the words that no caption uses."""
     decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
@@ -134,7 +134,7 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def train(model: CLIP, images: Tensor, scenes: list[Scene], args: argparse.Namespace) -> None:
-    """Contrastive training; every epoch words each picture anew."""
+    """Contrastive training; each epoch draws a new caption for each picture."""
     tokenizer, words = CaptionTokenizer(), random.Random(args.seed)
     word_loss = WordLoss(tokenizer([caption(shown, words) for shown in scenes]).unique()[1:])  # 0 is padding
     optimizer = build_optimizer(nn.ModuleList([model, word_loss]), args.lr)
@@ -157,12 +157,12 @@ def train(model: CLIP, images: Tensor, scenes: list[Scene], args: argparse.Names
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
-    """Share of the learning rate in force at ``step``: linear warm-up, then cosine."""
+    """Factor of the learning rate at ``step``: linear warm-up, then cosine."""
     return min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
 def step(model: CLIP, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One optimiser step, with clipped gradients and the logit scale kept below 100 as in CLIP."""
+    """One optimiser step, with clipped gradients and, as in CLIP, a logit scale of at most 100."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,7 +180,7 @@ def save(model: CLIP, path: Path, facts: dict[str, str]) -> None:
 
 @torch.no_grad()
 def similarities(path: Path, part: str, per_class: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-    """Cosines (n, C_t) of a part's images with each task's template prompts, and the labels (n,), by task of Demo6."""
+    """For each task of Demo6, cosines (n, C_t) of a split's images and template prompts, and the labels (n,)."""
     model, tokenizer = build_model().eval(), CaptionTokenizer()
     model.load_state_dict({k: v.float() for k, v in load_file(path).items() if k not in SCALARS}, strict=True)
     result = {}
@@ -203,8 +203,8 @@ def zero_shot(path: Path, per_class: int | None = None) -> dict[str, float]:
 def calibrated_scale(path: Path, per_class: int | None = None) -> float:
     """Logit scale with the least zero-shot cross-entropy on the validation images of Demo6 (mean over tasks).
 
-    The scale that training ends with fits its own pictures and is far too confident on others; temperature scaling
-    (Guo et al., "On calibration of modern neural networks", ICML 2017) mends that and changes no prediction.
+    The scale at the end of training fits the rendered pictures and is far too confident on others; temperature scaling
+    (Guo et al., "On calibration of modern neural networks", ICML 2017) repairs that and changes no prediction.
     """
     found = similarities(path, "val", per_class).values()
     scales = np.geomspace(2, 100, 200).tolist()
@@ -213,7 +213,7 @@ def calibrated_scale(path: Path, per_class: int | None = None) -> float:
 
 
 def report(result: dict[str, float]) -> str:
-    """A table of zero-shot accuracies beside chance."""
+    """A table of zero-shot accuracies and chance levels."""
     rows = [f"{name:<14}{value:6.1f}   (chance {100 / len(classnames(name)):.1f})" for name, value in result.items()]
     return "\n".join([*rows, f"{'mean':<14}{np.mean(list(result.values())):6.1f}"])
 
@@ -223,14 +223,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument(
-        "--seed", type=int, default=1, help="seed of pictures, captions and starting values (default: 1)"
+        "--seed", type=int, default=1, help="seed of pictures, captions and initial weights (default: 1)"
     )
     parser.add_argument("--pairs", type=int, default=40000, help="number of rendered pictures (default: 40000)")
     parser.add_argument("--epochs", type=int, default=7, help="passes over the pictures (default: 7)")
     parser.add_argument("--batch", type=int, default=128, help="pairs per step (default: 128)")
     parser.add_argument("--lr", type=float, default=3e-3, help="highest learning rate (default: 0.003)")
     parser.add_argument("--word-weight", type=float, default=3.0, help="weight of the word loss (default: 3)")
-    parser.add_argument("--warmup", type=int, default=100, help="steps until it is reached (default: 100)")
+    parser.add_argument("--warmup", type=int, default=100, help="warm-up steps until it is reached (default: 100)")
     parser.add_argument("--workers", type=int, default=2, help="processes that render (default: 2)")
     parser.add_argument("--report", type=Path, help="also write times and zero-shot figures to this JSON file")
     return parser.parse_args(argv)

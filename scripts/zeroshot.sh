@@ -1,6 +1,6 @@
 #!/bin/sh
 # CLIP with hand-written prompts, on one task of a suite (TASK is its number, from 0) or on the whole suite in one run
-# (all). METHOD=ZeroshotCLIP2 takes several prompts for each class in place of one.
+# (all). METHOD=ZeroshotCLIP2 uses several prompts for each class instead of one.
 #
 #   sh zeroshot.sh plant6 rn50 3
 #   METHOD=ZeroshotCLIP2 sh zeroshot.sh plant6 rn50 all

@@ -500,7 +500,7 @@ def test_an_interpreter_without_the_packages_is_told(shell, monkeypatch):
     monkeypatch.setitem(sys.modules, "train", None)
     done = shell.run(f"sh main_mtcoop.sh {NATA}")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert f"{sys.executable} has no module train; name another interpreter by PYTHON" in done.stderr
+    assert f"{sys.executable} has no module train; name another interpreter with PYTHON" in done.stderr
 
 
 WAITING = """#!/bin/sh

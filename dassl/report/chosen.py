@@ -1,4 +1,4 @@
-"""Which runs the page shows the mistakes of, and what their tests left behind."""
+"""Choose the runs whose mistakes the page shows, and read the results of their tests."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ REMEDY = "evaluate a run again, with its command and --eval-only"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A run or, where tasks are trained one by one, the runs of all tasks of a seed; ``why`` it was chosen."""
+    """A run or, if tasks are trained one by one, all runs of a seed; ``why`` gives the reason for the choice."""
 
     title: str
     why: str
@@ -29,12 +29,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class TestedTask:
-    """A task, what a test made of it, and where its file of predictions lies.
+    """A task, its test's results, and the path of the predictions.
 
     Attributes:
-        calibration: that of an evaluation in the same folder, of which ``mistakes`` are without.
-        calibrated, after: the task in its result, and its bins.
-        remark: what a reader should know; empty as a rule.
+        calibration: that of an evaluation in the same folder; ``mistakes`` are without it.
+        calibrated, after: the task in that evaluation's result, and its bins.
+        remark: a remark for the reader; usually empty.
     """
 
     record: Record
@@ -52,10 +52,10 @@ class TestedTask:
 
 
 def choose(tree: Tree, suites: Sequence[Suite], asked: Sequence[Path] = ()) -> list[Chosen]:
-    """The runs that ``asked`` names or, without a wish, one of each suite, of the first MOST_SUITES.
+    """The runs that ``asked`` names, by default one run of each of the first MOST_SUITES suites.
 
     Raises:
-        UserError: a name is that of no run with predictions, or there are more than MOST_CHOSEN.
+        UserError: a name is not of a run with predictions, or there are more than MOST_CHOSEN.
     """
     if len(asked) > MOST_CHOSEN:
         raise UserError(f"--errors: {len(asked)} runs are too many for one page; give at most {MOST_CHOSEN}")
@@ -67,7 +67,7 @@ def choose(tree: Tree, suites: Sequence[Suite], asked: Sequence[Path] = ()) -> l
 
 
 def lacking(suites: Iterable[Suite]) -> list[Suite]:
-    """The suites of which no run has predictions."""
+    """The suites without a run that has predictions."""
     return [suite for suite in suites if not any(map(has_predictions, suite.records))]
 
 
@@ -89,19 +89,19 @@ def _asked(tree: Tree, name: Path) -> Record:
     for broken in tree.broken:
         if broken.folder.resolve() in places:
             raise UserError(f"--errors {name}: {broken.reason}; name a run with a figure")
-    raise UserError(f"--errors {name} is no finished run of {tree.top}; name the folder of one, such as .../seed1")
+    raise UserError(f"--errors {name} is not a finished run in {tree.top}; name the folder of one, such as .../seed1")
 
 
 def _why_none(folder: Path) -> str:
     if (folder / EVALUATED).is_file():
-        reason = f"{EVALUATED} is of other images, another method or another epoch, or has none"
+        reason = f"{EVALUATED} is for other images, another method or another epoch, or has none"
     else:
         reason = "older versions did not write it"
     return f"it has no {PREDICTIONS_FILE}: {reason}; {REMEDY}"
 
 
 def _usual(suite: Suite) -> Iterator[tuple[tuple[Record, ...], str]]:
-    """One seed of a suite: of the best method at the most shots, the one nearest the median."""
+    """One seed of a suite: of the best method at the most shots, the seed nearest the median."""
     for grid in [suite.grids[PLAIN]] if PLAIN in suite.grids else suite.grids.values():
         cells = {(row, shots): _shown(grid, row, shots) for row in grid.rows for shots in grid.shots}
         for shots in reversed(grid.shots):
@@ -116,7 +116,7 @@ def _usual(suite: Suite) -> Iterator[tuple[tuple[Record, ...], str]]:
 
 
 def _shown(grid: Grid, row: str, shots: int) -> dict[int, float]:
-    """The figures of a cell by seed, of those seeds whose runs all have predictions."""
+    """The figures of a cell by seed, for seeds whose runs all have predictions."""
     values, _ = grid.values(row, shots)
     cell = grid.cell(row, shots)
     return {seed: value for seed, value in values.items() if all(map(has_predictions, cell[seed].records))}
@@ -132,14 +132,14 @@ def _chosen(tree: Tree, suites: Sequence[Suite], records: tuple[Record, ...], wh
     return Chosen(f"{title} ({folders})", why, records)
 
 
-# ---- what their tests left behind
+# ---- results of their tests
 
 
 def read_tested(chosen: Chosen) -> list[TestedTask]:
-    """Every task of a chosen run with its counts; only these are held, not the rows of the file.
+    """Every task of a chosen run with its counts; the rows of the file are not kept.
 
     Raises:
-        UserError: a file is missing, damaged, or of another evaluation.
+        UserError: a file is missing, damaged, or from another evaluation.
     """
     return [task for record in chosen.records for task in _tested(record)]
 
@@ -166,7 +166,7 @@ def _tested(record: Record) -> Iterator[TestedTask]:
 
 
 def _calibrates(later: RunResult, own: RunResult) -> bool:
-    """Whether an evaluation calibrated what the run's own test did not; that changes no prediction."""
+    """Whether an evaluation calibrated the run and its own test did not; calibration changes no prediction."""
     calibrated = later.calibration is not None and own.calibration is None
     return calibrated and later.predictions is not None and accuracies(later) == accuracies(own)
 
@@ -176,11 +176,11 @@ def _bins(folder: Path, result: RunResult) -> list[list[Bin]]:
 
 
 def _remark(own: TaskResult, task: TaskResult, mistakes: TaskMistakes) -> str:
-    """Where the figures do not fit together, a sentence that says so.
+    """A sentence about figures that contradict each other; empty if they agree.
 
     Args:
         own: the task in the run's own result.
-        task: in the result that is shown.
+        task: the task in the shown result.
     """
     if mistakes.rows != task.total:
         return f"{PREDICTIONS_FILE} has {mistakes.rows} rows of the task, and the result says {task.total}"

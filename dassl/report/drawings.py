@@ -1,6 +1,6 @@
-"""Drawings of the page that answer the pointer: a matrix of confusions and a reliability diagram, as SVG elements.
+"""Interactive drawings of the page: a confusion matrix and a reliability diagram, as SVG elements.
 
-They need neither matplotlib nor colours of their own for dark pages: hues are classes of page.css, ink is the text's.
+They need neither matplotlib nor separate colours for dark pages: hues are classes of page.css, ink is the text's.
 ``data-grid`` holds the content of cells and bins for page.js.
 """
 
@@ -12,11 +12,11 @@ from unicodedata import east_asian_width
 
 from dassl.report.mistakes import BINS, Bin, Confusion
 
-LABELLED, COUNTED = 25, 14  # rows: up to so many have names, or counts in their cells
+LABELLED, COUNTED = 25, 14  # most rows with names, and with counts in their cells
 _SIDE = 480  # pixels of a matrix without names
 _LETTER = 6.4  # pixels, a generous mean
-_LONGEST_LABEL, _LONGEST_NAME = 22, 60  # letters beside a matrix, and in the line about a cell
-_INK = 0.8  # the strongest fill: text on it stays readable, dark on light and light on dark
+_LONGEST_LABEL, _LONGEST_NAME = 22, 60  # characters of a name beside a matrix, and in the line about a cell
+_INK = 0.8  # the strongest fill on which both dark and light text is readable
 _STEPS = (0.01, 0.1, 0.25, 0.5, 1.0)  # of the legend
 _ROUND = (10, 20, 25, 50, *(step * 10**n for n in range(2, 7) for step in (1, 2, 5)))  # between numbers beside a matrix
 _WIDTH, _HEIGHT, _COUNTS = 420, 300, 60  # pixels of a reliability diagram: its square part and its counts
@@ -24,7 +24,7 @@ _LEFT, _TOP = 44, 10
 
 
 def shorten(text: str, most: int) -> str:
-    """At most ``most`` letters, of which those as wide as Chinese ones count twice."""
+    """At most ``most`` characters; wide ones, such as Chinese, count twice."""
     width = 0
     for number, letter in enumerate(text):
         width += _wide(letter)
@@ -49,11 +49,11 @@ def _percent(share: float) -> str:
 
 
 def matrix(confusion: Confusion, label: str) -> str:
-    """The matrix as a picture, each row with the shares of its own images.
+    """The matrix as a picture; each row shows shares of its images.
 
     Args:
-        confusion: at most some hundred rows.
-        label: what a screen reader says of it.
+        confusion: at most a few hundred rows.
+        label: the text for screen readers.
     """
     size = len(confusion.names)
     named = size <= LABELLED
@@ -86,7 +86,7 @@ def _cells(confusion: Confusion) -> Iterator[str]:
 
 
 def strength(share: float) -> float:
-    """How strongly a share is drawn; the power shows rare confusions, too."""
+    """The opacity of a share; the power makes rare confusions visible."""
     return round(max(0.12, _INK * share**0.4), 2)
 
 
@@ -99,7 +99,7 @@ def _names(labels: Sequence[str], left: float, top: float, cell: float) -> Itera
 
 
 def _ticks(confusion: Confusion, left: float, top: float, cell: float) -> Iterator[str]:
-    """Numbers of classes in the order of their labels, where there are too many for names."""
+    """Numbers of classes in label order, for matrices with too many rows for names."""
     size = len(confusion.names)
     every = next(each for each in _ROUND if size * confusion.step <= 8 * each or each == _ROUND[-1])
     for number in range(0, size * confusion.step, every):
@@ -145,7 +145,7 @@ def _matrix_grid(confusion: Confusion, left: float, top: float, cell: float) -> 
 
 
 def legend() -> str:
-    """What the colours of a matrix mean."""
+    """The legend of a matrix's colours."""
     swatches = "".join(
         f'<rect class="{hue}" fill-opacity="{strength(share):g}" x="{70 + 62 * n}" y="{18 * row}" '
         f'width="16" height="14"/>'
@@ -210,7 +210,7 @@ def _bar(number: int, each: Bin) -> Iterator[str]:
 
 
 def _bin_count(number: int, count: int, most: int, top: float) -> str:
-    """A bar that is as high as the bin has images, in comparison with the fullest one."""
+    """A bar whose height is the bin's number of images, relative to the fullest bin."""
     wide = _WIDTH / BINS
     x, high = _LEFT + number * wide, max(1.0, (_COUNTS - 14) * count / most)
     y = top + _COUNTS - high
@@ -239,7 +239,7 @@ def _svg(
     *,
     fixed: bool = False,
 ) -> str:
-    """An element; ``fixed``: it is never drawn smaller, because it has small text."""
+    """An SVG element; ``fixed``: never scaled down, because its text is small."""
     data = f' data-grid="{escape(json.dumps(grid, separators=(",", ":"), ensure_ascii=False))}"' if grid else ""
     look = f' style="width:{width:.0f}px{";max-width:none" * fixed}"'
     return (

@@ -1,4 +1,4 @@
-"""Parts of a page: tables that can be sorted, and what is folded away."""
+"""Parts of a page: sortable tables and folded sections."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -10,13 +10,13 @@ _RANKS = {BEST: "best", SECOND: "second"}
 
 
 def folded(title: str, content: Iterable[str]) -> list[str]:
-    """What is behind a line that opens it; nothing where there is no content."""
+    """A folded section with a line that opens it; nothing if there is no content."""
     inner = "".join(content)
     return [f"<details><summary>{escape(title)}</summary>\n{inner}</details>\n"] if inner else []
 
 
 def table_html(table: Table, caption: str, *, block: int = 1) -> str:
-    """A table that scrolls by itself; a click on a heading sorts it, ``block`` rows at a time."""
+    """A table that scrolls separately; a click on a heading sorts it in blocks of ``block`` rows."""
     right = table.right_aligned()
     head = "".join(
         f'<th scope="col"{" class=figure" * figures}>{escape(name)}</th>'

@@ -1,4 +1,4 @@
-"""What a test got wrong, task by task: confusions, confidence against accuracy, and the surest mistakes."""
+"""The mistakes of a test, task by task: confusions, confidence against accuracy, and the surest mistakes."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -12,12 +12,12 @@ from dassl.results.record import TaskResult
 
 BINS = 15
 MOST_PAIRS = 10
-MOST_SIDE, MOST_CELLS = 128, 4000  # of a drawn matrix: its rows, and its cells that are not empty
+MOST_SIDE, MOST_CELLS = 128, 4000  # most rows, and most filled cells, of a drawn matrix
 _EDGES = [number / BINS for number in range(1, BINS)]
 
 
 class Pair(NamedTuple):
-    """Two classes that are confused: how many images, and their share of the images of the true class."""
+    """Two confused classes: the number of images, and their share of the true class's images."""
 
     true: str
     predicted: str
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 @dataclass
 class Bin:
-    """Images whose predicted class has a probability within the bin; ``confidence`` is the sum of these."""
+    """Images whose predicted class has a probability in the bin; ``confidence`` is the sum of these probabilities."""
 
     count: int = 0
     right: int = 0
@@ -36,12 +36,12 @@ class Bin:
 
 @dataclass
 class Confusion:
-    """Counts of (true, predicted) classes, of which only those above 0 are kept.
+    """Counts of (true, predicted) classes; only counts above 0 are stored.
 
     Attributes:
-        names: of the rows: a class, or of neighbouring classes the first and the last.
+        names: names of the rows: a class, or the first and the last of neighbouring classes.
         cells: images by row and column.
-        totals: images of each row, also those without a prediction.
+        totals: images of each row, including those without a prediction.
         hits: correct images of each row.
         step: classes in a row; the last row may have fewer.
     """
@@ -80,11 +80,11 @@ def _from_to(names: Sequence[str]) -> str:
 
 @dataclass
 class TaskMistakes:
-    """What became of the images of a task.
+    """The counted predictions of a task.
 
     Attributes:
         confusion: one row for each class, in the order of the labels.
-        bins: BINS bins of equal width, over the probability of the predicted class.
+        bins: BINS bins of equal width over the probability of the predicted class.
         lost: images without a prediction.
         wrong: the mistakes.
     """
@@ -101,12 +101,12 @@ class TaskMistakes:
 
     @property
     def ece(self) -> float | None:
-        """Expected calibration error in %, as :func:`dassl.metrics.quality.expected_calibration_error`."""
+        """Expected calibration error in %; see :func:`dassl.metrics.quality.expected_calibration_error`."""
         count = sum(each.count for each in self.bins)
         return 100 * sum(abs(each.right - each.confidence) for each in self.bins) / count if count else None
 
     def pairs(self, most: int = MOST_PAIRS) -> list[Pair]:
-        """The classes that are confused most, by the number of images, then by their share of the true class."""
+        """The most confused classes, by the number of images, then by their share of the true class."""
         names, totals = self.confusion.names, self.confusion.totals
         wrong = [(place, count) for place, count in self.confusion.cells.items() if place[0] != place[1]]
         most_of = nsmallest(most, wrong, key=lambda each: (-each[1], totals[each[0][0]], each[0]))
@@ -118,10 +118,10 @@ class TaskMistakes:
 
 
 def count_mistakes(rows: Iterable[PredictedImage], tasks: Sequence[TaskResult]) -> list[TaskMistakes]:
-    """Count the predictions of a test, one pass over ``rows``.
+    """Count the predictions of a test, in one pass over ``rows``.
 
     Args:
-        tasks: those of its result, which say the classes and their order; of two tasks with one name the first has all.
+        tasks: the tasks of its result, with the order of classes; of two tasks with one name, the first gets all.
 
     Returns:
         One for each of ``tasks``.
@@ -161,7 +161,7 @@ class _Tally:
         place.confidence += row.predicted_probability
 
     def _number(self, name: str) -> int:
-        """The row of a class; one that the result does not know gets a row of its own."""
+        """The row of a class; a class that the result does not have gets a new row."""
         if name not in self._place:
             self._place[name] = len(self.found.confusion.names)
             self.found.confusion.names.append(name)

@@ -1,4 +1,4 @@
-"""The part of the page that shows where runs err: confusions, reliability and the surest mistakes of each task."""
+"""The page's section about mistakes: confusions, reliability and the surest mistakes of each task."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from dassl.results.record import TaskCalibration, TaskResult
 from dassl.results.tables import Cell, Table
 from dassl.utils.errors import UserError
 
-# Bounds of a page, shared by the tasks on it; with those of a thumbnail and of a matrix they bound its size.
+# Bounds of a page, shared by its tasks; with those of a thumbnail and of a matrix they bound its size.
 MOST_SHOWN = 12  # mistakes of a task
 MOST_MISTAKES = 240
 MOST_FILLED = 80_000  # cells of matrices
-_LONGEST = 80  # letters of a name in a table
+_LONGEST = 80  # characters of a name in a table
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says: runs to show, and the data root for their pictures."""
+    """The request of the command line: runs to show, and the data root of their pictures."""
 
     runs: tuple[Path, ...] = ()
     root: Path | None = None
 
 
 def mistakes_html(tree: Tree, suites: Sequence[Suite], asked: Asked) -> str:
-    """The part as HTML; one section for each run, of which page.js shows one at a time.
+    """The section as HTML; one subsection for each run, of which page.js shows one at a time.
 
     Raises:
-        UserError: a run that was asked for cannot be shown, or the data root is no folder.
+        UserError: a requested run cannot be shown, or the data root is not a folder.
     """
     root = check_root(asked.root) if asked.root else None
     chosen = choose(tree, suites, asked.runs)
@@ -49,7 +49,7 @@ def mistakes_html(tree: Tree, suites: Sequence[Suite], asked: Asked) -> str:
 
 @dataclass(frozen=True)
 class _Bounds:
-    """The data root, and what a task may take: mistakes that are listed, and filled cells of its matrix."""
+    """The data root, and the limits of a task: listed mistakes, and filled cells of its matrix."""
 
     root: Path | None
     mistakes: int
@@ -61,7 +61,7 @@ def _cells(tasks: int) -> int:
 
 
 def _tested(chosen: Chosen, *, strict: bool) -> list[TestedTask] | str:
-    """The tasks of a run or, where it was not asked for by name, why they cannot be shown."""
+    """The tasks of a run or, if it was not requested by name, the reason why they cannot be shown."""
     try:
         return read_tested(chosen)
     except UserError as error:
@@ -93,7 +93,7 @@ def _run(chosen: Chosen, tested: list[TestedTask] | str, bounds: _Bounds) -> str
 
 
 def _overview(tested: Sequence[TestedTask]) -> str:
-    """The figures of all tasks; those of a calibration only where there is one."""
+    """The figures of all tasks; those of a calibration only if there is one."""
     columns: dict[str, list[Cell]] = {
         "task": [shorten(each.task.name, _LONGEST) for each in tested],
         "figure": [each.task.metric for each in tested],
@@ -115,7 +115,7 @@ def _overview(tested: Sequence[TestedTask]) -> str:
 
 
 def _calibration(tested: TestedTask) -> TaskCalibration | None:
-    """The calibration of a task: that of the run's test, or of the evaluation in its folder."""
+    """The calibration of a task, from the run's test or from the evaluation in its folder."""
     for found in (tested.calibration, tested.result.calibration):
         for task in found.tasks if found else ():
             if task.name == tested.task.name:
@@ -150,7 +150,7 @@ def _confusions(tested: TestedTask, bounds: _Bounds) -> str:
 
 
 def _reliabilities(tested: TestedTask) -> Iterator[str]:
-    """The diagram of the run's probabilities and, where an evaluation calibrated them, of those after."""
+    """The diagram of the run's probabilities and, if an evaluation calibrated them, of the calibrated ones."""
     calibration = _calibration(tested)
     if tested.calibrated:
         yield _reliability(tested.task, tested.mistakes.bins, "before calibration", "")
@@ -173,7 +173,7 @@ def _reliability(task: TaskResult, bins: Sequence[Bin], which: str, more: str) -
 
 
 def _drawing(title: str, picture: str, below: str) -> str:
-    """A drawing that scrolls by itself; page.js says in ``output`` what is in a cell."""
+    """A drawing that scrolls separately; page.js shows the content of a cell in ``output``."""
     return (
         f'<div class="drawing"><p class="title">{escape(title)}</p>\n<div class="wide">{picture}</div>\n'
         f'<output class="note"></output>\n{below}</div>\n'

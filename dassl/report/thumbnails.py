@@ -1,4 +1,4 @@
-"""Small copies of pictures for the page, as data URIs; the images are decoded by the reader that runs use."""
+"""Small copies of pictures for the page, as data URIs; the images are decoded as in runs."""
 
 import io
 from base64 import b64encode
@@ -11,17 +11,17 @@ from dassl.utils.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-MOST_BYTES = 6144  # of a thumbnail; a third more as base64
-# Longest side in pixels and quality of JPEG, until one is small enough; the last always is.
+MOST_BYTES = 6144  # bytes of a thumbnail; a third more as base64
+# Longest side in pixels and JPEG quality, tried until one is small enough; the last always is.
 _SIZES = ((128, 80), (128, 55), (96, 40), (48, 40))
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a data URI, or why there is none.
+    """A picture as a data URI, or the reason why there is none.
 
     Attributes:
-        remark: what is wrong with it; empty as a rule.
+        remark: the problem with it; usually empty.
     """
 
     uri: str = ""
@@ -32,7 +32,7 @@ def check_root(root: Path) -> Path:
     """The data root as an absolute path.
 
     Raises:
-        UserError: it is no folder.
+        UserError: it is not a folder.
     """
     found = root.expanduser().absolute()
     if not found.is_dir():
@@ -43,10 +43,10 @@ def check_root(root: Path) -> Path:
 def thumbnail(root: Path, name: str, *, tested: float) -> Thumbnail:
     """The picture called ``name`` below ``root``.
 
-    Nothing outside ``root`` is read, since the name comes from a file that anybody may have written.
+    Nothing outside ``root`` is read, because anybody may have written the file with the name.
 
     Args:
-        tested: when the predictions were written, in seconds since 1970: a picture that was changed later is told.
+        tested: when the predictions were written, in seconds since 1970; a remark tells if the picture is newer.
     """
     from dassl.data.images import read_image  # loads torch
 
@@ -67,7 +67,7 @@ def thumbnail(root: Path, name: str, *, tested: float) -> Thumbnail:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a path stays below the folder that it is joined to, on any system."""
+    """Whether a path stays below the folder it is joined to, on any system."""
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or path.root or ".." in path.parts:
             return False
@@ -75,7 +75,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _reason(error: UserError, path: Path) -> str:
-    """Why an image cannot be read, without the place of the data; the page shows the image's path anyway."""
+    """Why an image cannot be read, without the data root; the page shows the image's path anyway."""
     if isinstance(error.__cause__, FileNotFoundError) and not path.is_symlink():
         return "no such file below the data root"
     return str(error).removeprefix(f"cannot read image {path}: ").replace(str(path), path.name)

@@ -1,1 +1,1 @@
-"""Checks of the lint step that ruff does not have: types and plain words, each with a record that only goes down."""
+"""Checks of the lint step besides ruff: types and plain words, each with a record that only goes down."""

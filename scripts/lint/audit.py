@@ -2,9 +2,9 @@
 
     python -m scripts.lint.audit
 
-It works in an environment of its own, which is deleted afterwards. Where there is no network, or the package index
-tells no advisories, it says so and passes: only an advisory that was found fails. An advisory that does not concern
-this program is accepted by a line in audit_accepted.txt, with a reason.
+It works in a temporary environment. Without a network, or if the package index has no advisories, it says so and
+passes; it fails only if it finds an advisory. A line in audit_accepted.txt, with a reason, accepts an advisory that
+does not concern this program.
 """
 
 import json
@@ -31,11 +31,11 @@ _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-
 
 
 class Unavailable(Exception):
-    """The check cannot be done here; says why in one line."""
+    """The check is not possible here; the message gives the reason in one line."""
 
 
 def read_accepted(text: str) -> dict[str, str]:
-    """Accepted advisories with the reason, from lines ``ID REASON``; "#" begins a comment.
+    """Accepted advisories with reasons, from lines ``ID REASON``; "#" begins a comment.
 
     Raises:
         ValueError: a line without a reason.
@@ -44,17 +44,17 @@ def read_accepted(text: str) -> dict[str, str]:
     for line in text.splitlines():
         words = line.split("#")[0].split(maxsplit=1)
         if len(words) == 1:
-            raise ValueError(f"{ACCEPTED.name}: give a reason behind {words[0]}")
+            raise ValueError(f"{ACCEPTED.name}: give a reason after {words[0]}")
         if words:
             found[words[0]] = words[1].strip()
     return found
 
 
 def judge(report: Mapping[str, Any], accepted: Mapping[str, str]) -> tuple[int, list[str]]:
-    """What a report of pip-audit (``--format json``) says.
+    """Read a report of pip-audit (``--format json``).
 
     Returns:
-        The number of packages for which the index told anything, and a line for each advisory that is not accepted.
+        The number of packages that the index knows, and a line for each advisory that is not accepted.
     """
     known = [each for each in report["dependencies"] if "skip_reason" not in each]
     lines = []
@@ -80,7 +80,7 @@ def audit(files: Sequence[str] = AUDITED) -> dict[str, Any]:
         _run([str(python), *_PIP, "-r", str(ROOT / "requirements-audit.txt")])
         options = ["--disable-pip", "--require-hashes", "--format", "json", "--progress-spinner", "off"]
         command = [str(python), "-m", "pip_audit", *options, "-r"]
-        # One file at a time: pip-audit refuses two releases of a package, which separate environments may have.
+        # One file at a time: pip-audit refuses two releases of a package, and the files are for separate environments.
         said = [_run([*command, str(ROOT / name)], fine=(0, 1)) for name in files]
     try:
         return {"dependencies": [each for text in said for each in json.loads(text)["dependencies"]]}
@@ -100,7 +100,7 @@ def _run(command: Sequence[str], fine: Sequence[int] = (0,)) -> str:
 
 
 def main() -> int:
-    """Say what was found; the exit code is 1 only where there is an advisory that is not accepted."""
+    """Print the findings; the exit code is 1 only if there is an advisory that is not accepted."""
     accepted = read_accepted(ACCEPTED.read_text(encoding="utf-8"))
     try:
         known, lines = judge(audit(), accepted)

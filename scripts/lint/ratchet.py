@@ -1,4 +1,4 @@
-"""Compares findings with a record of how many each file may have. The record only goes down."""
+"""Compares findings with a record of the number that each file may have. The record only goes down."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Finding(NamedTuple):
-    """Something that a check found, and where; ``path`` is relative to the checkout."""
+    """Something that a check found, and its place; ``path`` is relative to the checkout."""
 
     path: str
     line: int
@@ -33,7 +33,7 @@ class Ratchet:
         self._module, self._record = module, record
 
     def main(self, findings: Sequence[Finding], argv: Sequence[str] | None = None) -> int:
-        """Compare, or renew the record as the command line says. Returns the exit code."""
+        """Compare with the record, or renew it if the command line asks for that. Returns the exit code."""
         parser = argparse.ArgumentParser(prog=f"python -m {self._module}")
         parser.add_argument("--renew", action="store_true", help="record fewer findings; refuses more")
         parser.add_argument(

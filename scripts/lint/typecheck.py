@@ -3,8 +3,8 @@
     python -m scripts.lint.typecheck            a new error fails with its place
     python -m scripts.lint.typecheck --renew    record that there are fewer
 
-Settings are in pyproject.toml. The record is of the pinned mypy and packages; before Python 3.11 these are
-others, and the check is skipped.
+Settings are in pyproject.toml. The record is for the pinned mypy and packages; before Python 3.11 these differ, and the
+check is skipped.
 """
 
 import re
@@ -19,7 +19,7 @@ _ERROR = re.compile(r"(?P<path>[^:]+):(?P<line>\d+): error: (?P<text>.*)")
 
 
 def read_errors(output: str) -> list[Finding]:
-    """The errors in what mypy printed; notes are left out."""
+    """The errors in mypy's output, without notes."""
     found = [_ERROR.fullmatch(line) for line in output.splitlines()]
     return [Finding(each["path"].replace("\\", "/"), int(each["line"]), each["text"]) for each in found if each]
 
@@ -28,10 +28,10 @@ def main() -> int:
     """Run mypy and compare with the record.
 
     Returns:
-        0: nothing new; 1: more or fewer errors than recorded; 2: mypy did not run to its end.
+        0: nothing new; 1: more or fewer errors than recorded; 2: mypy failed.
     """
     if sys.version_info < (3, 11):
-        print("typecheck: skipped, the record is of the packages for Python 3.11 and newer")
+        print("typecheck: skipped, the record is for the packages of Python 3.11 and newer")
         return 0
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "--no-pretty", "--hide-error-context"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)

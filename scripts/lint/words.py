@@ -1,4 +1,4 @@
-"""Keeps phrases out that are listed in words.txt, with a record of those that each file still has.
+"""Finds phrases that are listed in words.txt, with a record of those that each file still has.
 
 python -m scripts.lint.words                 a new one fails with its place and a better phrase
 python -m scripts.lint.words --renew         record that there are fewer
@@ -20,10 +20,10 @@ _LEFT_OUT = ("scripts/lint/", "tests/scripts/lint/")  # they quote the phrases
 
 
 def read_list(text: str) -> dict[str, str]:
-    """Phrases with what to write instead, from lines ``phrase => replacement``; "#" begins a comment.
+    """Phrases and their replacements, from lines ``phrase => replacement``; "#" begins a comment.
 
     Raises:
-        ValueError: a line is of another form, or a phrase is listed twice.
+        ValueError: a line has another form, or a phrase is listed twice.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -38,7 +38,7 @@ def read_list(text: str) -> dict[str, str]:
 
 
 def find_phrases(path: str, text: str, phrases: Mapping[str, str]) -> list[Finding]:
-    """Where phrases stand in a text, across line ends and the marks of comments, upper or lower case."""
+    """The places of phrases in a text, across line ends and comment marks, regardless of case."""
     if not phrases:
         return []
     found = []
@@ -56,7 +56,7 @@ def _pattern(phrases: Mapping[str, str]) -> re.Pattern[str]:
 
 
 def texts(root: Path = ROOT) -> Iterator[tuple[str, str]]:
-    """Paths and contents of the texts that git knows, new ones included."""
+    """Paths and contents of the texts in the checkout, including new ones, without ignored ones."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode("utf-8").split("\0")
     for name in sorted(set(names)):
@@ -66,7 +66,7 @@ def texts(root: Path = ROOT) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Look through all texts and compare with the record; the exit code."""
+    """Check all texts and compare with the record; returns the exit code."""
     phrases = read_list(LIST.read_text(encoding="utf-8"))
     findings = [finding for path, text in texts() for finding in find_phrases(path, text, phrases)]
     return Ratchet("scripts.lint.words", RECORD).main(findings)

@@ -18,7 +18,7 @@ from tests.chaos.starve import CASES, KEYS
 from tests.chaos.states import differences, leftovers, state
 
 GOES_ON = {"cache", "tmp", "tmp, no inodes", "features read-only", "cache read-only", "data read-only"}
-WARNED = {"tmp, no inodes", "features read-only"}  # their warning stands in results.json
+WARNED = {"tmp, no inodes", "features read-only"}  # their warning is in results.json
 
 
 @pytest.fixture(scope="module")

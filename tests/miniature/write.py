@@ -11,7 +11,7 @@ from tests.miniature.box import MINIATURES, Box
 
 PER_CLASS = 6
 MIN_PER_CLASS = 4  # with fewer a class would have no training, validation or test image
-# Stands in every folder that was made here, so that nothing else is ever replaced, and says what each picture shows.
+# Is in every folder that was made here, so that nothing else is ever replaced, and says what each picture shows.
 MARK = ".miniature.json"
 
 SUITES: dict[str, tuple[str, ...]] = {

@@ -75,7 +75,7 @@ def test_a_cluster_without_room_is_one_line():
 
 
 def test_a_cluster_without_room_is_refused_also_when_the_number_of_jobs_is_given(tmp_path, monkeypatch):
-    """Its workers would be waited for without end."""
+    """The sweep would wait forever for its workers."""
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
     monkeypatch.setattr("dassl.sweep.cluster.join", lambda address, **options: ray)
     with pytest.raises(UserError, match="has 2 cores and 0 GPUs, too little for a run"):

@@ -28,7 +28,7 @@ def test_an_advisory_counts_unless_it_is_accepted(accepted, lines):
 
 def test_what_is_accepted_has_a_reason():
     assert audit.read_accepted("# head\nCVE-9 not used here  # note\n\n") == {"CVE-9": "not used here"}
-    with pytest.raises(ValueError, match="reason behind CVE-9"):
+    with pytest.raises(ValueError, match="reason after CVE-9"):
         audit.read_accepted("CVE-9\n")
     audit.read_accepted(audit.ACCEPTED.read_text(encoding="utf-8"))
 

@@ -50,4 +50,4 @@ def test_a_check_that_did_not_run_is_no_success(mypy, capsys, code, stderr):
 def test_an_old_python_with_other_packages_is_a_reason_to_skip(mypy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "version_info", (3, 10, 9))
     assert mypy(1, PRINTED) == 0
-    assert "skipped, the record is of the packages for Python 3.11" in capsys.readouterr().out
+    assert "skipped, the record is for the packages of Python 3.11" in capsys.readouterr().out
