@@ -579,7 +579,10 @@ def test_comparison(parse, sweep):
         (["--plot", "a.jpeg"], "--plot a.jpeg: choose a file ending in .png, .pdf, .svg"),
         (["--errors", "out"], "--errors is about the page; give --html FILE, too"),
         (["--root", "data"], "--root is about the page; give --html FILE, too"),
-        (["--html", "a.html", "--errors", "out/gone"], "--errors out/gone is not a finished run in out; name the folder"),
+        (
+            ["--html", "a.html", "--errors", "out/gone"],
+            "--errors out/gone is not a finished run in out; name the folder",
+        ),
         (["--html", "a.html", "--root", "gone"], "data folder gone does not exist; name the folder of your data sets"),
     ],
 )

@@ -191,7 +191,7 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     if trainer.cfg.TEST.COMPUTE_CMAT:
         matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
         write_json(folder.path / named("cmat.json"), matrices, indent=None)
-    write_results(folder.path, result, name=named(RESULTS_FILE))
+    write_results(folder.path, result, named(RESULTS_FILE))
 
 
 def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:

@@ -275,7 +275,7 @@ def evaluation_file(name: str) -> str:
     return f"{path.stem}{EVALUATION}{path.suffix}"
 
 
-def write_results(folder: Path | str, result: RunResult, *, name: str = RESULTS_FILE) -> Path:
+def write_results(folder: Path | str, result: RunResult, name: str = RESULTS_FILE) -> Path:
     """Write ``result`` into ``folder`` and return the file's path; its existence means that the run is finished.
 
     A metric that is not a number is written as null, and a warning in the file says so.
