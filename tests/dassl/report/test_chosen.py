@@ -70,7 +70,7 @@ def test_runs_are_asked_for_by_their_path_or_the_one_below_the_tree(tmp_path, mo
 def test_what_cannot_be_shown_is_refused_by_name(tmp_path):
     older = write(tmp_path, "CoOp-MT", given=False)
     broken = write_run(tmp_path, "CoOp-MT", seed=2, finished=False)
-    for name, words in {older: "--eval-only", broken: "did not finish", tmp_path: "is no finished run"}.items():
+    for name, words in {older: "--eval-only", broken: "did not finish", tmp_path: "is not a finished run"}.items():
         with pytest.raises(UserError, match=words) as caught:
             chosen(tmp_path, name)
         assert f"--errors {name}" in str(caught.value)
