@@ -225,6 +225,7 @@ def test_pictures_unlike_the_rest_in_size_and_shape(root, size):
 
 
 def test_a_run_says_it_once_and_again_from_the_cache(root, caplog, monkeypatch):
+    caplog.set_level(logging.WARNING)
     for name, colour in (("ok/1", "tan"), ("chip/2", "white")):
         save(root / f"cups/{name}.png", Image.new("RGB", (40, 30), colour))
     build_dataset(config(root))

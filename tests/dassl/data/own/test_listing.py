@@ -254,6 +254,7 @@ def test_a_folder_beside_those_of_the_splits(tmp_path, names, odd):
 
 
 def test_a_folder_of_something_else_beside_the_splits_is_left_out_and_named(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
     tree(tmp_path, "train/ok/1.png", "test/ok/2.png", "notes/old/3.png", "notes/4.png")
     assert {entry.split for entry in list_folder(tmp_path, "tiles")} == {"train", "test"}
     (message,) = caplog.messages
