@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_warm_up
+from dassl.engine.checks import check_learned, check_warm_up, report_weights
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
@@ -148,6 +148,7 @@ class TrainerX(Method):
             self.start_epoch = self.checkpoints.resume()
             self.epoch = max(self.start_epoch - 1, 0)
         check_warm_up(self)
+        report_weights(self)
         self.loggers = open_loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
 
     def run_epoch(self, bar: tqdm) -> None:

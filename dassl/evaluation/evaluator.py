@@ -56,6 +56,11 @@ class TaskScore:
         hits = self.confusion.diagonal()
         return {n: 100.0 * h / k for n, h, k in zip(self.task.classnames, hits, per_class, strict=True) if k}
 
+    @property
+    def mean_acc(self) -> float | None:
+        """Mean of ``recalls``; None without an image."""
+        return sum(self.recalls.values()) / len(self.recalls) if self.recalls else None
+
 
 def score_task(index: int, task: Task, confusion: np.ndarray, lost: np.ndarray | None = None) -> TaskScore:
     """Compute a task's metric from its confusion matrix.
@@ -244,6 +249,9 @@ class ClassificationMT:
                 score.lost,
                 score.total,
             )
+        if score.task.weight and score.metric is not None:
+            name, recall, f1 = score.task.name, _percent(score.mean_acc), _percent(score.quality.macro_f1)
+            _log.info("task %d (%s): mean accuracy of its classes %s, macro F1 %s", score.index, name, recall, f1)
         if score.quality.impossible:
             _log.warning(
                 "task %d (%s): %d of %d images are of a class that is never predicted, so there is no NLL; leave the "
