@@ -74,13 +74,13 @@ def test_methods_and_figures(tree):
     (suite,) = suites(read_tree(tree))
     (sheet,) = metric_sheets(suite, Options(metrics=ALL))
     rows = rows_of(sheet)
-    assert list(sheet.table.header) == ["method", "accuracy", "macro F1", "NLL", "ECE"]
+    assert list(sheet.table.header) == ["method", "accuracy", "mean accuracy", "macro F1", "NLL", "ECE"]
     mine, theirs = rows["SoftCPT-NATA"], rows["CoOp-MT"]
     assert (mine["macro F1"].mean, mine["macro F1"].spread) == (pytest.approx(70 - 7.5 + 1), pytest.approx(2.5))
     assert (theirs["NLL"].mean, theirs["NLL"].count) == (pytest.approx(0.515 + 1), 2)
     assert mine["NLL"].show("text") == "2.0150 +- 0.0050_"
     assert [mine[name].rank for name in ("accuracy", "macro F1", "NLL", "ECE")] == [1, 1, 2, 2]
-    assert sheet.title.startswith("Toy3, RN50, 4 shots: mean over 3 tasks, accuracy, macro F1, ECE in %, mean ±")
+    assert sheet.title.startswith("Toy3, RN50, 4 shots: mean over 3 tasks, accuracy, mean accuracy, macro F1, ECE in %, mean ±")
     assert "NLL and ECE: the lower, the better" in sheet.notes
 
 
