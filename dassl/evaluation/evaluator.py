@@ -250,8 +250,10 @@ class ClassificationMT:
                 score.total,
             )
         if score.task.weight and score.metric is not None:
-            name, recall, f1 = score.task.name, _percent(score.mean_acc), _percent(score.quality.macro_f1)
-            _log.info("task %d (%s): mean accuracy of its classes %s, macro F1 %s", score.index, name, recall, f1)
+            figures = _percent(score.mean_acc), _percent(score.quality.macro_f1)
+            _log.info(
+                "task %d (%s): mean accuracy of its classes %s, macro F1 %s", score.index, score.task.name, *figures
+            )
         if score.quality.impossible:
             _log.warning(
                 "task %d (%s): %d of %d images are of a class that is never predicted, so there is no NLL; leave the "

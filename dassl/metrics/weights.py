@@ -1,6 +1,7 @@
 """Weights of classes in the loss, for tasks whose classes differ in size (``weight: balanced``)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,12 +33,11 @@ def class_weights(tasks: Sequence[Task], train: Sequence[Datum]) -> Tensor | Non
     offsets = class_offsets(tasks).tolist()
     count = torch.zeros(offsets[-1], dtype=torch.int64)
     for item in train:
-        for task, label in item.targets:
-            if tasks[task].weight:
-                count[offsets[task] + label] += 1
+        for number, label in item.targets:
+            if tasks[number].weight:
+                count[offsets[number] + label] += 1
     weights = torch.ones(offsets[-1], dtype=torch.float64)
-    for number, task in enumerate(tasks):
-        own = slice(offsets[number], offsets[number + 1])
+    for task, (start, stop) in zip(tasks, pairwise(offsets), strict=True):
         if task.weight:
-            weights[own] = balanced_weights(count[own])
+            weights[start:stop] = balanced_weights(count[start:stop])
     return weights.float()
