@@ -261,7 +261,7 @@ class PromptTuner(TrainerX):
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
         """Register the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
-        sched = build_lr_scheduler(optim, self.cfg.OPTIM)
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM, epochs=self.max_epoch)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"

@@ -138,7 +138,14 @@ KEYS: tuple[Key, ...] = (
     Key("OPTIM.LR_SCHEDULER", "single_step", "schedule of the learning rate", SCHEDULERS),
     Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step uses the last one; below 1: MAX_EPOCH"),
     Key("OPTIM.GAMMA", 0.1, "factor of a drop", check=above(0)),
-    Key("OPTIM.MAX_EPOCH", 10, "number of epochs", check=at_least(1)),
+    Key("OPTIM.MAX_EPOCH", 10, "number of epochs, unless OPTIM.MIN_STEPS needs more", check=at_least(1)),
+    Key(
+        "OPTIM.MIN_STEPS",
+        0,
+        "least number of training steps (batches): as many epochs as these need are trained if that is more than "
+        "OPTIM.MAX_EPOCH, with the schedule stretched over them; 0: MAX_EPOCH decides",
+        check=at_least(0),
+    ),
     Key("OPTIM.WARMUP_EPOCH", -1, "epochs of warm-up; below 1: none"),
     Key("OPTIM.WARMUP_TYPE", "linear", "shape of the warm-up", ("linear", "constant")),
     Key("OPTIM.WARMUP_CONS_LR", 1e-5, "rate of the constant warm-up", check=at_least(0)),
