@@ -8,7 +8,6 @@ few-shot validation images that every method has.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -69,7 +68,9 @@ class TaskWork:
             hits: (m, G) bool, which validation images each setting classifies correctly.
         """
         label = self.val_label.cpu()
-        right = torch.zeros(len(self.text), hits.shape[1], dtype=torch.float64).index_add_(0, label, hits.cpu().double())
+        right = torch.zeros(len(self.text), hits.shape[1], dtype=torch.float64).index_add_(
+            0, label, hits.cpu().double()
+        )
         count = label.bincount(minlength=len(self.text))
         seen = count > 0
         if self.task.metric == "mean_acc":

@@ -122,7 +122,7 @@ def tip_keys(section: str) -> tuple[Key, ...]:
         *feature_keys(section, views=10, released="start, range and metric of the authors' search for each data set"),
         Key(f"TRAINER.{section}.ALPHA", 1.17, "weight of the cache without validation images", check=at_least(0)),
         Key(f"TRAINER.{section}.BETA", 1.0, "sharpness of the cache without validation images", check=above(0)),
-        Key(f"TRAINER.{section}.BETA_END", 12.0, "upper end of the grid of beta, which begins at 0.1", check=above(0.1)),
+        Key(f"TRAINER.{section}.BETA_END", 12.0, "upper end of the grid of beta, from 0.1 on", check=above(0.1)),
         Key(f"TRAINER.{section}.ALPHA_END", 10.0, "upper end of the grid of alpha", check=above(0.1)),
         Key(f"TRAINER.{section}.SEARCH_STEPS", SEARCH_STEPS, steps, check=_two_steps),
     )
