@@ -45,6 +45,8 @@ class FittedTrainer(PromptTuner):
     the registered modules is saved and loaded by ``--eval-only``; parameters with ``requires_grad`` are counted.
     """
 
+    unweighted = "its fit has no weights"
+
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse starting weights, which a fit cannot use."""
         if cfg.MODEL.INIT_WEIGHTS:

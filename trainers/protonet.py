@@ -80,6 +80,7 @@ class ProtoNet(FittedTrainer):
     model: Prototypes
     section = "PROTONET"
     no_context = "its classes are means of image features, without prompts"
+    unweighted = "a prototype is the mean of its class, whatever the size of other classes"
     test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),

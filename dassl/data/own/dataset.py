@@ -172,7 +172,7 @@ def _registered(described: OwnTask, cfg: CfgNode) -> Subset:
     if described.dataset == MyTasks.__name__:
         raise UserError("DATASET.TASKS: MyTasks cannot be one of its own tasks; describe the tasks themselves")
     subset = DATASET_REGISTRY.get(described.dataset).load(cfg)
-    texts = {name: getattr(described, name) for name in ("name", "description", "metric", "template")}
+    texts = {name: getattr(described, name) for name in ("name", "description", "metric", "template", "weight")}
     changes = {name: text for name, text in texts.items() if text}
     if not changes and not described.classes:
         return subset
