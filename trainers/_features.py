@@ -78,7 +78,7 @@ class TaskWork:
         return 100 * right.sum(dim=0) / len(label)
 
     def halves(self) -> "TaskWork":
-        """The same task with a part of the training images in the place of validation images."""
+        """The same task with some of the training images as validation images."""
         rows = torch.arange(len(self.label))
         (kept, label), (held, held_label) = hold_out((rows, self.label.cpu()))
         seen = self.views.mean(dim=0)
