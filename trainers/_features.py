@@ -81,9 +81,8 @@ class TaskWork:
         """The same task with some of the training images as validation images."""
         rows = torch.arange(len(self.label))
         (kept, label), (held, held_label) = hold_out((rows, self.label.cpu()))
-        seen = self.views.mean(dim=0)
-        places = {"views": self.views[:, kept], "label": label.to(self.label), "val": seen[held]}
-        return replace(self, **places, val_label=held_label.to(self.label))
+        val, val_label = self.views.mean(dim=0)[held], held_label.to(self.label)
+        return replace(self, views=self.views[:, kept], label=label.to(self.label), val=val, val_label=val_label)
 
 
 @dataclass(frozen=True)
