@@ -1,7 +1,7 @@
 """Figures with standard errors, and differences of methods on the same test images.
 
-The standard error covers the test images and the seeds: the variances of the mean over either are added. Two methods are
-compared image by image and seed by seed, so what is hard for both cancels. An image of several tasks is one draw.
+The standard error covers the test images and the seeds: the variances of the mean over either are added. Two methods
+are compared image by image and seed by seed, so what is hard for both cancels. An image of several tasks is one draw.
 """
 
 import math
@@ -47,7 +47,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tested:
+class RowHits:
     """What one row of a table got right at one number of shots.
 
     Attributes:
@@ -62,21 +62,21 @@ class Tested:
     seeds: tuple[int, ...] | None
     metrics: Mapping[str, str]
 
-    def of_task(self, task: str) -> "Tested":
+    def of_task(self, task: str) -> "RowHits":
         """Only one task."""
         return self._of([item.task == task for item in self.items])
 
-    def half(self, odd: int) -> "Tested":
+    def half(self, odd: int) -> "RowHits":
         """Every second image in an order that depends on names alone; an image has all its tasks in one half."""
         names = sorted({item.image for item in self.items}, key=lambda name: sha256(name.encode()).digest())
         chosen = set(names[odd::2])
         return self._of([item.image in chosen for item in self.items])
 
-    def _of(self, keep: Sequence[bool]) -> "Tested":
+    def _of(self, keep: Sequence[bool]) -> "RowHits":
         items = tuple(item for item, kept in zip(self.items, keep, strict=True) if kept)
         return replace(self, items=items, hits=self.hits[:, np.array(keep, dtype=bool)])
 
-    def minus(self, other: "Tested") -> "Tested":
+    def minus(self, other: "RowHits") -> "RowHits":
         """The difference on the same images and seeds.
 
         Raises:
@@ -143,7 +143,7 @@ class Tested:
         return len({item.image for item in self.items})
 
 
-def tested(grid: Grid, row: str, shots: int) -> Tested:
+def hits_of(grid: Grid, row: str, shots: int) -> RowHits:
     """What a row got right at ``shots``, from the predictions of its runs.
 
     Raises:
@@ -156,27 +156,27 @@ def tested(grid: Grid, row: str, shots: int) -> Tested:
     found = {seed: [hit for record in each.records for hit in _hits(record)] for seed, each in seeds.items()}
     by_seed = {seed: dict(pairs) for seed, pairs in found.items()}
     items = tuple(next(iter(by_seed.values())))
+    if not items:
+        raise NotComparableError("no task is measured by accuracy")
     if any(hits.keys() != set(items) for hits in by_seed.values()):
         raise NotComparableError("its seeds were tested on other images")
     hits = np.array([[by_seed[seed][item] for item in items] for seed in by_seed])
     records = next(iter(seeds.values())).records
     metrics = {shown_name(task.name): task.metric_name for record in records for task in record.result.tasks}
     flat = row in grid.flat
-    return Tested(items, hits[:1] if flat else hits, None if flat else tuple(by_seed), metrics)
+    return RowHits(items, hits[:1] if flat else hits, None if flat else tuple(by_seed), metrics)
 
 
 def _hits(record: Record) -> list[tuple[Item, float]]:
     result = record.result
-    other = [task.name for task in result.tasks if task.metric_name not in ACCURACIES]
-    if other:
-        raise NotComparableError(f"the figure of task {other[0]} is no accuracy")
     if result.predictions is None:
         raise NotComparableError("an older version wrote no predictions")
-    rows = read_predictions(record.folder)
+    own = {shown_name(task.name) for task in result.tasks if task.metric_name in ACCURACIES}
+    rows = [row for row in read_predictions(record.folder) if row.task in own] if own else []
     return [(Item(row.task, row.image, row.true_class), float(row.true_class == row.predicted_class)) for row in rows]
 
 
-def chosen_elsewhere(rows: Mapping[str, Tested]) -> float:
+def chosen_elsewhere(rows: Mapping[str, RowHits]) -> float:
     """The figure in percent of the best row, chosen on one half of the images and measured on the other; both ways."""
     figures = []
     for odd in (0, 1):

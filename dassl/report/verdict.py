@@ -10,7 +10,7 @@ from heapq import nsmallest
 from statistics import median
 
 from dassl.report.mistakes import Pair
-from dassl.report.paired import Estimate, NotComparableError, Tested, chosen_elsewhere, tested
+from dassl.report.paired import ACCURACIES, Estimate, NotComparableError, RowHits, chosen_elsewhere, hits_of
 from dassl.report.study import Grid, SeedFigure, Suite
 from dassl.report.tree import Record
 from dassl.results.predictions import read_predictions
@@ -18,10 +18,14 @@ from dassl.results.tables import ANY_SHOTS, shots_heading
 
 # A difference is called measurable from CLEAR standard errors on, and open from UNSURE on; below, none is seen.
 CLEAR, UNSURE = 2.0, 1.0
+# A difference within UNSURE errors is small only if the error itself is at most this many points.
+SMALL = 3.0
+LITTLE = 1.0  # points; a smaller gain from more images is not worth collecting them
 ZERO_SHOT = "ZS-CLIP"
-ALONE = "SoftCPT-NATA alone"
+ALONE = "SoftCPT-NATA [task by task]"
 # By family: the row of one joint run, and the row with a run of the same method for each task.
 SHARING = {"CoOp": ("CoOp-MT", "CoOp-CA"), "SoftCPT": ("SoftCPT-NATA", ALONE)}
+WORTH = 30.0  # seconds of training that are worth a word
 PAIRS = 3  # confusions of a task
 
 
@@ -83,25 +87,35 @@ def judge(suite: Suite) -> Judged:
         return Judged(None, left_out=("there is no run of all classes",))
     shots = grid.shots[0] if grid.shots[0] < 0 else grid.shots[-1]
     rows, left_out = _rows(grid, shots)
+    left_out += _other_figures(suite)
     if not rows:
         return Judged(None, left_out=left_out)
     overall = _verdict(grid, shots, rows, "")
     best = overall.best
-    tasks = [_verdict(grid, shots, {row: each.of_task(task) for row, each in rows.items()}, task) for task in _tasks(rows)]
+    tasks = [
+        _verdict(grid, shots, {row: each.of_task(task) for row, each in rows.items()}, task) for task in _tasks(rows)
+    ]
     return Judged(overall, tasks, _middle(grid, best, shots).records, left_out)
 
 
-def _tasks(rows: Mapping[str, Tested]) -> list[str]:
+def _other_figures(suite: Suite) -> list[str]:
+    """The tasks that are no part of the verdict."""
+    tasks = {task.name: task.metric_name for record in suite.records for task in record.result.tasks}
+    other = [f"{name} ({metric})" for name, metric in tasks.items() if metric not in ACCURACIES]
+    return [f"not measured by accuracy, and so in the tables only: {', '.join(other)}"] if other else []
+
+
+def _tasks(rows: Mapping[str, RowHits]) -> list[str]:
     return list(dict.fromkeys(item.task for item in next(iter(rows.values())).items))
 
 
-def _rows(grid: Grid, shots: int) -> tuple[dict[str, Tested], list[str]]:
+def _rows(grid: Grid, shots: int) -> tuple[dict[str, RowHits], list[str]]:
     """What each row got right, and why others take no part."""
-    rows: dict[str, Tested] = {}
+    rows: dict[str, RowHits] = {}
     left_out = []
     for row in grid.rows:
         try:
-            found = tested(grid, row, shots)
+            found = hits_of(grid, row, shots)
             if rows:
                 found.minus(next(iter(rows.values())))
             rows[row] = found
@@ -110,7 +124,7 @@ def _rows(grid: Grid, shots: int) -> tuple[dict[str, Tested], list[str]]:
     return rows, left_out
 
 
-def _verdict(grid: Grid, shots: int, rows: Mapping[str, Tested], task: str) -> Verdict:
+def _verdict(grid: Grid, shots: int, rows: Mapping[str, RowHits], task: str) -> Verdict:
     figures = {row: each.estimate for row, each in rows.items()}
     order = sorted(rows, key=lambda row: (-round(figures[row].value, 9), _cost(grid, row, shots)))
     best = rows[order[0]]
@@ -149,16 +163,18 @@ def _advice(grid: Grid, shots: int, ranked: Sequence[Ranked]) -> Iterator[str]:
     equal = [each for each in others if each.behind.errors < CLEAR]
     if not equal:
         second = others[0]
-        yield f"It is {second.behind.value:.1f} points above {second.row}, the second: {_se(second.behind)}, a measurable lead."
+        lead = f"{second.behind.value:.1f} points above {second.row}, the second"
+        yield f"It is {lead}: {_se(second.behind)}, a measurable lead."
         return
-    names = ", ".join(f"{each.row} (-{each.behind.value:.1f}, {each.behind.errors:.1f})" for each in equal)
+    names = ", ".join(f"{each.row} ({each.behind.value:.1f}, {each.behind.errors:.1f})" for each in equal)
     yield f"Not measurably worse (points and standard errors behind): {names}."
     cheapest = min([best, *equal], key=lambda each: _cost(grid, each.row, shots))
-    if cheapest is not best:
-        yield f"Of these {cheapest.row} is the cheapest: {_cost(grid, cheapest.row, shots):.1f} s of training instead of {_cost(grid, best.row, shots):.1f} s."
+    least, usual = (_cost(grid, each.row, shots) for each in (cheapest, best))
+    if usual - least >= WORTH:
+        yield f"Of these {cheapest.row} is the cheapest: {least:.1f} s of training instead of {usual:.1f} s."
 
 
-def _chance(best: Tested) -> Iterator[str]:
+def _chance(best: RowHits) -> Iterator[str]:
     figure, chance = best.estimate, best.chance
     above = Estimate(figure.value - chance, figure.error)
     what = f"the most frequent class alone would get {chance:.1f} %"
@@ -168,23 +184,23 @@ def _chance(best: Tested) -> Iterator[str]:
         yield f"This is more than chance: {what}, {above.errors:.0f} standard errors below."
 
 
-def _training(rows: Mapping[str, Tested], ranked: Sequence[Ranked]) -> Iterator[str]:
+def _training(rows: Mapping[str, RowHits], ranked: Sequence[Ranked]) -> Iterator[str]:
     gain = next((each.behind for each in ranked if each.row == ZERO_SHOT), None)
     if gain is None or ranked[0].row == ZERO_SHOT:
         if gain is not None and len(ranked) > 1:
             yield "No training beats the hand-written prompts of zero-shot CLIP here."
         return
-    yield f"Training brought {gain.value:+.1f} points over zero-shot CLIP ({_strength(gain)})."
+    yield f"Training brought {_points(gain)} over zero-shot CLIP ({_strength(gain)})."
 
 
 def _strength(difference: Estimate) -> str:
     """A difference in standard errors and what that means."""
     size = abs(difference.errors)
-    meaning = "measurable" if size >= CLEAR else "open" if size >= UNSURE else "no difference is seen"
+    meaning = "measurable" if size >= CLEAR else "not measurable"
     return f"{_se(difference)}: {meaning}"
 
 
-def _choice(rows: Mapping[str, Tested], best: str) -> Iterator[str]:
+def _choice(rows: Mapping[str, RowHits], best: str) -> Iterator[str]:
     if len(rows) < 2:
         return
     if next(iter(rows.values())).images < 4:
@@ -192,21 +208,33 @@ def _choice(rows: Mapping[str, Tested], best: str) -> Iterator[str]:
         return
     honest = chosen_elsewhere(rows)
     yield (
-        f"The choice among {len(rows)} methods was made by the test images, which flatters the winner: chosen by one half "
-        f"of them, the method has {honest:.1f} % on the other half."
+        f"The choice among {len(rows)} methods was made by the test images, which flatters the winner: chosen by one "
+        f"half of them, the method has {honest:.1f} % on the other half."
     )
 
 
-def _sharing(rows: Mapping[str, Tested], task: str) -> Iterator[str]:
+def _sharing(rows: Mapping[str, RowHits], task: str) -> Iterator[str]:
     for family, (joint, alone) in SHARING.items():
         if joint in rows and alone in rows:
             gain = rows[joint].minus(rows[alone]).estimate
-            verb = "helped" if gain.value > 0 else "hurt"
-            if abs(gain.errors) < UNSURE:
-                verb = "made no difference"
-            elif abs(gain.errors) < CLEAR:
-                verb = f"may have {verb}"
-            yield f"Sharing between tasks {verb} for {family}: {joint} has {gain.value:+.1f} points against {alone} ({_se(gain)})."
+            points = f"{joint} has {_points(gain)} against {alone} ({_se(gain)})"
+            yield f"{_shared(gain, family)}: {points}."
+
+
+def _shared(gain: Estimate, family: str) -> str:
+    verb = "helped" if gain.value > 0 else "hurt"
+    if abs(gain.errors) >= CLEAR:
+        return f"Sharing between tasks {verb} {family}"
+    if abs(gain.errors) >= UNSURE:
+        return f"Sharing between tasks may have {verb} {family}"
+    if gain.error <= SMALL:
+        return f"Sharing between tasks made no difference to {family}"
+    return f"Whether sharing between tasks helped {family} cannot be told"
+
+
+def _points(difference: Estimate) -> str:
+    """A difference with its standard error; +0.0 for tiny ones."""
+    return f"{round(difference.value, 1) + 0:+.1f} ± {difference.error:.1f} points"
 
 
 def _more_images(grid: Grid, row: str, task: str) -> Iterator[str]:
@@ -218,18 +246,22 @@ def _more_images(grid: Grid, row: str, task: str) -> Iterator[str]:
         return
     fewer, more = shots[-2:]
     try:
-        last, before = (tested(grid, row, each) for each in (more, fewer))
+        last, before = (hits_of(grid, row, each) for each in (more, fewer))
         gain = (last.minus(before).of_task(task) if task else last.minus(before)).estimate
     except NotComparableError as error:
         yield f"Whether more images help cannot be said: {error}."
         return
-    step = f"from {fewer} to {more} images a class {row} gained {gain.value:+.1f} points ({_se(gain)})"
-    if gain.errors >= CLEAR:
+    step = f"from {fewer} to {more} images a class {row} gained {_points(gain)} ({_se(gain)})"
+    if gain.errors >= CLEAR and gain.value < LITTLE:
+        yield f"More images help a little: {step}."
+    elif gain.errors >= CLEAR:
         yield f"More images still help: {step}; collect more."
     elif gain.errors >= UNSURE:
         yield f"More images may help: {step}."
-    else:
+    elif gain.error <= SMALL:
         yield f"More images of the same kind hardly help: {step}."
+    else:
+        yield f"Whether more images would help cannot be told: {step}."
 
 
 # ---- runs

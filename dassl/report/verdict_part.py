@@ -25,18 +25,27 @@ def verdict_html(judged: Judged, *, remarks: Sequence[str] = (), classify: str =
         return f"{notes}<p>No method can be compared yet.</p>\n{aside}"
     overall = judged.overall
     advice, *others = overall.sentences
-    html = [notes, f"<p><strong>{escape(advice)}</strong> {escape(' '.join(others))}</p>\n", bars(overall.ranked), _NOTE]
+    html = [
+        notes,
+        f"<p><strong>{escape(advice)}</strong></p>\n{_list(others)}",
+        bars(overall.ranked),
+        _NOTE,
+    ]
     html += ["<h3>Task by task</h3>\n", _tasks(judged.tasks)]
     for task in judged.tasks:
-        html += folded(task.task, [f"<p>{escape(' '.join([*task.sentences, *_confusions(task.pairs)]))}</p>\n"])
+        html += folded(task.task, [_list([*task.sentences, *_confusions(task.pairs)])])
     return "".join([*html, aside, "<h3>Use it</h3>\n", _commands(judged, classify)])
 
 
 _NOTE = (
-    '<p class="note">± is one standard error, over the test images and the seeds. Methods are compared image by image, so '
-    f"a difference may be measurable although the bars overlap; from {CLEAR:g} standard errors on it is called so. With many "
-    "methods one in twenty differences reaches that by luck.</p>\n"
+    '<p class="note">± is one standard error, over the test images and the seeds. Methods are compared image by image, '
+    f"so a difference may be measurable although the bars overlap; from {CLEAR:g} standard errors on it is called so. "
+    "About one in twenty differences reaches that by luck.</p>\n"
 )
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in sentences)}</ul>\n"
 
 
 def _tasks(tasks: Sequence[Verdict]) -> str:
@@ -82,9 +91,11 @@ def _bar(number: int, each: Ranked) -> str:
     opacity = 0.75 if each.behind.errors < CLEAR else 0.35
     return (
         f'<text x="{_LEFT - 8}" y="{middle + 4}" text-anchor="end" fill="currentColor">{escape(each.row)}</text>'
-        f'<rect x="{_LEFT}" y="{top}" width="{at(value) - _LEFT:.1f}" height="{_ROW - 8}" fill="#4477aa" opacity="{opacity}"/>'
+        f'<rect x="{_LEFT}" y="{top}" width="{at(value) - _LEFT:.1f}" height="{_ROW - 8}" fill="#4477aa" '
+        f'opacity="{opacity}"/>'
         f'<path d="M{at(value - error)} {middle}H{at(value + error)}" stroke="currentColor" stroke-width="2"/>'
-        f'<text x="{_WIDTH - 4}" y="{middle + 4}" text-anchor="end" fill="currentColor">{value:.1f} ± {error:.1f}</text>'
+        f'<text x="{_WIDTH - 4}" y="{middle + 4}" text-anchor="end" fill="currentColor">'
+        f"{value:.1f} ± {error:.1f}</text>"
     )
 
 
