@@ -9,7 +9,8 @@ from typing import cast
 from PIL import Image
 
 from dassl.data.contents import DigestIndex, file_key, open_index, read_content, short_digest
-from dassl.data.images import AS_SEEN, Decoded, Reading, decode
+from dassl.data.images import AS_SEEN, Decoded, Reading, decode, full_size
+from dassl.data.reduced import ReducedImages
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
@@ -34,11 +35,13 @@ class Look:
             the lowest sixteenth of its scale), CLIPPED (much of a deep picture is outside its scale), UNREADABLE.
         reason: of an unreadable picture, with the remedy.
         pixels: digest of size and pixels; b"" of an unreadable picture.
+        reduced: whether it was reduced to ``Reading.shortest``.
     """
 
     kind: str
     reason: str = ""
     pixels: bytes = b""
+    reduced: bool = False
 
 
 def check_images(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> list[tuple[str, str]]:
@@ -46,12 +49,18 @@ def check_images(paths: Sequence[str], cache: Path | None = None, reading: Readi
     return [(path, look.reason) for path, look in look_at(paths, cache, reading).items() if look.kind == UNREADABLE]
 
 
-def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> dict[str, Look]:
+def look_at(
+    paths: Sequence[str],
+    cache: Path | None = None,
+    reading: Reading = AS_SEEN,
+    reduced: ReducedImages | None = None,
+) -> dict[str, Look]:
     """Decode every image once, in threads, and describe it.
 
     Args:
         cache: folder that remembers readable pictures by their content; only new, changed and unreadable files
             are decoded.
+        reduced: stores the reduced images among those that are decoded.
 
     Returns:
         path -> findings, in the order of ``paths``.
@@ -62,7 +71,7 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
         rows = pictures.find([_picture_key(content or b"", reading) for content in contents])
         found = {path: _unpack(row) if row else None for path, row in zip(paths, rows, strict=True)}
         unknown = [path for path, look in found.items() if look is None]
-        looks = in_threads(lambda path: _look(path, pictures, reading), unknown, "checking images")
+        looks = in_threads(lambda path: _look(path, pictures, reading, reduced), unknown, "checking images")
         for path, (key, content, look) in zip(unknown, looks, strict=True):
             files.put(key, content)
             if look.kind != UNREADABLE:
@@ -117,7 +126,9 @@ def _alike(split: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
     )
 
 
-def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, bytes, Look]:
+def _look(
+    path: str, pictures: DigestIndex, reading: Reading, reduced: ReducedImages | None
+) -> tuple[bytes, bytes, Look]:
     """The key and the digest of a file, and its look, which is decoded unless its content is known."""
     state = file_state(path)
     key, content = read_content(path)
@@ -128,9 +139,14 @@ def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, by
         decoded = decode(path, reading)
     except UserError as error:
         return key, content, Look(UNREADABLE, str(error).removeprefix(f"cannot read image {path}: "))
-    look = Look(_kind(decoded), pixels=short_digest(repr(decoded.image.size).encode(), decoded.image.tobytes()))
-    # If the file changed meanwhile, it may have been hashed in one state and decoded in another.
-    return (key, content, look) if state == file_state(path) else (b"", b"", look)
+    image = decoded.image
+    pixels = short_digest(repr(image.size).encode(), image.tobytes())
+    look = Look(_kind(decoded), pixels=pixels, reduced=full_size(image) != image.size)
+    if state != file_state(path):  # it may have been hashed in one state and decoded in another
+        return b"", b"", look
+    if reduced:
+        reduced.put(key, reading, image)
+    return key, content, look
 
 
 def _kind(decoded: Decoded) -> str:
@@ -159,8 +175,9 @@ def _picture_key(content: bytes, reading: Reading) -> bytes:
 
 
 def _pack(look: Look) -> bytes:
-    return bytes([_LOOKS.index(look.kind)]) + look.pixels
+    return bytes([_LOOKS.index(look.kind)]) + look.pixels + bytes([look.reduced])
 
 
 def _unpack(row: bytes) -> Look:
-    return Look(_LOOKS[row[0]], pixels=row[1 : 1 + _PIXELS_BYTES])
+    end = 1 + _PIXELS_BYTES
+    return Look(_LOOKS[row[0]], pixels=row[1:end], reduced=bool(row[end]))
