@@ -100,7 +100,9 @@ class Decoded(NamedTuple):
 
 
 def reading_of(cfg: CfgNode, *, as_seen: bool) -> Reading:
-    """How a run reads its pictures; INPUT must be settled (``transforms.settle_input``).
+    """How a run reads its pictures.
+
+    INPUT must be settled (``transforms.settle_input``): without a size no picture is reduced.
 
     Args:
         as_seen: whether INPUT.BACKGROUND, INPUT.ORIENTATION and INPUT.RESOLUTION, where they are empty, are those of
@@ -123,7 +125,7 @@ def _shortest(options: CfgNode, *, as_seen: bool) -> int:
 
     It does not depend on the transforms that a method chooses, so that all methods see the same pixels.
     """
-    if options.RESOLUTION == AS_RELEASED or not (as_seen or options.RESOLUTION):
+    if not options.SIZE or options.RESOLUTION == AS_RELEASED or not (as_seen or options.RESOLUTION):
         return 0
     if options.INTERPOLATION == "nearest":
         if options.RESOLUTION:
@@ -286,6 +288,11 @@ def _orientation(image: Image.Image) -> int:
     with suppress(Exception):  # a damaged entry does not make a picture unreadable
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether the camera noted that an open picture is to be turned or mirrored."""
+    return _orientation(image) in _TURNS
 
 
 def _too_large(path: str | Path, pixels: int, reading: Reading) -> str:

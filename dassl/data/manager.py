@@ -167,7 +167,7 @@ class DataManager:
             splits = {split: [item for item in items if item.impath not in bad] for split, items in splits.items()}
             dataset.train_x, dataset.val, dataset.test = splits.values()
         good = {split: [item.impath for item in items] for split, items in splits.items()}
-        for text in remarks(good, looks, self.reading):
+        for text in remarks(good, looks, self.reading, told=dataset.examined):
             logger.warning("%s", text)
         self.reduced_count = sum(look.reduced for look in looks.values())
         if self.reduced_count:

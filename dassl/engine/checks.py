@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dassl.engine.checkpoint import not_finite
+from dassl.metrics import class_weights
 from dassl.optim import learning_rate
 from dassl.utils.errors import UserError
 
@@ -87,6 +88,26 @@ def check_warm_up(trainer: "TrainerX") -> None:
         max(learning_rate(optim, step, epochs=epochs) for step in steps),
         optim.LR,
     )
+
+
+def report_weights(trainer: "TrainerX") -> None:
+    """Log the weights of classes that tasks ask for, or that the method has no use for them."""
+    weighted = [task.name for task in trainer.dm.tasks if task.weight]
+    if not weighted:
+        return
+    if trainer.unweighted:
+        name, tasks = trainer.cfg.TRAINER.NAME, ", ".join(weighted)
+        _log.info("%s has no use for weight: balanced (task %s): %s", name, tasks, trainer.unweighted)
+        return
+    weights = class_weights(trainer.dm.tasks, trainer.dm.dataset.train_x)
+    assert weights is not None
+    for task, own in zip(
+        trainer.dm.tasks, weights.split([len(each.classnames) for each in trainer.dm.tasks]), strict=True
+    ):
+        seen = own[own > 0]
+        if task.weight and len(seen):
+            same = " (its classes have the same number of training images)" if seen.min() == seen.max() else ""
+            _log.info("task %s: weights of classes from %.4g to %.4g%s", task.name, seen.min(), seen.max(), same)
 
 
 def not_finite_loss(trainer: "TrainerX", value: float, *, batch: int, tasks: Iterable[int]) -> UserError:

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_length, check_warm_up
+from dassl.engine.checks import check_learned, check_length, check_warm_up, report_weights
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
@@ -157,6 +157,7 @@ class TrainerX(Method):
             self.epoch = max(self.start_epoch - 1, 0)
         check_length(self)
         check_warm_up(self)
+        report_weights(self)
         first_step = self.start_epoch * len(self.dm.train_loader_x)
         self.loggers = open_loggers(self.cfg, first_step=first_step, epochs=self.max_epoch)
 

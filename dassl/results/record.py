@@ -100,6 +100,12 @@ class TaskResult:
     nll: float | None = None
     ece: float | None = None
 
+    @property
+    def mean_acc(self) -> float | None:
+        """Mean over the classes that have images of their share of hits, in percent; None without ``per_class``."""
+        shares = [100.0 * each.correct / each.total for each in self.per_class if each.total]
+        return sum(shares) / len(shares) if shares else None
+
 
 @dataclass(frozen=True)
 class PredictionsFile:
