@@ -24,6 +24,7 @@ from dassl.data.own.listing import OWN_FOLDERS
 from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
 from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import cache_folder, stand_in
+from dassl.data.reduced import ReducedImages
 from dassl.data.sampling import Grouped, relabel
 from dassl.data.splits import SPLITS
 from dassl.utils.errors import UserError
@@ -183,7 +184,9 @@ def _looks(cfg: CfgNode, split: Split) -> dict[str, Look]:
         return {}
     paths = [item.impath for items in split.lists for item in items]
     reading = reading_of(cfg, as_seen=True)
-    looks = look_within(paths, cache_folder(cfg), reading, images=IMAGES_EXAMINED, pixels=PIXELS_EXAMINED)
+    cache = cache_folder(cfg)
+    reduced = ReducedImages(cache, cfg.DATASET.REDUCED_GIB)
+    looks = look_within(paths, cache, reading, reduced, images=IMAGES_EXAMINED, pixels=PIXELS_EXAMINED)
     if not looks:
         logger.info(
             "%s: more than %d pictures or %.0f million pixels, so only those of this run are examined, and copies were "
