@@ -93,7 +93,7 @@ def cross_validated(features: Numbers, labels: NDArray[np.intp], classes: int) -
             out = fold == each
             seen = np.unique(labels[~out])
             if len(seen) < 2:
-                found[out, labels[out]] = 1.0  # nothing can be said of these images
+                found[out, labels[out]] = 1.0  # these images cannot be judged
                 continue
             probe = LogisticRegression(C=c, max_iter=500).fit(features[~out], labels[~out])
             found[np.ix_(out, probe.classes_)] = probe.predict_proba(features[out])

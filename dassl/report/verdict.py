@@ -40,7 +40,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of all tasks (``task`` is empty) or of one.
+    """The verdict on all tasks (``task`` is empty) or of one.
 
     Attributes:
         ranked: the rows, best first.
