@@ -88,7 +88,7 @@ class OwnTaskTuner(PromptTuner):
         features = self.image_features(batch)
         logits = self.own_logits(features, batch)
         columns = task_columns(task, self.task_of_class)
-        return Scores(features, None, take_rows(logits, row), row, column, columns)
+        return Scores(features, None, take_rows(logits, row), row, column, columns, self.entry_weights(column))
 
     def before_test(self) -> None:
         """Does nothing: class features depend on the image."""

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from dassl.data.manager import DataManager
 from dassl.engine import TrainerX
 from dassl.engine.contexts import Vocabulary
 from dassl.engine.head import Head, place_cosines
-from dassl.metrics import micro_average_precision, task_columns, task_cross_entropy
+from dassl.metrics import class_weights, micro_average_precision, task_columns, task_cross_entropy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import cached
 from dassl.utils.errors import PassingError, UserError, brief, memory_explained, out_of_memory
@@ -158,6 +158,7 @@ class Scores:
         logits: (E, K) float32.
         row: (E,) image of each entry. target: (E,) its true class among the K columns.
         columns: (E, K) bool, the columns of its task.
+        weight: (E,) factor of its loss; None: 1.
     """
 
     image: Tensor
@@ -166,6 +167,7 @@ class Scores:
     row: Tensor
     target: Tensor
     columns: Tensor
+    weight: Tensor | None = None
 
 
 class PromptTuner(TrainerX):
@@ -253,14 +255,14 @@ class PromptTuner(TrainerX):
             return
         self.register_learned(modules)
         if self.cfg.MODEL.INIT_WEIGHTS:
-            self.checkpoints.load(self.cfg.MODEL.INIT_WEIGHTS)
+            self.checkpoints.start_from(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
         """Register the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
-        sched = build_lr_scheduler(optim, self.cfg.OPTIM)
+        sched = build_lr_scheduler(optim, self.cfg.OPTIM, epochs=self.max_epoch)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
@@ -343,17 +345,27 @@ class PromptTuner(TrainerX):
         row, task, column = self.parse_batch_train(batch)
         kept = self.kept_columns(on_host(batch, "label") + self.dm.offsets[on_host(batch, "task")])
         image, text = self.image_features(batch), self.model(kept)
-        owner, target = self.task_of_class, column
+        owner, target, weight = self.task_of_class, column, self.entry_weights(column)
         if kept is not None:
             kept = to_device(kept, self.device)
             owner, target = owner[kept], torch.searchsorted(kept, column)
         logits = take_rows(self.logits(image, text), row)
-        return Scores(image, text, logits, row, target, task_columns(task, owner))
+        return Scores(image, text, logits, row, target, task_columns(task, owner), weight)
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """Weights (C,) of the classes in the loss; None: no task asks for any."""
+        weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
+        return None if weights is None else weights.to(self.device)
+
+    def entry_weights(self, column: Tensor) -> Tensor | None:
+        """The factors (E,) of entries with these true columns (E,); None: 1."""
+        return None if self.class_weights is None else self.class_weights[column]
 
     def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
         """The multi-task cross-entropy and, if the step is logged, the training metric."""
         logits, target, columns = scores.logits, scores.target, scores.columns
-        loss = task_cross_entropy(logits, target, columns, images=len(scores.image))
+        loss = task_cross_entropy(logits, target, columns, images=len(scores.image), weight=scores.weight)
         shown = {"map": micro_average_precision(logits.detach(), target, columns)} if self.printing else {}
         return loss, shown
 

@@ -28,7 +28,8 @@ from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.head import Head
 from dassl.evaluation.evaluator import score_task
-from trainers._fitted import FittedTrainer, SplitFeatures
+from dassl.metrics.weights import balanced_weights
+from trainers._fitted import FittedTrainer, SplitFeatures, hold_out
 from trainers._logistic import GRADIENT, fit_as_released
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -106,6 +107,14 @@ class TaskProbe:
         """Labels that have a training image, ascending."""
         return np.unique(self._y)
 
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """Weight (n,) of each training image in the loss; None: 1."""
+        if not self.task.weight:
+            return None
+        count = torch.bincount(torch.from_numpy(self._y), minlength=len(self.task.classnames))
+        return balanced_weights(count).numpy()[self._y]
+
     @property
     def size(self) -> int:
         """Rough cost of a fit."""
@@ -151,9 +160,10 @@ class TaskProbe:
     def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, int]:
         """Weights and biases of the classes that have images, and the iterations of lbfgs."""
         if self._released:
-            return fit_as_released(self._x, np.searchsorted(self.seen, self._y), c, max_iter=MAX_ITER)
+            labels = np.searchsorted(self.seen, self._y)
+            return fit_as_released(self._x, labels, c, max_iter=MAX_ITER, factors=self.weights)
         model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITER, tol=GRADIENT / len(self._y))
-        model.fit(self._x, self._y)
+        model.fit(self._x, self._y, self.weights)
         return model.coef_, model.intercept_, int(model.n_iter_.max())
 
 
@@ -196,6 +206,7 @@ class LinearProbe(FittedTrainer):
     model: ProbeWeights
     section = "LP"
     no_context = "it learns weights on image features, without prompts"
+    unweighted = ""
     test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -264,19 +275,6 @@ class LinearProbe(FittedTrainer):
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Scores (B, C) of a test batch."""
         return self.model(self.image_features(batch))
-
-
-def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Divide the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
-
-    Each class with two or more images holds out a quarter, at least one: its last images in the order of the draw.
-    """
-    features, label = images
-    held = torch.zeros(len(label), dtype=torch.bool)
-    for each in label.unique():
-        own = (label == each).nonzero().flatten()
-        held[own[len(own) - max(len(own) // 4, int(len(own) > 1)) :]] = True
-    return (features[~held], label[~held]), (features[held], label[held])
 
 
 def report_hold_out(search: TaskProbe, images: int, shared: int) -> None:

@@ -80,6 +80,7 @@ class ProtoNet(FittedTrainer):
     model: Prototypes
     section = "PROTONET"
     no_context = "its classes are means of image features, without prompts"
+    unweighted = "a prototype is the mean of its class, whatever the size of other classes"
     test_rows = 0
     config_keys = (
         Key("TRAINER.PROTONET.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -112,10 +113,8 @@ class ProtoNet(FittedTrainer):
     def _seen(self, features: Tensor) -> Tensor:
         """Unit features (n, F) of the training images: the given ones, or the means of VIEWS augmented views."""
         if self.options.VIEWS:
-            features, loader = torch.zeros_like(features), self.dm.plain_loader("train", augmented=True)
-            for view in range(self.options.VIEWS):
-                loader.set_epoch(view)
-                features += functional.normalize(self.gather(loader).features, dim=-1)
+            views = self.augmented_views(self.options.VIEWS)
+            features = sum((functional.normalize(view, dim=-1) for view in views), torch.zeros_like(features))
         return functional.normalize(features, dim=-1)
 
     def head(self) -> Head:

@@ -70,6 +70,7 @@ class ZeroshotCLIP(PromptTuner):
     no_context = "its prompts are hand-written, and nothing is learned"
     config_keys: tuple[Key, ...] = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
     trainable = False
+    unweighted = "it learns nothing"
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The frozen model."""

@@ -97,7 +97,11 @@ KEYS: tuple[Key, ...] = (
     Key("DATALOADER.FEATURES_DIR", "", "folder of the feature store; empty: output/features"),
     Key("DATALOADER.FEATURES_DTYPE", "fp32", "format of stored features; fp16 needs half the space", ("fp32", "fp16")),
     # model
-    Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors training starts from"),
+    Key(
+        "MODEL.INIT_WEIGHTS",
+        "",
+        "run folder whose learned tensors training starts from; several, with commas: from their mean",
+    ),
     Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
     Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder that is searched for weights"),
@@ -138,7 +142,14 @@ KEYS: tuple[Key, ...] = (
     Key("OPTIM.LR_SCHEDULER", "single_step", "schedule of the learning rate", SCHEDULERS),
     Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step uses the last one; below 1: MAX_EPOCH"),
     Key("OPTIM.GAMMA", 0.1, "factor of a drop", check=above(0)),
-    Key("OPTIM.MAX_EPOCH", 10, "number of epochs", check=at_least(1)),
+    Key("OPTIM.MAX_EPOCH", 10, "number of epochs, unless OPTIM.MIN_STEPS needs more", check=at_least(1)),
+    Key(
+        "OPTIM.MIN_STEPS",
+        0,
+        "least number of training steps (batches): as many epochs as these need are trained if that is more than "
+        "OPTIM.MAX_EPOCH, with the schedule stretched over them; 0: MAX_EPOCH decides",
+        check=at_least(0),
+    ),
     Key("OPTIM.WARMUP_EPOCH", -1, "epochs of warm-up; below 1: none"),
     Key("OPTIM.WARMUP_TYPE", "linear", "shape of the warm-up", ("linear", "constant")),
     Key("OPTIM.WARMUP_CONS_LR", 1e-5, "rate of the constant warm-up", check=at_least(0)),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 METRICS = ("overall_acc", "mean_acc")
+WEIGHTS = ("balanced",)
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Task:
         description: free text for people.
         template: hand-written prompt of zero-shot CLIP with one "{}" for the class name.
         places: for messages, the source of each class name of an own task; empty for other tasks.
+        weight: "balanced" to give all classes the same share of the loss (:mod:`dassl.metrics.weights`); "": images
+            count alike.
     """
 
     name: str
@@ -25,11 +28,14 @@ class Task:
     description: str = ""
     template: str = "a photo of a {}."
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    weight: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classnames", tuple(self.classnames))
         if self.metric not in METRICS:
             raise ValueError(f"task {self.name!r}: metric {self.metric!r}; choose one of {', '.join(METRICS)}")
+        if self.weight not in ("", *WEIGHTS):
+            raise ValueError(f"task {self.name!r}: weight {self.weight!r}; choose {', '.join(WEIGHTS)} or none")
 
 
 @dataclass(frozen=True, slots=True)

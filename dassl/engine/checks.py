@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dassl.engine.checkpoint import not_finite
+from dassl.metrics import class_weights
 from dassl.optim import learning_rate
 from dassl.utils.errors import UserError
 
 if TYPE_CHECKING:
     from dassl.engine.trainer import TrainerX
 
+FEW_STEPS = 200  # fewer steps train prompts of own tasks badly; see docs/recipe.md
+OWN_STEPS = 400  # OPTIM.MIN_STEPS of configs/trainers/_base/own_training.yaml
 _log = logging.getLogger(__name__)
 
 
@@ -51,22 +54,60 @@ def warn_of_choice(trainer: "TrainerX") -> None:
         )
 
 
+def check_length(trainer: "TrainerX") -> None:
+    """Log the length of the training; warn if a training on own tasks has fewer steps than learning takes."""
+    optim, images = trainer.cfg.OPTIM, trainer.dm.train_loader_x.plan.count
+    if not trainer.sched:
+        return
+    batches, epochs = len(trainer.dm.train_loader_x), trainer.max_epoch
+    steps, batch = epochs * batches, min(images, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    asked = f"OPTIM.MAX_EPOCH {optim.MAX_EPOCH}" + f", OPTIM.MIN_STEPS {optim.MIN_STEPS}" * (optim.MIN_STEPS > 0)
+    _log.info("Training: %d steps, %d epochs of %d x %d images (%s)", steps, epochs, batches, batch, asked)
+    if trainer.cfg.DATASET.TASKS and not optim.MIN_STEPS and steps < FEW_STEPS:
+        _log.warning(
+            "the training has %d steps (%d epochs of %d x %d images), and prompts are hardly trained after fewer than "
+            "%d; set OPTIM.MIN_STEPS %d, or take --config-file own, which sets it",
+            *(steps, epochs, batches, batch, FEW_STEPS, OWN_STEPS),
+        )
+
+
 def check_warm_up(trainer: "TrainerX") -> None:
     """Warn if no epoch is trained with the rate of OPTIM.LR."""
     optim = trainer.cfg.OPTIM
     if not trainer.sched or optim.WARMUP_EPOCH < optim.MAX_EPOCH:
         return
-    steps = [epoch * trainer.schedule_steps_per_epoch for epoch in range(optim.MAX_EPOCH)]
-    behind = sum(step >= optim.WARMUP_EPOCH for step in steps)
+    epochs = trainer.max_epoch
+    steps = [epoch * trainer.schedule_steps_per_epoch for epoch in range(epochs)]
+    behind = sum(step * optim.MAX_EPOCH >= optim.WARMUP_EPOCH * epochs for step in steps)
     _log.warning(
         "OPTIM.WARMUP_EPOCH is %d and OPTIM.MAX_EPOCH %d: %s, and the highest learning rate is %g, where OPTIM.LR "
         "is %g; set OPTIM.WARMUP_EPOCH 0 or a larger OPTIM.MAX_EPOCH",
         optim.WARMUP_EPOCH,
         optim.MAX_EPOCH,
         f"{behind} epochs come after the warm-up" if behind else "the schedule never leaves its warm-up",
-        max(learning_rate(optim, step) for step in steps),
+        max(learning_rate(optim, step, epochs=epochs) for step in steps),
         optim.LR,
     )
+
+
+def report_weights(trainer: "TrainerX") -> None:
+    """Log the weights of classes that tasks ask for, or that the method has no use for them."""
+    weighted = [task.name for task in trainer.dm.tasks if task.weight]
+    if not weighted:
+        return
+    if trainer.unweighted:
+        name, tasks = trainer.cfg.TRAINER.NAME, ", ".join(weighted)
+        _log.info("%s has no use for weight: balanced (task %s): %s", name, tasks, trainer.unweighted)
+        return
+    weights = class_weights(trainer.dm.tasks, trainer.dm.dataset.train_x)
+    assert weights is not None
+    for task, own in zip(
+        trainer.dm.tasks, weights.split([len(each.classnames) for each in trainer.dm.tasks]), strict=True
+    ):
+        seen = own[own > 0]
+        if task.weight and len(seen):
+            same = " (its classes have the same number of training images)" if seen.min() == seen.max() else ""
+            _log.info("task %s: weights of classes from %.4g to %.4g%s", task.name, seen.min(), seen.max(), same)
 
 
 def not_finite_loss(trainer: "TrainerX", value: float, *, batch: int, tasks: Iterable[int]) -> UserError:

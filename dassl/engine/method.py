@@ -46,6 +46,7 @@ class Method:
         no_table: why it has no :meth:`head`.
         no_context: why it has no :meth:`contexts`.
         trainable: whether it learns anything.
+        unweighted: why it does not use the weights of classes (``Task.weight``); "": it uses them.
         precision: of the frozen encoders, for messages and results.
     """
 
@@ -54,6 +55,7 @@ class Method:
     no_table = "it scores images in another way"
     no_context = "it does not say which vectors it learns"
     trainable = True
+    unweighted = ""
     precision = "fp32"
     cfg: CfgNode
     dm: "DataManager"

@@ -162,14 +162,14 @@ class Loggers:
             self._loggers.pop().close()
 
 
-def open_loggers(cfg: CfgNode, *, first_step: int = 0) -> Loggers:
+def open_loggers(cfg: CfgNode, *, first_step: int = 0, epochs: int = 0) -> Loggers:
     """The loggers that TRAIN.LOGGERS names."""
-    run = describe_run(cfg, first_step=first_step)
+    run = describe_run(cfg, first_step=first_step, epochs=epochs)
     return Loggers([LOGGERS.get(name)(run) for name in cfg.TRAIN.LOGGERS])
 
 
-def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:
-    """Facts about the run of ``cfg`` for loggers."""
+def describe_run(cfg: CfgNode, *, first_step: int = 0, epochs: int = 0) -> RunInfo:
+    """Facts about the run of ``cfg`` for loggers; ``epochs`` are those planned, if they are not OPTIM.MAX_EPOCH."""
     config = flatten(cfg)
     data, shots = cfg.DATASET, cfg.DATASET.NUM_SHOTS
     choices = {
@@ -181,7 +181,7 @@ def describe_run(cfg: CfgNode, *, first_step: int = 0) -> RunInfo:
         "shots": shots,
         "seed": cfg.SEED,
         "backbone": cfg.MODEL.BACKBONE.NAME,
-        "epochs": cfg.OPTIM.MAX_EPOCH,
+        "epochs": epochs or cfg.OPTIM.MAX_EPOCH,
         "learning rate": cfg.OPTIM.LR,
     }
     parts = [data.NAME, choices["method"], f"{shots}shots" if shots > 0 else "all images", f"seed{cfg.SEED}"]

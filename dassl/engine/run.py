@@ -257,6 +257,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         nll=quality.nll,
         ece=quality.ece,
         calibration=trainer.calibration,
+        length=trainer.length if mode == "train" else None,
     )
 
 

@@ -141,7 +141,7 @@ class RunFolder:
         wrong = self.conflicts(cfg) if stored is None else config_conflicts(stored, cfg)
         if wrong:
             shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-            epochs = any(text.startswith("OPTIM.MAX_EPOCH ") for text in wrong)
+            epochs = any(text.startswith(("OPTIM.MAX_EPOCH ", "OPTIM.MIN_STEPS ")) for text in wrong)
             raise UserError(
                 f"{self.path} holds a run with another config ({shown}); use {another_folder()}, or delete the folder"
                 + _OTHER_EPOCHS.format(folder=self.path) * epochs

@@ -17,9 +17,14 @@ _AGAIN = "delete its results.json and start the run's command again: it only tes
 
 def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the tasks of the run in ``folder``."""
-    # The places of the data are useless without it.
-    content = [{name: value for name, value in asdict(task).items() if name != "places"} for task in tasks]
+    content = [_content(task) for task in tasks]
     write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content}, signed=True)
+
+
+def _content(task: Task) -> dict[str, Any]:
+    # The places of the data are useless without it; older versions do not know the newer fields.
+    newer = {"weight"} if not task.weight else set()
+    return {name: value for name, value in asdict(task).items() if name not in {"places", *newer}}
 
 
 def read_tasks(folder: Path) -> list[Task]:

@@ -12,13 +12,13 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_warm_up
+from dassl.engine.checks import check_learned, check_length, check_warm_up, report_weights
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
-from dassl.optim import EpochSchedule
-from dassl.results.record import Calibration
+from dassl.optim import EpochSchedule, planned_epochs
+from dassl.results.record import Calibration, TrainingLength
 from dassl.utils.errors import UserError
 
 _WITHOUT = {
@@ -47,7 +47,7 @@ class TrainerX(Method):
         self.optim: torch.optim.Optimizer | None = None
         self.sched: EpochSchedule | None = None
         self.start_epoch = self.epoch = 0
-        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.max_epoch = planned_epochs(cfg.OPTIM, len(self.dm.train_loader_x))
         self.best_result = -math.inf
         self.best_epoch: int | None = None
         self.printing, self.batch_index = False, 0
@@ -81,6 +81,14 @@ class TrainerX(Method):
     def num_parameters(self) -> int:
         """Number of learned values."""
         return sum(p.numel() for m in self.modules.values() for p in m.parameters() if p.requires_grad)
+
+    @property
+    def length(self) -> TrainingLength | None:
+        """The length of the training up to the present epoch; None for a method without a schedule."""
+        if self.sched is None:
+            return None
+        batches, asked = len(self.dm.train_loader_x), self.cfg.OPTIM
+        return TrainingLength((self.epoch + 1) * batches, batches, asked.MIN_STEPS, asked.MAX_EPOCH, self.max_epoch)
 
     @property
     def train_seconds(self) -> float:
@@ -147,8 +155,11 @@ class TrainerX(Method):
         if self.trainable:
             self.start_epoch = self.checkpoints.resume()
             self.epoch = max(self.start_epoch - 1, 0)
+        check_length(self)
         check_warm_up(self)
-        self.loggers = open_loggers(self.cfg, first_step=self.start_epoch * len(self.dm.train_loader_x))
+        report_weights(self)
+        first_step = self.start_epoch * len(self.dm.train_loader_x)
+        self.loggers = open_loggers(self.cfg, first_step=first_step, epochs=self.max_epoch)
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training split; augmentation and order depend only on the epoch."""

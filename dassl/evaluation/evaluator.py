@@ -56,6 +56,11 @@ class TaskScore:
         hits = self.confusion.diagonal()
         return {n: 100.0 * h / k for n, h, k in zip(self.task.classnames, hits, per_class, strict=True) if k}
 
+    @property
+    def mean_acc(self) -> float | None:
+        """Mean of ``recalls``; None without an image."""
+        return sum(self.recalls.values()) / len(self.recalls) if self.recalls else None
+
 
 def score_task(index: int, task: Task, confusion: np.ndarray, lost: np.ndarray | None = None) -> TaskScore:
     """Compute a task's metric from its confusion matrix.
@@ -243,6 +248,11 @@ class ClassificationMT:
                 score.task.name,
                 score.lost,
                 score.total,
+            )
+        if score.task.weight and score.metric is not None:
+            figures = _percent(score.mean_acc), _percent(score.quality.macro_f1)
+            _log.info(
+                "task %d (%s): mean accuracy of its classes %s, macro F1 %s", score.index, score.task.name, *figures
             )
         if score.quality.impossible:
             _log.warning(

@@ -8,8 +8,10 @@ from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 
-def learning_rate(optim_cfg: CfgNode, step: int, *, base_lr: float | None = None) -> float:
+def learning_rate(optim_cfg: CfgNode, step: float, *, base_lr: float | None = None, epochs: int | None = None) -> float:
     """Rate after ``step`` schedule steps (normally one per epoch, so ``step`` is the 0-based epoch).
+
+    A training of other than MAX_EPOCH ``epochs`` has the whole schedule, warm-up included, stretched over them.
 
     During WARMUP_EPOCH steps the rate is WARMUP_CONS_LR ("constant"), or rises from WARMUP_MIN_LR ("linear").
     Then the main schedule starts at its beginning (WARMUP_RECOUNT), or continues from the base rate along the rest of
@@ -17,6 +19,8 @@ def learning_rate(optim_cfg: CfgNode, step: int, *, base_lr: float | None = None
     several schedule steps per epoch.
     """
     base = optim_cfg.LR if base_lr is None else base_lr
+    if epochs not in (None, optim_cfg.MAX_EPOCH):
+        step = step * optim_cfg.MAX_EPOCH / epochs
     warmup = max(optim_cfg.WARMUP_EPOCH, 0)
     if step < warmup:
         if optim_cfg.WARMUP_TYPE == "constant":
@@ -28,7 +32,7 @@ def learning_rate(optim_cfg: CfgNode, step: int, *, base_lr: float | None = None
     return base * _shape(optim_cfg, step) / start if start else 0.0
 
 
-def _shape(optim_cfg: CfgNode, step: int) -> float:
+def _shape(optim_cfg: CfgNode, step: float) -> float:
     """The main schedule relative to its first value."""
     if optim_cfg.LR_SCHEDULER == "cosine":
         return (1 + math.cos(math.pi * step / optim_cfg.MAX_EPOCH)) / 2
@@ -40,10 +44,14 @@ def _shape(optim_cfg: CfgNode, step: int) -> float:
 
 
 class EpochSchedule:
-    """Sets the rate of every parameter group of an optimiser; its whole state is the number of steps taken."""
+    """Sets the rate of every parameter group of an optimiser; its whole state is the number of steps taken.
 
-    def __init__(self, optimizer: Optimizer, optim_cfg: CfgNode) -> None:
-        self._optimizer, self._cfg = optimizer, optim_cfg
+    Args:
+        epochs: of the training, if they are not MAX_EPOCH.
+    """
+
+    def __init__(self, optimizer: Optimizer, optim_cfg: CfgNode, *, epochs: int | None = None) -> None:
+        self._optimizer, self._cfg, self._epochs = optimizer, optim_cfg, epochs
         self._base = [group["lr"] for group in optimizer.param_groups]
         self.steps = 0
         self._apply()
@@ -68,9 +76,9 @@ class EpochSchedule:
 
     def _apply(self) -> None:
         for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
-            group["lr"] = learning_rate(self._cfg, self.steps, base_lr=base)
+            group["lr"] = learning_rate(self._cfg, self.steps, base_lr=base, epochs=self._epochs)
 
 
-def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochSchedule:
-    """The schedule that ``optim_cfg`` (the OPTIM node) describes."""
-    return EpochSchedule(optimizer, optim_cfg)
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode, *, epochs: int | None = None) -> EpochSchedule:
+    """The schedule that ``optim_cfg`` (the OPTIM node) describes, over MAX_EPOCH or ``epochs`` epochs."""
+    return EpochSchedule(optimizer, optim_cfg, epochs=epochs)

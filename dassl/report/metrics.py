@@ -19,7 +19,7 @@ class Metric:
     Attributes:
         key: its name on the command line.
         heading: its name in tables.
-        field: its field of :class:`TaskResult`.
+        field: its field or property of :class:`TaskResult`.
         digits: decimals that are printed.
         lower: whether the smallest value is the best.
         unit: the unit after it in lines.
@@ -43,6 +43,7 @@ METRICS = {
     each.key: each
     for each in (
         ACCURACY,
+        Metric("mean_acc", "mean accuracy", "mean_acc"),
         Metric("f1", "macro F1", "macro_f1"),
         Metric("nll", "NLL", "nll", digits=4, lower=True, unit=""),
         Metric("ece", "ECE", "ece", lower=True),

@@ -99,6 +99,12 @@ class TaskResult:
     nll: float | None = None
     ece: float | None = None
 
+    @property
+    def mean_acc(self) -> float | None:
+        """Mean over the classes that have images of their share of hits, in percent; None without ``per_class``."""
+        shares = [100.0 * each.correct / each.total for each in self.per_class if each.total]
+        return sum(shares) / len(shares) if shares else None
+
 
 @dataclass(frozen=True)
 class PredictionsFile:
@@ -181,6 +187,25 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class TrainingLength:
+    """The length of a training by steps of an optimiser.
+
+    Attributes:
+        steps: training batches up to the last epoch.
+        batches: of an epoch.
+        least_steps: OPTIM.MIN_STEPS; 0: not set.
+        epochs_asked: OPTIM.MAX_EPOCH.
+        epochs_planned: the larger one of ``epochs_asked`` and the epochs that ``least_steps`` needs.
+    """
+
+    steps: int
+    batches: int
+    least_steps: int
+    epochs_asked: int
+    epochs_planned: int
+
+
+@dataclass(frozen=True)
 class RunResult:
     """A finished run.
 
@@ -195,6 +220,7 @@ class RunResult:
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
             last.
+        length: of the training; None for an evaluation, a fit, or from an older version.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
@@ -238,6 +264,7 @@ class RunResult:
     ece: float | None = None
     predictions: PredictionsFile | None = None
     calibration: Calibration | None = None
+    length: TrainingLength | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -81,8 +81,12 @@ class Run:
         return self.method.label, self.suite, self.kind.name, *self.part.items()
 
     def views(self) -> int:
-        """Training images per class times epochs; 0 or less if all images take part."""
-        return self.shots * self.config().OPTIM.MAX_EPOCH
+        """Training images per class times epochs; 0 or less if all images take part.
+
+        OPTIM.MIN_STEPS counts as if a step saw one image per class: the batches of an epoch are not known yet.
+        """
+        optim = self.config().OPTIM
+        return max(self.shots * optim.MAX_EPOCH, optim.MIN_STEPS if self.shots > 0 else 0)
 
     def config(self) -> "CfgNode":
         """The run's whole config, frozen.

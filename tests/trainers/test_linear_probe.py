@@ -83,6 +83,18 @@ def test_a_fit_predicts_what_scikit_learn_predicts(labels):
         assert set(predicted) <= set(labels)
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_balanced_weights_are_those_of_scikit_learn(released):
+    (x, y), val = blobs([0] * 12 + [1] * 3 + [2] * 5), blobs([0, 1])
+    task = Task("kinds", ("a", "b", "c"), weight="balanced")
+    mine = TaskProbe(0, task, train=(x, y), val=val, released=released).fit(1.0)
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000, tol=1e-6)
+    plain = model.fit(x.double().numpy(), y.numpy())
+    assert np.allclose(mine.weight, plain.coef_, atol=1e-3) and np.allclose(mine.bias, plain.intercept_, atol=1e-3)
+    even = TaskProbe(0, replace(task, weight=""), train=(x, y), val=val, released=released).fit(1.0)
+    assert not np.allclose(mine.bias, even.bias, atol=1e-2)
+
+
 def test_one_class_is_always_predicted_and_no_class_is_no_reason_to_fail():
     many = blobs([0, 1, 2, 3] * 5, seed=2)[0].double().numpy()
     assert set(probe_of([2, 2, 2]).fit(1.0).predict(many)) == {2}

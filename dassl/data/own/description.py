@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dassl.data.datum import METRICS
+from dassl.data.datum import METRICS, WEIGHTS
 from dassl.data.own.splitfile import Ratios
 from dassl.data.splits import SPLITS
 from dassl.utils.registry import nearest
@@ -27,7 +27,8 @@ class OwnTask:
         folder: a tree with one folder of images per class.
         table: a CSV, TSV or JSONL file with a row per image.
         dataset: registered name of a data set or suite.
-        description, metric, template: as in :class:`dassl.data.Task`; empty: the default, or that of the data set.
+        description, metric, template, weight: as in :class:`dassl.data.Task`; empty: the default, or that of the data
+            set.
         image, label, split: columns of the table; ``split`` None means the column "split" if there is one.
         image_folder: folder that the table's paths are relative to; empty: the folder of the table.
         classes: all labels, in order, or new names of some labels ({label: class name}).
@@ -47,6 +48,7 @@ class OwnTask:
     image_folder: str = ""
     classes: tuple[str, ...] | Mapping[str, str] = ()
     ratios: Ratios = DEFAULT_RATIOS
+    weight: str = ""
 
     @property
     def source(self) -> str:
@@ -154,6 +156,12 @@ def _metric(value: Any) -> str:
     return value
 
 
+def _weight(value: Any) -> str:
+    if value not in WEIGHTS:
+        raise ValueError(f"choose {', '.join(WEIGHTS)}, or leave the field out")
+    return value
+
+
 def _template(value: Any) -> str:
     text = _text(value)
     if text.count("{}") != 1 or text.replace("{}", "").count("{") + text.replace("{}", "").count("}"):
@@ -202,4 +210,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "template": _template,
     "classes": _classes,
     "ratios": _ratios,
+    "weight": _weight,
 }

@@ -63,6 +63,7 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
         described.description,
         described.template or Task.template,
         _class_places(described, entries, classnames, labels),
+        described.weight,
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from dassl.config import flatten, get_cfg_default, merge_cfg, read_settings
 from dassl.data.dataset import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.checks import OWN_STEPS
 from tests.dassl.config.recorded import name, shipped
 
 METHODS = shipped("trainers")
@@ -30,7 +31,25 @@ def test_a_method_config_loads_and_suits_the_method_of_its_folder(method):
     trainer = TRAINER_REGISTRY.get(method.parent.name)
     cfg.TRAINER.NAME = method.parent.name
     trainer.check_cfg(object.__new__(trainer), cfg)
-    assert cfg.MODEL.BACKBONE.NAME
+    if method.stem != "own":
+        assert cfg.MODEL.BACKBONE.NAME
+
+
+def test_every_method_has_a_config_for_own_tasks():
+    assert [path.parent.name for path in METHODS if path.stem == "own"] == sorted(TRAINER_REGISTRY.names())
+
+
+@pytest.mark.parametrize("method", [path for path in METHODS if path.stem == "own"], ids=name)
+def test_a_config_for_own_tasks_leaves_to_the_backbone_what_depends_on_it(method):
+    cfg, demo = load(method), load(method.with_stem("demo"))
+    settings = cfg.INPUT
+    assert not any((settings.SIZE, settings.INTERPOLATION, settings.PIXEL_MEAN, settings.PIXEL_STD))
+    assert cfg.MODEL.BACKBONE.NAME == ""
+    precisions = [value for key, value in flatten(cfg).items() if key.endswith(".PREC")]
+    assert "fp32" in precisions
+    least = OWN_STEPS if "OPTIM.LR" in keys(method) else 0
+    assert least == cfg.OPTIM.MIN_STEPS
+    assert cfg.TRAINER == demo.TRAINER
 
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=name)

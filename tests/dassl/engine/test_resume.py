@@ -33,6 +33,7 @@ KINDS = {
     "features": {"DATALOADER__FEATURES": "on"},
     "every checkpoint": {"TRAIN__CHECKPOINT_FREQ": 1},
     "drawn seed": {"seed": -1},
+    "least steps": {"OPTIM__MAX_EPOCH": 1, "OPTIM__MIN_STEPS": 4 * BATCHES - 1},
 }
 
 

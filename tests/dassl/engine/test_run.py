@@ -100,6 +100,14 @@ def test_a_run_that_is_to_have_another_number_of_epochs_says_what_to_do(lab, cap
     assert "it cannot be resumed with another number of epochs" in line and f"MODEL.INIT_WEIGHTS {folder}" in line
 
 
+def test_other_least_steps_or_batches_are_another_training(lab, capsys):
+    cut_off(lab, epoch=1, batch=0, OPTIM__MIN_STEPS=12)
+    line = refusal(lab, capsys, OPTIM__MIN_STEPS=15)
+    assert "(OPTIM.MIN_STEPS is 12 there, 15 here)" in line and "another number of epochs" in line
+    line = refusal(lab, capsys, OPTIM__MIN_STEPS=12, DATALOADER__TRAIN_X__BATCH_SIZE=4)
+    assert "(DATALOADER.TRAIN_X.BATCH_SIZE is 5 there, 4 here)" in line
+
+
 def test_what_is_advised_for_more_epochs_works(lab):
     lab.run()
     folder = lab.folder("run")

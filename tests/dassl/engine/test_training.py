@@ -8,9 +8,12 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import parse_test_res
+import train
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.engine import TrainerX
 from dassl.optim import EpochSchedule
+from dassl.results.record import TrainingLength, read_results
+from tests.dassl.data.toy import write_image
 from tests.lab import BATCHES, figures, same_tensors
 
 EPOCHS = 3
@@ -54,6 +57,68 @@ def test_the_optimiser_steps_once_a_batch_and_the_schedule_once_an_epoch(lab, st
     assert steps == {"optimiser": factor * EPOCHS * BATCHES, "schedule": factor * EPOCHS}
     contents = lab.checkpoints().values()
     assert {content["scheduler"]["steps"] for content in contents} == {factor * EPOCHS}
+
+
+@pytest.mark.parametrize(("least", "epochs"), [(0, 3), (9, 3), (10, 4), (17, 6)])
+def test_a_training_has_the_least_number_of_steps(lab, steps, least, epochs):
+    result = lab.run(OPTIM__MIN_STEPS=least)
+    taken = epochs * BATCHES
+    assert steps == {"optimiser": taken, "schedule": epochs}
+    assert (result.epochs, result.length) == (epochs, TrainingLength(taken, BATCHES, least, EPOCHS, epochs))
+    asked = f"OPTIM.MAX_EPOCH {EPOCHS}" + f", OPTIM.MIN_STEPS {least}" * (least > 0)
+    assert f"Training: {taken} steps, {epochs} epochs of {BATCHES} x 5 images ({asked})" in lab.log()
+    assert f"epoch [{epochs}/{epochs}][3/3]" in lab.log()
+    assert {content["scheduler"]["steps"] for content in lab.checkpoints().values()} == {epochs}
+
+
+def test_the_least_number_of_steps_changes_no_training_that_has_them(lab):
+    lab.run()
+    lab.run("least", OPTIM__MIN_STEPS=EPOCHS * BATCHES)
+    assert same_tensors(lab.learned(), lab.learned("least"))
+
+
+def test_a_longer_training_ends_with_the_rate_of_the_whole_schedule(lab):
+    lab.run(OPTIM__MIN_STEPS=10 * BATCHES, trainer="MTCoOpHard")
+    rates = [float(text) for text in re.findall(r"\[3/3\].*lr (\S+)$", lab.log(), re.MULTILINE)]
+    assert rates[:4] == [1e-5] * 4  # a third of 10 epochs
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[4] > 0.04 and rates[-1] < 0.02
+
+
+@pytest.mark.parametrize("keys", [{"trainer": "ProtoNet"}, {"trainer": "ZeroshotCLIP"}], ids=["fit", "no training"])
+def test_a_method_without_steps_has_no_length(lab, keys):
+    result = lab.run(OPTIM__MIN_STEPS=100, **keys)
+    assert result.length is None and result.epochs < 2
+    assert "Training:" not in lab.log()
+
+
+@pytest.fixture
+def own_tasks(tmp_path):
+    """The arguments that name a task of five training and two test images."""
+    for number, name in enumerate([*("train/bolt", "train/nut") * 2, "train/nut", "test/bolt", "test/nut"]):
+        write_image(tmp_path / "pictures" / "parts" / name / f"{number}.png", number)
+    file = tmp_path / "tasks.yaml"
+    file.write_text("DATASET: {NAME: MyTasks, TASKS: [{name: part, folder: parts}]}")
+    return ["--dataset-config-file", str(file), "--root", str(tmp_path / "pictures"), "--seed", "1"]
+
+
+FEW = "the training has 30 steps (30 epochs of 1 x 5 images), and prompts are hardly trained after fewer than 200; set"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"), [({"OPTIM.MIN_STEPS": 0}, True), ({"OPTIM.MIN_STEPS": 31}, False)], ids=["not set", "set"]
+)
+def test_a_training_on_own_tasks_of_very_few_steps_is_told(own_tasks, tmp_path, tiny_clip, keys, told):
+    keys = {**keys, "TRAINER.MTCOOPH.N_CTX": 2, "DATALOADER.FEATURES_DIR": str(tmp_path / "features")}
+    pairs = [str(part) for pair in keys.items() for part in pair]
+    names = ["--trainer", "CoOp-MT", "--config-file", "own", "--backbone", str(tiny_clip)]
+    assert train.main([*own_tasks, *names, "--output-dir", str(tmp_path / "run"), *pairs]) == 0
+    result = read_results(tmp_path / "run")
+    assert [text.startswith(FEW) for text in result.warnings if "steps" in text] == [True] * told
+    assert (result.length.steps, result.backbone.precision) == (30 + (not told), "fp32")
+
+
+def test_the_least_steps_of_a_training_on_a_registered_data_set_are_its_papers(lab):
+    assert not [text for text in lab.run().warnings if "steps" in text]
 
 
 def test_log_lines_have_the_originals_form(lab):

@@ -79,3 +79,19 @@ def test_half_precision_logits_are_scored_in_float32():
     loss = task_cross_entropy(logits, torch.tensor([1]), torch.ones(1, 2, dtype=torch.bool), images=1)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(100.0)
+
+
+@given(problems())
+def test_an_entry_counts_as_often_as_its_weight_says(problem):
+    sizes, logits, task, label = problem
+    column, columns = first_of(sizes)[task] + label, task_columns(task, owner_of(sizes))
+    weight = 1 + label
+    again = torch.repeat_interleave(torch.arange(len(label)), weight)
+    mine, gradient = loss_and_gradient(
+        lambda logits: task_cross_entropy(logits, column, columns, images=len(logits), weight=weight.float()), logits
+    )
+    theirs, expected = loss_and_gradient(
+        lambda logits: task_cross_entropy(logits[again], column[again], columns[again], images=len(logits)), logits
+    )
+    assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)

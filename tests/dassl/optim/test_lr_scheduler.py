@@ -131,6 +131,36 @@ def test_a_warm_up_as_long_as_the_cosine_leaves_nothing():
     assert rates([5, 6], MAX_EPOCH=5, WARMUP_EPOCH=5, WARMUP_RECOUNT=False) == [0.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"WARMUP_EPOCH": 3, "WARMUP_TYPE": "linear"},
+        {"WARMUP_RECOUNT": False, "WARMUP_EPOCH": 2},
+        {"LR_SCHEDULER": "multi_step", "STEPSIZE": "2,5"},
+        {"LR_SCHEDULER": "single_step", "STEPSIZE": 4},
+    ],
+    ids=["cosine", "linear warm-up", "no recount", "multi", "single"],
+)
+def test_a_longer_training_passes_through_the_same_schedule_more_slowly(changes):
+    cfg = optim_cfg(MAX_EPOCH=10, **changes)
+    plain, slow = ([learning_rate(cfg, step, epochs=epochs) for step in range(epochs)] for epochs in (10, 70))
+    assert plain == [learning_rate(cfg, step) for step in range(10)]
+    assert slow[::7] == plain
+    warm = cfg.WARMUP_EPOCH * 7
+    assert len({rate for rate in slow[:warm] if cfg.WARMUP_TYPE == "constant"}) <= 1
+    for rate, before, after in zip(slow[warm:-7], sorted(slow[warm:-7], reverse=True), slow[warm + 1 :], strict=False):
+        assert rate == before >= after  # it only falls
+
+
+def test_the_schedule_of_an_optimiser_takes_the_real_number_of_epochs():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.002}]
+    schedule = build_lr_scheduler(torch.optim.SGD(groups), optim_cfg(MAX_EPOCH=10, WARMUP_EPOCH=0), epochs=40)
+    for _ in range(20):
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([0.001])
+
+
 def build(**changes):
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.002, 0.0002)]
     optimizer = torch.optim.SGD(groups)
