@@ -233,8 +233,8 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
         other = seen.setdefault(run.folder, run)
         if other is not run:
             raise UserError(
-                f"two runs would share the folder {run.folder}: {other.title}; and {run.title}; give suites "
-                "(DATASET.TITLE), configs and settings of methods, shots, and values of vary different names"
+                f"two runs would share the folder {run.folder}: {other.title}; and {run.title}; give suites, configs "
+                "and settings of methods, shots, and values of vary different names (DATASET.TITLE names a suite)"
             )
 
 

@@ -92,7 +92,7 @@ def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
 
 def is_placed(entry: Mapping[str, Any]) -> bool:
     """Whether an entry of DATASET.TASKS says without a data root where its images are: all its paths are absolute."""
-    paths = [entry.get(field) for field in ("folder", "table", "image_folder") if entry.get(field)]
+    paths = [entry[field] for field in ("folder", "table", "image_folder") if entry.get(field)]
     return not entry.get("dataset") and bool(paths) and all(Path(path).expanduser().is_absolute() for path in paths)
 
 

@@ -181,6 +181,6 @@ def test_a_suite_may_have_a_name_of_its_own(tmp_path):
         del content["DATASET"]["TITLE"]
         Path(path).write_text(yaml.safe_dump(content))
     assert list(map(suite_name, files)) == ["tasks", "tasks"]
-    with pytest.raises(UserError, match=r"two runs would share the folder .*give suites \(DATASET.TITLE\)"):
+    with pytest.raises(UserError, match=r"two runs would share the folder .* \(DATASET.TITLE names a suite\)"):
         expand(sweep)
     assert suite_name("demo6") == "demo6" and suite_name("nowhere/x.yaml") == "x"
