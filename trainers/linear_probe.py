@@ -27,7 +27,7 @@ from dassl.data.datum import METRICS, Task
 from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.head import Head
-from dassl.evaluation.evaluator import score_task
+from dassl.evaluation.scores import score_task
 from dassl.metrics.weights import balanced_weights
 from trainers._fitted import FittedTrainer, SplitFeatures
 from trainers._logistic import GRADIENT, fit_as_released

@@ -393,7 +393,7 @@ def draw_subset(
         names: lists to draw from; "train" or "val" stays whole when it is not among them.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
-    drawn = sampling.fewshot_split(split.train, split.val, shots, seed)
+    drawn = sampling.fewshot_split(split.train, split.val, shots, seed, split.tasks)
     train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)

@@ -14,7 +14,7 @@ from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.datum import Datum, Task
 from dassl.data.loaders import describe
 from dassl.engine import TRAINER_REGISTRY
-from dassl.evaluation.evaluator import score_task
+from dassl.evaluation.scores import score_task
 from tests.clip.helpers import openai_state, random_model
 from tests.golden.prompts import FixedData
 from tests.lab import Lab
