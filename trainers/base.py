@@ -269,7 +269,7 @@ class PromptTuner(TrainerX):
             return
         self.register_learned(modules)
         if self.cfg.MODEL.INIT_WEIGHTS:
-            self.checkpoints.load(self.cfg.MODEL.INIT_WEIGHTS)
+            self.checkpoints.start_from(self.cfg.MODEL.INIT_WEIGHTS)
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 

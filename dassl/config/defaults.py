@@ -97,7 +97,11 @@ KEYS: tuple[Key, ...] = (
     Key("DATALOADER.FEATURES_DIR", "", "folder of the feature store; empty: output/features"),
     Key("DATALOADER.FEATURES_DTYPE", "fp32", "format of stored features; fp16 needs half the space", ("fp32", "fp16")),
     # model
-    Key("MODEL.INIT_WEIGHTS", "", "run folder whose learned tensors training starts from"),
+    Key(
+        "MODEL.INIT_WEIGHTS",
+        "",
+        "run folder whose learned tensors training starts from; several, with commas: from their mean",
+    ),
     Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
     Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder that is searched for weights"),

@@ -1,9 +1,11 @@
 """Save a trainer after an epoch; load it to resume or to evaluate."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dassl.config.comparing import number_values
 from dassl.engine.checkpoint import (
@@ -36,6 +38,11 @@ _LEARNED_FROM = {
     "contents": "pictures under the names of the training images",
 }
 _log = logging.getLogger(__name__)
+
+
+def _folders(names: str) -> Sequence[str]:
+    """Folders with commas between them; a comma in the name of an existing folder separates nothing."""
+    return [names] if Path(names).exists() else [each.strip() for each in names.split(",") if each.strip()]
 
 
 class Checkpoints:
@@ -91,17 +98,45 @@ class Checkpoints:
         Raises:
             UserError: there is no such checkpoint, or it does not fit the config.
         """
-        trainer, run, chosen_elsewhere = self.trainer, RunFolder(directory), False
-        for name, module in trainer.modules.items():
+        states = self._states(RunFolder(directory), epoch)
+        for name, module in self.trainer.modules.items():
+            source, state = states[name]
+            load_learned(module, state, source=source)
+
+    def start_from(self, names: str) -> None:
+        """Load learned tensors to train further: those of one run, or the mean over several, as MVLPT starts.
+
+        Args:
+            names: a run folder, or several with commas between them.
+
+        Raises:
+            UserError: a folder has no such checkpoint, or it does not fit the config or the other runs.
+        """
+        runs = [self._states(RunFolder(folder), None) for folder in _folders(names)]
+        for name, module in self.trainer.modules.items():
+            for source, state in (run[name] for run in runs):
+                load_learned(module, state, source=source)  # checks names, shapes and values
+            own = [run[name][1] for run in runs]
+            if len(own) > 1:
+                mean = {key: torch.stack([state[key].double() for state in own]).mean(0) for key in module.state_dict()}
+                module.load_state_dict(mean)
+        if len(runs) > 1:
+            _log.info("Training starts from the mean over %d runs", len(runs))
+
+    def _states(self, run: RunFolder, epoch: int | None) -> dict[str, tuple[Path, dict[str, torch.Tensor]]]:
+        """The file and the learned tensors of each module."""
+        trainer, chosen_elsewhere, states = self.trainer, False, {}
+        for name in trainer.modules:
             path = self._find(run, name, epoch)
             chosen_elsewhere |= path.name == BEST and trainer.best_epoch is None
             content = load_checkpoint(path)
             self._refuse_other_than_best(path, content, epoch)
             check_names(content, trainer.bound_names, source=path)
-            load_learned(module, content["state_dict"], source=path)
+            states[name] = path, content["state_dict"]
             _log.info('Loaded %s from "%s" (epoch %d)', name, path, content["epoch"])
         if chosen_elsewhere:  # the training of this process warned before it began
             warn_of_choice(trainer)
+        return states
 
     def _find(self, run: RunFolder, name: str, epoch: int | None) -> Path:
         folder = run.path / name

@@ -39,6 +39,7 @@ METHODS = {
     "CoOp-CS": hard(CSC=True),
     "CoOp-CS by task": hard(CSC=True, TSC=True),
     "CoOp-MT middle": hard(TOKEN_POSITION="middle", CTX_INIT="a_photo"),
+    "MCoOp": hard(TOKEN_POSITION="middle", UNION=True),
     "CoOp-CA front": hard(TSC=True, TOKEN_POSITION="front", CTX_INIT="a photo"),
 }
 # This meta network reads the class names only. As in the original the context of the task names is there all the same,

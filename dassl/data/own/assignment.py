@@ -3,10 +3,9 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from dassl.data import Split, Task
-from dassl.data.copies import Pair, Same, doubles
+from dassl.data import Task
+from dassl.data.copies import Same
 from dassl.data.images import identity
 from dassl.data.own.description import OwnTask
 from dassl.data.own.listing import shown, text_form
@@ -18,7 +17,6 @@ from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 3
 _LETTERS = 2  # by which a mistyped class name may differ
 
 
@@ -105,43 +103,13 @@ def _report_missing_split(place: str, of: Mapping[str, Counter[str]]) -> None:
             hint,
         )
     untested = [name for name in learned if not of[name]["test"]]
+    single = sum(of[name].total() == 1 for name in untested)
     if untested:
         logger.warning(
-            "%s: %d of %d classes have no image for testing: %s; add images or merge classes",
+            "%s: %d of %d classes have no image for testing: %s%s; add images or merge classes",
             place,
             len(untested),
             len(of),
             shown(untested),
+            f" (single images: {single})" if single else "",
         )
-
-
-def report_doubles(split: Split, same: Same, root: Path) -> None:
-    """Warn of equal pictures in training and test or with two labels; count harmless ones."""
-    found = doubles(split, same.pictures)
-    place = ", ".join(f"task {task.name!r}" for task in split.tasks)
-    if found.leaked:
-        logger.warning(
-            "%s: %d of %d test images are the same pictures as training images, e.g. %s; remove one of each two "
-            "(python -m datasets.check names them)",
-            place,
-            len(found.leaked),
-            len(split.test),
-            _pairs(found.leaked, root),
-        )
-    if found.labels:
-        logger.warning(
-            "%s: %d images are the same pictures as others with another label, e.g. %s; keep the right ones",
-            place,
-            len(found.labels),
-            _pairs(found.labels, root),
-        )
-    copies = sum(len(group) - 1 for group in same.pictures)
-    if copies:
-        logger.info("%s: %d images are copies of other ones", place, copies)
-    if not same.pixels and len(split.train) + len(split.test) > 1:
-        logger.info("%s: copies were looked for among equal files; python -m datasets.check compares pixels", place)
-
-
-def _pairs(pairs: Sequence[Pair], root: Path) -> str:
-    texts = [f"{identity(one, root)} = {identity(other, root)}" for one, other in pairs[:_SHOWN]]
-    return ", ".join(texts) + ", ..." * (len(pairs) > _SHOWN)

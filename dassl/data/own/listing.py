@@ -201,6 +201,17 @@ def _part_folders(folder: Path, task: str, classes: Collection[str], *, only_tes
     if not tested and ("train" not in splits or len({*splits, ""}) < 3):
         _refuse_hidden_splits([path for path in places if text_form(path.name) not in classes], folder, task)
         return []
+    odd = _beside_splits(found)
+    if odd:
+        logger.warning(
+            "Task %r: left out %d folders beside train, val and test in %s, which hold none of the class folders: %s; "
+            "move them away if they do not belong to the data",
+            task,
+            len(odd),
+            folder,
+            shown([path.name for path in odd]),
+        )
+        found = [(path, split) for path, split in found if path not in odd]
     for path, split in found:
         if not split or splits.count(split) > 1:
             others = [other.name for other, its in found if split and its == split and other != path]
@@ -210,6 +221,14 @@ def _part_folders(folder: Path, task: str, classes: Collection[str], *, only_tes
                 f"that{both}; move or rename it"
             )
     return found
+
+
+def _beside_splits(found: Sequence[tuple[Path, str]]) -> list[Path]:
+    """Folders beside the splits that are neither a mistyped split nor one under another name, such as "notes"."""
+    classes = {name for path, split in found if split for name in _class_names(path)}
+    odd = [path for path, split in found if not split and not nearest_split(path.name)]
+    odd = [path for path in odd if not classes & _class_names(path)]
+    return odd if classes and 2 * len(odd) < len(found) else []
 
 
 def _refuse_hidden_splits(places: Sequence[Path], folder: Path, task: str) -> None:
