@@ -20,7 +20,8 @@ from tests.golden.prompts import FixedData
 from tests.lab import Lab
 from tests.trainers.recorded import problem, runs
 from trainers.base import PromptTuner
-from trainers.linear_probe import GRID, TaskProbe, grid_peak, narrow
+from trainers._probe import TaskProbe
+from trainers.linear_probe import GRID, grid_peak, narrow
 
 FOLDER = Path(__file__).with_name("recorded")
 FACTS = json.loads((FOLDER / "methods.json").read_text())
