@@ -82,13 +82,19 @@ class ZeroshotCLIP(PromptTuner):
         """Nothing is learned."""
         return {}
 
+    def put_biases(self, biases: Mapping[int, float]) -> None:
+        """Set the biases of multi-label tasks."""
+        for number, bias in biases.items():
+            assert self.label_bias is not None, "there is a multi-label task"
+            self.label_bias.put(number, bias)
+
     def label_biases(self, found: Mapping[int, tuple[Tensor, Tensor]] | None = None) -> dict[int, float]:
         """The bias of each multi-label task: one number, which changes no mAP."""
         bias = self.label_bias
         if bias is None:
             return {}
-        for number, (logits, truth) in (found or {}).items():
-            bias.put(number, bias.of_task(number) + fitted_bias(logits, truth))
+        fitted = {number: bias.of_task(number) + fitted_bias(*pair) for number, pair in (found or {}).items()}
+        self.put_biases(fitted)
         return {number: bias.of_task(number) for number in bias.numbers}
 
 

@@ -2,13 +2,15 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from dassl.data.completeness import shared
+from dassl.data.datum import Task
+from dassl.engine.runfolder import RunFolder
 from dassl.metrics.multilabel import FIXED_THRESHOLD, best_threshold, probabilities
 from dassl.results.record import Decision
 
@@ -27,6 +29,7 @@ def decide(trainer: "TrainerX") -> dict[int, Decision]:
     """
     tasks = [number for number, task in enumerate(trainer.dm.tasks) if task.multi]
     if set(trainer.known_decisions) == set(tasks):
+        _log.info("The thresholds of multi-label tasks are those of the run")
         return trainer.known_decisions
     found = _validation(trainer)
     biases = _fit_biases(trainer, found)
@@ -40,6 +43,15 @@ def decide(trainer: "TrainerX") -> dict[int, Decision]:
             FIXED_THRESHOLD,
         )
     return decisions
+
+
+def stored_decisions(folder: RunFolder, tasks: Sequence[Task]) -> dict[int, Decision]:
+    """The decisions of a finished run, by the number that a task of this name has here; {} without a result."""
+    if not folder.has_result():
+        return {}
+    known = {each.name: each.decision for each in folder.result().tasks}
+    found = {number: known.get(task.name) for number, task in enumerate(tasks) if task.multi}
+    return {number: decision for number, decision in found.items() if decision is not None}
 
 
 def _decision(found: tuple[Tensor, Tensor] | None, bias: float | None) -> Decision:

@@ -218,6 +218,9 @@ class Method:
         """
         return {}
 
+    def put_biases(self, biases: Mapping[int, float]) -> None:
+        """Set what :meth:`label_biases` gives."""
+
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
 

@@ -20,8 +20,9 @@ from dassl.data.tested import only_tested
 from dassl.engine.build import build_trainer
 from dassl.engine.calibration import check_calibration
 from dassl.engine.checks import check_splits
+from dassl.engine.decisions import stored_decisions
 from dassl.engine.determinism import arithmetic, lacks_explained
-from dassl.engine.predictions import predicted_images
+from dassl.engine.predictions import predicted_images, predicted_labels
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import TASKS_FILE, read_tasks, write_tasks
 from dassl.engine.trainer import TrainerX
@@ -29,7 +30,7 @@ from dassl.engine.transfer import check_transfer, check_weights
 from dassl.evaluation import TaskScore
 from dassl.evaluation.multilabel import MultiLabelScore
 from dassl.registries import LOGGERS, TRAINER_REGISTRY
-from dassl.results.predictions import PREDICTIONS_FILE, write_predictions
+from dassl.results.predictions import LABELS_FILE, PREDICTIONS_FILE, write_labels, write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
@@ -143,6 +144,7 @@ def _prepare(cfg: CfgNode, folder: RunFolder, work: _Evaluation | RunFolder, sta
         elif trainer.trainable:
             check_weights(trainer, work.run)
             trainer.checkpoints.load(work.run.path, epoch=work.epoch)
+            trainer.known_decisions = stored_decisions(work.run, trainer.dm.tasks)
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
@@ -190,6 +192,9 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
     named = evaluation_file if result.mode == "eval" and folder.holds_training() else str
     result = replace(result, predictions=_write_predictions(folder.path / named(PREDICTIONS_FILE), trainer))
+    if any(score.task.multi for score in trainer.evaluator.scores):
+        labels = write_labels(folder.path / named(LABELS_FILE), predicted_labels(trainer))
+        result = replace(result, predicted_labels=labels)
     if trainer.cfg.TEST.COMPUTE_CMAT:
         scores = [score for score in trainer.evaluator.scores if not score.task.multi]
         matrices = {score.task.name: score.confusion.tolist() for score in scores}

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_length, check_warm_up, report_weights
+from dassl.engine.checks import check_learned, check_length, check_warm_up, report_mixed, report_weights
 from dassl.engine.decisions import decide
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
@@ -240,6 +240,7 @@ class TrainerX(Method):
             self.calibration = calibrate(self)
             self.evaluator.calibrate([task.temperature for task in self.calibration.tasks])
         if split == self.cfg.TEST.SPLIT and self.dm.multi.any():
+            report_mixed(self.dm.tasks)
             self.decisions = decide(self)
             self.evaluator.decide({task: decision.threshold for task, decision in self.decisions.items()})
         for batch in tqdm(loader, desc=split, disable=None, leave=False):

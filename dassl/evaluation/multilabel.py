@@ -35,7 +35,7 @@ class LabelScores:
     @property
     def lost(self) -> np.ndarray:
         """(n,) whether there is no prediction. -inf is a label that is never predicted; NaN and inf are no scores."""
-        return ~(self.logits < np.inf).all(axis=1)
+        return np.logical_not((self.logits < np.inf).all(axis=1))
 
     def take(self, chosen: np.ndarray) -> "LabelScores":
         """Some of the images, by a mask or by their numbers."""

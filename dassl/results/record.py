@@ -241,6 +241,7 @@ class RunResult:
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
         predictions: what the model answered for each image; None where an older version, or no test, was run.
+        predicted_labels: likewise, for the classes of multi-label tasks; None: there is none.
         calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
@@ -288,6 +289,7 @@ class RunResult:
     nll: float | None = None
     ece: float | None = None
     predictions: PredictionsFile | None = None
+    predicted_labels: PredictionsFile | None = None
     calibration: Calibration | None = None
     length: TrainingLength | None = None
     format: Literal[1] = FORMAT

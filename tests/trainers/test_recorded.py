@@ -19,8 +19,8 @@ from tests.clip.helpers import openai_state, random_model
 from tests.golden.prompts import FixedData
 from tests.lab import Lab
 from tests.trainers.recorded import problem, runs
-from trainers.base import PromptTuner
 from trainers._probe import TaskProbe
+from trainers.base import PromptTuner
 from trainers.linear_probe import GRID, grid_peak, narrow
 
 FOLDER = Path(__file__).with_name("recorded")
