@@ -54,7 +54,7 @@ def few_shot(
 def draw_label_sets(labels: Mapping[int, int], shots: int, rng: random.Random) -> list[int]:
     """Draw images of a multi-label task until each class has ``shots`` of them, or all that there are.
 
-    The images are shuffled once. Then the classes take turns, the rarest first (of equal ones the first), and each
+    The images are shuffled once. Then come the classes, the rarest first (of equal ones the first), and each
     takes images in that order until it has ``shots``, counting those that other classes took. Images without any of
     the classes are one more class, the last.
 
