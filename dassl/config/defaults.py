@@ -62,6 +62,13 @@ KEYS: tuple[Key, ...] = (
     Key(
         "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
     ),
+    Key(
+        "INPUT.RESOLUTION",
+        "",
+        "reduced: much larger images are decoded to what the transforms need, see docs/data.md; original: every pixel "
+        "is kept; empty: reduced for your own tasks, original for registered data sets",
+        ("", "reduced", "original"),
+    ),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
@@ -87,6 +94,9 @@ KEYS: tuple[Key, ...] = (
         "decode every image once before the first run, to find broken ones early",
     ),
     Key("DATASET.SKIP_UNREADABLE", False, "skip unreadable images instead of stopping"),
+    Key(
+        "DATASET.REDUCED_GIB", 4.0, "disk space for reduced images in the cache; 0: none are stored", check=at_least(0)
+    ),
     Key("DATASET.CACHE_DIR", "", "folder of splits and subsets if the data folder is read-only; empty: output/cache"),
     Key("DATALOADER.NUM_WORKERS", 4, "processes that read images", check=at_least(0)),
     Key("DATALOADER.TRAIN_X.SAMPLER", "RandomSampler", "order of the training images", SAMPLERS),

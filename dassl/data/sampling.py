@@ -19,10 +19,15 @@ _ALL_BUT = "not:"
 NONE = -1  # stands for none of the classes of a multi-label task
 
 Pair = tuple[int, int]
+Grouped = tuple[int, str]  # task and path of an image
 
 
 def few_shot(
-    items: Sequence[Datum], shots: int, rng: random.Random, *, multi: Mapping[int, random.Random] | None = None
+    items: Sequence[Datum],
+    shots: int,
+    rng: random.Random,
+    groups: Mapping[Grouped, str] | None = None,
+    multi: Mapping[int, random.Random] | None = None,
 ) -> list[Datum]:
     """Draw ``shots`` images of every class, classes in order of first appearance.
 
@@ -31,37 +36,48 @@ def few_shot(
     classes and is kept once, where it was drawn first.
 
     Args:
+        groups: names of groups, by task and path of an image. A class with groups gives one image of each of
+            ``shots`` groups; if it has fewer groups, each gives a second one, and so on.
         multi: the multi-label tasks, each with its own generator (:func:`draw_label_sets`); drawn last.
     """
-    multi = multi or {}
-    groups: dict[Pair, list[int]] = {}
-    sets: dict[int, dict[int, int]] = {task: {} for task in multi}
+    members: dict[Pair, list[int]] = {}
+    sets: dict[int, dict[int, int]] = {task: {} for task in multi or ()}
     for position, item in enumerate(items):
-        for pair in item.targets:
-            if pair[0] in sets:
-                sets[pair[0]][position] = pair[1]
+        for task, label in item.targets:
+            if task in sets:
+                sets[task][position] = label
             else:
-                groups.setdefault(pair, []).append(position)
+                members.setdefault((task, label), []).append(position)
     chosen: dict[int, None] = {}
-    for group in groups.values():
-        chosen.update(dict.fromkeys(rng.sample(group, shots) if len(group) >= shots else group))
+    for (task, _), positions in members.items():
+        names = [groups.get((task, items[position].impath), "") for position in positions] if groups else []
+        if len(positions) < shots:
+            chosen.update(dict.fromkeys(positions))
+        elif any(names):
+            chosen.update(dict.fromkeys(_spread(positions, names, shots, rng)))
+        else:
+            chosen.update(dict.fromkeys(rng.sample(positions, shots)))
     for task, labels in sets.items():
         order = sorted(labels, key=lambda position: items[position].impath)
-        chosen.update(dict.fromkeys(draw_label_sets({place: labels[place] for place in order}, shots, multi[task])))
+        names = [(groups or {}).get((task, items[position].impath), "") for position in order]
+        own, rng = {position: labels[position] for position in order}, (multi or {})[task]
+        chosen.update(dict.fromkeys(draw_label_sets(own, shots, rng, names)))
     return [items[position] for position in chosen]
 
 
-def draw_label_sets(labels: Mapping[int, int], shots: int, rng: random.Random) -> list[int]:
+def draw_label_sets(labels: Mapping[int, int], shots: int, rng: random.Random, names: Sequence[str] = ()) -> list[int]:
     """Draw images of a multi-label task until each class has ``shots`` of them, or all that there are.
 
-    The images are shuffled once. Then come the classes, the rarest first (of equal ones the first), and each
-    takes images in that order until it has ``shots``, counting those that other classes took. Images without any of
-    the classes are one more class, the last.
+    The images are shuffled once. Then come the classes, the rarest first (of equal ones the first), and each takes
+    images in that order until it has ``shots``, counting those that other classes took. Images without any of the
+    classes are one more class, the last.
 
     Args:
         labels: the classes of each image (:func:`label_set`), by its number, in an order that does not change.
+        names: name of each image's group; the first images of all groups come first, then the second ones, ...
     """
-    order = rng.sample(list(labels), len(labels))
+    images = list(labels)
+    order = _spread(images, names or [""] * len(images), len(images), rng)
     classes = {image: classes_in(label) or (NONE,) for image, label in labels.items()}
     count = Counter(each for its in classes.values() for each in its)
     have: Counter[int] = Counter()
@@ -74,8 +90,24 @@ def draw_label_sets(labels: Mapping[int, int], shots: int, rng: random.Random) -
     return list(chosen)
 
 
+def _spread(positions: Sequence[int], names: Sequence[str], shots: int, rng: random.Random) -> list[int]:
+    """A draw of ``shots`` images over as many groups as possible; an image without a name is a group."""
+    turns: Counter[str | int] = Counter()
+    rounds: list[tuple[int, int]] = []
+    for place in rng.sample(range(len(positions)), len(positions)):
+        group = names[place] or positions[place]
+        rounds.append((turns[group], positions[place]))
+        turns[group] += 1
+    return [position for _, position in sorted(rounds, key=lambda each: each[0])[:shots]]
+
+
 def fewshot_split(
-    train: Sequence[Datum], val: Sequence[Datum], shots: int, seed: int, tasks: Sequence[Task] = ()
+    train: Sequence[Datum],
+    val: Sequence[Datum],
+    shots: int,
+    seed: int,
+    groups: Mapping[Grouped, str] | None = None,
+    tasks: Sequence[Task] = (),
 ) -> tuple[list[Datum], list[Datum]]:
     """The few-shot subset of (split, shots, seed) by CoOp's procedure: train first, then val, from one stream.
 
@@ -89,8 +121,8 @@ def fewshot_split(
         name: {number: random.Random(f"{name} {seed}") for number, task in enumerate(tasks) if task.multi}
         for name in ("train", "val")
     }
-    chosen = few_shot(train, shots, rng, multi=streams["train"])
-    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng, multi=streams["val"])
+    chosen = few_shot(train, shots, rng, groups, streams["train"])
+    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng, groups, streams["val"])
 
 
 def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> list[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.MIN_STEPS", "OPTIM.WARMUP_EPOCH", "OP
 # Keys that older configs lack, with the value that those runs used; keys with an empty default need no line here.
 NEWER_KEYS = {
     "DATASET.TEMPLATES": "own",
+    "DATASET.REDUCED_GIB": "4.0",
     "INPUT.MAX_PIXELS": "500000000",
     "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]",
     "MULTI.CLIP": "0.05",

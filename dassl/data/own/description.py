@@ -42,6 +42,8 @@ class OwnTask:
         labels: of a multi-label task: columns with 0 or 1, one for each class, in place of ``label``.
         separator: text between the labels of a cell; empty: it is guessed.
         none: content of a cell whose image has no label; None: there is no such image.
+        group: what names the images that must share a split: a column of the table, "parent_folder", or a regular
+            expression whose first group is searched in the path.
     """
 
     name: str = ""
@@ -57,6 +59,7 @@ class OwnTask:
     image_folder: str = ""
     classes: tuple[str, ...] | Mapping[str, str] = ()
     ratios: Ratios = DEFAULT_RATIOS
+    group: str = ""
     weight: str = ""
     type: str = TYPES[0]
     labels: tuple[str, ...] = ()
@@ -143,6 +146,8 @@ def _contradictions(task: dict[str, Any]) -> list[str]:
             problems.append(f"{field} is for a {source}, and this task has a {given[0]}; leave it out")
     if "ratios" in task and given == ["dataset"]:
         problems.append("ratios are for your own images; a registered data set has its own split; leave them out")
+    if "group" in task and given == ["dataset"]:
+        problems.append("group is for your own images; a registered data set has its own split; leave it out")
     return problems + (_multi_problems(task, given[0]) if task.get("type") == MULTI else _single_problems(task))
 
 

@@ -66,12 +66,14 @@ class Entry:
         label: as the folder or the table spells it; NO_LABEL for an image without one, in a multi-label task.
         split: "train", "val" or "test" where the data says it, else "".
         line: line of the table; 0 for folders.
+        group: name of the images that share a split with it; "" if it stands alone, None if that is not known yet.
     """
 
     path: str
     label: str
     split: str = ""
     line: int = 0
+    group: str | None = None
 
 
 # -- trees of folders ------------------------------------------------------------------------------------------
@@ -368,6 +370,7 @@ def list_table(
     split: str | None = None,
     images: Path | None = None,
     classes: Collection[str] = (),
+    group: str = "",
 ) -> list[Entry]:
     """Images of a table, an entry for each label of a row; rows without labels do not belong to the task.
 
@@ -380,13 +383,14 @@ def list_table(
         labels: how labels stand in a row. A row that says that its image has none is an entry with NO_LABEL.
         images: folder that the paths are relative to; default: the folder of the table.
         classes: labels that are classes even if they look like missing values, such as "nan".
+        group: name of the column of groups, if there is such a column.
 
     Raises:
         UserError: the table cannot be read, lacks a column, names a missing image, or has a label that looks like a
             missing value; the message has the line.
     """
     columns, rows = _read_rows(table, task)
-    image = text_form(image)
+    image, group = text_form(image), text_form(group)
     split = text_form(split) if split else split
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
@@ -407,7 +411,8 @@ def list_table(
             its_split = _cell_split(row[split], place) if split else ""
             names = tuple(_label(name, classes, place) for name in names) or (NO_LABEL,)
             path = on_disk(_image_path(row[image], folder, place), listed)
-            entries += [Entry(path, name, its_split, line) for name in names]
+            its_group = text_form(row[group]) if group in columns else None
+            entries += [Entry(path, name, its_split, line, its_group) for name in names]
     if not entries:
         raise UserError(
             f"task {task!r}: {table} has no row with a label in column {', '.join(map(repr, labels.columns))}"

@@ -10,6 +10,7 @@ from dassl.data import Task
 from dassl.data.datum import MULTI_METRICS, classes_in, label_set
 from dassl.data.own.cells import NO_LABEL, FlagColumns, LabelCells, OneLabel, SeveralLabels
 from dassl.data.own.description import ALL_TEST, OwnTask, plain_name
+from dassl.data.own.groups import with_groups
 from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown, text_form
 from dassl.data.own.tested import classes_of_run, lacks_training, task_of_the_run
 from dassl.data.tested import is_only_tested
@@ -27,10 +28,12 @@ class OwnImage:
     Attributes:
         targets: its label in each of its tasks, as in a Datum; tasks are numbered by their place in DATASET.TASKS.
         split: where the data says it.
+        groups: its group in each of its tasks that has groups.
     """
 
     targets: dict[int, int] = field(default_factory=dict)
     split: str = ""
+    groups: dict[int, str] = field(default_factory=dict)
 
     def classes(self, own: Mapping[int, OwnTask] | Mapping[int, Task]) -> list[tuple[int, int]]:
         """Its classes as (task, class); class NO_CLASS stands for none of the classes of a multi-label task."""
@@ -49,8 +52,9 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
     """Read a task's images into ``images``."""
     name = described.name
     said = tuple(described.classes)  # of a list or a mapping: the labels
-    if described.folder:
-        entries = list_folder(_below(root, described.folder), name, classes=said, only_tested=is_only_tested())
+    tree = _below(root, described.folder) if described.folder else None
+    if tree:
+        entries = list_folder(tree, name, classes=said, only_tested=is_only_tested())
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
         entries = list_table(
@@ -61,7 +65,9 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
             split=described.split,
             images=folder,
             classes=said,
+            group=described.group,
         )
+    entries = with_groups(entries, described, root, tree)
     if list(described.ratios) == ALL_TEST:
         entries = [replace(entry, split=entry.split or "test") for entry in entries]
     its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None
@@ -189,19 +195,25 @@ def _enter(
                     f"{place} is {earlier.label!r} in line {earlier.line} and {entry.label!r} in line {entry.line}; "
                     "remove one of the lines"
                 )
-        _set_split(image, entry, place)
+        _set_side(image, number, entry, place)
         image.targets[number] = labels[entry.label]
     if repeated:
         logger.info("Task %r: %d images are listed more than once, with the same label", described.name, repeated)
 
 
-def _set_split(image: OwnImage, entry: Entry, place: str) -> None:
+def _set_side(image: OwnImage, number: int, entry: Entry, place: str) -> None:
+    """The split that an entry of a task names, and its group."""
     if entry.split and image.split not in ("", entry.split):
         raise UserError(
             f"{place} is for {entry.split} in line {entry.line}, and elsewhere for {image.split}; an image has one "
             "split for all its tasks"
         )
     image.split = image.split or entry.split
+    if entry.group and image.groups.setdefault(number, entry.group) != entry.group:
+        raise UserError(
+            f"{place} is of the group {image.groups[number]!r} and, in line {entry.line}, of {entry.group!r}; "
+            "remove one of the lines"
+        )
 
 
 def labelled(entries: Sequence[Entry]) -> list[Entry]:
@@ -226,7 +238,7 @@ def enter_sets(
             raise UserError(
                 f"{place} has labels in one of the lines {earlier.line} and {entry.line}, and none in the other"
             )
-        _set_split(image, entry, place)
+        _set_side(image, number, entry, place)
         its = label_set([labels[entry.label]]) if entry.label != NO_LABEL else 0
         image.targets[number] = image.targets.get(number, 0) | its
     none = sum(entry.label == NO_LABEL for entry in first.values())

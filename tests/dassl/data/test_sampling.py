@@ -298,12 +298,12 @@ def test_other_tasks_change_no_multi_label_draw_and_the_other_way_round(labels, 
     kinds = [Datum(f"kinds/{n:02}", label % 3, 0) for n, label in enumerate(labels)]
     kind = Task("kind", ("a", "b", "c"))
     alone = [
-        sampling.fewshot_split(tags, [], shots, seed, [multi_task()])[0],
+        sampling.fewshot_split(tags, [], shots, seed, None, [multi_task()])[0],
         sampling.few_shot(kinds, shots, random.Random(seed)),
     ]
     moved = [Datum(item.impath, item.label, 1) for item in tags]
     for items in ([*kinds, *moved], [*moved, *kinds]):
-        both, _ = sampling.fewshot_split(items, [], shots, seed, [kind, multi_task()])
+        both, _ = sampling.fewshot_split(items, [], shots, seed, None, [kind, multi_task()])
         paths = {item.impath for item in both}
         assert paths == {item.impath for each in alone for item in each}
 
@@ -311,7 +311,7 @@ def test_other_tasks_change_no_multi_label_draw_and_the_other_way_round(labels, 
 def test_a_subset_without_multi_label_tasks_is_the_one_that_it_was():
     items = as_items([[(0, n % 2)] for n in range(20)])
     plain = sampling.few_shot(items, 3, random.Random(1))
-    assert sampling.fewshot_split(items, [], 3, 1, [Task("t", ("a", "b"))])[0] == plain
+    assert sampling.fewshot_split(items, [], 3, 1, None, [Task("t", ("a", "b"))])[0] == plain
 
 
 def test_halves_of_multi_label_classes_are_refused():
