@@ -25,7 +25,7 @@ def predicted_images(trainer: "TrainerX") -> Iterator[PredictedImage]:
     numbers = (each.tolist() for each in (found.image, found.task, found.label, found.predicted))
     for image, task, label, chosen, p, q in zip(*numbers, true, predicted, strict=True):
         names = tasks[task].classnames
-        place = _shown(items[image].impath, root)
+        place = shown_path(items[image].impath, root)
         if chosen < 0:
             yield PredictedImage(place, tasks[task].name, names[label], "", None, None)
         else:
@@ -44,13 +44,13 @@ def predicted_labels(trainer: "TrainerX") -> Iterator[PredictedLabel]:
         for image, truth, row, gone in zip(
             found.image.tolist(), found.truth.tolist(), chances.tolist(), lost, strict=True
         ):
-            place = _shown(items[image].impath, data.root)
+            place = shown_path(items[image].impath, data.root)
             for name, true, p in zip(task.classnames, truth, row, strict=True):
                 predicted, chance = (None, None) if gone else (p >= score.threshold, p)
                 yield PredictedLabel(place, task.name, name, true, predicted, chance, score.threshold)
 
 
-def _shown(path: str, root: object) -> str:
+def shown_path(path: str, root: object) -> str:
     """A path below the data root, or without the home folder."""
     below = identity(path, str(root))
     return without_home(below) if below == path else below
