@@ -6,9 +6,8 @@ import logging
 import pytest
 import torch
 
-import clip
 from clip.text import POSITIONS
-from tests.clip.architectures import CONFIGS, TREE, Words, network, small_backbone
+from tests.clip.architectures import CONFIGS, TREE, network, small_backbone
 from tests.clip.test_tree import assert_close, gradient
 
 NAMES = ["cat", "tabby_cat", "cat", "Siberian husky, sled dog", "2012 Ford F-450", "2012 Ford Focus", "airport (paved)"]
