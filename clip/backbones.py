@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         precision: Precision,
         *,
         name: str,

@@ -4,6 +4,7 @@ Letters: N texts, L columns, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from open_clip.transformer import TextTransformer
@@ -79,7 +80,7 @@ class TextFacts:
         return torch.where(ids != max(self.pad_id, 0), column, 0).amax(dim=1)
 
 
-def text_part(model: nn.Module) -> nn.Module:
+def text_part(model: nn.Module) -> Any:
     """The module with the text tower's parts: CLIP itself, or the ``text`` of CustomTextCLIP and CoCa."""
     text = getattr(model, "text", None)
     return text if isinstance(text, nn.Module) else model

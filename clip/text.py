@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from open_clip.transformer import Transformer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -195,6 +196,12 @@ class TextEncoder(nn.Module):
     """
 
     causal_mask: Tensor
+    token_embedding: nn.Embedding
+    positional_embedding: Tensor
+    class_embedding: Tensor | None
+    transformer: Transformer
+    ln_final: nn.LayerNorm
+    text_projection: Tensor | nn.Linear | None
 
     def __init__(
         self,
@@ -230,7 +237,7 @@ class TextEncoder(nn.Module):
         self.encoding = self._way(encoding)
 
     def _way(self, asked: str) -> str:
-        """The encoding in force; the log says why it is not the one that was asked for."""
+        """The encoding in force; the log says why it is not the requested one."""
         reason = self.facts.reason() or self._other_end() or not_standard(self.transformer.resblocks)
         if asked == "auto" and not reason:
             return asked

@@ -182,7 +182,7 @@ class Foreign(Tokenizer):
     ) -> None:
         self.length, self._rows, self._spelt = length, rows, vocabulary
         empty, letter = (self._row(text, 16) for text in ("", "a"))
-        # The row of an empty text is start, end and padding; it has in common with another text what stands in front.
+        # The row of an empty text is start, end and padding; it has in common with another text what is in front.
         self.pad_id = empty[-1]
         front = next(i for i, (mine, theirs) in enumerate(zip(empty, letter, strict=True)) if mine != theirs)
         self.start = tuple(empty[:front])

@@ -14,7 +14,7 @@ Letters as in ``clip.tree``; D width, H heads.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.model import CLIP
@@ -42,7 +42,8 @@ def not_standard(blocks: Iterable[nn.Module]) -> str:
 def _unusual(block: nn.Module) -> str:
     if type(block) is not ResidualAttentionBlock:
         return type(block).__name__
-    attention, norms = block.attn, (block.ln_1, block.ln_2)
+    attention: Any = block.attn
+    norms: tuple[Any, ...] = (block.ln_1, block.ln_2)
     plain = type(attention) is nn.MultiheadAttention and attention.in_proj_weight is not None
     if not plain or attention.in_proj_bias is None or attention.bias_k is not None or attention.add_zero_attn:
         return "another attention"

@@ -4,19 +4,23 @@ import logging
 from collections.abc import Sequence
 
 import clip
-from clip.tokenizer import Tokenizer, quote
+from clip.tokenizer import Tokenizer, openai_tokenizer, quote
 from dassl.data.datum import Task
 from dassl.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 
-def check_names(tasks: Sequence[Task], tokenizer: Tokenizer) -> None:
+def check_names(tasks: Sequence[Task], tokenizer: Tokenizer | None = None) -> None:
     """Refuse own tasks and classes whose names CLIP cannot tell apart; for registered data sets only warn.
+
+    Args:
+        tokenizer: the backbone's; None: OpenAI's.
 
     Raises:
         UserError: two names have the same tokens, or one has none.
     """
+    tokenizer = tokenizer or openai_tokenizer()
     for task in tasks:
         for name, other in tokenizer.same(task.classnames):
             text = _same(f"task {task.name!r}", "class", _placed(task, name), other and _placed(task, other))

@@ -355,6 +355,8 @@ class PromptTuner(TrainerX):
     @cached_property
     def class_weights(self) -> Tensor | None:
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
+        if not any(task.weight for task in self.dm.tasks):
+            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
         return None if weights is None else weights.to(self.device)
 

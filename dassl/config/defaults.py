@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -62,11 +62,24 @@ KEYS: tuple[Key, ...] = (
     Key(
         "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
     ),
+    Key(
+        "INPUT.RESOLUTION",
+        "",
+        "reduced: much larger images are decoded to what the transforms need, see docs/data.md; original: every pixel "
+        "is kept; empty: reduced for your own tasks, original for registered data sets",
+        ("", "reduced", "original"),
+    ),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
+    Key(
+        "DATASET.TITLE",
+        "",
+        "name of the suite in folders of sweeps, tables and plots; empty: the name of its file, DATASET.NAME",
+        check=title,
+    ),
     Key("DATASET.TASKS", (), "your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
@@ -87,6 +100,9 @@ KEYS: tuple[Key, ...] = (
         "decode every image once before the first run, to find broken ones early",
     ),
     Key("DATASET.SKIP_UNREADABLE", False, "skip unreadable images instead of stopping"),
+    Key(
+        "DATASET.REDUCED_GIB", 4.0, "disk space for reduced images in the cache; 0: none are stored", check=at_least(0)
+    ),
     Key("DATASET.CACHE_DIR", "", "folder of splits and subsets if the data folder is read-only; empty: output/cache"),
     Key("DATALOADER.NUM_WORKERS", 4, "processes that read images", check=at_least(0)),
     Key("DATALOADER.TRAIN_X.SAMPLER", "RandomSampler", "order of the training images", SAMPLERS),

@@ -388,6 +388,7 @@ def draw_subset(
     images: Path,
     places: tuple[Path, Path],
     names: Sequence[str] = ("train", "val"),
+    groups: Mapping[sampling.Grouped, str] | None = None,
 ) -> Subset:
     """The few-shot subset of a split under DATASET.NUM_SHOTS and SEED; its record is kept as JSON.
 
@@ -395,9 +396,10 @@ def draw_subset(
         images: folder that the paths in the record are relative to.
         places: folder of the record, and its replacement if that is read-only.
         names: lists to draw from; "train" or "val" stays whole when it is not among them.
+        groups: names of groups, by task and path of an image, see :func:`dassl.data.sampling.few_shot`.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
-    drawn = sampling.fewshot_split(split.train, split.val, shots, seed)
+    drawn = sampling.fewshot_split(split.train, split.val, shots, seed, groups)
     train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)

@@ -20,6 +20,7 @@ from dassl.data.features.store import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
+from dassl.data.reduced import ReducedImages
 from dassl.data.splits import SPLITS, labels_digest
 from dassl.data.threads import cpu_count
 from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
@@ -43,6 +44,7 @@ class DataManager:
         offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
         task_of_class: (C,) int64.
         reading: how pictures are read.
+        reduced_count: images of the run that are reduced by INPUT.RESOLUTION; None if it was not checked.
         train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses
             order and views of an epoch.
         val_loader: None if the data set has no validation images.
@@ -59,6 +61,8 @@ class DataManager:
         self._device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.dataset = build_dataset(cfg)
         self.reading: Reading = reading_of(cfg, as_seen=self.dataset.as_seen)
+        self.reduced_count: int | None = None if self.reading.shortest else 0
+        self._reduced = ReducedImages(cache_folder(cfg), cfg.DATASET.REDUCED_GIB) if self.reading.shortest else None
         if cfg.DATASET.CHECK_IMAGES:
             self._check_images()
         self.tasks: list[Task] = self.dataset.tasks
@@ -135,6 +139,7 @@ class DataManager:
             seed=seed,
             reading=self.reading,
             cache=cache_folder(cfg),
+            reduced=self._reduced,
         )
         return BatchLoader(plan, ImageSource(images, self._workers, pin_memory=self._device.type == "cuda"))
 
@@ -155,7 +160,7 @@ class DataManager:
         dataset = self.dataset
         splits = dict(zip(SPLITS, (dataset.train_x, dataset.val, dataset.test), strict=True))
         paths = [item.impath for items in splits.values() for item in items]
-        looks = look_at(paths, cache_folder(self.cfg), self.reading)
+        looks = look_at(paths, cache_folder(self.cfg), self.reading, self._reduced)
         bad = {path: look.reason for path, look in looks.items() if look.kind == UNREADABLE}
         if bad:
             self._refuse(bad)
@@ -164,6 +169,12 @@ class DataManager:
         good = {split: [item.impath for item in items] for split, items in splits.items()}
         for text in remarks(good, looks, self.reading, told=dataset.examined):
             logger.warning("%s", text)
+        self.reduced_count = sum(look.reduced for look in looks.values())
+        if self.reduced_count:
+            logger.info(
+                "%d of %d pictures are large: the run sees them with a shorter side of %d pixels (INPUT.RESOLUTION)",
+                *(self.reduced_count, len(looks), self.reading.shortest),
+            )
 
     def _refuse(self, bad: Mapping[str, str]) -> None:
         """Stop at unreadable images, or with DATASET.SKIP_UNREADABLE warn that they are left out."""

@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from dassl.config.comparing import config_digest
 from dassl.data.datum import Task
+from dassl.data.manager import DataManager
 from dassl.data.tested import only_tested
 from dassl.engine.build import build_trainer
 from dassl.engine.calibration import check_calibration
@@ -35,6 +36,7 @@ from dassl.results.record import (
     BackboneInfo,
     ClassResult,
     PredictionsFile,
+    Reduction,
     Rounding,
     RunResult,
     SplitResult,
@@ -249,6 +251,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
+        reduction=_reduction(trainer.dm),
         rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
@@ -259,6 +262,10 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         calibration=trainer.calibration,
         length=trainer.length if mode == "train" else None,
     )
+
+
+def _reduction(data: DataManager) -> Reduction | None:
+    return Reduction(data.reading.shortest, data.reduced_count) if data.reading.shortest else None
 
 
 def _impersonal(result: RunResult, cfg: CfgNode) -> RunResult:

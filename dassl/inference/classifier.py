@@ -256,8 +256,11 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
         raise UserError(f"{folder} holds no finished run: there is no {RESULTS_FILE}; finish it, or give a run folder")
     cfg = _config(folder, device=device, weights=weights)
     trainer = _trainer(folder, cfg, read_tasks(folder))
-    reading = reading_of(cfg, as_seen=DATASET_REGISTRY.get(cfg.DATASET.NAME).as_seen)
-    return Classifier(folder, trainer, reading, build_transform(settle_input(cfg, trainer.image_facts()), False))
+    settled, reduction = settle_input(cfg, trainer.image_facts()), RunFolder(folder).result().reduction
+    reading = reading_of(settled, as_seen=DATASET_REGISTRY.get(cfg.DATASET.NAME).as_seen)
+    # As in the run's test: an older version kept every pixel whatever the config says.
+    reading = replace(reading, shortest=reduction.side if reduction else 0)
+    return Classifier(folder, trainer, reading, build_transform(settled, False))
 
 
 class ExportedClassifier(Classifier):

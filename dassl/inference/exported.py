@@ -178,11 +178,14 @@ def _check_kinds(about: dict[str, Any]) -> None:
     _expect(len({str(name) for name in names}) == len(names), "two of its tasks have the same name")
     backbone, reading = about["backbone"], about["reading"]
     _expect(all(isinstance(backbone.get(key), str) for key in ("name", "digest")), "its backbone has no name or digest")
-    _expect(reading.keys() == {"background", "orientation", "max_pixels"}, "its reading has other entries")
+    reading.setdefault("shortest", 0)  # of an older version
+    entries = {"background", "orientation", "max_pixels", "shortest"}
+    _expect(reading.keys() == entries, "its reading has other entries")
     _expect(isinstance(reading["background"], str), "the background of its reading is not a colour")
     _expect(reading["background"] == "original" or len(ImageColor.getrgb(reading["background"])) == 3, "its background")
     _expect(reading["orientation"] in ("upright", "original"), "the orientation of its reading")
     _expect(type(reading["max_pixels"]) is int and reading["max_pixels"] > 0, "the max_pixels of its reading")
+    _expect(type(reading["shortest"]) is int and reading["shortest"] >= 0, "the shortest of its reading")
 
 
 def _check_lengths(weight: Sequence[Tensor]) -> None:

@@ -20,12 +20,14 @@ FORMAT: Literal[1] = 1
 PLACES = {
     *(
         "TRAINER.LABEL",
+        "DATASET.TITLE",
         "OUTPUT_DIR",
         "RESUME",
         "VERBOSE",
         "USE_CUDA",
         "DATASET.ROOT",
         "DATASET.CACHE_DIR",
+        "DATASET.REDUCED_GIB",
         "DATASET.CHECK_IMAGES",
     ),
     *("DATALOADER.NUM_WORKERS", "DATALOADER.FEATURES", "DATALOADER.FEATURES_DIR", "DATALOADER.TEST.BATCH_SIZE"),
@@ -171,6 +173,19 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True)
+class Reduction:
+    """How large images were read (INPUT.RESOLUTION reduced).
+
+    Attributes:
+        side: pixels of the shorter side to which they were reduced.
+        images: how many images of the run were; None: not counted (DATASET.CHECK_IMAGES False).
+    """
+
+    side: int
+    images: int | None
+
+
+@dataclass(frozen=True)
 class Rounding:
     """What the last digits of a run depend on, besides the machine and the versions.
 
@@ -231,6 +246,7 @@ class RunResult:
             everything else in the last one.
         memory: peak memory in MiB, of the process as "host_mib" and on the GPU as "device_mib" (0 without one).
         rounding: what the last digits depend on; None from an older version.
+        reduction: how large images were read; None: with every pixel.
         warnings: every warning of the log, one sentence each, for readers of the figures.
     """
 
@@ -258,6 +274,7 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     rounding: Rounding | None = None
+    reduction: Reduction | None = None
     warnings: tuple[str, ...] = ()
     macro_f1: float | None = None
     nll: float | None = None

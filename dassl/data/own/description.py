@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from dassl.data.datum import METRICS, WEIGHTS
@@ -33,6 +34,8 @@ class OwnTask:
         image_folder: folder that the table's paths are relative to; empty: the folder of the table.
         classes: all labels, in order, or new names of some labels ({label: class name}).
         ratios: shares of the train, val and test images of each class.
+        group: what names the images that must share a split: a column of the table, "parent_folder", or a regular
+            expression whose first group is searched in the path.
     """
 
     name: str = ""
@@ -48,6 +51,7 @@ class OwnTask:
     image_folder: str = ""
     classes: tuple[str, ...] | Mapping[str, str] = ()
     ratios: Ratios = DEFAULT_RATIOS
+    group: str = ""
     weight: str = ""
 
     @property
@@ -86,6 +90,12 @@ def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
     return tuple(tasks), problems + _same_names(tasks)
 
 
+def is_placed(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of DATASET.TASKS says without a data root where its images are: all its paths are absolute."""
+    paths = [entry[field] for field in ("folder", "table", "image_folder") if entry.get(field)]
+    return not entry.get("dataset") and bool(paths) and all(Path(path).expanduser().is_absolute() for path in paths)
+
+
 def plain_name(name: str) -> str:
     """A name as a prompt shows it, in lower case: "_" counts as a space."""
     return " ".join(name.replace("_", " ").split()).casefold()
@@ -119,6 +129,8 @@ def _contradictions(task: dict[str, Any]) -> list[str]:
             problems.append(f"{field} is for a {source}, and this task has a {given[0]}; leave it out")
     if "ratios" in task and given == ["dataset"]:
         problems.append("ratios are for your own images; a registered data set has its own split; leave them out")
+    if "group" in task and given == ["dataset"]:
+        problems.append("group is for your own images; a registered data set has its own split; leave it out")
     return problems
 
 

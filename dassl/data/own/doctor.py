@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +11,7 @@ from dassl.data.copies import Pair, Same, doubles, look_alike
 from dassl.data.datum import Split, Task
 from dassl.data.images import AS_RELEASED, Reading, identity
 from dassl.data.own.splitnames import slips
+from dassl.data.sampling import Grouped
 from dassl.data.splits import SPLITS
 
 SHOWN = 3  # examples of each kind
@@ -48,6 +49,7 @@ class Subject:
         splits: paths of the images by split.
         labels: the class of each image.
         balanced: what the task does about classes of unequal size; "" is nothing.
+        groups: the group of each image that has one.
         shown: number of examples in a sentence.
     """
 
@@ -56,6 +58,7 @@ class Subject:
     labels: Mapping[str, int]
     root: Path
     balanced: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
     shown: int = SHOWN
 
     @property
@@ -86,7 +89,13 @@ class Subject:
         return ", ".join(texts[: self.shown]) + ", ..." * (len(texts) > self.shown)
 
 
-def subjects(split: Split, root: Path, balanced: Sequence[str] = (), shown: int = SHOWN) -> list[Subject]:
+def subjects(
+    split: Split,
+    root: Path,
+    balanced: Sequence[str] = (),
+    groups: Mapping[Grouped, str] | None = None,
+    shown: int = SHOWN,
+) -> list[Subject]:
     """The tasks of a split, each with its own images."""
     found = []
     for number, task in enumerate(split.tasks):
@@ -96,7 +105,8 @@ def subjects(split: Split, root: Path, balanced: Sequence[str] = (), shown: int 
         }
         labels = {path: label for its in lists.values() for path, label in its.items()}
         paths = {name: list(its) for name, its in lists.items()}
-        found.append(Subject(task, paths, labels, root, balanced[number] if balanced else "", shown))
+        its = {path: groups[number, path] for path in labels if (number, path) in groups} if groups else {}
+        found.append(Subject(task, paths, labels, root, balanced[number] if balanced else "", its, shown))
     return found
 
 
@@ -108,6 +118,7 @@ def findings(
     root: Path,
     *,
     balanced: Sequence[str] = (),
+    groups: Mapping[Grouped, str] | None = None,
     near_images: float = NEAR_IMAGES,
     shown: int = SHOWN,
 ) -> list[Finding]:
@@ -117,11 +128,12 @@ def findings(
         same: equal images.
         looks: of every image; empty: only labels and numbers are examined.
         balanced: for each task, what it does about classes of unequal size.
+        groups: the group of each image that has one, by task and path.
         near_images: size of a task up to which images that look alike are searched.
         shown: number of examples in a sentence.
     """
     found = _doubles(split, same, Subject(split.tasks[0], {}, {}, root, shown=shown))
-    for subject in subjects(split, root, balanced, shown):
+    for subject in subjects(split, root, balanced, groups, shown):
         found += [*_labels(subject), *_imbalance(subject), *_copies(subject, same)]
         good = {path: looks[path] for path in subject.paths if path in looks and looks[path].kind != UNREADABLE}
         if good:
@@ -250,7 +262,12 @@ def _near(subject: Subject, looks: Mapping[str, Look], same: Same, limit: float)
     paths = {split: [path for path in its if path in marks] for split, its in subject.splits.items()}
     leaked = look_alike(paths["test"], paths["train"], marks)
     val = look_alike(paths["val"], paths["train"] + paths["test"], marks)
-    within = [pair for its in paths.values() for pair in look_alike(its, its, marks)]
+    within = [
+        (one, other)
+        for its in paths.values()
+        for one, other in look_alike(its, its, marks)
+        if not subject.groups.get(one) or subject.groups[one] != subject.groups.get(other)
+    ]
     told = [
         f"{counts} look like {what}, e.g. {subject.pairs(pairs, '~')}"
         for pairs, counts, what in (

@@ -65,12 +65,14 @@ class Entry:
         label: as the folder or the table spells it.
         split: "train", "val" or "test" where the data says it, else "".
         line: line of the table; 0 for folders.
+        group: name of the images that share a split with it; "" if it stands alone, None if that is not known yet.
     """
 
     path: str
     label: str
     split: str = ""
     line: int = 0
+    group: str | None = None
 
 
 # -- trees of folders ------------------------------------------------------------------------------------------
@@ -367,6 +369,7 @@ def list_table(
     split: str | None = None,
     images: Path | None = None,
     classes: Collection[str] = (),
+    group: str = "",
 ) -> list[Entry]:
     """Images of a table; rows whose label is empty do not belong to the task.
 
@@ -378,13 +381,14 @@ def list_table(
             in it leaves the split open.
         images: folder that the paths are relative to; default: the folder of the table.
         classes: labels that are classes even if they look like missing values, such as "nan".
+        group: name of the column of groups, if there is such a column.
 
     Raises:
         UserError: the table cannot be read, lacks a column, names a missing image, or has a label that looks like a
             missing value; the message has the line.
     """
     columns, rows = _read_rows(table, task)
-    image, label = text_form(image), text_form(label)
+    image, label, group = text_form(image), text_form(label), text_form(group)
     split = text_form(split) if split else split
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
@@ -408,7 +412,7 @@ def list_table(
                     f' with classes: {{"{name}": NAME}}'
                 )
             path = on_disk(_image_path(row[image], folder, place), listed)
-            entries.append(Entry(path, name, its_split, line))
+            entries.append(Entry(path, name, its_split, line, text_form(row[group]) if group in columns else None))
     if not entries:
         raise UserError(f"task {task!r}: {table} has no row with a label in column {label!r}")
     _refuse_missing(entries, table, task)
