@@ -163,24 +163,16 @@ def doubles(split: Split, groups: Iterable[Group], *, for_testing: bool = False)
     """
     first = {path: group[0] for group in groups for path in group}
     found = Doubles()
-    labels: dict[tuple[int, str], tuple[set[int], str]] = {}
+    labels: dict[tuple[int, str], tuple[int, str]] = {}
     for item in (item for items in split.lists for item in items):
-        for task, its in _labels(item).items():
-            other, path = labels.setdefault((task, first.get(item.impath, item.impath)), (its, item.impath))
-            if other != its:
+        for task, label in item.targets:
+            other, path = labels.setdefault((task, first.get(item.impath, item.impath)), (label, item.impath))
+            if other != label:
                 found.labels.append((item.impath, path))
     if not for_testing:
         trained = dict(_by_picture(reversed(split.train), first))
         leaked = {path: trained[key] for key, path in _by_picture(split.test, first) if key in trained}
         found.leaked.extend(leaked.items())
-    return found
-
-
-def _labels(item: Datum) -> dict[int, set[int]]:
-    """The labels of an image in each of its tasks."""
-    found: dict[int, set[int]] = {}
-    for task, label in item.targets:
-        found.setdefault(task, set()).add(label)
     return found
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from dassl.data.checking import BLANK, UNREADABLE, Look, blemishes
 from dassl.data.copies import Pair, Same, doubles, look_alike
-from dassl.data.datum import Datum, Split, Task
+from dassl.data.datum import Split, Task
 from dassl.data.images import AS_RELEASED, Reading, identity
 from dassl.data.own.splitnames import slips
 from dassl.data.sampling import Grouped
@@ -47,7 +47,7 @@ class Subject:
 
     Attributes:
         splits: paths of the images by split.
-        labels: the classes of each image; several in a task of several labels.
+        labels: the class of each image, as in a Datum.
         balanced: what the task does about classes of unequal size; "" is nothing.
         groups: the group of each image that has one.
         shown: number of examples in a sentence.
@@ -55,7 +55,7 @@ class Subject:
 
     task: Task
     splits: Mapping[str, Sequence[str]]
-    labels: Mapping[str, tuple[int, ...]]
+    labels: Mapping[str, int]
     root: Path
     balanced: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +65,10 @@ class Subject:
     def paths(self) -> list[str]:
         """The images of all splits."""
         return [path for paths in self.splits.values() for path in paths]
+
+    def counted_classes(self, paths: Iterable[str]) -> Counter[int]:
+        """How many of some images each class has."""
+        return Counter(each for path in paths for each in self.task.classes_of(self.labels[path]))
 
     def said(self, text: str, *, doubtful: bool = True) -> Finding:
         """A finding about this task."""
@@ -100,18 +104,14 @@ def subjects(
     found = []
     for number, task in enumerate(split.tasks):
         lists = {
-            name: {item.impath: its for item in items if (its := _labels_in(item, number))}
+            name: {item.impath: dict(item.targets)[number] for item in items if number in dict(item.targets)}
             for name, items in zip(SPLITS, split.lists, strict=True)
         }
-        labels = {path: of_image for images in lists.values() for path, of_image in images.items()}
-        paths = {name: list(images) for name, images in lists.items()}
-        own = {path: groups[number, path] for path in labels if (number, path) in groups} if groups else {}
-        found.append(Subject(task, paths, labels, root, balanced[number] if balanced else "", own, shown))
+        labels = {path: label for its in lists.values() for path, label in its.items()}
+        paths = {name: list(its) for name, its in lists.items()}
+        its = {path: groups[number, path] for path in labels if (number, path) in groups} if groups else {}
+        found.append(Subject(task, paths, labels, root, balanced[number] if balanced else "", its, shown))
     return found
-
-
-def _labels_in(item: Datum, number: int) -> tuple[int, ...]:
-    return tuple(label for task, label in item.targets if task == number)
 
 
 def findings(
@@ -153,7 +153,7 @@ def findings(
 
 def _labels(subject: Subject) -> Iterator[Finding]:
     """Class names that look like a slip of a more frequent one."""
-    names, counts = subject.task.classnames, Counter(label for its in subject.labels.values() for label in its)
+    names, counts = subject.task.classnames, subject.counted_classes(subject.labels)
     meant = [
         (rare, often)
         for rare, often in _one_letter_apart(names)
@@ -194,16 +194,14 @@ def _is_word_slip(name: str, other: str) -> bool:
 
 def _imbalance(subject: Subject) -> Iterator[Finding]:
     """Classes of very unequal size, with what is done about them."""
-    counts = Counter(label for path in subject.splits["train"] for label in subject.labels[path])
-    if len(counts) < 2:
+    counts = subject.counted_classes(subject.splits["train"])
+    if len(counts) < 2 or subject.task.multi:  # labels that most images lack are the rule there, and mAP is a mean
         return
     (most, high), *_, (least, low) = counts.most_common()
     if high < _UNEQUAL * low:
         return
     names, metric = subject.task.classnames, subject.task.metric
-    if any(len(its) > 1 for its in subject.labels.values()):
-        figure = "look at the figures of the rare ones"
-    elif metric == "mean_acc":
+    if metric == "mean_acc":
         figure = "metric: mean_acc counts every class alike"
     else:
         figure = (
@@ -241,7 +239,7 @@ def _copies(subject: Subject, same: Same) -> Iterator[Finding]:
     of = {path: split for split, paths in subject.splits.items() for path in paths}
     pairs: list[Pair] = []
     for group in same.pictures:
-        first: dict[tuple[str, tuple[int, ...]], str] = {}
+        first: dict[tuple[str, int], str] = {}
         for path in group:
             if path in of:
                 key = (of[path], subject.labels[path])

@@ -115,8 +115,6 @@ def test_pictures_under_two_labels():
     found = doubles(split([("1", 0), ("2", 1)], [("3", 0)], val=[("4", 1)]), [["1", "2"], ["3", "4"]])
     assert found.labels == [("2", "1"), ("3", "4")]
     assert doubles(split([("1", 0, 0), ("2", 1, 1)], []), [["1", "2"]]).labels == []
-    several = split([("1", 0, 0, ((0, 1),)), ("2", 1, 0, ((0, 0),)), ("3", 1)], [])  # the labels 0 and 1, and 1 alone
-    assert doubles(several, [["1", "2", "3"]]).labels == [("3", "1")]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.integers(0, 2)), max_size=20))

@@ -183,7 +183,7 @@ def test_labels_that_differ_by_a_letter_from_a_more_frequent_one(root, name):
     ],
 )
 def test_labels_that_differ_on_purpose(names, counts):
-    labels = {str((label, number)): (label,) for label, count in enumerate(counts) for number in range(count)}
+    labels = {str((label, number)): label for label, count in enumerate(counts) for number in range(count)}
     assert list(doctor._labels(Subject(Task("cup", names), {}, labels, None))) == []
 
 
