@@ -31,6 +31,9 @@ NEWER_KEYS = {
     "OPTIM.MIN_STEPS": "0",
     "TEST.CALIBRATE": "False",
     "TRAIN.DETERMINISTIC": "False",
+    "TRAINER.MTCOOP.NORMALIZE": "False",
+    "TRAINER.MTCOOP.SHARED_CTX": "False",
+    "TRAINER.MTCOOPH.UNION": "False",
 }
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
