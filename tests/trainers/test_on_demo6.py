@@ -14,7 +14,7 @@ from dassl.utils.cache import use_cache
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
-from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, chance, training_loss
+from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, training_loss
 from trainers.base import PromptTuner
 
 # Two epochs of three batches are few steps: larger ones than most of the shipped settings take.
@@ -89,7 +89,7 @@ def demo(request: pytest.FixtureRequest, shared: Path) -> Iterator[Demo]:
 
 def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figures(demo):
     trainer = demo.trainer()
-    before = own_loss(trainer) if trainer.optim is not None else chance(trainer)
+    before = own_loss(trainer)
     assert train.main(demo.command("whole")) == 0
     trainer.checkpoints.load(demo.place("whole"))
     assert own_loss(trainer) < before
