@@ -26,6 +26,8 @@ NEWER_KEYS = {
     "OPTIM.MIN_STEPS": "0",
     "TEST.CALIBRATE": "False",
     "TRAIN.DETERMINISTIC": "False",
+    "TRAIN.PATIENCE": "0",
+    "TRAIN.VAL_FREQ": "0",
 }
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
