@@ -23,6 +23,7 @@ from dassl.data.copies import Doubles, doubles, near_pairs, same_pictures
 from dassl.data.dataset import DatasetBase
 from dassl.data.datum import Split
 from dassl.data.own.dataset import MyTasks
+from dassl.data.own.doctor import Finding
 from dassl.data.places import cache_folder, stand_in
 from dassl.data.splits import SPLITS
 from dassl.data.threads import in_threads
@@ -70,14 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--near", action="store_true", help="name test images that look like a training image, such as scaled copies"
     )
+    parser.add_argument("--examples", type=int, default=SHOWN, metavar="N", help="examples of a finding, 3 by default")
     reports: list[Report] = []
 
     def run() -> None:
         options = parser.parse_args(arguments)
         cfg = read_choice(options.suite, options.root)
-        allowed, quick, near = options.allow_duplicates, options.quick, options.near
+        allowed, quick, near, examples = options.allow_duplicates, options.quick, options.near, options.examples
         for member in members_of(cfg):
-            reports.append(check(member, cfg, quick=quick, near=near, allow_duplicates=allowed))
+            reports.append(check(member, cfg, quick=quick, near=near, allow_duplicates=allowed, examples=examples))
             _show(reports[-1], classes=options.classes)
         _show_sum(reports)
 
@@ -85,7 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(
-    member: type[DatasetBase], cfg: CfgNode, *, quick: bool = False, near: bool = False, allow_duplicates: bool = False
+    member: type[DatasetBase],
+    cfg: CfgNode,
+    *,
+    quick: bool = False,
+    near: bool = False,
+    allow_duplicates: bool = False,
+    examples: int = SHOWN,
 ) -> Report:
     """Check one data set.
 
@@ -93,16 +101,17 @@ def check(
         quick: do not decode images.
         near: name test images that look like a training image.
         allow_duplicates: the same picture in training and test or under two labels is a fact and no problem.
+        examples: number of examples of a finding about own tasks.
 
     Raises:
         UserError: the data root is not named or does not exist.
     """
     report = Report(member.__name__)
+    if member is MyTasks:
+        _check_own(cfg, report, quick=quick, near=near, allowed=allow_duplicates, examples=examples)
+        return report
     folder = member.data_root(cfg) / member.dataset_dir
-    splits = _read(member, cfg, folder, report)
-    for split in splits:
-        if len(splits) > 1:
-            report.facts.append(", ".join(f"task {task.name!r}" for task in split.tasks))
+    for split in _read(member, cfg, folder, report):
         _check_counts(member, split, report)
         _check_left_out(member, split, cfg, report)
         _check_files(split, report, quick=quick, again=_fetch_command(member, cfg))
@@ -118,8 +127,6 @@ def check(
 def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report) -> list[Split]:
     """The whole splits, without writing anything; empty if there is no data."""
     try:
-        if member is MyTasks:
-            return _read_own(cfg, report)
         if member.load.__func__ is not DatasetBase.load.__func__:  # type: ignore[attr-defined]
             return [member.load(cfg).split]
         stand = stand_in(cache_folder(cfg), folder)
@@ -138,14 +145,26 @@ def _read(member: type[DatasetBase], cfg: CfgNode, folder: Path, report: Report)
     return [split]
 
 
-def _read_own(cfg: CfgNode, report: Report) -> list[Split]:
-    """The own tasks, as a run would read them; whatever a run would warn of is a problem."""
+def _check_own(cfg: CfgNode, report: Report, *, quick: bool, near: bool, allowed: bool, examples: int) -> None:
+    """The own tasks as a run would read them; whatever a run would warn of is a problem."""
+    examined: list[tuple[Split, list[Finding]]] = []
     with collect_warnings() as warnings:
-        splits = MyTasks.read_unsaved(cfg)
+        try:
+            examined = MyTasks.examine(cfg, decode=not quick, near=near, shown=examples)
+        except UserError as error:
+            report.problems.append(str(error))
     report.problems += warnings
     others = sorted({name for name in MyTasks.task_datasets(cfg) if name})
     report.facts += [f"{name}: python -m datasets.check {name}" for name in others]
-    return splits
+    for split, findings in examined:
+        if len(examined) > 1:
+            report.facts.append(", ".join(f"task {task.name!r}" for task in split.tasks))
+        _check_counts(MyTasks, split, report)
+        _check_files(split, report, quick=quick, again="")
+        _check_names(split, report)
+        for finding in findings:
+            accepted = not finding.doubtful or (finding.doubles and allowed)
+            (report.facts if accepted else report.problems).append(finding.text)
 
 
 def _where(member: type[DatasetBase], folder: Path, stand: Path) -> list[str]:

@@ -70,7 +70,7 @@ def test_all_shows_what_the_methods_cost_and_keeps_what_is_there(finished, monke
 
 def test_the_rows_of_all_are_those_of_the_paper_and_a_recent_one():
     args = demo.build_parser().parse_intermixed_args(["--all"])
-    assert [method.label for method in demo.chosen_sweep(args).methods] == [*paper_labels(), "TaskRes"]
+    assert [method.label for method in demo.chosen_sweep(args).methods] == [*paper_labels(), *demo.FURTHER]
 
 
 def test_the_plan_has_every_cell_once():

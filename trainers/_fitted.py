@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,13 @@ class FittedTrainer(PromptTuner):
         )
         bar.update(bar.total or 0)
 
+    def augmented_views(self, count: int) -> Iterator[Tensor]:
+        """Features (n, ...) of the training images with the training transform, in one view after another."""
+        loader = self.dm.plain_loader("train", augmented=True)
+        for view in range(count):
+            loader.set_epoch(view)
+            yield self.gather(loader).features
+
     @torch.no_grad()
     def gather(self, batches: Iterable[dict[str, Any]]) -> SplitFeatures:
         """Features and entries of some batches, in their order.
@@ -106,3 +113,16 @@ class FittedTrainer(PromptTuner):
             none = torch.zeros(0, dtype=torch.int64)
             return SplitFeatures(torch.zeros(0, self.backbone.embed_dim), none, none, none)
         return SplitFeatures(torch.cat(features), *torch.cat(entries, dim=1))
+
+
+def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Divide the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
+
+    Each class with two or more images holds out a quarter, at least one: its last images in the order of the draw.
+    """
+    features, label = images
+    held = torch.zeros(len(label), dtype=torch.bool)
+    for each in label.unique():
+        own = (label == each).nonzero().flatten()
+        held[own[len(own) - max(len(own) // 4, int(len(own) > 1)) :]] = True
+    return (features[~held], label[~held]), (features[held], label[held])

@@ -29,7 +29,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.head import Head
 from dassl.evaluation.evaluator import score_task
 from dassl.metrics.weights import balanced_weights
-from trainers._fitted import FittedTrainer, SplitFeatures
+from trainers._fitted import FittedTrainer, SplitFeatures, hold_out
 from trainers._logistic import GRADIENT, fit_as_released
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -275,19 +275,6 @@ class LinearProbe(FittedTrainer):
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Scores (B, C) of a test batch."""
         return self.model(self.image_features(batch))
-
-
-def hold_out(images: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Divide the training images (n, F), (n,) of a task into those to fit to and those to choose C on.
-
-    Each class with two or more images holds out a quarter, at least one: its last images in the order of the draw.
-    """
-    features, label = images
-    held = torch.zeros(len(label), dtype=torch.bool)
-    for each in label.unique():
-        own = (label == each).nonzero().flatten()
-        held[own[len(own) - max(len(own) // 4, int(len(own) > 1)) :]] = True
-    return (features[~held], label[~held]), (features[held], label[held])
 
 
 def report_hold_out(search: TaskProbe, images: int, shared: int) -> None:

@@ -113,10 +113,8 @@ class ProtoNet(FittedTrainer):
     def _seen(self, features: Tensor) -> Tensor:
         """Unit features (n, F) of the training images: the given ones, or the means of VIEWS augmented views."""
         if self.options.VIEWS:
-            features, loader = torch.zeros_like(features), self.dm.plain_loader("train", augmented=True)
-            for view in range(self.options.VIEWS):
-                loader.set_epoch(view)
-                features += functional.normalize(self.gather(loader).features, dim=-1)
+            views = self.augmented_views(self.options.VIEWS)
+            features = sum((functional.normalize(view, dim=-1) for view in views), torch.zeros_like(features))
         return functional.normalize(features, dim=-1)
 
     def head(self) -> Head:

@@ -1,15 +1,20 @@
 """Check every picture before a run: whether it is readable, shows anything, and differs from the others."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import cast
 
+import numpy as np
 from PIL import Image
 
 from dassl.data.contents import DigestIndex, file_key, open_index, read_content, short_digest
-from dassl.data.images import AS_SEEN, Decoded, Reading, decode
+from dassl.data.copies import brightness_marks
+from dassl.data.images import AS_SEEN, Decoded, Reading, decode, is_turned
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
@@ -20,7 +25,9 @@ _FEW_LEVELS = 3  # of 255; the eye sees no difference
 _DARK_LEVELS = 16  # the most that 12-bit pictures reach in a 16-bit file
 _SAMPLE = (32, 32)
 _PIXELS_BYTES = 16
-_RULES = b"1"  # increased when pictures are checked in another way
+_STEPS = 255  # of a share in the cache
+_FACTS = Struct("<II?B16s")  # size, turned, clear, marks
+_RULES = b"2"  # increased when pictures are checked in another way
 _SHOWN = 3
 _FEWEST = 4  # fewest pictures of which "most are equal" says anything
 
@@ -34,11 +41,19 @@ class Look:
             the lowest sixteenth of its scale), CLIPPED (much of a deep picture is outside its scale), UNREADABLE.
         reason: of an unreadable picture, with the remedy.
         pixels: digest of size and pixels; b"" of an unreadable picture.
+        size: width and height as stored.
+        turned: the camera noted that the picture is to be turned.
+        clear: share of the picture that is transparent, from 0 to 1.
+        marks: see :func:`dassl.data.copies.brightness_marks`; b"" of a blank picture.
     """
 
     kind: str
     reason: str = ""
     pixels: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    turned: bool = False
+    clear: float = 0
+    marks: bytes = b""
 
 
 def check_images(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> list[tuple[str, str]]:
@@ -59,26 +74,59 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
     paths = list(dict.fromkeys(paths))
     with open_index(cache, "files") as files, open_index(cache, "pictures") as pictures:
         contents = files.find([file_key(path) for path in paths])
-        rows = pictures.find([_picture_key(content or b"", reading) for content in contents])
-        found = {path: _unpack(row) if row else None for path, row in zip(paths, rows, strict=True)}
+        found = dict(zip(paths, _known(contents, pictures, reading), strict=True))
         unknown = [path for path, look in found.items() if look is None]
         looks = in_threads(lambda path: _look(path, pictures, reading), unknown, "checking images")
         for path, (key, content, look) in zip(unknown, looks, strict=True):
             files.put(key, content)
             if look.kind != UNREADABLE:
                 pictures.put(_picture_key(content, reading), _pack(look))
+                pictures.put(_facts_key(content, reading), _pack_facts(look))
             found[path] = look
     return {path: look for path, look in found.items() if look is not None}
 
 
-def remarks(splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
+def look_within(
+    paths: Sequence[str], cache: Path | None, reading: Reading, *, images: float, pixels: float
+) -> dict[str, Look]:
+    """As :func:`look_at`, but empty if there are more images, or more pixels in all, than stated."""
+    paths = list(dict.fromkeys(paths))
+    if len(paths) > images:
+        return {}
+    with open_index(cache, "files") as files, open_index(cache, "pictures") as pictures:
+        known = _known(files.find([file_key(path) for path in paths]), pictures, reading)
+    total = sum(look.size[0] * look.size[1] for look in known if look)
+    unknown = [path for path, look in zip(paths, known, strict=True) if look is None]
+    for size in in_threads(_stored_size, unknown if pixels < math.inf else [], "comparing sizes of images"):
+        total += size[0] * size[1]
+        if total > pixels:
+            break
+    return look_at(paths, cache, reading) if total <= pixels else {}
+
+
+def _stored_size(path: str) -> tuple[int, int]:
+    with suppress(Exception), Image.open(path) as image:
+        return image.size
+    return 0, 0
+
+
+def remarks(
+    splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading, told: Collection[str] = ()
+) -> list[str]:
     """A sentence for each property of a run's pictures that makes its figures doubtful.
 
     Args:
         splits: paths of the readable pictures of "train", "val" and "test".
+        told: pictures whose blemishes have been told.
     """
+    untold = {split: [path for path in paths if path not in told] for split, paths in splits.items()}
+    alike = [_alike(split, paths, looks) for split, paths in splits.items()]
+    return [*blemishes(untold, looks, reading), *(text for text in alike if text)]
+
+
+def blemishes(splits: Mapping[str, Sequence[str]], looks: Mapping[str, Look], reading: Reading) -> list[str]:
+    """A sentence for each of the kinds BLANK, DARK and CLIPPED that occurs."""
     told = [_some(kind, splits, looks, reading) for kind in (BLANK, DARK, CLIPPED)]
-    told += [_alike(split, paths, looks) for split, paths in splits.items()]
     return [text for text in told if text]
 
 
@@ -121,14 +169,14 @@ def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, by
     """The key and the digest of a file, and its look, which is decoded unless its content is known."""
     state = file_state(path)
     key, content = read_content(path)
-    (row,) = pictures.find([_picture_key(content, reading)])
-    if row:
-        return key, content, _unpack(row)
+    (known,) = _known([content], pictures, reading)
+    if known:
+        return key, content, known
     try:
         decoded = decode(path, reading)
     except UserError as error:
         return key, content, Look(UNREADABLE, str(error).removeprefix(f"cannot read image {path}: "))
-    look = Look(_kind(decoded), pixels=short_digest(repr(decoded.image.size).encode(), decoded.image.tobytes()))
+    look = _describe(path, decoded)
     # If the file changed meanwhile, it may have been hashed in one state and decoded in another.
     return (key, content, look) if state == file_state(path) else (b"", b"", look)
 
@@ -154,13 +202,56 @@ def _levels(image: Image.Image) -> float:
     return max(high - low for low, high in _extrema(image))
 
 
+def _describe(path: str, decoded: Decoded) -> Look:
+    kind, image = _kind(decoded), decoded.image
+    size, turned, clear = image.size, False, 0.0
+    with suppress(Exception), Image.open(path) as stored:  # the decoded picture no longer tells these
+        size, turned, clear = stored.size, is_turned(stored), _clear_share(stored)
+    return Look(
+        kind,
+        pixels=short_digest(repr(image.size).encode(), image.tobytes()),
+        size=size,
+        turned=turned,
+        clear=clear,
+        marks=b"" if kind == BLANK else brightness_marks(image),
+    )
+
+
+def _clear_share(image: Image.Image) -> float:
+    """Share of a picture that is transparent, in steps of 1/255; a picture with anything transparent has one."""
+    if not image.has_transparency_data:
+        return 0
+    if image.mode.startswith("I"):
+        return 1 / _STEPS
+    opaque = np.asarray(image.convert("RGBA").getchannel("A"))
+    return math.ceil((_STEPS - float(opaque.mean())) * (1 - 1e-9)) / _STEPS
+
+
 def _picture_key(content: bytes, reading: Reading) -> bytes:
     return short_digest(_RULES, content, f"{reading.name} {reading.max_pixels}".encode()) if content else b""
+
+
+def _facts_key(content: bytes, reading: Reading) -> bytes:
+    key = _picture_key(content, reading)
+    return short_digest(key, b"facts") if key else b""
+
+
+def _known(contents: Sequence[bytes | None], pictures: DigestIndex, reading: Reading) -> list[Look | None]:
+    """What the table knows about the pictures with these contents; it has two rows for each."""
+    rows = pictures.find([_picture_key(content or b"", reading) for content in contents])
+    facts = pictures.find([_facts_key(content or b"", reading) for content in contents])
+    return [_unpack(row, its) if row and its else None for row, its in zip(rows, facts, strict=True)]
 
 
 def _pack(look: Look) -> bytes:
     return bytes([_LOOKS.index(look.kind)]) + look.pixels
 
 
-def _unpack(row: bytes) -> Look:
-    return Look(_LOOKS[row[0]], pixels=row[1 : 1 + _PIXELS_BYTES])
+def _pack_facts(look: Look) -> bytes:
+    return _FACTS.pack(*look.size, look.turned, round(look.clear * _STEPS), look.marks)
+
+
+def _unpack(row: bytes, facts: bytes) -> Look:
+    width, height, turned, clear, marks = _FACTS.unpack(facts[: _FACTS.size])
+    kind, pixels = _LOOKS[row[0]], row[1 : 1 + _PIXELS_BYTES]
+    return Look(kind, "", pixels, (width, height), turned, clear / _STEPS, marks if any(marks) else b"")

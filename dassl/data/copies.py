@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from dassl.utils.files import read_json, write_json
 _ONE_BYTE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes with up to 8 bits a channel
 _OPAQUE = 255
 _SIDE = 8  # of the grid on which brightness is compared
-_NEAR = 6  # how many of the 128 comparisons may differ between pictures that look alike
-_BLOCK = 1024
+_REDUCED = 256  # pixels of the shorter side that are enough for that
+_NEAR = 12  # how many of the 128 comparisons may differ between pictures that look alike
+_NEAREST = 5  # pictures that are compared more closely with one picture
+_SMALL_SIDE, _LEVELS = 16, 32  # the closer look: side of the small pictures, and by how many of 255 levels they differ
+_BLOCK = 256
 
 Group = list[str]  # images that are the same picture, in the given order
 Pair = tuple[str, str]
@@ -182,41 +186,76 @@ def _by_picture(items: Iterable[Datum], first: Mapping[str, str]) -> Iterable[tu
 
 
 def near_pairs(split: Split) -> list[Pair]:
-    """(test image, training image) of a task that look alike: scaled, recompressed, or frames of one film.
-
-    It compares whether brightness rises from one point of a grid to the next ("difference hash"). Pictures without
-    structure on that grid are left out.
-    """
+    """(test image, training image) of a task that look alike: scaled, recompressed, or frames of one film."""
     paths = list(dict.fromkeys(item.impath for items in (split.train, split.test) for item in items))
-    hashes = {
-        path: bits for path, bits in zip(paths, in_threads(_slopes, paths, "comparing looks"), strict=True) if bits
-    }
+    marks = dict(zip(paths, in_threads(_marks_of_file, paths, "comparing looks"), strict=True))
     pairs: dict[Pair, None] = {}
     for number in range(len(split.tasks)):
-        train, test = (_hashed(items, number, hashes) for items in (split.train, split.test))
-        pairs.update(dict.fromkeys(_close(test, train, hashes)))
+        train, test = (_of_task(items, number) for items in (split.train, split.test))
+        pairs.update(dict.fromkeys(look_alike(test, train, marks)))
     return list(pairs)
 
 
-def _hashed(items: Iterable[Datum], task: int, hashes: Mapping[str, tuple[int, int]]) -> list[str]:
-    return [item.impath for item in items if item.impath in hashes and task in dict(item.targets)]
+def _of_task(items: Iterable[Datum], task: int) -> list[str]:
+    return [item.impath for item in items if task in dict(item.targets)]
 
 
-def _close(test: Sequence[str], train: Sequence[str], hashes: Mapping[str, tuple[int, int]]) -> Iterable[Pair]:
-    ours, theirs = (np.array([hashes[path] for path in paths], np.uint64).reshape(-1, 2) for paths in (test, train))
-    for start in range(0, len(ours) if len(theirs) else 0, _BLOCK):
-        apart = np.bitwise_count(ours[start : start + _BLOCK, None] ^ theirs).sum(-1, dtype=np.int64)
-        nearest = apart.argmin(1)
-        for row in np.flatnonzero(apart.min(1) <= _NEAR):
-            yield test[start + row], train[nearest[row]]
+def look_alike(ours: Sequence[str], theirs: Sequence[str], marks: Mapping[str, bytes]) -> list[Pair]:
+    """(picture of ``ours``, picture of ``theirs``) that look alike, one for each of ``ours`` that has such a pair.
+
+    Pictures with nearly equal marks are compared as small colour pictures; only these are decoded.
+
+    Args:
+        marks: of each picture, see :func:`brightness_marks`; a picture with b"" has no pair.
+    """
+    candidates = list(_candidates([p for p in ours if marks[p]], [p for p in theirs if marks[p]], marks))
+    paths = list(dict.fromkeys(path for pair in candidates for path in pair))
+    small = dict(zip(paths, in_threads(_small, paths, "comparing looks"), strict=True))
+    found: dict[str, str] = {}
+    for one, other in candidates:
+        first, second = small[one], small[other]
+        if one not in found and first is not None and second is not None and np.abs(first - second).max() <= _LEVELS:
+            found[one] = other
+    return list(found.items())
 
 
-def _slopes(path: str) -> tuple[int, int] | None:
+def _candidates(ours: Sequence[str], theirs: Sequence[str], marks: Mapping[str, bytes]) -> Iterable[Pair]:
+    first, second = (
+        np.frombuffer(b"".join(marks[path] for path in paths), np.uint64).reshape(-1, 2) for paths in (ours, theirs)
+    )
+    for start in range(0, len(first) if len(second) else 0, _BLOCK):
+        apart = np.bitwise_count(first[start : start + _BLOCK, None] ^ second).sum(-1, dtype=np.int16)
+        for row in np.flatnonzero((apart <= _NEAR).any(1)):
+            one, near = ours[start + row], np.flatnonzero(apart[row] <= _NEAR)
+            others = [theirs[column] for column in near[np.argsort(apart[row][near], kind="stable")]]
+            yield from ((one, other) for other in islice((o for o in others if o != one), _NEAREST))
+
+
+def brightness_marks(image: Image.Image) -> bytes:
+    """16 bytes that are nearly equal for pictures that look alike; b"" for a picture without structure.
+
+    Each bit says whether brightness rises from one point of a grid to the next ("difference hash").
+    """
+    grey = image.convert("L")
+    if min(grey.size) > _REDUCED:
+        grey = grey.reduce(min(grey.size) // _REDUCED + 1)
+    across = np.asarray(grey.resize((_SIDE + 1, _SIDE)), np.int16)
+    down = np.asarray(grey.resize((_SIDE, _SIDE + 1)), np.int16)
+    bits = [np.packbits(np.diff(values, axis=axis) > 0) for values, axis in ((across, 1), (down, 0))]
+    marks = b"".join(each.tobytes() for each in bits)
+    return marks if any(marks) else b""
+
+
+def _marks_of_file(path: str) -> bytes:
     with suppress(Exception), Image.open(path) as image:
-        grey = ImageOps.exif_transpose(image).convert("L")
-        across = np.asarray(grey.resize((_SIDE + 1, _SIDE)), np.int16)
-        down = np.asarray(grey.resize((_SIDE, _SIDE + 1)), np.int16)
-        bits = [np.packbits(np.diff(values, axis=axis) > 0) for values, axis in ((across, 1), (down, 0))]
-        first, second = (int.from_bytes(each.tobytes(), "big") for each in bits)
-        return (first, second) if first or second else None
+        return brightness_marks(ImageOps.exif_transpose(image))
+    return b""
+
+
+def _small(path: str) -> np.ndarray | None:
+    with suppress(Exception), Image.open(path) as image:
+        image.draft("RGB", (_SMALL_SIDE * 8, _SMALL_SIDE * 8))
+        upright = ImageOps.exif_transpose(image)
+        clear = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        return np.asarray(clear.convert("RGBA").resize((_SMALL_SIDE, _SMALL_SIDE)), np.int16)
     return None

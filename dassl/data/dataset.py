@@ -6,7 +6,7 @@ subsets, and chooses base/new halves and tasks.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -39,11 +39,13 @@ class Subset:
     Attributes:
         digest: SHA-256 that names the chosen training and validation images and their order.
         short: (task, label, number of training images) of classes with fewer images than shots.
+        examined: paths of images whose faults have been told.
     """
 
     split: Split
     digest: str
     short: Sequence[tuple[int, int, int]] = ()
+    examined: Collection[str] = ()
 
 
 class DatasetBase:
@@ -76,6 +78,7 @@ class DatasetBase:
     Attributes:
         tasks: the T tasks.
         train_x, val, test: images with absolute paths; the first two after few-shot selection.
+        examined: paths of images whose faults have been told.
         root: the data root; an image's path relative to it is its identity.
         subset_digest: SHA-256 that names the few-shot subset (before the choice of tasks and classes).
         test_digest: SHA-256 that names the test images and their labels (before that choice, too).
@@ -104,6 +107,7 @@ class DatasetBase:
         with collector_paused():
             subset = self.load(cfg)
         self.root: Path = self.data_root(cfg)
+        self.examined = subset.examined
         self.subset_digest = subset.digest
         self.test_digest = labels_digest(subset.split.test, self.root)
         _report_short_classes(subset, cfg.DATASET.NUM_SHOTS)
@@ -384,6 +388,7 @@ def draw_subset(
     images: Path,
     places: tuple[Path, Path],
     names: Sequence[str] = ("train", "val"),
+    groups: Mapping[sampling.Grouped, str] | None = None,
 ) -> Subset:
     """The few-shot subset of a split under DATASET.NUM_SHOTS and SEED; its record is kept as JSON.
 
@@ -391,9 +396,10 @@ def draw_subset(
         images: folder that the paths in the record are relative to.
         places: folder of the record, and its replacement if that is read-only.
         names: lists to draw from; "train" or "val" stays whole when it is not among them.
+        groups: names of groups, by task and path of an image, see :func:`dassl.data.sampling.few_shot`.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
-    drawn = sampling.fewshot_split(split.train, split.val, shots, seed)
+    drawn = sampling.fewshot_split(split.train, split.val, shots, seed, groups)
     train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)
@@ -410,7 +416,8 @@ def join_subsets(subsets: Sequence[Subset]) -> Subset:
     for subset in subsets:
         short += [(first + task, label, count) for task, label, count in subset.short]
         first += len(subset.split.tasks)
-    return Subset(sampling.merge([subset.split for subset in subsets]), digest, short)
+    examined = frozenset(path for subset in subsets for path in subset.examined)
+    return Subset(sampling.merge([subset.split for subset in subsets]), digest, short, examined)
 
 
 def _keep_subset(folder: Path, stand: Path, record: dict) -> None:

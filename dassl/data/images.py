@@ -205,6 +205,11 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether the camera noted that an open picture is to be turned or mirrored."""
+    return _orientation(image) in _TURNS
+
+
 def _too_large(path: str | Path, pixels: int, reading: Reading) -> str:
     return (
         f"cannot read image {path}: it has {pixels:,} pixels, and INPUT.MAX_PIXELS allows {reading.max_pixels:,}; "

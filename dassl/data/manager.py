@@ -162,7 +162,7 @@ class DataManager:
             splits = {split: [item for item in items if item.impath not in bad] for split, items in splits.items()}
             dataset.train_x, dataset.val, dataset.test = splits.values()
         good = {split: [item.impath for item in items] for split, items in splits.items()}
-        for text in remarks(good, looks, self.reading):
+        for text in remarks(good, looks, self.reading, told=dataset.examined):
             logger.warning("%s", text)
 
     def _refuse(self, bad: Mapping[str, str]) -> None:

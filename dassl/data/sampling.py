@@ -6,7 +6,7 @@ Pure functions on lists of ``Datum``: the same arguments give the same answer, w
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,27 +18,55 @@ MAX_VAL_SHOTS = 4
 _ALL_BUT = "not:"
 
 Pair = tuple[int, int]
+Grouped = tuple[int, str]  # task and path of an image
 
 
-def few_shot(items: Sequence[Datum], shots: int, rng: random.Random) -> list[Datum]:
+def few_shot(
+    items: Sequence[Datum], shots: int, rng: random.Random, groups: Mapping[Grouped, str] | None = None
+) -> list[Datum]:
     """Draw ``shots`` images of every class, classes in order of first appearance.
 
     A class is a (task, label) pair. With at least ``shots`` images it takes one ``rng.sample``; a smaller class
     gives all its images in order and draws nothing. An image of several tasks is a candidate in each of its
     classes and is kept once, where it was drawn first.
+
+    Args:
+        groups: names of groups, by task and path of an image. A class with groups gives one image of each of
+            ``shots`` groups; if it has fewer groups, each gives a second one, and so on.
     """
-    groups: dict[Pair, list[int]] = {}
+    members: dict[Pair, list[int]] = {}
     for position, item in enumerate(items):
         for pair in item.targets:
-            groups.setdefault(pair, []).append(position)
+            members.setdefault(pair, []).append(position)
     chosen: dict[int, None] = {}
-    for group in groups.values():
-        chosen.update(dict.fromkeys(rng.sample(group, shots) if len(group) >= shots else group))
+    for (task, _), positions in members.items():
+        names = [groups.get((task, items[position].impath), "") for position in positions] if groups else []
+        if len(positions) < shots:
+            chosen.update(dict.fromkeys(positions))
+        elif any(names):
+            chosen.update(dict.fromkeys(_spread(positions, names, shots, rng)))
+        else:
+            chosen.update(dict.fromkeys(rng.sample(positions, shots)))
     return [items[position] for position in chosen]
 
 
+def _spread(positions: Sequence[int], names: Sequence[str], shots: int, rng: random.Random) -> list[int]:
+    """A draw of ``shots`` images over as many groups as possible; an image without a name is a group."""
+    turns: Counter[str | int] = Counter()
+    rounds: list[tuple[int, int]] = []
+    for place in rng.sample(range(len(positions)), len(positions)):
+        group = names[place] or positions[place]
+        rounds.append((turns[group], positions[place]))
+        turns[group] += 1
+    return [position for _, position in sorted(rounds, key=lambda each: each[0])[:shots]]
+
+
 def fewshot_split(
-    train: Sequence[Datum], val: Sequence[Datum], shots: int, seed: int
+    train: Sequence[Datum],
+    val: Sequence[Datum],
+    shots: int,
+    seed: int,
+    groups: Mapping[Grouped, str] | None = None,
 ) -> tuple[list[Datum], list[Datum]]:
     """The few-shot subset of (split, shots, seed) by CoOp's procedure: train first, then val, from one stream.
 
@@ -47,8 +75,8 @@ def fewshot_split(
     if shots < 1:
         return list(train), list(val)
     rng = random.Random(seed)
-    chosen = few_shot(train, shots, rng)
-    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng)
+    chosen = few_shot(train, shots, rng, groups)
+    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng, groups)
 
 
 def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> list[tuple[int, int, int]]:

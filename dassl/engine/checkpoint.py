@@ -145,6 +145,8 @@ def load_learned(module: nn.Module, state: dict[str, torch.Tensor], *, source: P
         UserError: keys or shapes differ, or values are not finite; the message names them.
     """
     state = {key: value for key, value in state.items() if key.split(".")[-1] not in _TOKEN_TABLES}
+    if make_room := getattr(module, "make_room", None):  # a tensor has a row for each training image
+        make_room(state)
     own = module.state_dict()
     left_out = [key for key in state if key not in own and key.split(".")[0] in _NOT_LEARNED]
     if left_out:

@@ -223,7 +223,7 @@ def test_what_is_wrong_with_own_tasks(root, capsys):
     write_image(root / "mine" / "test" / "odd.png", seed=900)
     code, text = run(capsys, own_tasks(root, {"name": "fruit", "folder": "mine"}), "--root", root)
     assert code == 1
-    assert "! images of the test list that are in the training list too (10): " in text
+    assert "! task 'fruit': 10 of 10 test images are the same pictures as training images, e.g. mine/test/" in text
     assert "! Task 'fruit': left out 1 images that lie in no class folder" in text
     assert "! task 'fruit': 1 of 2 classes have no image for testing: 'pear'" in text
 

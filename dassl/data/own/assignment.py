@@ -3,29 +3,28 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from dassl.data import Split, Task
-from dassl.data.copies import Pair, Same, doubles
+from dassl.data import Task
+from dassl.data.copies import Same
 from dassl.data.images import identity
 from dassl.data.own.description import OwnTask
+from dassl.data.own.groups import report_divided
 from dassl.data.own.listing import shown, text_form
 from dassl.data.own.reading import Images
-from dassl.data.own.splitfile import ClassImages, SplitFile
+from dassl.data.own.splitfile import ClassImages, GroupName, SplitFile, Together
 from dassl.data.own.splitnames import slips
 from dassl.data.tested import is_only_tested
 from dassl.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 3
 _LETTERS = 2  # by which a mistyped class name may differ
 
 
 def complete_splits(
     file: SplitFile, own: Mapping[int, OwnTask], images: Images, same: Sequence[Same], *, keep: bool = True
 ) -> dict[str, str]:
-    """The split of every image, by its path; equal files share a split unless the data says otherwise.
+    """The split of every image, by its path; equal files and groups share a split unless the data says otherwise.
 
     Args:
         file: the file that remembers the splits.
@@ -38,8 +37,9 @@ def complete_splits(
     fixed = {names[path]: image.split for path, image in images.items() if image.split}
     open_tasks = {number for image in images.values() if not image.split for number in image.targets}
     ratios = {own[number].source: own[number].ratios for number in sorted(open_tasks)}
-    copies = [[names[path] for path in group] for each in same for group in _copies(each.files, images)]
-    splits = file.complete(classes, fixed, ratios, copies=copies, keep=keep)
+    together = [Together([names[path] for path in copies]) for each in same for copies in _copies(each.files, images)]
+    together += [Together(sorted(names[path] for path in paths), name) for name, paths in _groups(own, images).items()]
+    splits = file.complete(classes, fixed, ratios, together=together, keep=keep)
     return {path: splits[name] for path, name in names.items()}
 
 
@@ -51,6 +51,28 @@ def _copies(files: Sequence[Sequence[str]], images: Images) -> list[list[str]]:
         for path in group:
             groups.setdefault((number, tuple(sorted(images[path].targets.items()))), []).append(path)
     return [group for (_, targets), group in groups.items() if all(sizes[pair] > len(group) for pair in targets)]
+
+
+def _groups(own: Mapping[int, OwnTask], images: Images) -> dict[GroupName, list[str]]:
+    """The images of each group; tasks with the same source and rule share groups."""
+    found: dict[GroupName, list[str]] = {}
+    for path, image in images.items():
+        for number, group in image.groups.items():
+            names = found.setdefault((f"{own[number].table or own[number].folder} by {own[number].group}", group), [])
+            if names[-1:] != [path]:
+                names.append(path)
+    return found
+
+
+def report_groups(own: Mapping[int, OwnTask], images: Images, splits: Mapping[str, str], file: SplitFile) -> None:
+    """Warn of groups on two sides of the split."""
+    stored = any(not image.split for image in images.values())
+    remedy = "put each group into one split"
+    remedy += f", or delete {file.places[0]} to have all images split anew" if stored else ""
+    for number, task in own.items():
+        groups = {path: image.groups[number] for path, image in images.items() if number in image.groups}
+        if groups:
+            report_divided(task, groups, splits, remedy)
 
 
 def _by_class(images: Images) -> dict[tuple[int, int], list[str]]:
@@ -75,7 +97,8 @@ def report_thin_classes(tasks: Mapping[int, Task], images: Images, splits: Mappi
             if not any(size[split] for size in of.values()):
                 raise UserError(
                     f"{place} has no image for {split}; put some into its {split} folder or mark them in its split "
-                    "column, or, where the ratios decide, give a class more than one image"
+                    "column, or, where the ratios decide, give a class more than one image (and group, as "
+                    "groups are not divided)"
                 )
         if tested:
             continue
@@ -104,43 +127,13 @@ def _report_missing_split(place: str, of: Mapping[str, Counter[str]]) -> None:
             hint,
         )
     untested = [name for name in learned if not of[name]["test"]]
+    single = sum(of[name].total() == 1 for name in untested)
     if untested:
         logger.warning(
-            "%s: %d of %d classes have no image for testing: %s; add images or merge classes",
+            "%s: %d of %d classes have no image for testing: %s%s; add images or merge classes",
             place,
             len(untested),
             len(of),
             shown(untested),
+            f" (single images: {single})" if single else "",
         )
-
-
-def report_doubles(split: Split, same: Same, root: Path) -> None:
-    """Warn of equal pictures in training and test or with two labels; count harmless ones."""
-    found = doubles(split, same.pictures)
-    place = ", ".join(f"task {task.name!r}" for task in split.tasks)
-    if found.leaked:
-        logger.warning(
-            "%s: %d of %d test images are the same pictures as training images, e.g. %s; remove one of each two "
-            "(python -m datasets.check names them)",
-            place,
-            len(found.leaked),
-            len(split.test),
-            _pairs(found.leaked, root),
-        )
-    if found.labels:
-        logger.warning(
-            "%s: %d images are the same pictures as others with another label, e.g. %s; keep the right ones",
-            place,
-            len(found.labels),
-            _pairs(found.labels, root),
-        )
-    copies = sum(len(group) - 1 for group in same.pictures)
-    if copies:
-        logger.info("%s: %d images are copies of other ones", place, copies)
-    if not same.pixels and len(split.train) + len(split.test) > 1:
-        logger.info("%s: copies were looked for among equal files; python -m datasets.check compares pixels", place)
-
-
-def _pairs(pairs: Sequence[Pair], root: Path) -> str:
-    texts = [f"{identity(one, root)} = {identity(other, root)}" for one, other in pairs[:_SHOWN]]
-    return ", ".join(texts) + ", ..." * (len(pairs) > _SHOWN)

@@ -1,25 +1,30 @@
 """A user's own tasks, described in a yaml file; docs/your-own-data.md explains it."""
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.data import DATASET_REGISTRY, DatasetBase, Datum, Split, Task
+from dassl.data.checking import Look, look_at, look_within
 from dassl.data.copies import Same, recorded_pictures, same_pictures
 from dassl.data.dataset import Subset, draw_subset, join_subsets
-from dassl.data.own.assignment import complete_splits, report_doubles, report_thin_classes
+from dassl.data.images import reading_of
+from dassl.data.own.assignment import complete_splits, report_groups, report_thin_classes
 from dassl.data.own.description import OwnTask, own_task, plain_name
+from dassl.data.own.doctor import NEAR_IMAGES, Finding, findings, seen_alike
 from dassl.data.own.listing import OWN_FOLDERS
 from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
 from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import cache_folder, stand_in
-from dassl.data.sampling import relabel
+from dassl.data.sampling import Grouped, relabel
 from dassl.data.splits import SPLITS
 from dassl.utils.errors import UserError
 
@@ -27,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = OWN_FOLDERS[0]
 SPLIT_FILE = "parts.json"
-PIXELS_COMPARED = 2_000_000_000  # limit for the search for equal pictures when a run begins: half a minute on one core
+# Up to here all pictures are examined when a run begins, and not only those of the run: half a minute on one core.
+PIXELS_EXAMINED, IMAGES_EXAMINED = 2_000_000_000, 20_000
 
 
 @DATASET_REGISTRY.register()
@@ -46,11 +52,14 @@ class MyTasks(DatasetBase):
         root, described = cls.data_root(cfg), _described(cfg)
         subsets: list[Subset] = []
         numbers: list[list[int]] = []  # of the tasks in each subset
-        for group, split, same in _read_own(cfg, root, described):
-            report_doubles(split, same, root)
-            first, other = (place / FOLDER / _folder_name(split.tasks) for place in _places(cfg, root))
-            subsets.append(draw_subset(cfg, split, images=root, places=(first, other)))
-            numbers.append(list(group))
+        for own in _read_own(cfg, root, described):
+            looks = _looks(cfg, own.split)
+            for finding in _findings(cfg, own, looks):
+                logger.log(logging.WARNING if finding.doubtful else logging.INFO, "%s", finding.text)
+            first, other = (place / FOLDER / _folder_name(own.split.tasks) for place in _places(cfg, root))
+            subset = draw_subset(cfg, own.split, images=root, places=(first, other), groups=own.groups)
+            subsets.append(replace(subset, examined=looks.keys()))
+            numbers.append(list(own.numbers))
         for number, task in enumerate(described):
             if task.dataset:
                 subsets.append(_registered(task, cfg))
@@ -60,9 +69,23 @@ class MyTasks(DatasetBase):
         return whole if len(subsets) > 1 else replace(whole, digest=subsets[0].digest)
 
     @classmethod
-    def read_unsaved(cls, cfg: CfgNode) -> list[Split]:
-        """The whole splits of the own tasks, without writing anything; tasks that share images share a split."""
-        return [split for _, split, _ in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)]
+    def examine(cls, cfg: CfgNode, *, decode: bool, near: bool, shown: int) -> list[tuple[Split, list[Finding]]]:
+        """The whole splits of the own tasks with what is doubtful about them, without writing anything.
+
+        Tasks that share images share a split.
+
+        Args:
+            decode: look at the pictures themselves.
+            near: search pictures that look alike however many there are.
+            shown: number of examples in a sentence.
+        """
+        examined = []
+        for own in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False):
+            paths = [item.impath for items in own.split.lists for item in items]
+            looks = look_at(paths, reading=reading_of(cfg, as_seen=True)) if decode else {}
+            options = {"near_images": math.inf if near else NEAR_IMAGES, "shown": shown}
+            examined.append((own.split, _findings(cfg, own, looks, **options)))
+        return examined
 
     @classmethod
     def check_data(cls, cfg: CfgNode) -> None:
@@ -108,10 +131,25 @@ def _places(cfg: CfgNode, root: Path) -> tuple[Path, Path]:
     return root, stand_in(cache_folder(cfg), root)
 
 
-def _read_own(
-    cfg: CfgNode, root: Path, described: Sequence[OwnTask], *, keep: bool = True
-) -> list[tuple[tuple[int, ...], Split, Same]]:
-    """The tasks that share images, their whole split, and which of their images are the same picture.
+@dataclass(frozen=True)
+class _Joined:
+    """Tasks that share images.
+
+    Attributes:
+        numbers: their places in DATASET.TASKS.
+        split: the whole split, with these tasks in order.
+        same: which images are equal files.
+        groups: the group of each image that has one, by the place of the task in ``split`` and its path.
+    """
+
+    numbers: tuple[int, ...]
+    split: Split
+    same: Same
+    groups: Mapping[Grouped, str]
+
+
+def _read_own(cfg: CfgNode, root: Path, described: Sequence[OwnTask], *, keep: bool = True) -> list[_Joined]:
+    """The own tasks, with those joined that share images.
 
     Args:
         keep: write the split file, and the copies into the cache.
@@ -119,24 +157,57 @@ def _read_own(
     own = {number: task for number, task in enumerate(described) if not task.dataset}
     images: Images = {}
     tasks = {number: read_task(task, number, root, images) for number, task in own.items()}
-    groups = _groups(tasks, images)
-    limit = PIXELS_COMPARED if cfg.DATASET.CHECK_IMAGES else 0
-    lists = [sorted(members) for members in groups.values()]
+    joined = _joined(tasks, images)
+    lists = [sorted(members) for members in joined.values()]
     cache = cache_folder(cfg)
-    same = [recorded_pictures(paths, cache, limit) if keep else same_pictures(paths, 0) for paths in lists]
+    same = [recorded_pictures(paths, cache, 0) if keep else same_pictures(paths, 0) for paths in lists]
     first, other = (place / FOLDER / SPLIT_FILE for place in _places(cfg, root))
-    splits = complete_splits(SplitFile((first, other), root), own, images, same, keep=keep)
+    file = SplitFile((first, other), root)
+    splits = complete_splits(file, own, images, same, keep=keep)
+    report_groups(own, images, splits, file)
     report_thin_classes(tasks, images, splits)
     return [
-        (group, _split({number: tasks[number] for number in group}, members, splits), copies)
-        for (group, members), copies in zip(groups.items(), same, strict=True)
+        _Joined(
+            numbers,
+            _split({number: tasks[number] for number in numbers}, members, splits),
+            copies,
+            {(numbers.index(n), path): group for path, image in members.items() for n, group in image.groups.items()},
+        )
+        for (numbers, members), copies in zip(joined.items(), same, strict=True)
     ]
+
+
+def _looks(cfg: CfgNode, split: Split) -> dict[str, Look]:
+    """What all pictures of a split look like; empty if that is not wanted or takes too long."""
+    if not cfg.DATASET.CHECK_IMAGES:
+        return {}
+    paths = [item.impath for items in split.lists for item in items]
+    reading = reading_of(cfg, as_seen=True)
+    looks = look_within(paths, cache_folder(cfg), reading, images=IMAGES_EXAMINED, pixels=PIXELS_EXAMINED)
+    if not looks:
+        logger.info(
+            "%s: more than %d pictures or %.0f million pixels, so only those of this run are examined, and copies were "
+            "looked for among equal files; python -m datasets.check examines all",
+            ", ".join(f"task {task.name!r}" for task in split.tasks),
+            IMAGES_EXAMINED,
+            PIXELS_EXAMINED / 1e6,
+        )
+    return looks
+
+
+def _findings(cfg: CfgNode, own: _Joined, looks: Mapping[str, Look], **options: Any) -> list[Finding]:
+    drawn = "DATASET.NUM_SHOTS draws equal numbers for training" if cfg.DATASET.NUM_SHOTS > 0 else ""
+    weighted = "weight: balanced counts every class alike in training"
+    balanced = [weighted if task.weight == "balanced" else drawn for task in own.split.tasks]
+    reading, root = reading_of(cfg, as_seen=True), MyTasks.data_root(cfg)
+    same = seen_alike(own.same, looks)
+    return findings(own.split, same, looks, reading, root, balanced=balanced, groups=own.groups, **options)
 
 
 # -- from tasks to data sets -----------------------------------------------------------------------------------
 
 
-def _groups(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], Images]:
+def _joined(tasks: Mapping[int, Task], images: Images) -> dict[tuple[int, ...], Images]:
     """The tasks that share images, directly or through other tasks, with their images."""
     group: dict[int, tuple[int, ...]] = {number: (number,) for number in tasks}
     for numbers in {tuple(image.targets) for image in images.values()}:

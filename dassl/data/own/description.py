@@ -33,6 +33,8 @@ class OwnTask:
         image_folder: folder that the table's paths are relative to; empty: the folder of the table.
         classes: all labels, in order, or new names of some labels ({label: class name}).
         ratios: shares of the train, val and test images of each class.
+        group: what names the images that must share a split: a column of the table, "parent_folder", or a regular
+            expression whose first group is searched in the path.
     """
 
     name: str = ""
@@ -48,6 +50,7 @@ class OwnTask:
     image_folder: str = ""
     classes: tuple[str, ...] | Mapping[str, str] = ()
     ratios: Ratios = DEFAULT_RATIOS
+    group: str = ""
     weight: str = ""
 
     @property
@@ -119,6 +122,8 @@ def _contradictions(task: dict[str, Any]) -> list[str]:
             problems.append(f"{field} is for a {source}, and this task has a {given[0]}; leave it out")
     if "ratios" in task and given == ["dataset"]:
         problems.append("ratios are for your own images; a registered data set has its own split; leave them out")
+    if "group" in task and given == ["dataset"]:
+        problems.append("group is for your own images; a registered data set has its own split; leave it out")
     return problems
 
 

@@ -65,12 +65,14 @@ class Entry:
         label: as the folder or the table spells it.
         split: "train", "val" or "test" where the data says it, else "".
         line: line of the table; 0 for folders.
+        group: name of the images that share a split with it; "" if it stands alone, None if that is not known yet.
     """
 
     path: str
     label: str
     split: str = ""
     line: int = 0
+    group: str | None = None
 
 
 # -- trees of folders ------------------------------------------------------------------------------------------
@@ -200,6 +202,17 @@ def _part_folders(folder: Path, task: str, classes: Collection[str], *, only_tes
     if not tested and ("train" not in splits or len({*splits, ""}) < 3):
         _refuse_hidden_splits([path for path in places if text_form(path.name) not in classes], folder, task)
         return []
+    odd = _beside_splits(found)
+    if odd:
+        logger.warning(
+            "Task %r: left out %d folders beside train, val and test in %s, which hold none of the class folders: %s; "
+            "move them away if they do not belong to the data",
+            task,
+            len(odd),
+            folder,
+            shown([path.name for path in odd]),
+        )
+        found = [(path, split) for path, split in found if path not in odd]
     for path, split in found:
         if not split or splits.count(split) > 1:
             others = [other.name for other, its in found if split and its == split and other != path]
@@ -209,6 +222,14 @@ def _part_folders(folder: Path, task: str, classes: Collection[str], *, only_tes
                 f"that{both}; move or rename it"
             )
     return found
+
+
+def _beside_splits(found: Sequence[tuple[Path, str]]) -> list[Path]:
+    """Folders beside the splits that are neither a mistyped split nor one under another name, such as "notes"."""
+    classes = {name for path, split in found if split for name in _class_names(path)}
+    odd = [path for path, split in found if not split and not nearest_split(path.name)]
+    odd = [path for path in odd if not classes & _class_names(path)]
+    return odd if classes and 2 * len(odd) < len(found) else []
 
 
 def _refuse_hidden_splits(places: Sequence[Path], folder: Path, task: str) -> None:
@@ -348,6 +369,7 @@ def list_table(
     split: str | None = None,
     images: Path | None = None,
     classes: Collection[str] = (),
+    group: str = "",
 ) -> list[Entry]:
     """Images of a table; rows whose label is empty do not belong to the task.
 
@@ -359,13 +381,14 @@ def list_table(
             in it leaves the split open.
         images: folder that the paths are relative to; default: the folder of the table.
         classes: labels that are classes even if they look like missing values, such as "nan".
+        group: name of the column of groups, if there is such a column.
 
     Raises:
         UserError: the table cannot be read, lacks a column, names a missing image, or has a label that looks like a
             missing value; the message has the line.
     """
     columns, rows = _read_rows(table, task)
-    image, label = text_form(image), text_form(label)
+    image, label, group = text_form(image), text_form(label), text_form(group)
     split = text_form(split) if split else split
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
@@ -389,7 +412,7 @@ def list_table(
                     f' with classes: {{"{name}": NAME}}'
                 )
             path = on_disk(_image_path(row[image], folder, place), listed)
-            entries.append(Entry(path, name, its_split, line))
+            entries.append(Entry(path, name, its_split, line, text_form(row[group]) if group in columns else None))
     if not entries:
         raise UserError(f"task {task!r}: {table} has no row with a label in column {label!r}")
     _refuse_missing(entries, table, task)

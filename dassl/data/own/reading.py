@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dassl.data import Task
 from dassl.data.own.description import ALL_TEST, OwnTask, plain_name
+from dassl.data.own.groups import with_groups
 from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
 from dassl.data.own.tested import classes_of_run, lacks_training, task_of_the_run
 from dassl.data.tested import is_only_tested
@@ -25,10 +26,12 @@ class OwnImage:
     Attributes:
         targets: its label in each of its tasks; tasks are numbered by their place in DATASET.TASKS.
         split: where the data says it.
+        groups: its group in each of its tasks that has groups.
     """
 
     targets: dict[int, int] = field(default_factory=dict)
     split: str = ""
+    groups: dict[int, str] = field(default_factory=dict)
 
 
 Images = dict[str, OwnImage]  # by absolute path
@@ -38,8 +41,9 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
     """Read a task's images into ``images``."""
     name = described.name
     said = tuple(described.classes)  # of a list or a mapping: the labels
-    if described.folder:
-        entries = list_folder(_below(root, described.folder), name, classes=said, only_tested=is_only_tested())
+    tree = _below(root, described.folder) if described.folder else None
+    if tree:
+        entries = list_folder(tree, name, classes=said, only_tested=is_only_tested())
     else:
         folder = _below(root, described.image_folder) if described.image_folder else None
         entries = list_table(
@@ -50,7 +54,9 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
             split=described.split,
             images=folder,
             classes=said,
+            group=described.group,
         )
+    entries = with_groups(entries, described, root, tree)
     if list(described.ratios) == ALL_TEST:
         entries = [replace(entry, split=entry.split or "test") for entry in entries]
     its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None
@@ -171,5 +177,10 @@ def _enter(
             )
         image.targets[number] = labels[entry.label]
         image.split = image.split or entry.split
+        if entry.group and image.groups.setdefault(number, entry.group) != entry.group:
+            raise UserError(
+                f"{place} is of the group {image.groups[number]!r} and, in line {entry.line}, of {entry.group!r}; "
+                "remove one of the lines"
+            )
     if repeated:
         logger.info("Task %r: %d images are listed more than once, with the same label", described.name, repeated)

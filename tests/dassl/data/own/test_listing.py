@@ -253,6 +253,16 @@ def test_a_folder_beside_those_of_the_splits(tmp_path, names, odd):
     assert f"{odd!r} does not belong to that" in message and message.endswith("; move or rename it")
 
 
+def test_a_folder_of_something_else_beside_the_splits_is_left_out_and_named(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    tree(tmp_path, "train/ok/1.png", "test/ok/2.png", "notes/old/3.png", "notes/4.png")
+    assert {entry.split for entry in list_folder(tmp_path, "tiles")} == {"train", "test"}
+    (message,) = caplog.messages
+    assert "left out 1 folders beside train, val and test" in message and message.count("'notes'") == 1
+    tree(tmp_path, "more/ok/5.png")  # the class folders again: a split under an unknown name
+    assert "'more' does not belong to that" in mistake(list_folder, tmp_path, "tiles")
+
+
 def test_a_name_in_another_encoding(tmp_path):
     tree(tmp_path, "ok/1.png", "chip/1.png")
     try:

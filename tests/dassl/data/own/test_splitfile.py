@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dassl.data.own.splitfile import ClassImages, SplitFile, assign_splits, split_sizes
+from dassl.data.own.splitfile import ClassImages, SplitFile, Together, assign_splits, split_sizes
 from dassl.utils.errors import UserError
 
 HALF = (0.5, 0.2, 0.3)
@@ -108,15 +108,18 @@ def test_shared_images_keep_the_shares_of_each_class():
 def test_copies_go_together_and_count_once(sizes, shares):
     copies = [[f"{number:02}-{copy}" for copy in range(size)] for number, size in enumerate(sizes)]
     images = [image for group in copies for image in group]
-    splits = assign_splits([ClassImages(images, shares)], {}, copies)
+    together = list(map(Together, copies))
+    splits = assign_splits([ClassImages(images, shares)], {}, together)
     assert all(len({splits[image] for image in group}) == 1 for group in copies)
     assert sizes_of(splits, [group[0] for group in copies]) == split_sizes(len(sizes), shares)
-    again = assign_splits([ClassImages(images, shares)], {}, [group for group in copies if len(group) > 1])
+    again = assign_splits([ClassImages(images, shares)], {}, [each for each in together if len(each.images) > 1])
     assert again == splits
 
 
 def test_a_copy_follows_the_known_split():
-    splits = assign_splits([ClassImages(["a", "b", "c", "d"], HALF)], {"a": "test", "b": "train"}, [["a", "c"]])
+    splits = assign_splits(
+        [ClassImages(["a", "b", "c", "d"], HALF)], {"a": "test", "b": "train"}, [Together(["a", "c"])]
+    )
     assert splits["c"] == "test" and splits["b"] == "train"
 
 
