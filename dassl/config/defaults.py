@@ -62,6 +62,13 @@ KEYS: tuple[Key, ...] = (
     Key(
         "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
     ),
+    Key(
+        "INPUT.VIEWS",
+        0,
+        "random views of a training image that the epochs take in turn, which limits what is encoded; 0: a new view in "
+        "every epoch",
+        check=at_least(0),
+    ),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
