@@ -16,6 +16,7 @@ from clip.device import take_rows, to_device
 from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
+from dassl.data.own.description import multi_tasks
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.contexts import Context, Unit, contexts_of
 from dassl.utils.errors import UserError
@@ -149,6 +150,7 @@ class MTCoOp(PromptTuner):
 
     model: SoftContext
     section = "MTCOOP"
+    multi_label = True
     config_keys = (
         Key("TRAINER.MTCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOP.CLASS_", n_ctx=16, what="the prompts of class names"),
@@ -176,6 +178,11 @@ class MTCoOp(PromptTuner):
         o = cfg.TRAINER.MTCOOP
         if o.CLS_SAMPLE_RATE > 0 and not o.CSC:
             raise UserError("TRAINER.MTCOOP.CLS_SAMPLE_RATE needs TRAINER.MTCOOP.CSC True; set one of the two")
+        if o.CLS_SAMPLE_RATE > 0 and multi_tasks(cfg):
+            raise UserError(
+                f"TRAINER.MTCOOP.CLS_SAMPLE_RATE leaves out absent classes, and the loss of the multi-label task "
+                f"{multi_tasks(cfg)[0]!r} needs them; set it to 0"
+            )
         if o.PG_TYPE == "lincls" and not o.CSC:
             raise UserError("TRAINER.MTCOOP.PG_TYPE lincls reads class names and needs TRAINER.MTCOOP.CSC True")
         if o.N_CTX < 1:

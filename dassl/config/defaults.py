@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, exponent, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -69,11 +69,24 @@ KEYS: tuple[Key, ...] = (
         "every epoch",
         check=at_least(0),
     ),
+    Key(
+        "INPUT.RESOLUTION",
+        "",
+        "reduced: much larger images are decoded to what the transforms need, see docs/data.md; original: every pixel "
+        "is kept; empty: reduced for your own tasks, original for registered data sets",
+        ("", "reduced", "original"),
+    ),
     Key("INPUT.RRCROP_SCALE", (0.08, 1.0), "range of the area kept by random_resized_crop", check=areas),
     # data
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
+    Key(
+        "DATASET.TITLE",
+        "",
+        "name of the suite in folders of sweeps, tables and plots; empty: the name of its file, DATASET.NAME",
+        check=title,
+    ),
     Key("DATASET.TASKS", (), "your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
@@ -94,6 +107,9 @@ KEYS: tuple[Key, ...] = (
         "decode every image once before the first run, to find broken ones early",
     ),
     Key("DATASET.SKIP_UNREADABLE", False, "skip unreadable images instead of stopping"),
+    Key(
+        "DATASET.REDUCED_GIB", 4.0, "disk space for reduced images in the cache; 0: none are stored", check=at_least(0)
+    ),
     Key("DATASET.CACHE_DIR", "", "folder of splits and subsets if the data folder is read-only; empty: output/cache"),
     Key("DATALOADER.NUM_WORKERS", 4, "processes that read images", check=at_least(0)),
     Key("DATALOADER.TRAIN_X.SAMPLER", "RandomSampler", "order of the training images", SAMPLERS),
@@ -185,6 +201,15 @@ KEYS: tuple[Key, ...] = (
         "give the same figures to the last digit for any number of threads and any free memory; on a GPU with "
         "deterministic algorithms only; see docs/reliability.md",
     ),
+    Key(
+        "MULTI.LOSS",
+        "bce",
+        "loss of multi-label tasks: binary cross-entropy, or asymmetric; see docs/multi-label.md",
+        ("bce", "asymmetric"),
+    ),
+    Key("MULTI.GAMMA_NEG", 4.0, "asymmetric loss: exponent for absent labels", check=exponent),
+    Key("MULTI.GAMMA_POS", 0.0, "asymmetric loss: exponent for present labels", check=exponent),
+    Key("MULTI.CLIP", 0.05, "asymmetric loss: subtracted from the probability of absent labels", check=between(0, 0.5)),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
     Key("TEST.PER_TASK_RESULT", False, "log the metric of every task"),

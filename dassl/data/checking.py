@@ -14,7 +14,8 @@ from PIL import Image
 
 from dassl.data.contents import DigestIndex, file_key, open_index, read_content, short_digest
 from dassl.data.copies import brightness_marks
-from dassl.data.images import AS_SEEN, Decoded, Reading, decode, is_turned
+from dassl.data.images import AS_SEEN, Decoded, Reading, decode, full_size, is_turned
+from dassl.data.reduced import ReducedImages
 from dassl.data.threads import in_threads
 from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
@@ -45,6 +46,7 @@ class Look:
         turned: the camera noted that the picture is to be turned.
         clear: share of the picture that is transparent, from 0 to 1.
         marks: see :func:`dassl.data.copies.brightness_marks`; b"" of a blank picture.
+        reduced: whether it was reduced to ``Reading.shortest``.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Look:
     turned: bool = False
     clear: float = 0
     marks: bytes = b""
+    reduced: bool = False
 
 
 def check_images(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> list[tuple[str, str]]:
@@ -61,12 +64,18 @@ def check_images(paths: Sequence[str], cache: Path | None = None, reading: Readi
     return [(path, look.reason) for path, look in look_at(paths, cache, reading).items() if look.kind == UNREADABLE]
 
 
-def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = AS_SEEN) -> dict[str, Look]:
+def look_at(
+    paths: Sequence[str],
+    cache: Path | None = None,
+    reading: Reading = AS_SEEN,
+    reduced: ReducedImages | None = None,
+) -> dict[str, Look]:
     """Decode every image once, in threads, and describe it.
 
     Args:
         cache: folder that remembers readable pictures by their content; only new, changed and unreadable files
             are decoded.
+        reduced: stores the reduced images among those that are decoded.
 
     Returns:
         path -> findings, in the order of ``paths``.
@@ -76,7 +85,7 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
         contents = files.find([file_key(path) for path in paths])
         found = dict(zip(paths, _known(contents, pictures, reading), strict=True))
         unknown = [path for path, look in found.items() if look is None]
-        looks = in_threads(lambda path: _look(path, pictures, reading), unknown, "checking images")
+        looks = in_threads(lambda path: _look(path, pictures, reading, reduced), unknown, "checking images")
         for path, (key, content, look) in zip(unknown, looks, strict=True):
             files.put(key, content)
             if look.kind != UNREADABLE:
@@ -87,7 +96,13 @@ def look_at(paths: Sequence[str], cache: Path | None = None, reading: Reading = 
 
 
 def look_within(
-    paths: Sequence[str], cache: Path | None, reading: Reading, *, images: float, pixels: float
+    paths: Sequence[str],
+    cache: Path | None,
+    reading: Reading,
+    reduced: ReducedImages | None = None,
+    *,
+    images: float,
+    pixels: float,
 ) -> dict[str, Look]:
     """As :func:`look_at`, but empty if there are more images, or more pixels in all, than stated."""
     paths = list(dict.fromkeys(paths))
@@ -101,7 +116,7 @@ def look_within(
         total += size[0] * size[1]
         if total > pixels:
             break
-    return look_at(paths, cache, reading) if total <= pixels else {}
+    return look_at(paths, cache, reading, reduced) if total <= pixels else {}
 
 
 def _stored_size(path: str) -> tuple[int, int]:
@@ -165,7 +180,9 @@ def _alike(split: str, paths: Sequence[str], looks: Mapping[str, Look]) -> str:
     )
 
 
-def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, bytes, Look]:
+def _look(
+    path: str, pictures: DigestIndex, reading: Reading, reduced: ReducedImages | None
+) -> tuple[bytes, bytes, Look]:
     """The key and the digest of a file, and its look, which is decoded unless its content is known."""
     state = file_state(path)
     key, content = read_content(path)
@@ -177,8 +194,11 @@ def _look(path: str, pictures: DigestIndex, reading: Reading) -> tuple[bytes, by
     except UserError as error:
         return key, content, Look(UNREADABLE, str(error).removeprefix(f"cannot read image {path}: "))
     look = _describe(path, decoded)
-    # If the file changed meanwhile, it may have been hashed in one state and decoded in another.
-    return (key, content, look) if state == file_state(path) else (b"", b"", look)
+    if state != file_state(path):  # it may have been hashed in one state and decoded in another
+        return b"", b"", look
+    if reduced:
+        reduced.put(key, reading, decoded.image)
+    return key, content, look
 
 
 def _kind(decoded: Decoded) -> str:
@@ -214,6 +234,7 @@ def _describe(path: str, decoded: Decoded) -> Look:
         turned=turned,
         clear=clear,
         marks=b"" if kind == BLANK else brightness_marks(image),
+        reduced=full_size(image) != image.size,
     )
 
 
@@ -244,7 +265,7 @@ def _known(contents: Sequence[bytes | None], pictures: DigestIndex, reading: Rea
 
 
 def _pack(look: Look) -> bytes:
-    return bytes([_LOOKS.index(look.kind)]) + look.pixels
+    return bytes([_LOOKS.index(look.kind)]) + look.pixels + bytes([look.reduced])
 
 
 def _pack_facts(look: Look) -> bytes:
@@ -253,5 +274,6 @@ def _pack_facts(look: Look) -> bytes:
 
 def _unpack(row: bytes, facts: bytes) -> Look:
     width, height, turned, clear, marks = _FACTS.unpack(facts[: _FACTS.size])
-    kind, pixels = _LOOKS[row[0]], row[1 : 1 + _PIXELS_BYTES]
-    return Look(kind, "", pixels, (width, height), turned, clear / _STEPS, marks if any(marks) else b"")
+    end = 1 + _PIXELS_BYTES
+    kind, pixels, marks = _LOOKS[row[0]], row[1:end], marks if any(marks) else b""
+    return Look(kind, "", pixels, (width, height), turned, clear / _STEPS, marks, bool(row[end]))

@@ -1,8 +1,10 @@
 """Read image files as a person sees them, or as the released code does."""
 
+import math
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +27,19 @@ with suppress(ImportError):
     import pillow_jxl  # noqa: F401
 
 AS_RELEASED = "original"
+REDUCED = "reduced"
 MAX_PIXELS = 500_000_000  # 2 GB while it is decoded
 # Above this size Pillow suspects an attack. Smaller pictures are decoded whole, as always.
 _LARGE = 2 * 89_478_485
 _HEAVY = 50_000_000  # pixels, 200 MB
 _SHORTEST_SIDE = 1024  # of a large picture after reduction
 _STRIP = 64  # rows
+# With INPUT.RESOLUTION reduced. docs/data.md has the figures behind these numbers.
+_NARROW = 3 / 4  # the narrowest random crop, width to height; torchvision's default
+_LEAST_MULTIPLE = 3  # of the input size
+_MUCH_LARGER = 2  # times the shorter side of a reduced picture
+_DRAFT_SPARE = 1.5  # the same for what a JPEG decoder reduces, which it does less well
+_FULL_SIZE = "size before reduction"
 _DEEP_WHITE = {"F": 1.0}  # and 65,535 for whole numbers
 _MUCH = 0.25  # share of the pixels
 _TURNS = {
@@ -42,6 +51,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = (Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90)
 _one_heavy = Lock()
 # Larger pictures are refused by our own limit, and a damaged EXIF entry does not affect the pixels.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -57,11 +67,13 @@ class Reading:
             that the file stores there, usually black.
         orientation: "upright": turned as the camera's EXIF entry says; "original": as stored.
         max_pixels: larger pictures are refused.
+        shortest: pixels to which the shorter side of much larger pictures is reduced; 0: every pixel is kept.
     """
 
     background: str = "white"
     orientation: str = "upright"
     max_pixels: int = MAX_PIXELS
+    shortest: int = 0
 
     @property
     def ground(self) -> tuple[int, ...] | None:
@@ -71,7 +83,8 @@ class Reading:
     @property
     def name(self) -> str:
         """A key of everything that the pixels depend on, independent of how the colour is written."""
-        return f"{self.ground or AS_RELEASED} {self.orientation}"
+        reduced = f" {REDUCED} {self.shortest}" if self.shortest else ""
+        return f"{self.ground or AS_RELEASED} {self.orientation}{reduced}"
 
 
 AS_SEEN = Reading()
@@ -89,18 +102,47 @@ class Decoded(NamedTuple):
 def reading_of(cfg: CfgNode, *, as_seen: bool) -> Reading:
     """How a run reads its pictures.
 
+    INPUT must be settled (``transforms.settle_input``): without a size no picture is reduced.
+
     Args:
-        as_seen: default of the data set for INPUT.BACKGROUND and INPUT.ORIENTATION where these are empty.
+        as_seen: whether INPUT.BACKGROUND, INPUT.ORIENTATION and INPUT.RESOLUTION, where they are empty, are those of
+            your own tasks.
+
+    Raises:
+        UserError: INPUT.RESOLUTION reduced with an interpolation that selects single pixels.
     """
     usual, options = AS_SEEN if as_seen else ORIGINAL, cfg.INPUT
-    return Reading(options.BACKGROUND or usual.background, options.ORIENTATION or usual.orientation, options.MAX_PIXELS)
+    return Reading(
+        options.BACKGROUND or usual.background,
+        options.ORIENTATION or usual.orientation,
+        options.MAX_PIXELS,
+        _shortest(options, as_seen=as_seen),
+    )
+
+
+def _shortest(options: CfgNode, *, as_seen: bool) -> int:
+    """``Reading.shortest``: the smallest random crop of a reduced picture has at least the pixels of the input.
+
+    It does not depend on the transforms that a method chooses, so that all methods see the same pixels.
+    """
+    if not options.SIZE or options.RESOLUTION == AS_RELEASED or not (as_seen or options.RESOLUTION):
+        return 0
+    if options.INTERPOLATION == "nearest":
+        if options.RESOLUTION:
+            raise UserError(
+                "INPUT.RESOLUTION reduced blends pixels, INPUT.INTERPOLATION nearest selects single ones; change one"
+            )
+        return 0
+    smallest = 1 / math.sqrt(options.RRCROP_SCALE[0] * _NARROW)
+    return math.ceil(max(options.SIZE) * max(smallest, _LEAST_MULTIPLE))
 
 
 def read_image(path: str | Path, reading: Reading = AS_SEEN) -> Image.Image:
     """Decode an image file to RGB, 8 bits a channel; the first frame of an animation.
 
     Deep greys of a mode share one scale: 0 to 65,535 (16 and 32 bits) or 0 to 1 (floating point) become 0 to 255. A
-    picture with more pixels than Pillow accepts is reduced while it is decoded.
+    picture with more pixels than Pillow accepts is reduced while it is decoded. A picture whose shorter side is at
+    least twice ``reading.shortest`` is reduced to that; :func:`full_size` still tells its size.
 
     Raises:
         UserError: the file is missing, truncated, larger than ``reading.max_pixels`` or no image; the message names
@@ -136,7 +178,29 @@ def decode(path: str | Path, reading: Reading) -> Decoded:
 
 def as_read(image: Image.Image, reading: Reading) -> Image.Image:
     """An open picture, converted as by :func:`read_image`."""
+    image.load()  # or a JPEG file that the caller opened would be reduced itself
     return _decoded(image, reading).image
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height that a picture has without ``Reading.shortest``; its own if it was not reduced by it."""
+    size, full = image.info.get(_FULL_SIZE, (None, None))
+    return full if size == image.size else image.size
+
+
+def reduced_image(image: Image.Image, full: tuple[int, int]) -> Image.Image:
+    """The same picture, marked as reduced from ``full`` (width, height)."""
+    image.info[_FULL_SIZE] = (image.size, full)
+    return image
+
+
+def small_size(full: tuple[int, int], shortest: int) -> tuple[int, int]:
+    """The size to which a picture of ``full`` is reduced; ``full`` unless it is much larger."""
+    short = min(full)
+    if not shortest or short < _MUCH_LARGER * shortest:
+        return full
+    width, height = (max(shortest, round(side * shortest / short)) for side in full)
+    return width, height
 
 
 def identity(path: str, root: Path | str) -> str:
@@ -145,12 +209,33 @@ def identity(path: str, root: Path | str) -> str:
 
 
 def _decoded(image: Image.Image, reading: Reading, factor: int = 1) -> Decoded:
-    if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)):
-        factor = 1  # a JPEG file is reduced while it is decoded
+    spare = factor * _draft_factor([side // factor for side in image.size], reading.shortest)
+    stored = image.size
+    drafted = _drafted(image, spare)  # a JPEG file is reduced while it is decoded
     image.load()
-    rgb, clipped = _shrunk(image, reading, factor) if factor > 1 else _to_rgb(image, reading)
+    width, height = stored if drafted else image.size  # loading may turn a TIFF file, which changes its size
+    full = (-(-width // factor), -(-height // factor))
+    rgb, clipped = _shrunk(image, reading, factor) if factor > 1 and not drafted else _to_rgb(image, reading)
+    small = small_size(full, reading.shortest)
+    if small != full:
+        rgb = reduced_image(rgb.resize(small, Image.Resampling.LANCZOS), full)
     turn = _TURNS.get(_orientation(image)) if reading.orientation != AS_RELEASED else None
-    return Decoded(rgb if turn is None else rgb.transpose(turn), image.mode, clipped)
+    return Decoded(rgb if turn is None else _turned(rgb, turn), image.mode, clipped)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
+    turned, full = image.transpose(turn), full_size(image)
+    return turned if full == image.size else reduced_image(turned, full[::-1] if turn in _LYING else full)
+
+
+def _drafted(image: Image.Image, factor: int) -> bool:
+    """Whether the decoder itself reduces the picture by ``factor``, as that of JPEG can by 2, 4 and 8."""
+    return factor > 1 and image.draft(None, (image.width // factor, image.height // factor)) is not None
+
+
+def _draft_factor(full: Sequence[int], shortest: int) -> int:
+    """The factor by which a decoder may reduce a picture of this size for ``Reading.shortest``."""
+    return next((factor for factor in (8, 4, 2) if min(full) >= factor * _DRAFT_SPARE * shortest > 0), 1)
 
 
 def _factor(image: Image.Image) -> int:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from dassl.data.contents import content_digests
 from dassl.data.datum import Datum
 from dassl.data.images import AS_SEEN, Reading, identity, read_image
+from dassl.data.reduced import ReducedImages
 from dassl.data.transforms import Transform, keyed_transform
 from dassl.data.workers import Key, Read, Reader
 from dassl.utils.errors import UserError
@@ -105,6 +106,7 @@ class ImageItems(Dataset):
         seed: of the views; None: the transform draws nothing.
         reading: how files become pictures.
         cache: folder that remembers the digests of files.
+        reduced: where reduced images are stored; None: nowhere.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class ImageItems(Dataset):
         seed: int | None = None,
         reading: Reading = AS_SEEN,
         cache: Path | None = None,
+        reduced: ReducedImages | None = None,
     ) -> None:
         self.items, self.transform, self.root, self.seed = items, transform, root, seed
-        self.reading, self.cache = reading, cache
+        self.reading, self.cache, self.reduced = reading, cache, reduced
         self._files: list[tuple[int, ...]] = []
 
     def __len__(self) -> int:
@@ -166,7 +169,7 @@ class ImageItems(Dataset):
         """(3, H, W) float32."""
         view, index = key
         path = self.items[index].impath
-        image = read_image(path, self.reading)
+        image = self.reduced.read(path, self.reading) if self.reduced else read_image(path, self.reading)
         if self.seed is None:
             return self.transform(image)
         return keyed_transform(self.transform, image, (self.seed, view, identity(path, self.root)))

@@ -18,8 +18,10 @@ from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
 from dassl.data.features.store import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
+from dassl.data.labelsets import LabelSets
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
+from dassl.data.reduced import ReducedImages
 from dassl.data.splits import SPLITS, labels_digest
 from dassl.data.threads import cpu_count
 from dassl.data.transforms import build_transform, is_random, settle_input, transform_id
@@ -42,7 +44,10 @@ class DataManager:
         num_classes: C, the classes of all tasks.
         offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
         task_of_class: (C,) int64.
+        multi: (T,) bool, which tasks are multi-label.
+        label_sets: what their labels in batches stand for; None: there is no such task.
         reading: how pictures are read.
+        reduced_count: images of the run that are reduced by INPUT.RESOLUTION; None if it was not checked.
         train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses
             order and views of an epoch.
         val_loader: None if the data set has no validation images.
@@ -59,12 +64,19 @@ class DataManager:
         self._device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.dataset = build_dataset(cfg)
         self.reading: Reading = reading_of(cfg, as_seen=self.dataset.as_seen)
+        self.reduced_count: int | None = None if self.reading.shortest else 0
+        self._reduced = ReducedImages(cache_folder(cfg), cfg.DATASET.REDUCED_GIB) if self.reading.shortest else None
         if cfg.DATASET.CHECK_IMAGES:
             self._check_images()
         self.tasks: list[Task] = self.dataset.tasks
         self.offsets: Tensor = class_offsets(self.tasks)
         self.task_of_class: Tensor = task_of_class(self.tasks)
         self.num_classes = len(self.task_of_class)
+        self.multi = torch.tensor([task.multi for task in self.tasks])
+        self.label_sets: LabelSets | None = None
+        if self.multi.any():
+            lists = (self.dataset.train_x, self.dataset.val, self.dataset.test)
+            self.label_sets = LabelSets(self.tasks, (item for items in lists for item in items))
         train, batch = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST.BATCH_SIZE
         shuffle = {"RandomSampler": True, "SequentialSampler": False}.get(train.SAMPLER)
         if shuffle is None:
@@ -118,6 +130,12 @@ class DataManager:
             self._serve_features(loader, is_train=augmented)
         return loader
 
+    def truth(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """(E, C) bool, the classes of a batch's entries of multi-label tasks; None if there is no such task."""
+        if self.label_sets is None:
+            return None
+        return self.label_sets.truth(batch["label"], self.multi.to(batch["task"].device)[batch["task"]])
+
     def _serve_features(self, loader: BatchLoader, *, is_train: bool) -> None:
         assert self._encoder is not None and isinstance(loader.source, ImageSource)
         encode, encoder_id = self._encoder
@@ -136,12 +154,13 @@ class DataManager:
         cfg = self.cfg
         seed = cfg.SEED if is_random(cfg, is_train) else None
         images = ImageItems(
-            items,
+            items if self.label_sets is None else self.label_sets.numbered(items),
             build_transform(cfg, is_train),
             root=self.dataset.root,
             seed=seed,
             reading=self.reading,
             cache=cache_folder(cfg),
+            reduced=self._reduced,
         )
         return BatchLoader(plan, ImageSource(images, self._workers, pin_memory=self._device.type == "cuda"))
 
@@ -162,7 +181,7 @@ class DataManager:
         dataset = self.dataset
         splits = dict(zip(SPLITS, (dataset.train_x, dataset.val, dataset.test), strict=True))
         paths = [item.impath for items in splits.values() for item in items]
-        looks = look_at(paths, cache_folder(self.cfg), self.reading)
+        looks = look_at(paths, cache_folder(self.cfg), self.reading, self._reduced)
         bad = {path: look.reason for path, look in looks.items() if look.kind == UNREADABLE}
         if bad:
             self._refuse(bad)
@@ -171,6 +190,12 @@ class DataManager:
         good = {split: [item.impath for item in items] for split, items in splits.items()}
         for text in remarks(good, looks, self.reading, told=dataset.examined):
             logger.warning("%s", text)
+        self.reduced_count = sum(look.reduced for look in looks.values())
+        if self.reduced_count:
+            logger.info(
+                "%d of %d pictures are large: the run sees them with a shorter side of %d pixels (INPUT.RESOLUTION)",
+                *(self.reduced_count, len(looks), self.reading.shortest),
+            )
 
     def _refuse(self, bad: Mapping[str, str]) -> None:
         """Stop at unreadable images, or with DATASET.SKIP_UNREADABLE warn that they are left out."""

@@ -1,6 +1,7 @@
 """From a decoded image to the normalised tensor, with randomness drawn by key."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 from yacs.config import CfgNode
 
-from dassl.data.images import Reading
+from dassl.data.images import Reading, full_size
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 from dassl.utils.tools import derived_seed
@@ -20,7 +21,7 @@ Transform = Callable[[Image.Image], Tensor]
 
 # The order of application, whatever the order in INPUT.TRANSFORMS. "center_crop" is always part of testing.
 NAMES = ("random_resized_crop", "random_flip", "normalize", "center_crop")
-_OF_READING = ("BACKGROUND", "ORIENTATION", "MAX_PIXELS")
+_OF_READING = ("BACKGROUND", "ORIENTATION", "MAX_PIXELS", "RESOLUTION")
 
 
 # For a model that states no expectations: Dassl's values.
@@ -92,6 +93,40 @@ def keyed_transform(transform: Transform, image: Image.Image, key: tuple[int, in
         return transform(image)
 
 
+class ShorterSide(v2.Resize):
+    """Resize of the shorter side; a reduced image gets the size that the full one would get."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """See torchvision."""
+        if full_size(inpt) == inpt.size:
+            return super().transform(inpt, params)
+        width, height = _resized(full_size(inpt), self.size[0])
+        return v2.functional.resize(inpt, [height, width], interpolation=self.interpolation)
+
+
+class RandomCrop(v2.RandomResizedCrop):
+    """RandomResizedCrop; of a reduced image it takes the place that it would take of the full one."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the place in pixels of the full image."""
+        width, height = full_size(flat_inputs[0])
+        return super().make_params([torch.empty(1, height, width, device="meta")])
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """See torchvision."""
+        (full_width, full_height), (width, height) = full_size(inpt), inpt.size
+        if (full_width, full_height) == (width, height):
+            return super().transform(inpt, params)
+        across, down = width / full_width, height / full_height
+        left, right = (place * across for place in (params["left"], params["left"] + params["width"]))
+        top, bottom = (place * down for place in (params["top"], params["top"] + params["height"]))
+        # Cropped first, as torchvision does, so that no pixel outside takes part.
+        x, y = math.floor(left), math.floor(top)
+        part = inpt.crop((x, y, min(math.ceil(right), width), min(math.ceil(bottom), height)))
+        box = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
+        return part.resize(self.size[::-1], Image.Resampling[self.interpolation.name], box=box)
+
+
 class ToFloat(nn.Module):
     """PIL RGB image (8 bits) -> (3, H, W) float32 in [0, 1]."""
 
@@ -104,7 +139,7 @@ def _steps(cfg: CfgNode, names: set[str], random: bool) -> list[nn.Module]:
     mode = InterpolationMode(cfg.INPUT.INTERPOLATION)
     if random:
         return _train_steps(cfg, names, mode)
-    test = [v2.Resize([max(cfg.INPUT.SIZE)], interpolation=mode), v2.CenterCrop(cfg.INPUT.SIZE), ToFloat()]
+    test = [ShorterSide([max(cfg.INPUT.SIZE)], interpolation=mode), v2.CenterCrop(cfg.INPUT.SIZE), ToFloat()]
     return test + _normalize(cfg, names)
 
 
@@ -115,8 +150,7 @@ def seen_box(size: Sequence[int], side: Sequence[int]) -> tuple[float, float, fl
         size: width and height of the picture.
         side: INPUT.SIZE, height and width.
     """
-    short = max(side)
-    resized = [int(short * length / min(size)) if length > min(size) else short for length in size]
+    resized = _resized(size, max(side))
     box: list[tuple[float, float]] = []
     for length, new, crop in zip(size, resized, reversed(side), strict=True):
         start = round((new - crop) / 2.0)
@@ -125,11 +159,16 @@ def seen_box(size: Sequence[int], side: Sequence[int]) -> tuple[float, float, fl
     return left, top, right, bottom
 
 
+def _resized(size: Sequence[int], short: int) -> list[int]:
+    """Width and height after torchvision's resize of the shorter side."""
+    return [int(short * length / min(size)) if length > min(size) else short for length in size]
+
+
 def _train_steps(cfg: CfgNode, names: set[str], mode: InterpolationMode) -> list[nn.Module]:
     size = tuple(cfg.INPUT.SIZE)
     steps: list[nn.Module] = [v2.Resize(size, interpolation=mode)]
     if "random_resized_crop" in names:
-        steps = [v2.RandomResizedCrop(size, tuple(cfg.INPUT.RRCROP_SCALE), interpolation=mode)]
+        steps = [RandomCrop(size, tuple(cfg.INPUT.RRCROP_SCALE), interpolation=mode)]
     if "random_flip" in names:
         steps.append(v2.RandomHorizontalFlip())
     return [*steps, ToFloat(), *_normalize(cfg, names)]

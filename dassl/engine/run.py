@@ -16,25 +16,30 @@ from yacs.config import CfgNode
 
 from dassl.config.comparing import config_digest
 from dassl.data.datum import Task
+from dassl.data.manager import DataManager
 from dassl.data.tested import only_tested
 from dassl.engine.build import build_trainer
 from dassl.engine.calibration import check_calibration
 from dassl.engine.checks import check_splits
+from dassl.engine.decisions import stored_decisions
 from dassl.engine.determinism import arithmetic, lacks_explained
-from dassl.engine.predictions import predicted_images
+from dassl.engine.predictions import predicted_images, predicted_labels
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import TASKS_FILE, read_tasks, write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights
 from dassl.evaluation import TaskScore
+from dassl.evaluation.multilabel import MultiLabelScore
 from dassl.registries import LOGGERS, TRAINER_REGISTRY
-from dassl.results.predictions import PREDICTIONS_FILE, write_predictions
+from dassl.results.predictions import LABELS_FILE, PREDICTIONS_FILE, write_labels, write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
     ClassResult,
+    Decision,
     PredictionsFile,
+    Reduction,
     Rounding,
     RunResult,
     SplitResult,
@@ -141,6 +146,7 @@ def _prepare(cfg: CfgNode, folder: RunFolder, work: _Evaluation | RunFolder, sta
         elif trainer.trainable:
             check_weights(trainer, work.run)
             trainer.checkpoints.load(work.run.path, epoch=work.epoch)
+            trainer.known_decisions = stored_decisions(work.run, trainer.dm.tasks)
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
@@ -188,8 +194,12 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
     named = evaluation_file if result.mode == "eval" and folder.holds_training() else str
     result = replace(result, predictions=_write_predictions(folder.path / named(PREDICTIONS_FILE), trainer))
+    if any(score.task.multi for score in trainer.evaluator.scores):
+        labels = write_labels(folder.path / named(LABELS_FILE), predicted_labels(trainer))
+        result = replace(result, predicted_labels=labels)
     if trainer.cfg.TEST.COMPUTE_CMAT:
-        matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
+        scores = [score for score in trainer.evaluator.scores if not score.task.multi]
+        matrices = {score.task.name: score.confusion.tolist() for score in scores}
         write_json(folder.path / named("cmat.json"), matrices, indent=None)
     write_results(folder.path, result, named(RESULTS_FILE))
 
@@ -201,9 +211,11 @@ def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:
     return write_predictions(path, predicted_images(trainer))
 
 
-def _task_result(score: TaskScore) -> TaskResult:
+def _task_result(score: TaskScore, decision: Decision | None) -> TaskResult:
     task, quality = score.task, score.quality
-    counts = zip(task.classnames, score.confusion.diagonal().tolist(), score.class_totals.tolist(), strict=True)
+    several = score if isinstance(score, MultiLabelScore) else None
+    precisions = several.precisions if several and several.precisions else [None] * len(task.classnames)
+    counts = zip(task.classnames, score.correct.tolist(), score.class_totals.tolist(), precisions, strict=True)
     return TaskResult(
         index=score.index,
         name=task.name,
@@ -216,12 +228,14 @@ def _task_result(score: TaskScore) -> TaskResult:
         macro_f1=quality.macro_f1,
         nll=quality.nll,
         ece=quality.ece,
+        micro_f1=several.micro_f1 if several else None,
+        decision=decision,
     )
 
 
 def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float) -> RunResult:
     cfg, data = trainer.cfg, trainer.dm.dataset
-    tasks = [_task_result(score) for score in trainer.evaluator.scores]
+    tasks = [_task_result(score, trainer.decisions.get(score.index)) for score in trainer.evaluator.scores]
     quality = trainer.evaluator.overall_quality
     val = None if trainer.choice.epoch is None else SplitResult(trainer.choice.metric, ())
     total = trainer.seconds_before + time.monotonic() - started
@@ -249,6 +263,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         memory=peak_memory(trainer.device),
         versions=versions(),
         device=device_name(trainer.device),
+        reduction=_reduction(trainer.dm),
         rounding=Rounding(cfg.TRAIN.DETERMINISTIC, torch.get_num_threads(), trainer.smallest_chunk),
         warnings=tuple(
             f"no image of {', '.join(t.absent_classes)} in task {t.name}" for t in tasks if t.absent_classes
@@ -260,6 +275,10 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         length=trainer.length if mode == "train" else None,
         choice=trainer.choice.model if mode == "train" else None,
     )
+
+
+def _reduction(data: DataManager) -> Reduction | None:
+    return Reduction(data.reading.shortest, data.reduced_count) if data.reading.shortest else None
 
 
 def _impersonal(result: RunResult, cfg: CfgNode) -> RunResult:

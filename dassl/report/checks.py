@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dassl.report.study import Aside, Grid, Protocol, Suite, lost
 from dassl.report.suitekeys import Parting
-from dassl.report.tree import Broken, Tree
+from dassl.report.tree import Broken, Record, Tree
 from dassl.results.record import RESULTS_FILE
 from dassl.results.tables import ANY_SHOTS, shots_heading
 
@@ -156,6 +156,16 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
     if len(devices) > 1:
         names = ", ".join(f"{name} ({_runs(count)})" for name, count in devices.most_common())
         yield "other device", f"training times come from different devices: {names}"
+    sides = Counter(side for record in suite.records if (side := _reduced_to(record)) is not None)
+    if len(sides) > 1:
+        ways = ", ".join(
+            f"{f'reduced to {side} pixels' if side else 'with every pixel'} ({_runs(count)})"
+            for side, count in sorted(sides.items())
+        )
+        yield (
+            "other pixels",
+            f"large images were read {ways}; figures may differ a little: docs/data.md, INPUT.RESOLUTION",
+        )
     subsets: dict[tuple[int, int, str, str], dict[str, str]] = defaultdict(dict)
     for record in suite.records:
         result = record.result
@@ -176,6 +186,14 @@ def _mismatches(suite: Suite) -> Iterator[tuple[str, str]]:
             yield "other images", f"task {name} has different numbers of {suite.key.split} images: {counts}"
     if not all(record.config for record in suite.records):
         yield "no config", "runs without config.yaml may have different settings"
+
+
+def _reduced_to(record: Record) -> int | None:
+    """The shorter side to which a run's large images were reduced; 0: they were not; None: it had none."""
+    reduction = record.result.reduction
+    if reduction is None:
+        return 0
+    return None if reduction.images == 0 else reduction.side
 
 
 def _own_notices(suite: Suite) -> Iterator[tuple[str, str]]:

@@ -18,12 +18,13 @@ from dassl.data.copies import Same, recorded_pictures, same_pictures
 from dassl.data.dataset import Subset, draw_subset, join_subsets
 from dassl.data.images import reading_of
 from dassl.data.own.assignment import complete_splits, report_groups, report_thin_classes
-from dassl.data.own.description import OwnTask, own_task, plain_name
+from dassl.data.own.description import OwnTask, is_placed, own_task, plain_name
 from dassl.data.own.doctor import NEAR_IMAGES, Finding, findings, seen_alike
 from dassl.data.own.listing import OWN_FOLDERS
 from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
 from dassl.data.own.splitfile import SplitFile
 from dassl.data.places import cache_folder, stand_in
+from dassl.data.reduced import ReducedImages
 from dassl.data.sampling import Grouped, relabel
 from dassl.data.splits import SPLITS
 from dassl.utils.errors import UserError
@@ -45,6 +46,16 @@ class MyTasks(DatasetBase):
     """
 
     as_seen = True
+
+    @classmethod
+    def data_root(cls, cfg: CfgNode) -> Path:
+        """DATASET.ROOT, which is the folder of the yaml file if all paths in it are absolute."""
+        if not cfg.DATASET.ROOT and any(not task.get("dataset") and not is_placed(task) for task in cfg.DATASET.TASKS):
+            raise UserError(
+                "DATASET.TASKS has paths that are relative to the folder of your data; name it with --root FOLDER, or "
+                "write absolute paths"
+            )
+        return super().data_root(cfg)
 
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:
@@ -183,7 +194,9 @@ def _looks(cfg: CfgNode, split: Split) -> dict[str, Look]:
         return {}
     paths = [item.impath for items in split.lists for item in items]
     reading = reading_of(cfg, as_seen=True)
-    looks = look_within(paths, cache_folder(cfg), reading, images=IMAGES_EXAMINED, pixels=PIXELS_EXAMINED)
+    cache = cache_folder(cfg)
+    reduced = ReducedImages(cache, cfg.DATASET.REDUCED_GIB)
+    looks = look_within(paths, cache, reading, reduced, images=IMAGES_EXAMINED, pixels=PIXELS_EXAMINED)
     if not looks:
         logger.info(
             "%s: more than %d pictures or %.0f million pixels, so only those of this run are examined, and copies were "

@@ -11,6 +11,7 @@ from dassl.data.loaders import BatchPlan, describe
 from dassl.data.manager import DataManager
 from dassl.data.transforms import build_transform
 from dassl.utils.errors import UserError
+from tests.dassl.data.large import scene
 from tests.dassl.data.toy import ToyPets, write_toy
 from tests.folders import golden_folder
 
@@ -273,6 +274,48 @@ def test_the_data_set_and_the_keys_say_how_pictures_are_read(clear_root, make_cf
         seen.append(batch["feat" if features else "img"][0].flatten())
         assert torch.equal(seen[-1], wanted.flatten())
     assert len({tuple(pixels.tolist()) for pixels in seen}) == 3
+
+
+@pytest.fixture
+def large_root(tmp_path):
+    """Three large pictures, one of them a test image, among small ones."""
+    root = write_toy(tmp_path / "data")
+    for number, name in enumerate(("train/kind0_0.png", "train/kind1_1.png", "test/kind0_0.png")):
+        scene(300, 400, number).save(root / "pets/images" / name)
+    return root
+
+
+@pytest.mark.parametrize("features", [False, True])
+@pytest.mark.parametrize("as_seen", [False, True])
+def test_large_pictures_are_reduced_for_own_tasks_and_counted(
+    large_root, make_cfg, monkeypatch, caplog, as_seen, features
+):
+    monkeypatch.setattr(ToyPets, "as_seen", as_seen)
+    caplog.set_level(logging.INFO)
+    found = {}
+    for key in ("", "original", "reduced"):
+        caplog.clear()
+        cfg = make_cfg(root=large_root, INPUT__RESOLUTION=key, DATALOADER__FEATURES=features)
+        manager, reduced = DataManager(cfg), key == "reduced" or (as_seen and not key)
+        manager.attach_encoder(lambda images: images.flatten(1), "pixels")
+        assert manager.reduced_count == (3 if reduced else 0)
+        assert ("3 of" in caplog.text and "66 pixels" in caplog.text) == reduced
+        where = next(n for n, item in enumerate(manager.dataset.test) if item.impath.endswith("test/kind0_0.png"))
+        batches = [batch["feat" if features else "img"].flatten(1) for batch in manager.test_loader]
+        found[key] = torch.cat(batches)[where]
+        reading = Reading(
+            *(("white", "upright") if as_seen else ("original", "original")), shortest=66 if reduced else 0
+        )
+        wanted = build_transform(cfg, False)(read_image(manager.dataset.test[where].impath, reading))
+        assert torch.equal(found[key], wanted.flatten())
+    assert not torch.equal(found["reduced"], found["original"])
+    assert torch.equal(found[""], found["reduced" if as_seen else "original"])
+
+
+def test_reduced_pictures_are_not_counted_without_the_check(large_root, make_cfg):
+    assert DataManager(make_cfg(root=large_root, DATASET__CHECK_IMAGES=False)).reduced_count == 0
+    cfg = make_cfg(root=large_root, DATASET__CHECK_IMAGES=False, INPUT__RESOLUTION="reduced")
+    assert DataManager(cfg).reduced_count is None
 
 
 def test_blank_pictures_are_told_once_and_with_numbers(tmp_path, make_cfg, caplog):

@@ -254,6 +254,7 @@ ODD = {
     "digest": lambda about, tensors: about["backbone"].update(digest={}),
     "reading": lambda about, tensors: about.update(reading={}),
     "background": lambda about, tensors: about["reading"].update(background="x"),
+    "shortest": lambda about, tensors: about["reading"].update(shortest=-1),
     "max_pixels": lambda about, tensors: about["reading"].update(max_pixels=-1),
     "config": lambda about, tensors: about.update(config=[1]),
     "size": lambda about, tensors: about["preprocess_cfg"].update(size=[7, 7]),

@@ -81,6 +81,12 @@ def test_two_seeds_cannot_tell_which_of_them_is_wrong():
             "2 sets of weights, each with its own table: weights 11111111: Toy3/MTCoOp/",
         ),
         (("device",), "cpu", "other device", "cpu (1 run)"),
+        (
+            ("reduction",),
+            {"side": 262, "images": 3},
+            "other pixels",
+            "large images were read with every pixel (1 run), reduced to 262 pixels (1 run)",
+        ),
         (("subset_digest",), "other", "other images", "4 shots, seed 1: CoOp-MT and SoftCPT-NATA saw different images"),
         (
             ("warnings",),
@@ -101,6 +107,14 @@ def test_runs_that_do_not_match(tmp_path, place, value, kind, words):
     path.write_text(json.dumps(content))
     kinds = found(tmp_path)
     assert list(kinds) == [kind] and words in kinds[kind][0]
+
+
+def test_runs_without_large_images_match_all_others(tmp_path):
+    write_run(tmp_path, "CoOp-MT")
+    path = write_run(tmp_path, "SoftCPT-NATA") / "results.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "reduction": {"side": 262, "images": 0}}))
+    assert not found(tmp_path)
 
 
 def test_a_task_that_zero_shot_lacks_is_named(tmp_path):
