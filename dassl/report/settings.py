@@ -34,6 +34,9 @@ NEWER_KEYS = {
     "TRAIN.DETERMINISTIC": "False",
     "TRAIN.PATIENCE": "0",
     "TRAIN.VAL_FREQ": "0",
+    "TRAINER.MTCOOP.NORMALIZE": "False",
+    "TRAINER.MTCOOP.SHARED_CTX": "False",
+    "TRAINER.MTCOOPH.UNION": "False",
 }
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
