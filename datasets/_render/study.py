@@ -54,7 +54,7 @@ def _piece(rng: np.random.Generator, chosen: random.Random) -> Picture:
 
 
 def _surface(rng: np.random.Generator, chosen: random.Random) -> Picture:
-    kinds = {"direction": _DIRECTIONS, "contrast": _CONTRASTS, "tone": _TONES}
+    kinds: dict[str, Mapping[str, object]] = {"direction": _DIRECTIONS, "contrast": _CONTRASTS, "tone": _TONES}
     labels = {kind: chosen.choice(list(values)) for kind, values in kinds.items()}
     angle = _DIRECTIONS[labels["direction"]] + rng.normal(0, 7)
     ground = hsv(rng.uniform(0, 360), rng.uniform(0, 0.4), rng.uniform(*_TONES[labels["tone"]]))
