@@ -1,7 +1,7 @@
 """Features of an image's places, besides its global feature.
 
-Letters: B images, P places, T tokens of a tower, W its width, F embedding width. The places of a convolutional tower are
-the cells of its last grid (RN50: 7 x 7), those of a ViT its patches.
+Letters: B images, P places, W width of a tower, F embedding width. The places of a convolutional tower are the cells of
+its last grid (RN50: 7 x 7), those of a ViT its patches.
 """
 
 from typing import Any
