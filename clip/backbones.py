@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         return self.tokenizer(texts)
 
 
-def _only_features(visual: nn.Module) -> nn.Module:
+def _only_features(visual: Any) -> Any:
     """The image tower, without the tokens that CoCa's also returns for its decoder."""
     if getattr(visual, "output_tokens", False):
         visual = copy.copy(visual)  # with the same weights
