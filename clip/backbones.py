@@ -1,13 +1,11 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
@@ -16,16 +14,14 @@ from torchvision import transforms
 from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
 from clip.errors import BackboneError
 from clip.local import has_places, local_features
+from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
 from clip.reading import read_weights
 from clip.text import TextEncoder
-from clip.tokenizer import vocabulary_size
+from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
 from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
-
-IMAGE_MEAN: tuple[float, float, float] = OPENAI_DATASET_MEAN
-IMAGE_STD: tuple[float, float, float] = OPENAI_DATASET_STD
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +40,27 @@ class Backbone(nn.Module):
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
         image_size: side of the input image in pixels.
-        image_mean, image_std: of the three channels, for the normalisation of images.
-        interpolation: how images are resized.
+        preparation: how images are resized and normalised.
+        tokenizer: turns texts into this text tower's tokens.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
         context_length: longest text in tokens.
         logit_scale: exp of the temperature parameter, the factor in front of cosine similarities.
+        logit_bias: added to the scaled cosines by models trained with a sigmoid (SigLIP), 0 for others. It is the same
+            for all classes and so changes no softmax.
         visual: the image tower.
         text: the text tower, which also encodes learned prompts.
     """
 
-    image_mean = IMAGE_MEAN
-    image_std = IMAGE_STD
-    interpolation = "bicubic"
-
     def __init__(
         self,
-        model: CLIP,
+        model: Any,
         precision: Precision,
         *,
         name: str,
         digest: str,
+        tokenizer: Tokenizer | None = None,
+        preparation: Preparation | None = None,
         text_encoding: str = "auto",
         text_chunk: int = 0,
         text_memory: int = 0,
@@ -74,18 +70,44 @@ class Backbone(nn.Module):
         self.precision = precision.name
         self.dtype = precision.features
         self.digest = digest
+        self.preparation = preparation or Preparation()
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
-        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk, memory=text_memory)
+        self.tokenizer = tokenizer or openai_tokenizer()
+        self.text = TextEncoder(
+            model,
+            precision,
+            tokenizer=self.tokenizer,
+            encoding=text_encoding,
+            chunk=text_chunk,
+            memory=text_memory,
+        )
         self.logit_scale = float(model.logit_scale.detach().exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else float(bias.detach())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
-        self.text_width, self.embed_dim = model.text_projection.shape
-        self.context_length: int = model.context_length
+        self.text_width, self.embed_dim = self.text.width, self.text.feature_width
+        self.context_length: int = self.text.facts.length
         self._precision = precision
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.mean
+
+    @property
+    def image_std(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.std
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized."""
+        return self.preparation.interpolation
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode; ``mode`` is ignored."""
@@ -101,7 +123,13 @@ class Backbone(nn.Module):
             (B, F) in the encoders' dtype, not L2-normalised.
         """
         with self._precision.autocast():
-            return self.visual(images.to(self.visual.conv1.weight.dtype))
+            found = self.visual(images.to(self._image_dtype))
+        return found[0] if isinstance(found, tuple) else found  # CoCa's tower also returns what its decoder reads
+
+    @property
+    def _image_dtype(self) -> torch.dtype:
+        """That of the image tower's first matrix."""
+        return next(weight.dtype for weight in self.visual.parameters() if weight.ndim > 3)
 
     @property
     def has_places(self) -> bool:
@@ -118,11 +146,15 @@ class Backbone(nn.Module):
             (B, 1 + P, F) in the encoders' dtype, not L2-normalised; row 0 is that of ``encode_image``.
         """
         with self._precision.autocast():
-            return local_features(self.visual, images.to(self.visual.conv1.weight.dtype))
+            return local_features(self.visual, images.to(self._image_dtype))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features of plain texts: (N, L) token ids -> (N, F) in the encoders' dtype, not L2-normalised."""
         return self.text.encode_tokens(tokens)
+
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        """Rows (N, L) of this text tower's tokens; raises TooLongError for a text that does not fit."""
+        return self.tokenizer(texts)
 
 
 def load(

@@ -106,7 +106,7 @@ def check(
     Raises:
         UserError: the data root is not named or does not exist.
     """
-    report = Report(member.__name__)
+    report = Report(cfg.DATASET.TITLE or member.__name__)
     if member is MyTasks:
         _check_own(cfg, report, quick=quick, near=near, allowed=allow_duplicates, examples=examples)
         return report
@@ -187,7 +187,15 @@ def _fetch_command(member: type[DatasetBase], cfg: CfgNode) -> str:
 
 
 def _check_counts(member: type[DatasetBase], split: Split, report: Report) -> None:
-    sizes = [Counter(pair for item in items for pair in item.targets) for items in split.lists]
+    sizes = [
+        Counter(
+            (number, c)
+            for item in items
+            for number, label in item.targets
+            for c in split.tasks[number].classes_of(label)
+        )
+        for items in split.lists
+    ]
     pairs = [(number, label) for number, task in enumerate(split.tasks) for label in range(len(task.classnames))]
     expected = member.counts or (0, 0, 0)
     of = [f" of {count:,}" if member.counts else "" for count in expected]

@@ -77,6 +77,14 @@ class TaskWork:
             return 100 * (right[seen] / count[seen, None]).mean(dim=0)
         return 100 * right.sum(dim=0) / len(label)
 
+    def val_rate(self, logits: Tensor) -> float:
+        """The task's metric in %, of logits (m, C_t) of the validation images."""
+        return float(self.val_rates((logits.argmax(dim=1) == self.val_label)[:, None]))
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """Every view as an image of its own: unit features (V n, F) and their classes."""
+        return functional.normalize(self.views, dim=-1).flatten(0, 1), self.label.repeat(len(self.views))
+
     def halves(self) -> "TaskWork":
         """The same task with some of the training images as validation images."""
         rows = torch.arange(len(self.label))
@@ -260,6 +268,36 @@ class FeatureMethod(FittedTrainer):
             rows = to_device(row[task == index].unique(), features.device)
             logits[rows, self.model.columns(index)] = self.model.score(features[rows], index)
         return logits
+
+
+class ClassRows(TaskHeads):
+    """Heads that score the unit feature of an image with one row of numbers for each class, and its bias.
+
+    Attributes:
+        weight: (C, F), at the start s times the class texts, so that logits are those of zero-shot CLIP.
+    """
+
+    weight: Tensor
+
+    def __init__(self, tasks: Sequence[Task], text: Tensor, *, scale: float) -> None:
+        super().__init__(tasks, text, scale=scale)
+        self.weight = nn.Parameter(scale * functional.normalize(text, dim=-1))
+
+    @torch.no_grad()
+    def put(self, task: int, tensors: Mapping[str, Tensor]) -> None:
+        """Store what was fitted to a task."""
+        for name, values in tensors.items():
+            getattr(self, name)[self.columns(task)] = values
+
+    def rows(self, task: int) -> tuple[Tensor, Tensor | None]:
+        """Rows (C_t, F) and biases (C_t,) of a task; None: 0."""
+        return self.weight[self.columns(task)], None
+
+    def score(self, features: Tensor, task: int) -> Tensor:
+        """Logits (b, C_t): d(x) @ rows.T + bias."""
+        rows, bias = self.rows(task)
+        logits = functional.normalize(features, dim=-1) @ rows.T
+        return logits if bias is None else logits + bias
 
 
 class CachedImages(TaskHeads):

@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, exponent, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -74,6 +74,12 @@ KEYS: tuple[Key, ...] = (
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
+    Key(
+        "DATASET.TITLE",
+        "",
+        "name of the suite in folders of sweeps, tables and plots; empty: the name of its file, DATASET.NAME",
+        check=title,
+    ),
     Key("DATASET.TASKS", (), "your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),
@@ -176,6 +182,15 @@ KEYS: tuple[Key, ...] = (
         "give the same figures to the last digit for any number of threads and any free memory; on a GPU with "
         "deterministic algorithms only; see docs/reliability.md",
     ),
+    Key(
+        "MULTI.LOSS",
+        "bce",
+        "loss of multi-label tasks: binary cross-entropy, or asymmetric; see docs/multi-label.md",
+        ("bce", "asymmetric"),
+    ),
+    Key("MULTI.GAMMA_NEG", 4.0, "asymmetric loss: exponent for absent labels", check=exponent),
+    Key("MULTI.GAMMA_POS", 0.0, "asymmetric loss: exponent for present labels", check=exponent),
+    Key("MULTI.CLIP", 0.05, "asymmetric loss: subtracted from the probability of absent labels", check=between(0, 0.5)),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
     Key("TEST.PER_TASK_RESULT", False, "log the metric of every task"),

@@ -7,6 +7,8 @@ from typing import Any
 
 from dassl.utils.texts import is_one_line
 
+_TITLE = 60  # letters
+
 
 @dataclass(frozen=True)
 class Key:
@@ -53,6 +55,11 @@ def between(low: float, high: float) -> Callable[[Any], str]:
     return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
 
 
+def exponent(value: float) -> str:
+    """A check for exponents of a loss: between 0 and 1 the gradient is infinite at 0."""
+    return "" if value == 0 or value >= 1 else "must be 0 or at least 1"
+
+
 def deviations(value: Sequence[float]) -> str:
     """A check for standard deviations of three channels, or none at all."""
     return length(3, or_empty=True)(value) or ("" if all(each > 0 for each in value) else "must be above 0")
@@ -66,6 +73,12 @@ def areas(value: Any) -> str:
 def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
     """A check for lists with exactly ``count`` entries, or none at all with ``or_empty``."""
     return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"
+
+
+def title(value: str) -> str:
+    """A check for names that are also names of folders."""
+    good = not value or (re.fullmatch(r"\w[\w.+-]*( [\w.+-]+)*", value) and len(value) <= _TITLE)
+    return "" if good else f"write up to {_TITLE} letters, digits, blanks and . + - _, with a letter or digit first"
 
 
 def colour(value: str) -> str:

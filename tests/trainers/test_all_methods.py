@@ -22,7 +22,11 @@ SMALL = {
     "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
     "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},
     "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
+    "LPPlusPlus": {"TRAINER__LPPP__STEPS": 20},
+    "CLAP": {"TRAINER__CLAP__VIEWS": 2, "TRAINER__CLAP__EPOCHS": 20},
+    "CrossModal": {"TRAINER__CMLP__STEPS": 200},
 }
+ON_FEATURES = ["TipAdapter", "GDA", "LPPlusPlus", "CLAP", "CrossModal"]
 # The remedy that a refused step from base to new classes must name.
 OWN_CLASSES_ONLY = "nothing for a class that it was not trained on"
 
@@ -133,7 +137,7 @@ def test_other_positions_of_the_name_learn_or_are_refused_in_one_line(lab, name,
     assert torch.isfinite(summary["loss"])
 
 
-@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes", "TipAdapter"])
+@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes", *ON_FEATURES])
 def test_a_method_has_a_config_for_every_backbone_and_for_the_demo(name):
     folder = CHECKOUT / "configs" / "trainers" / name
     assert {merged(path)["MODEL.BACKBONE.NAME"] for path in folder.glob("*")} == {

@@ -10,21 +10,12 @@ from torch.nn import functional
 
 from dassl.data.datum import METRICS, Task
 from dassl.evaluation.evaluator import score_task
+from tests.trainers.features import work
 from trainers._features import TaskWork
 from trainers.tip_adapter import AUTHORS, ImageCache, class_sums, grid_values, right_between, search_cache
 
 OPTIONS = {"trainer": "TipAdapter", "TRAINER__TIP__PREC": "fp32"}
 SEVERAL = {**OPTIONS, "dataset": "ToyShapes"}  # images that belong to two tasks
-
-
-def work(*, classes=4, width=6, train=8, val=9, metric="overall_acc", seed=0):
-    """A task of random features."""
-    draw = torch.Generator().manual_seed(seed)
-    text, views, images = (torch.randn(n, width, generator=draw) for n in (classes, train, val))
-    label = torch.randint(classes, (train,), generator=draw)
-    val_label = torch.randint(classes, (val,), generator=draw)
-    task = Task("things", tuple(f"thing {c}" for c in range(classes)), metric=metric)
-    return TaskWork(0, task, 5.0, text, views[None], label, images, val_label)
 
 
 def by_hand(task, image, keys, label, alpha, beta):

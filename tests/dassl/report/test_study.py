@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dassl.config.defaults import KEYS
+from dassl.config import all_keys
 from dassl.report.settings import NEWER_KEYS
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
@@ -310,6 +310,14 @@ def test_two_suites_of_ones_own_have_two_tables(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_suite_with_a_name_of_its_own_is_called_by_it(tmp_path):
+    tasks = [{"name": "colour", "folder": "col"}]
+    for name in ("north", "south"):
+        config = {"DATASET.TASKS": tasks, "DATASET.TITLE": name}
+        write_run(tmp_path, "CoOp-MT", tasks=("colour",), metrics=(60.0,), suite="MyTasks", config=config, place=name)
+    assert [suite.title for suite in suites(read_tree(tmp_path))] == ["north (colour), RN50", "south (colour), RN50"]
+
+
 def test_a_task_without_a_figure_is_no_part_of_the_mean(tmp_path):
     write_run(tmp_path, "CoOp-MT", metrics=(50.0, None, 70.0))
     write_run(tmp_path, "CoOp-MT", seed=2, metrics=(50.0, 60.0, 70.0))
@@ -542,6 +550,6 @@ def test_a_deterministic_run_is_of_another_setting_and_so_is_each_of_its_chunks(
 
 
 def test_keys_that_older_configs_lack_are_known_with_their_defaults():
-    defaults = {key.name: key.default for key in KEYS}
+    defaults = {name: key.default for name, key in all_keys().items()}
     shown = {key: defaults[key] for key in NEWER_KEYS}
     assert {k: str(list(v) if isinstance(v, tuple) else v) for k, v in shown.items()} == NEWER_KEYS
