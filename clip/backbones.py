@@ -17,6 +17,7 @@ from clip.architecture import OPENAI, Style, build_model, check_finite, check_si
 from clip.errors import BackboneError
 from clip.local import has_places, local_features
 from clip.precision import Precision, choose_precision
+from clip.projection import before_projection
 from clip.reading import read_weights
 from clip.text import TextEncoder
 from clip.tokenizer import vocabulary_size
@@ -102,6 +103,12 @@ class Backbone(nn.Module):
         """
         with self._precision.autocast():
             return self.visual(images.to(self.visual.conv1.weight.dtype))
+
+    @torch.no_grad()
+    def encode_before_projection(self, images: Tensor) -> Tensor:
+        """Features (B, W) of normalised images from before the last projection, in the encoders' dtype."""
+        with self._precision.autocast():
+            return before_projection(self.visual, images.to(self.visual.conv1.weight.dtype))
 
     @property
     def has_places(self) -> bool:

@@ -6,7 +6,7 @@ few-shot validation images that every method has.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -196,13 +196,18 @@ class FeatureMethod(FittedTrainer):
 
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
         """Fit task by task."""
-        views = self.train_views(train)
         shared = self.dm.dataset.validated_on_test()
+        for work in self.works(train, val):
+            if len(work.label):
+                self.model.put(work.index, self._fitted(work, shared.get(work.index, 0)).tensors)
+
+    def works(self, train: SplitFeatures, val: SplitFeatures) -> Iterator[TaskWork]:
+        """The tasks one by one; a warning names classes without a training image."""
+        views = self.train_views(train)
         for index, task in enumerate(self.dm.tasks):
             work = self._work(index, replace(task, metric=self.chosen_by(task)), train, views, val)
             self._report_absent(work)
-            if len(work.label):
-                self.model.put(index, self._fitted(work, shared.get(index, 0)).tensors)
+            yield work
 
     def chosen_by(self, task: Task) -> str:
         """The metric by which settings are chosen: the task's, or with RECIPE released that of the authors."""

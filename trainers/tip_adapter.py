@@ -153,6 +153,10 @@ class TipAdapter(FeatureMethod):
         for item in self.dm.dataset.train_x:
             for task, _ in item.targets:
                 counts[task] += 1
+        return self.new_cache(list(tasks), text, counts)
+
+    def new_cache(self, tasks: list[Task], text: Tensor, counts: list[int]) -> ImageCache:
+        """A cache with room for the images of each task."""
         return ImageCache(tasks, text, scale=self.backbone.logit_scale, counts=counts)
 
     def fit_task(self, work: TaskWork, chosen: Mapping[str, float] | None = None) -> Fitted:
@@ -163,11 +167,11 @@ class TipAdapter(FeatureMethod):
     def with_search(self, work: TaskWork, keys: Tensor, chosen: Mapping[str, float] | None) -> Fitted:
         """Keys (n, F) of a task with the given alpha and beta, or those of the search."""
         rate, (alpha, beta_end, alpha_end) = None, self.search_range(work.index)
-        found = dict(chosen or {"alpha": alpha, "beta": self.options.BETA})
+        found = {name: (chosen or {"alpha": alpha, "beta": self.options.BETA})[name] for name in ("alpha", "beta")}
         if chosen is None and work.searches:
             betas, alphas = (grid_values(*pair) for pair in zip((beta_end, alpha_end), self.search_steps, strict=True))
             found["alpha"], found["beta"], rate = search_cache(work, keys, betas, alphas)
-        settings = {name: torch.tensor(value) for name, value in found.items()}
+        settings = {name: torch.tensor(found[name]) for name in ("alpha", "beta")}
         return Fitted({"keys": keys, "label": work.label, **settings}, found, rate)
 
     @property
