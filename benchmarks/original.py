@@ -87,6 +87,7 @@ class OriginalText(nn.Module):
         x = torch.cat(parts, dim=1) + self.positional_embedding.to(self.dtype)
         x = self.blocks(x.permute(1, 0, 2)).permute(1, 0, 2)
         x = _norm(self.ln_final, x)
+        assert isinstance(self.text_projection, Tensor), "as in CLIP's own text towers"
         return x[torch.arange(len(x)), layout.eot] @ self.text_projection
 
     def _literals(self, layout: PromptLayout) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,12 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from clip.precision import Precision, choose_precision
 from clip.projection import before_projection
 from clip.reading import read_weights
 from clip.text import TextEncoder
-from clip.tokenizer import vocabulary_size
+from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
 from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
@@ -47,10 +46,13 @@ class Backbone(nn.Module):
         image_size: side of the input image in pixels.
         image_mean, image_std: of the three channels, for the normalisation of images.
         interpolation: how images are resized.
+        tokenizer: turns texts into this text tower's tokens.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
         context_length: longest text in tokens.
         logit_scale: exp of the temperature parameter, the factor in front of cosine similarities.
+        logit_bias: added to the scaled cosines by models trained with a sigmoid (SigLIP), 0 for others. It is the same
+            for all classes and so changes no softmax.
         visual: the image tower.
         text: the text tower, which also encodes learned prompts.
     """
@@ -61,11 +63,12 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        model: CLIP,
+        model: Any,
         precision: Precision,
         *,
         name: str,
         digest: str,
+        tokenizer: Tokenizer | None = None,
         text_encoding: str = "auto",
         text_chunk: int = 0,
         text_memory: int = 0,
@@ -78,12 +81,22 @@ class Backbone(nn.Module):
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
-        self.text = TextEncoder(model, precision, encoding=text_encoding, chunk=text_chunk, memory=text_memory)
+        self.tokenizer = tokenizer or openai_tokenizer()
+        self.text = TextEncoder(
+            model,
+            precision,
+            tokenizer=self.tokenizer,
+            encoding=text_encoding,
+            chunk=text_chunk,
+            memory=text_memory,
+        )
         self.logit_scale = float(model.logit_scale.detach().exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else float(bias.detach())
         size = model.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
-        self.text_width, self.embed_dim = model.text_projection.shape
-        self.context_length: int = model.context_length
+        self.text_width, self.embed_dim = self.text.width, self.text.feature_width
+        self.context_length: int = self.text.facts.length
         self._precision = precision
         self.requires_grad_(False)
         self.eval()
@@ -102,7 +115,13 @@ class Backbone(nn.Module):
             (B, F) in the encoders' dtype, not L2-normalised.
         """
         with self._precision.autocast():
-            return self.visual(images.to(self.visual.conv1.weight.dtype))
+            found = self.visual(images.to(self._image_dtype))
+        return found[0] if isinstance(found, tuple) else found  # CoCa's tower also returns what its decoder reads
+
+    @property
+    def _image_dtype(self) -> torch.dtype:
+        """That of the image tower's first matrix."""
+        return next(weight.dtype for weight in self.visual.parameters() if weight.ndim > 3)
 
     @torch.no_grad()
     def encode_before_projection(self, images: Tensor) -> Tensor:
@@ -125,11 +144,15 @@ class Backbone(nn.Module):
             (B, 1 + P, F) in the encoders' dtype, not L2-normalised; row 0 is that of ``encode_image``.
         """
         with self._precision.autocast():
-            return local_features(self.visual, images.to(self.visual.conv1.weight.dtype))
+            return local_features(self.visual, images.to(self._image_dtype))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features of plain texts: (N, L) token ids -> (N, F) in the encoders' dtype, not L2-normalised."""
         return self.text.encode_tokens(tokens)
+
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        """Rows (N, L) of this text tower's tokens; raises TooLongError for a text that does not fit."""
+        return self.tokenizer(texts)
 
 
 def load(

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from open_clip.model import CLIP
+from open_clip.transformer import Transformer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from clip.columns import ColumnTower, Cut
 from clip.device import free_bytes
 from clip.errors import BackboneError, TooLongError
+from clip.facts import facts_of, text_part
 from clip.precision import Precision, product_dtype
-from clip.tokenizer import CONTEXT_LENGTH, encode, pad, quote, token_count, tokenize
+from clip.tokenizer import Tokenizer, openai_tokenizer, pad, quote
 from clip.tower import TreeTower, leaf_states, not_standard
 from clip.tree import Forest, Trie
 
@@ -41,12 +44,13 @@ class PromptLayout:
     """Positions of literal tokens and context vectors in N prompts.
 
     Attributes:
-        tokens: (N, 77) int64, the tokenised texts with placeholder words before the name.
+        tokens: (N, L) int64, the tokenised texts with placeholders before the name, in all columns of the backbone.
         slots: (N, L) int64, L = longest prompt with its end token. An entry >= 0 is a token id; -(j+1) is context
             vector j. Each prompt holds each of its context vectors exactly once.
         eot: (N,) int64, column of the end-of-text token; it is the same for every position of the name.
         n_ctx: M, number of context vectors in each prompt.
         known: an encoder's plans for these prompts, for each assignment of contexts.
+        cut: its batches, where it runs over columns.
     """
 
     tokens: Tensor
@@ -54,13 +58,14 @@ class PromptLayout:
     eot: Tensor
     n_ctx: int
     known: "list[_Known]" = field(default_factory=list, repr=False)
+    cut: list[Cut] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.slots)
 
     def __getstate__(self) -> dict[str, object]:
         """A copy makes its own plans."""
-        return {**self.__dict__, "known": []}
+        return {**self.__dict__, "known": [], "cut": []}
 
     def to(self, device: str | torch.device) -> "PromptLayout":
         """The same layout on ``device``."""
@@ -76,54 +81,64 @@ def phrase_words(phrase: str) -> list[str]:
     return phrase.replace("_", " ").split()
 
 
-def prompt_layout(names: Sequence[str], *, n_ctx: int, position: str = "end", phrase: str = "") -> PromptLayout:
+def prompt_layout(
+    names: Sequence[str], *, n_ctx: int, position: str = "end", phrase: str = "", tokenizer: Tokenizer | None = None
+) -> PromptLayout:
     """Lay out the prompts "context name." of some class or task names.
 
-    The tokenised text is ``n_ctx`` placeholder words (or those of ``phrase``), the name with its underscores as
-    spaces, and a dot. Context vectors replace its columns 1..M; tokens of a phrase beyond these stay text. ``end``
-    puts the name behind the context, ``front`` before it, ``middle`` behind the first M // 2 context vectors.
+    The tokenised text is ``n_ctx`` placeholders (or the words of ``phrase``), the name with its underscores as spaces,
+    and a dot. Context vectors replace the ``n_ctx`` columns behind the start; tokens of a phrase beyond these stay
+    text. ``end`` puts the name behind the context, ``front`` before it, ``middle`` behind the first M // 2 context
+    vectors.
+
+    Args:
+        tokenizer: the backbone's; None: OpenAI's.
 
     Raises:
-        BackboneError: unknown position, a phrase without exactly ``n_ctx`` words, or a prompt of more than 77 tokens.
+        BackboneError: unknown position, a phrase without exactly ``n_ctx`` words, or a prompt that does not fit.
     """
+    tokenizer = tokenizer or openai_tokenizer()
     if position not in POSITIONS:
         raise BackboneError(f"unknown position of the class name {position!r}; choose one of {', '.join(POSITIONS)}")
-    words = phrase_words(phrase) if phrase else ["X"] * n_ctx
-    if len(words) != n_ctx:
+    words = phrase_words(phrase)
+    if phrase and len(words) != n_ctx:
         raise BackboneError(f"the phrase {phrase!r} has {len(words)} words, but there are {n_ctx} context vectors")
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     names = [name.replace("_", " ") for name in names]
-    rows = [_encode_prompt(name, words) for name in names]
+    rows = [_encode_prompt(name, words, n_ctx, tokenizer) for name in names]
     # A name may contain an end token; the text ends at the first one.
-    texts = [row[: row.index(row[-1]) + 1] for row in rows]
-    slots = [_arrange(text, token_count(name), n_ctx, before) for text, name in zip(texts, names, strict=True)]
+    texts = [row[: tokenizer.ending(row) + 1] for row in rows]
+    slots = [_arrange(text, tokenizer, name, n_ctx, before) for text, name in zip(texts, names, strict=True)]
     return PromptLayout(
-        tokens=pad(rows, CONTEXT_LENGTH),
-        slots=pad(slots, max(map(len, texts))),
+        tokens=pad(rows, tokenizer.length, tokenizer.pad_id),
+        slots=pad(slots, max(map(len, texts)), tokenizer.pad_id),
         eot=torch.tensor([len(text) - 1 for text in texts]),
         n_ctx=n_ctx,
     )
 
 
-def _encode_prompt(name: str, words: Sequence[str]) -> list[int]:
-    row = encode(" ".join([*words, f"{name}."]))
-    if len(row) > CONTEXT_LENGTH:
+def _encode_prompt(name: str, words: Sequence[str], n_ctx: int, tokenizer: Tokenizer) -> list[int]:
+    text = f"{name}."
+    bare = tokenizer.ids(" ".join([*words, text])) if words else tokenizer.placeholders(text, n_ctx)
+    row = [*tokenizer.start, *bare, *tokenizer.end]
+    if len(row) > tokenizer.length:
         raise TooLongError(
             name,
-            f"the prompt of {quote(name)} has {len(row)} tokens with {len(words)} context words, start and end, but "
-            f"only {CONTEXT_LENGTH} fit",
+            f"the prompt of {quote(name)} has {len(row)} tokens with {n_ctx} context words, start and end, but "
+            f"only {tokenizer.length} fit",
             "shorten the name or the context",
         )
     return row
 
 
-def _arrange(text: list[int], name_tokens: int, n_ctx: int, before: int) -> list[int]:
+def _arrange(text: list[int], tokenizer: Tokenizer, name: str, n_ctx: int, before: int) -> list[int]:
     """Put ``before`` context vectors before the name and the others behind it, then the rest of the text."""
-    start, literal = text[0], text[1 + n_ctx :]
+    first = len(tokenizer.start)
+    start, literal = text[:first], text[first + n_ctx :]
     # A name may share its last token with the dot; the end token is never part of it.
-    name_tokens = min(name_tokens, len(literal) - 1)
+    name_tokens = min(tokenizer.count(name), len(literal) - len(tokenizer.end))
     context = [-(j + 1) for j in range(n_ctx)]
-    return [start, *context[:before], *literal[:name_tokens], *context[before:], *literal[name_tokens:]]
+    return [*start, *context[:before], *literal[:name_tokens], *context[before:], *literal[name_tokens:]]
 
 
 @dataclass(eq=False)
@@ -163,49 +178,111 @@ class TextEncoder(nn.Module):
     """The frozen text tower, for plain tokens and for prompts with learned context vectors.
 
     Args:
-        model: the network that it is part of.
+        model: the network that it is part of: open_clip's CLIP, or one with a separate text tower.
         precision: how it computes.
-        encoding: "auto" computes common prefixes once where that is exact. For comparison, "cut" runs the columns up to
-            the last end of all prompts, "plain" all columns.
+        tokenizer: the backbone's; None: OpenAI's.
+        encoding: "auto" computes common prefixes once where that is exact, and takes one of the other two elsewhere.
+            "cut" runs the columns up to the ends of the prompts, where that is exact; "plain" runs all columns.
         chunk: prompts that are encoded at once; with several chunks the backward pass computes the hidden states of
             each again. 0 chooses by ``memory``.
         memory: bytes for the tensors of one encoding; 0: half of the free memory.
 
     Attributes:
+        facts: how the tower reads a text.
+        encoding: the way in force.
         limit: most prompts to encode at once, after the memory ran out; 0: no limit.
         largest: most prompts that were encoded at once; 0: none yet.
         chunked: smallest chunk that was used, in prompts; 0: no encoding was cut into chunks.
     """
 
     causal_mask: Tensor
+    token_embedding: nn.Embedding
+    positional_embedding: Tensor
+    class_embedding: Tensor | None
+    transformer: Transformer
+    ln_final: nn.LayerNorm
+    text_projection: Tensor | nn.Linear | None
 
     def __init__(
-        self, model: CLIP, precision: Precision, *, encoding: str = "auto", chunk: int = 0, memory: int = 0
+        self,
+        model: nn.Module,
+        precision: Precision,
+        *,
+        tokenizer: Tokenizer | None = None,
+        encoding: str = "auto",
+        chunk: int = 0,
+        memory: int = 0,
     ) -> None:
         super().__init__()
         if encoding not in TEXT_ENCODINGS:
             raise BackboneError(f"unknown text encoding {encoding!r}; choose one of {', '.join(TEXT_ENCODINGS)}")
         if chunk < 0:
             raise BackboneError(f"the number of prompts encoded at once is {chunk}; 0 chooses it by the free memory")
-        self.token_embedding = model.token_embedding
-        self.positional_embedding = model.positional_embedding
-        self.transformer = model.transformer
-        self.ln_final = model.ln_final
-        self.text_projection = model.text_projection
-        length = model.context_length
-        mask = torch.full((length, length), float("-inf")).triu_(1)
+        self.facts = facts_of(model)
+        part = text_part(model)
+        self.token_embedding = part.token_embedding
+        self.positional_embedding = part.positional_embedding
+        self.class_embedding = part.cls_emb if self.facts.class_token else None
+        self.transformer = part.transformer
+        self.ln_final = part.ln_final
+        self.text_projection = part.text_projection
+        places = len(self.positional_embedding)
+        mask = torch.full((places, places), float("-inf")).triu_(1)
         self.register_buffer("causal_mask", mask, persistent=False)
-        self.encoding = encoding
+        self.tokenizer = tokenizer or openai_tokenizer()
         self.chunk, self.memory, self.limit = chunk, memory, 0
         self.forget()
         self._precision = precision
-        self._causal = model.attn_mask is not None
         self._tower: TreeTower | None = None
-        if encoding == "auto" and (reason := not_standard(model)):
-            logger.info("Every prompt is encoded separately: %s", reason)
-            self.encoding = "plain" if not self._causal else "cut"
-        if chunk and self.encoding != "auto":
-            logger.warning("All prompts are encoded at once instead of %d: only the tree can be cut into chunks", chunk)
+        self.encoding = self._way(encoding)
+
+    def _way(self, asked: str) -> str:
+        """The encoding in force; the log says why it is not the requested one."""
+        reason = self.facts.reason() or self._other_end() or not_standard(self.transformer.resblocks)
+        if asked == "auto" and not reason:
+            return asked
+        if self.facts.cuttable or asked == "plain":
+            way, how = "cut" if asked == "auto" else asked, "up to its end"
+        else:
+            way, how = "plain", f"with all {self.facts.length} columns, because padding reaches its feature"
+        if way != asked:
+            logger.info("Every prompt is encoded separately, %s: %s", how, reason)
+        return way
+
+    def _other_end(self) -> str:
+        """Why the feature may be read elsewhere than at the end of a text; "" if it is not."""
+        end, facts = self.tokenizer.end[-1], self.facts
+        if facts.pool == "eos" and facts.end_id != end:
+            raise BackboneError(
+                f"the text tower reads its feature at token {facts.end_id}, but its tokenizer ends a text with {end}; "
+                "correct the model's description (text_cfg: eos_id, hf_tokenizer_name)"
+            )
+        largest = (self.tokenizer.size or self.token_embedding.num_embeddings) - 1
+        return "the end of a text is not the largest token" if facts.pool == "argmax" and end < largest else ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.causal_mask.device
+
+    @property
+    def width(self) -> int:
+        """D, width of a token and of a context vector."""
+        return self.token_embedding.embedding_dim
+
+    @property
+    def feature_width(self) -> int:
+        """F, width of a feature."""
+        if self.text_projection is None:
+            return self.width
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection.out_features
+        return self.text_projection.shape[1]
+
+    def layout(self, names: Sequence[str], *, n_ctx: int, position: str = "end", phrase: str = "") -> PromptLayout:
+        """``prompt_layout`` with this backbone's tokens, on its device."""
+        laid = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase, tokenizer=self.tokenizer)
+        return laid.to(self.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TextEncoder":
         """After the weights are moved or cast, derive everything from them again."""
@@ -240,13 +317,13 @@ class TextEncoder(nn.Module):
             f"{groups} contexts for {count} prompts: give the group of each"
         )
         if self.encoding != "auto":
-            return self._encode_columns(*_chosen(layout, contexts, group, rows))
+            return self._encode_columns(*_chosen(layout, contexts, group, rows), told=rows is None)
         own = bool(given) and group is None and groups > 1
         known = self._known(layout, group if given else None, own)
         if rows is None:
             return self._encode(known.forest, contexts)
         trie = known.trie.select(rows, own=given if own else 0)
-        return self._encode(Forest.of(trie, known.size, self.causal_mask.device), contexts)
+        return self._encode(Forest.of(trie, known.size, self.device), contexts)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts.
@@ -257,12 +334,11 @@ class TextEncoder(nn.Module):
         Returns:
             (N, F) in the encoder's dtype, not L2-normalised.
         """
-        # The end token has the largest id; argmax gives its first column.
-        end = tokens.argmax(dim=1)
+        end = self.facts.ends(tokens)
         if self.encoding != "auto":
             return self._encode_columns(PromptLayout(tokens, tokens, end, 0))
         trie = self._trie(tokens, end)
-        return self._encode(Forest.of(trie, self._size(trie, learned=False), self.causal_mask.device))
+        return self._encode(Forest.of(trie, self._size(trie, learned=False), self.device))
 
     def forget(self) -> None:
         """Reset ``largest`` and ``chunked``, e.g. for the next run in a process."""
@@ -291,12 +367,18 @@ class TextEncoder(nn.Module):
             more tokens than words is cut, as in CoOp.
         """
         words = phrase_words(phrase)
-        tokens = tokenize(" ".join(words))[0, 1 : 1 + len(words)]
-        return self.token_embedding(tokens.to(self.causal_mask.device)).detach().float()
+        ids = self.tokenizer.ids(" ".join(words))
+        if len(ids) < len(words):
+            raise BackboneError(f"the phrase {phrase!r} has {len(ids)} tokens for {len(words)} words; use other words")
+        return self.embeddings(ids[: len(words)])
+
+    def embeddings(self, ids: Sequence[int]) -> Tensor:
+        """Those of tokens, (K, D) fp32."""
+        return self.token_embedding(torch.tensor(ids, device=self.device)).detach().float()
 
     def _known(self, layout: PromptLayout, group: Tensor | None, own: bool) -> _Known:
         """The trie and the plans of a layout, cached or new."""
-        device = self.causal_mask.device
+        device = self.device
         for known in layout.known:
             if known.fits(group, own, self.limit, device):
                 self.note(known.size, len(known.trie.keys))
@@ -310,7 +392,7 @@ class TextEncoder(nn.Module):
         return known
 
     def _trie(self, slots: Tensor, end: Tensor, **contexts: Any) -> Trie:
-        length, longest = int(end.max()) + 1, len(self.causal_mask)
+        length, longest = int(end.max()) + 1, self.facts.length
         if length > longest:
             raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
         return Trie.of(slots[:, :length], end, **contexts)
@@ -319,7 +401,7 @@ class TextEncoder(nn.Module):
         """Different prompts to encode at once: all, if the tensors of a training step fit into memory."""
         count, plan = len(trie.keys), trie.plan()
         need = self._tower_of().memory(plan, keep=learned)
-        free = free_bytes(self.causal_mask.device)
+        free = free_bytes(self.device)
         bound = self.memory or free * MEMORY_SHARE
         size = min(count, self.chunk or _fitting(trie, int(plan.rows * bound / need)), self.limit or count)
         self.note(size, count)
@@ -329,7 +411,7 @@ class TextEncoder(nn.Module):
             logger.info(
                 "Encoding %d prompts: %d tokens with common beginnings joined (%d without); a training step takes "
                 "about %d MiB for them, %d MiB are free: encoded %s",
-                *(len(trie), plan.nodes, len(trie) * len(self.causal_mask), need >> 20, free >> 20, how),
+                *(len(trie), plan.nodes, len(trie) * self.facts.length, need >> 20, free >> 20, how),
             )
         return size
 
@@ -337,7 +419,7 @@ class TextEncoder(nn.Module):
         if self._tower is None:
             amp = self._precision.name == "amp"
             low = self._precision.features if amp else self.transformer.get_cast_dtype()
-            self._tower = TreeTower(self, product_dtype(low, self.causal_mask.device))
+            self._tower = TreeTower(self, product_dtype(low, self.device))
         return self._tower
 
     def _encode(self, forest: Forest, contexts: Tensor | None = None) -> Tensor:
@@ -351,35 +433,71 @@ class TextEncoder(nn.Module):
         return look_up(forest.prompt, self._project(leaves[0] if keep else torch.cat(leaves)))
 
     def _encode_columns(
-        self, layout: PromptLayout, contexts: Tensor | None = None, group: Tensor | None = None
+        self, layout: PromptLayout, contexts: Tensor | None = None, group: Tensor | None = None, *, told: bool = False
     ) -> Tensor:
-        """Run the tower over the columns of every prompt: all, or those up to the longest end."""
-        device, longest = self.causal_mask.device, len(self.causal_mask)
-        slots, eot = layout.slots.to(device), layout.eot.to(device)
-        length = int(eot.max()) + 1
-        if length > longest:
-            raise BackboneError(f"a text of {length} tokens does not fit this backbone, which takes {longest}")
-        slots = slots[:, :length]
-        if self.encoding == "plain":
-            slots = functional.pad(slots, (0, longest - length))
-        embedded = self.token_embedding(slots.clamp_min(0))
-        if contexts is not None and layout.n_ctx:
-            own = _per_prompt(contexts, group, len(layout))
-            # Context slots are the only negative entries and -M is the lowest: sorting finds their columns in order.
-            columns = slots.argsort(dim=1)[:, : layout.n_ctx].flip(1)
-            embedded = embedded.scatter(1, columns[..., None].expand_as(own), own.to(embedded.dtype))
-        with self._precision.autocast():
-            dtype = self.transformer.get_cast_dtype()
-            hidden = embedded.to(dtype) + self.positional_embedding[: slots.shape[1]].to(dtype)
-            mask = self.causal_mask[: slots.shape[1], : slots.shape[1]] if self._causal else None
-            hidden = self.transformer(hidden, attn_mask=mask)
-            last = eot[:, None, None].expand(-1, 1, hidden.shape[2])
-        return self._project(hidden.gather(1, last).squeeze(1))
+        """Run the tower over the columns of every prompt: all, or those up to its end.
+
+        Args:
+            told: whether the log tells how; once for each layout.
+        """
+        context = None if contexts is None or not layout.n_ctx else _Contexts(contexts, group, len(layout))
+        learned = context is not None and contexts is not None and contexts.requires_grad and torch.is_grad_enabled()
+        cut = self._cut(layout, learned=learned, told=told)
+        slots = layout.slots.to(self.device)
+        filling = max(columns for _, columns in cut.parts) - slots.shape[1]
+        slots = functional.pad(slots, (0, max(0, filling)), value=self.tokenizer.pad_id)
+
+        def run(index: Tensor | None, columns: int) -> Tensor:
+            ids = slots if index is None else slots[index]
+            own = None if context is None else context.of(index)
+            return ColumnTower(self, self._precision).hidden(ids[:, :columns], own)
+
+        if cut.order is None:
+            return self._project(run(*cut.parts[0]))
+        again = learned and cut.size < len(layout)
+        parts = [checkpoint(run, *part, use_reentrant=False) if again else run(*part) for part in cut.parts]
+        return functional.embedding(cut.order, self._project(torch.cat(parts)))
+
+    def _cut(self, layout: PromptLayout, *, learned: bool, told: bool) -> Cut:
+        """The batches that a layout is encoded in, cached or new."""
+        for known in layout.cut:
+            if (known.limit, known.device) == (self.limit, self.device):
+                self.note(known.size, len(layout))
+                return known
+        lengths = layout.eot.cpu() + 1
+        if (longest := int(lengths.max())) > self.facts.length:
+            most = self.facts.length
+            raise BackboneError(f"a text of {longest} tokens does not fit this backbone, which takes {most}")
+        lengths = (lengths + self.facts.beyond).clamp_max(self.facts.length)
+        lengths = lengths if self.encoding == "cut" else lengths.clamp_min(self.facts.length)
+        size = self._columns_at_once(lengths, learned=learned, told=told)
+        layout.cut[:] = [Cut.of(lengths, size, limit=self.limit, device=self.device)]
+        return layout.cut[0]
+
+    def _columns_at_once(self, lengths: Tensor, *, learned: bool, told: bool) -> int:
+        """Prompts to encode at once: all, if the tensors of a training step fit into memory."""
+        count, free = len(lengths), free_bytes(self.device)
+        each = ColumnTower(self, self._precision).memory(int(lengths.max()), keep=learned)
+        size = min(count, self.chunk or max(1, int((self.memory or free * MEMORY_SHARE) / each)), self.limit or count)
+        self.note(size, count)
+        if told and learned:
+            how = f"in chunks of at most {size}" if size < count else "at once"
+            logger.info(
+                "Encoding %d prompts separately: %d columns; a training step takes about %d MiB for them, %d MiB are "
+                "free: encoded %s",
+                *(count, int(lengths.sum()), each * count >> 20, free >> 20, how),
+            )
+        return size
 
     def _project(self, hidden: Tensor) -> Tensor:
-        """Hidden states of end-of-text tokens (U, D) -> features (U, F)."""
+        """Hidden states that features are read from (U, D) -> features (U, F)."""
         with self._precision.autocast():
-            return self.ln_final(hidden.to(self.transformer.get_cast_dtype())) @ self.text_projection
+            hidden = self.ln_final(hidden.to(self.transformer.get_cast_dtype()))
+            if self.text_projection is None:
+                return hidden
+            if isinstance(self.text_projection, nn.Linear):
+                return self.text_projection(hidden)
+            return hidden @ self.text_projection
 
 
 def _fitting(trie: Trie, rows: int) -> int:
@@ -399,12 +517,24 @@ def _chosen(
     return layout.select(rows), contexts, None if group is None else group[rows]
 
 
-def _per_prompt(contexts: Tensor, group: Tensor | None, count: int) -> Tensor:
-    """The context of each prompt: (G, M, D) -> (N, M, D)."""
-    groups, n_ctx, width = contexts.shape
-    if group is not None:
+@dataclass(frozen=True)
+class _Contexts:
+    """Contexts (G, M, D) and the group (N,) of each prompt; None: G is 1, or each prompt has its own."""
+
+    values: Tensor
+    group: Tensor | None
+    count: int
+
+    def of(self, index: Tensor | None) -> Tensor:
+        """The context of the prompts ``index`` (K,), None for all, (K, M, D)."""
+        groups, n_ctx, width = self.values.shape
+        rows = self.group
+        if rows is None:
+            assert groups in (1, self.count), f"{groups} contexts for {self.count} prompts: give the group of each"
+            if groups == 1 or index is None:
+                return self.values.expand(self.count if index is None else len(index), -1, -1)
+            rows = torch.arange(groups)
+        rows = rows.to(self.values.device)
+        rows = rows if index is None else rows[index]
         # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
-        rows = functional.embedding(group.to(contexts.device), contexts.reshape(groups, -1))
-        return rows.view(count, n_ctx, width)
-    assert groups in (1, count), f"{groups} groups of contexts for {count} prompts: give the group of each prompt"
-    return contexts.expand(count, -1, -1)
+        return functional.embedding(rows, self.values.reshape(groups, -1)).view(-1, n_ctx, width)

@@ -6,18 +6,19 @@ is written by hand here, which keeps a third of what automatic differentiation k
     kept for each row of a layer            values
     inputs of both layer norms              2 D
     queries, keys, values                   3 D
-    input of the MLP's activation           4 D
+    input of the MLP's activation           4 D (or its width)
     attention weights                       heads * (A + P)
 
 Letters as in ``clip.tree``; D width, H heads.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.model import CLIP
-from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import LayerNorm, LayerNormFp32, LayerScale, QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
@@ -27,29 +28,63 @@ from clip.tree import TreePlan
 if TYPE_CHECKING:
     from clip.text import TextEncoder
 
-# x * sigmoid(1.702 x) = silu(1.702 x) / 1.702: the factors are part of the matrix products and cancel in the gradient.
 QUICK = 1.702
 
 
-def not_standard(model: CLIP) -> str:
-    """Why the tree is not exact, or not implemented, for this text tower; "" if it can be used."""
-    if model.attn_mask is None:
-        return "its attention is not causal"
-    if model.text_pool_type not in ("argmax", "eos"):
-        return f"its feature is not that of the end-of-text token but {model.text_pool_type!r}"
-    for block in model.transformer.resblocks:
-        if not _is_standard(block):
-            return "its blocks are not the residual blocks of OpenAI's models"
+def not_standard(blocks: Iterable[nn.Module]) -> str:
+    """Why the tree is not implemented for these blocks of a text tower; "" if it is."""
+    for block in blocks:
+        if reason := _unusual(block):
+            return f"its blocks are not the usual residual blocks ({reason})"
     return ""
 
 
-def _is_standard(block: nn.Module) -> bool:
-    if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
-        return False
-    attention, norms = block.attn, (block.ln_1, block.ln_2)
+def _unusual(block: nn.Module) -> str:
+    if type(block) is not ResidualAttentionBlock:
+        return type(block).__name__
+    attention: Any = block.attn
+    norms: tuple[Any, ...] = (block.ln_1, block.ln_2)
     plain = type(attention) is nn.MultiheadAttention and attention.in_proj_weight is not None
-    quick = isinstance(block.get_submodule("mlp.gelu"), QuickGELU)
-    return plain and quick and all(type(n) in (LayerNorm, LayerNormFp32) for n in norms)
+    if not plain or attention.in_proj_bias is None or attention.bias_k is not None or attention.add_zero_attn:
+        return "another attention"
+    if Activation.of(block.get_submodule("mlp.gelu")) is None:
+        return f"activation {type(block.get_submodule('mlp.gelu')).__name__}"
+    if not all(type(norm) in (LayerNorm, LayerNormFp32) and norm.bias is not None for norm in norms):
+        return "another norm"
+    scales = (block.ls_1, block.ls_2)
+    return "" if all(isinstance(scale, nn.Identity | LayerScale) for scale in scales) else "another layer scale"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The activation of an MLP.
+
+    Attributes:
+        factor: part of the products before and after it. QuickGELU, x * sigmoid(1.702 x), is silu(1.702 x) / 1.702:
+            its factors cancel in the gradient.
+        gelu: how GELU is computed, "none" (erf) or "tanh"; "" for silu.
+    """
+
+    factor: float
+    gelu: str
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "Activation | None":
+        """That of ``module``; None if it is unknown."""
+        if type(module) is QuickGELU:
+            return cls(QUICK, "")
+        return cls(1.0, module.approximate) if type(module) is nn.GELU else None
+
+    def forward(self, f: Tensor) -> Tensor:
+        """The activation of ``f``, which has the factor in it."""
+        return functional.gelu(f, approximate=self.gelu) if self.gelu else functional.silu(f)
+
+    def backward_(self, grad: Tensor, f: Tensor) -> None:
+        """Make the gradient at the output, in place, that at the input."""
+        if self.gelu:
+            torch.ops.aten.gelu_backward.grad_input(grad, f, approximate=self.gelu, grad_input=grad)
+        else:
+            torch.ops.aten.silu_backward.grad_input(grad, f, grad_input=grad)
 
 
 @dataclass(frozen=True)
@@ -91,23 +126,31 @@ class Layer:
     fc1: tuple[Tensor, Tensor]
     fc2: tuple[Tensor, Tensor]
     heads: int
+    activation: Activation
 
     @classmethod
     def of(cls, block: ResidualAttentionBlock, dtype: torch.dtype) -> "Layer":
-        """The weights of ``block``; its matrices in ``dtype``."""
+        """The weights of ``block``; its matrices in ``dtype``, with its layer scale, if any, multiplied in."""
 
-        def matrix(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        def matrix(weight: Tensor, bias: Tensor, scale: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+            if isinstance(scale, LayerScale):
+                gamma = scale.gamma.detach()
+                exact = torch.promote_types(gamma.dtype, torch.float32)
+                weight, bias = weight.detach().to(exact) * gamma.to(exact)[:, None], bias.detach().to(exact) * gamma
             return weight.detach().to(dtype), bias.detach().to(dtype)
 
         attention, mlp = block.attn, block.mlp
+        activation = Activation.of(mlp.gelu)
+        assert activation is not None, "not_standard() refuses other activations"
         return cls(
             norm_1=Norm.of(block.ln_1),
             qkv=matrix(attention.in_proj_weight, attention.in_proj_bias),
-            out=matrix(attention.out_proj.weight, attention.out_proj.bias),
+            out=matrix(attention.out_proj.weight, attention.out_proj.bias, block.ls_1),
             norm_2=Norm.of(block.ln_2),
             fc1=matrix(mlp.c_fc.weight, mlp.c_fc.bias),
-            fc2=matrix(mlp.c_proj.weight, mlp.c_proj.bias),
+            fc2=matrix(mlp.c_proj.weight, mlp.c_proj.bias, block.ls_2),
             heads=attention.num_heads,
+            activation=activation,
         )
 
     def forward(
@@ -128,8 +171,9 @@ class Layer:
         x = _add_linear(x, a, *self.out)
         h, kept_2 = self.norm_2.forward(x, dtype)
         weight, shift = self.fc1
-        f = torch.addmm(shift, h, weight.t(), beta=QUICK, alpha=QUICK)
-        x = _add_linear(x, functional.silu(f), *self.fc2, factor=1 / QUICK)
+        factor = self.activation.factor
+        f = torch.addmm(shift, h, weight.t(), beta=factor, alpha=factor)
+        x = _add_linear(x, self.activation.forward(f), *self.fc2, factor=1 / factor)
         return x, (*kept_1, q, kv, weights, *kept_2, f)
 
     def backward(self, grad: Tensor, kept: tuple[Tensor, ...], plan: TreePlan, *, first: bool, last: bool) -> Tensor:
@@ -137,7 +181,7 @@ class Layer:
         x, mean, scale, q, kv, weights, *kept_2, f = kept
         stream, dtype = grad.dtype, f.dtype
         grad_f = torch.mm(grad.to(dtype), self.fc2[0])
-        torch.ops.aten.silu_backward.grad_input(grad_f, f, grad_input=grad_f)
+        self.activation.backward_(grad_f, f)
         grad = self.norm_2.backward(torch.mm(grad_f, self.fc1[0]), tuple(kept_2)).to(stream).add_(grad)
         del grad_f
         da = torch.mm(grad.to(dtype), self.out[0])
@@ -244,11 +288,11 @@ class TreeTower:
 
     def memory(self, plan: TreePlan, *, keep: bool) -> int:
         """Estimated peak bytes of a forward pass and, with ``keep``, a backward pass over ``plan``."""
-        width, heads = self.tokens.shape[1], self.layers[0].heads
+        width, heads, wide = self.tokens.shape[1], self.layers[0].heads, len(self.layers[0].fc1[1])
         matrix, stream = self.dtype.itemsize, self.stream.itemsize
         attention = heads * plan.hidden.shape[-1]
-        kept = 2 * width * stream + (7 * width + attention) * matrix
-        passing = 3 * width * stream + (12 * width + 2 * attention) * matrix
+        kept = 2 * width * stream + (3 * width + wide + attention) * matrix
+        passing = 3 * width * stream + (8 * width + wide + 2 * attention) * matrix
         return plan.rows * ((len(self.layers) if keep else 1) * kept + passing)
 
     def embed(self, vectors: Tensor, plan: TreePlan) -> Tensor:

@@ -35,7 +35,8 @@ def read_choice(suite: str, root: str) -> CfgNode:
         cfg.DATASET.NAME = suite
     else:
         merge_cfg(cfg, files=[yaml])
-    cfg.DATASET.ROOT = root
+    if root:
+        cfg.DATASET.ROOT = root
     cfg.SEED = 0
     DATASET_REGISTRY.get(cfg.DATASET.NAME)
     return cfg

@@ -106,7 +106,7 @@ def check(
     Raises:
         UserError: the data root is not named or does not exist.
     """
-    report = Report(member.__name__)
+    report = Report(cfg.DATASET.TITLE or member.__name__)
     if member is MyTasks:
         _check_own(cfg, report, quick=quick, near=near, allowed=allow_duplicates, examples=examples)
         return report

@@ -4,27 +4,31 @@ import logging
 from collections.abc import Sequence
 
 import clip
-from clip.tokenizer import quote
+from clip.tokenizer import Tokenizer, openai_tokenizer, quote
 from dassl.data.datum import Task
 from dassl.utils.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 
-def check_names(tasks: Sequence[Task]) -> None:
+def check_names(tasks: Sequence[Task], tokenizer: Tokenizer | None = None) -> None:
     """Refuse own tasks and classes whose names CLIP cannot tell apart; for registered data sets only warn.
+
+    Args:
+        tokenizer: the backbone's; None: OpenAI's.
 
     Raises:
         UserError: two names have the same tokens, or one has none.
     """
+    tokenizer = tokenizer or openai_tokenizer()
     for task in tasks:
-        for name, other in clip.same_tokens(task.classnames):
+        for name, other in tokenizer.same(task.classnames):
             text = _same(f"task {task.name!r}", "class", _placed(task, name), other and _placed(task, other))
             if task.places:
                 raise UserError(f"{text}; rename one with classes: {{LABEL: CLASS NAME}}")
             _log.warning("%s, and predictions cannot tell them apart", text)
     own = {task.name for task in tasks if task.places}
-    for name, other in clip.same_tokens([task.name for task in tasks]):
+    for name, other in tokenizer.same([task.name for task in tasks]):
         text = _same("DATASET.TASKS" if own else "the suite", "task", repr(name), other and repr(other))
         if own & {name, other}:
             raise UserError(f"{text}; rename one with name:")

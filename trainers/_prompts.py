@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from clip.device import to_device
-from clip.text import POSITIONS, PromptLayout, TextEncoder, prompt_layout
+from clip.text import POSITIONS, PromptLayout, TextEncoder
 from dassl.config import Key, at_least
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
@@ -85,12 +85,10 @@ class ContextPrompts(EncoderModule):
         key: str = "ctx",
     ) -> None:
         super().__init__(encoder)
-        layout = prompt_layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
-        self.layout: PromptLayout = layout.to(encoder.causal_mask.device)
+        self.layout: PromptLayout = encoder.layout(names, n_ctx=n_ctx, position=position, phrase=phrase)
         self.ctx: nn.Parameter | None = None
         if context != "outside" and n_ctx:
-            width = encoder.token_embedding.embedding_dim
-            shape = (n_ctx, width) if context == "shared" else (len(names), n_ctx, width)
+            shape = (n_ctx, encoder.width) if context == "shared" else (len(names), n_ctx, encoder.width)
             self.ctx = normal_parameter(shape, seed=seed, name=key)
             if phrase:
                 self.ctx = nn.Parameter(encoder.phrase_vectors(phrase).float().expand(shape).clone())

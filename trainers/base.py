@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import take_rows, to_device
-from clip.tokenizer import vocabulary
 from clip.weights import PUBLISHED, find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
@@ -246,7 +245,7 @@ class PromptTuner(TrainerX):
         self.task_of_class = self.dm.task_of_class.to(self.device)
         self.offsets = self.dm.offsets.to(self.device)
         self._class_features: Tensor | None = None
-        check_names(self.dm.tasks)
+        check_names(self.dm.tasks, self.backbone.tokenizer)
         try:
             self.model = self.build_prompts(self.backbone, self.dm.tasks).to(self.device)
         except clip.TooLongError as error:
@@ -324,7 +323,7 @@ class PromptTuner(TrainerX):
             backbone, _ = clip.load(self.backbone.name, self.device, precision="fp32", **options)
             return backbone.encode_text(tokens), backbone.text.chunked
 
-        tokens = clip.tokenize(prompts)
+        tokens = self.backbone.tokenize(prompts)
         if self.backbone.precision == "fp32":
             return self.backbone.encode_text(tokens)
         ways = (options[name] for name in ("text_encoding", "text_chunk", "text_memory"))
@@ -356,6 +355,8 @@ class PromptTuner(TrainerX):
     @cached_property
     def class_weights(self) -> Tensor | None:
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
+        if not any(task.weight for task in self.dm.tasks):
+            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
         return None if weights is None else weights.to(self.device)
 
@@ -432,9 +433,9 @@ class PromptTuner(TrainerX):
             self._class_features = self.within_memory(self.model)
 
     def vocabulary(self) -> Vocabulary:
-        """CLIP's tokens with the embeddings of the frozen text encoder."""
-        texts, kinds = zip(*vocabulary(), strict=True)
-        return Vocabulary(texts, kinds, self.backbone.text.token_embedding.weight.detach().float().cpu())
+        """The tokens of the backbone with the embeddings of the frozen text encoder."""
+        texts, kinds = zip(*self.backbone.tokenizer.vocabulary(), strict=True)
+        return Vocabulary(texts, kinds, self.backbone.text.embeddings(range(len(texts))).cpu())
 
     def head(self) -> Head:
         """The class features and the scale, for methods that score by cosine similarity."""

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import to_device
-from clip.text import PromptLayout, prompt_layout
+from clip.text import PromptLayout
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
@@ -65,8 +65,7 @@ class ConditionalPrompts(EncoderModule):
         super().__init__(backbone.text)
         n_ctx, phrase = options.N_CTX, options.CTX_INIT
         self.prompt_learner = ShiftedContext(backbone, n_ctx, phrase, seed=seed)
-        device = backbone.text.causal_mask.device
-        self._names = [prompt_layout(task.classnames, n_ctx=n_ctx, phrase=phrase).to(device) for task in tasks]
+        self._names = [backbone.text.layout(task.classnames, n_ctx=n_ctx, phrase=phrase) for task in tasks]
         self._repeated: dict[tuple[int, int, int, int], tuple[PromptLayout, Tensor]] = {}
 
     def layout(self, task: int, first: int, last: int, *, images: int) -> tuple[PromptLayout, Tensor]:

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import to_device
-from clip.text import POSITIONS, prompt_layout
+from clip.text import POSITIONS
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -39,8 +39,8 @@ class SeveralPrompts(EncoderModule):
     def __init__(self, backbone: clip.Backbone, tasks: Sequence[Task], options: CfgNode, *, seed: int) -> None:
         super().__init__(backbone.text)
         names, count, n_ctx = flat_classnames(tasks), options.N, options.N_CTX
-        layout = prompt_layout(names, n_ctx=n_ctx, position=options.CLASS_TOKEN_POSITION)
-        self._layout = layout.select(torch.arange(len(names)).repeat(count)).to(backbone.text.causal_mask.device)
+        layout = backbone.text.layout(names, n_ctx=n_ctx, position=options.CLASS_TOKEN_POSITION)
+        self._layout = layout.select(torch.arange(len(names), device=layout.slots.device).repeat(count))
         group = None if options.CSC else torch.arange(count).repeat_interleave(len(names))
         self.register_buffer("_group", group, persistent=False)
         self._shape = (count, len(names))

@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 
 import clip
 from clip.text import TextEncoder
-from clip.tokenizer import encode
 from dassl.config import Key, above, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -51,14 +50,14 @@ def padded_start(encoder: TextEncoder, phrase: str, n_ctx: int) -> Tensor:
     Raises:
         UserError: the phrase has more than M tokens.
     """
-    tokens = torch.tensor(encode(phrase)[1:-1], device=encoder.causal_mask.device)
+    tokens = encoder.tokenizer.ids(phrase)
     if len(tokens) > n_ctx:
         raise UserError(
             f"TRAINER.COOP.CTX_INIT: {phrase!r} has {len(tokens)} tokens but the context has {n_ctx} vectors; "
             f"set TRAINER.COOP.N_CTX to {len(tokens)} or more, or CTX_INIT False"
         )
-    start = torch.zeros(n_ctx, encoder.token_embedding.embedding_dim, device=tokens.device)
-    start[n_ctx - len(tokens) :] = encoder.token_embedding(tokens).detach().float()
+    start = torch.zeros(n_ctx, encoder.width, device=encoder.device)
+    start[n_ctx - len(tokens) :] = encoder.embeddings(tokens)
     return start
 
 

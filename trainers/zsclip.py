@@ -53,7 +53,7 @@ class TemplateFeatures(nn.Module):
         self._encode = backbone.encode_text
         own = [prompt for task in tasks for prompt in template_prompts(task)]
         others = ([p for task in tasks for p in template_prompts(task, each)] for each in templates)
-        self._tokens = [clip.tokenize(prompts) for prompts in (own, *others)]
+        self._tokens = [backbone.tokenize(prompts) for prompts in (own, *others)]
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """(C, F), not normalised: the feature of the one prompt, or the mean of the normalised ones of several."""

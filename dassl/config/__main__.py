@@ -4,6 +4,7 @@ from itertools import groupby
 
 from dassl.config.build import all_keys
 from dassl.config.keys import Key
+from dassl.utils.cli import Parser
 
 _FILES = """\
 This page lists every config key. A config file sets keys as YAML and may start from other files:
@@ -45,4 +46,5 @@ def _row(key: Key) -> str:
 
 
 if __name__ == "__main__":
+    Parser(prog="python -m dassl.config", description=__doc__).parse_args()
     print(reference(), end="")

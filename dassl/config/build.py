@@ -10,10 +10,12 @@ from yacs.config import CfgNode
 from dassl.config.defaults import KEYS
 from dassl.config.files import Setting, read_settings
 from dassl.config.keys import Key, coerce
+from dassl.data.own.description import is_placed
 from dassl.results.record import RETIRED_KEYS
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
 
+_SHOWN = 3  # keys that may be meant
 # Last word of keys that other programs have, without "_" -> the key here.
 _KNOWN_ELSEWHERE = {
     **dict.fromkeys(("EPOCH", "EPOCHS", "NUMEPOCHS", "MAXEPOCHS", "TRAINEPOCHS"), "OPTIM.MAX_EPOCH"),
@@ -80,6 +82,15 @@ def merge_cfg(
         problems += [f"{source}: {problem}" for problem in _assign(cfg, name, value)]
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
+    _root_of_tasks(cfg, settings)
+
+
+def _root_of_tasks(cfg: CfgNode, settings: Sequence[Setting]) -> None:
+    """Own tasks with absolute paths need no data root: the folder of their file takes its place."""
+    sources = [source for source, name, _ in settings if name == "DATASET.TASKS"]
+    tasks = cfg.DATASET.TASKS
+    if sources and tasks and not cfg.DATASET.ROOT and all(map(is_placed, tasks)) and Path(sources[-1]).is_file():
+        cfg.DATASET.ROOT = str(Path(sources[-1]).absolute().parent)
 
 
 def _set(cfg: CfgNode, name: str, value: Any) -> None:
@@ -99,7 +110,8 @@ def _assign(cfg: CfgNode, name: str, value: Any) -> list[str]:
         if below:
             return [f"{name!r} is no key but a section of keys, such as {below[0]}; set one of these"]
         meant = _KNOWN_ELSEWHERE.get(name.rpartition(".")[2].replace("_", "").upper())
-        close = [meant] if meant else nearest(name, all_keys())
+        same = [other for other in all_keys() if other.rpartition(".")[2] == name.upper()]
+        close = [meant] if meant else same[:_SHOWN] or nearest(name, all_keys())
         hint = f"did you mean {' or '.join(close)}?" if close else "see docs/config.md"
         return [f"unknown key {name!r}; {hint}"]
     value, problems = _checked(key, value)

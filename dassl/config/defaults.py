@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -74,6 +74,12 @@ KEYS: tuple[Key, ...] = (
     Key("DATASET.ROOT", "", "data root: the folder that holds the data folders"),
     Key("DATASET.NAME", "", "registered name of a data set or a suite"),
     Key("DATASET.MEMBERS", (), "data sets that make up the suite; empty: its own list"),
+    Key(
+        "DATASET.TITLE",
+        "",
+        "name of the suite in folders of sweeps, tables and plots; empty: the name of its file, DATASET.NAME",
+        check=title,
+    ),
     Key("DATASET.TASKS", (), "your own tasks, see docs/your-own-data.md", parse=parse_tasks),
     Key("DATASET.NUM_SHOTS", -1, "training images per class; below 1: all"),
     Key("DATASET.SUBSAMPLE_CLASSES", "all", "classes of every task", ("all", "base", "new")),

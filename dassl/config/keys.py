@@ -7,6 +7,8 @@ from typing import Any
 
 from dassl.utils.texts import is_one_line
 
+_TITLE = 60  # letters
+
 
 @dataclass(frozen=True)
 class Key:
@@ -66,6 +68,12 @@ def areas(value: Any) -> str:
 def length(count: int, *, or_empty: bool = False) -> Callable[[Any], str]:
     """A check for lists with exactly ``count`` entries, or none at all with ``or_empty``."""
     return lambda value: "" if len(value) == count or (or_empty and not value) else f"must have {count} entries"
+
+
+def title(value: str) -> str:
+    """A check for names that are also names of folders."""
+    good = not value or (re.fullmatch(r"\w[\w.+-]*( [\w.+-]+)*", value) and len(value) <= _TITLE)
+    return "" if good else f"write up to {_TITLE} letters, digits, blanks and . + - _, with a letter or digit first"
 
 
 def colour(value: str) -> str:

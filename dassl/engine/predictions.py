@@ -23,14 +23,14 @@ def predicted_images(trainer: "TrainerX") -> Iterator[PredictedImage]:
     numbers = (each.tolist() for each in (found.image, found.task, found.label, found.predicted))
     for image, task, label, chosen, p, q in zip(*numbers, true, predicted, strict=True):
         names = tasks[task].classnames
-        place = _shown(items[image].impath, root)
+        place = shown_path(items[image].impath, root)
         if chosen < 0:
             yield PredictedImage(place, tasks[task].name, names[label], "", None, None)
         else:
             yield PredictedImage(place, tasks[task].name, names[label], names[chosen], p, q)
 
 
-def _shown(path: str, root: object) -> str:
+def shown_path(path: str, root: object) -> str:
     """A path below the data root, or without the home folder."""
     below = identity(path, str(root))
     return without_home(below) if below == path else below

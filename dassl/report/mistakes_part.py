@@ -1,5 +1,6 @@
 """The page's section about mistakes: confusions, reliability and the surest mistakes of each task."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -196,17 +197,24 @@ def _pairs(tested: TestedTask) -> str:
 def _gallery(tested: TestedTask, bounds: _Bounds) -> str:
     """The mistakes with the highest probabilities: pictures with a data root, else a table."""
     found = tested.mistakes.surest(bounds.mistakes)
-    if not found:
-        return ""
     title = f"The surest mistakes: {len(found)} of {len(tested.mistakes.wrong):,}"
-    if bounds.root is None:
+    return gallery(found, bounds.root, title=title, written=tested.predictions.stat().st_mtime)
+
+
+def gallery(rows: Sequence[PredictedImage], root: Path | None, *, title: str, written: float = math.inf) -> str:
+    """Predicted images: pictures with a data root, else a table; empty without rows.
+
+    Args:
+        written: when the predictions were made, in seconds since 1970; newer pictures get a remark.
+    """
+    if not rows:
+        return ""
+    if root is None:
         header = ["image", "true class", "predicted class", "probability (%)", "of the true class (%)"]
-        table = table_html(Table(header, [_image_row(row) for row in found]), title)
+        table = table_html(Table(header, [_image_row(row) for row in rows]), title)
         hint = "with --root DATA, the folder of the data sets, the page has thumbnails of them"
         return f'{table}<p class="note">{hint}</p>\n'
-    written = tested.predictions.stat().st_mtime
-    root = bounds.root
-    items = "".join(_item(row, root, written) for row in found)
+    items = "".join(_item(row, root, written) for row in rows)
     return f'<p class="title">{escape(title)}</p>\n<ul class="gallery">{items}</ul>\n'
 
 

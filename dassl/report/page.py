@@ -29,7 +29,7 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A section of the page with its anchor."""
 
     anchor: str
@@ -46,6 +46,7 @@ def write_page(
     *,
     compare: bool = False,
     asked: Asked | None = None,
+    first: Sequence[Part] = (),
 ) -> None:
     """Write the page about all ``suites`` of ``tree``; home folders appear as "~".
 
@@ -53,11 +54,12 @@ def write_page(
         options: how figures are shown; the page always shows each task.
         compare: compare with the published figures.
         asked: runs whose mistakes are shown, and the data root of their images.
+        first: sections that stand before all others.
 
     Raises:
         UserError: the file cannot be written, or a run or folder in ``asked`` cannot be used.
     """
-    write_text(path, without_home(page(tree, suites, remarks, options, compare=compare, asked=asked)))
+    write_text(path, without_home(page(tree, suites, remarks, options, compare=compare, asked=asked, first=first)))
 
 
 def page(
@@ -68,12 +70,13 @@ def page(
     *,
     compare: bool = False,
     asked: Asked | None = None,
+    first: Sequence[Part] = (),
 ) -> str:
     """The whole page as HTML; see :func:`write_page`."""
     shown = replace(options, per_task=True)
-    parts = [_remarks(remarks)] if remarks else []
+    parts = [*first, *([_remarks(remarks)] if remarks else [])]
     parts += [_suite(number, suite, shown, compare) for number, suite in enumerate(suites, 1)]
-    parts += [_Part("mistakes", "Where runs err", mistakes_html(tree, suites, asked or Asked())), _runs(tree, suites)]
+    parts += [Part("mistakes", "Where runs err", mistakes_html(tree, suites, asked or Asked())), _runs(tree, suites)]
     contents = "".join(f'<li><a href="#{part.anchor}">{escape(part.title)}</a></li>' for part in parts)
     body = "\n".join(
         f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n{part.html}</section>' for part in parts
@@ -105,7 +108,7 @@ def _summary(tree: Tree, suites: Sequence[Suite], remarks: Sequence[Notice]) -> 
     )
 
 
-def _remarks(remarks: Sequence[Notice]) -> _Part:
+def _remarks(remarks: Sequence[Notice]) -> Part:
     kinds: dict[str, list[Notice]] = defaultdict(list)
     for each in remarks:
         kinds[each.kind].append(each)
@@ -115,13 +118,13 @@ def _remarks(remarks: Sequence[Notice]) -> _Part:
             f"<li>{escape(f'{each.suite}: {each.text}' if each.suite else each.text)}</li>" for each in found
         )
         lists.append(f"<details open><summary>{escape(kind)} ({len(found)})</summary><ul>{items}</ul></details>\n")
-    return _Part("remarks", "Remarks", "".join(lists))
+    return Part("remarks", "Remarks", "".join(lists))
 
 
 # ---- one suite
 
 
-def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
+def _suite(number: int, suite: Suite, options: Options, compare: bool) -> Part:
     anchor = f"suite{number}"
     main = list(MAKERS["main"](suite, options))
     html = [_sheet(each) for each in main[:1]]
@@ -137,7 +140,7 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> _Part:
         if sheets:
             html += [f"<h3>{title}</h3>\n", sheets[0], *folded(f"{title}: more tables", sheets[1:])]
     html += ["<h3>Configs</h3>\n", *_configs(suite), "<h3>Environment</h3>\n", _environments(suite)]
-    return _Part(anchor, suite.title, "".join(html))
+    return Part(anchor, suite.title, "".join(html))
 
 
 def _figures(suite: Suite, anchor: str, options: Options) -> Iterator[str]:
@@ -212,7 +215,7 @@ def _environments(suite: Suite) -> str:
     return f'{table}<p class="note">weights of {escape(suite.key.backbone)}: sha256 {escape(weights)}…</p>\n'
 
 
-def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
+def _runs(tree: Tree, suites: Sequence[Suite]) -> Part:
     rows: list[list[Cell]] = []
     for suite in suites:
         for record in suite.records:
@@ -228,7 +231,7 @@ def _runs(tree: Tree, suites: Sequence[Suite]) -> _Part:
             )  # fmt: skip
     header = ["folder", "suite", "method", "shots", "seed", "classes", "tasks", "figure", "parameters", "training time"]
     table = table_html(Table([*header, "memory (MiB)"], rows), "All runs that count")
-    return _Part("runs", "All runs", "".join(folded(f"{len(rows)} runs", [table])))
+    return Part("runs", "All runs", "".join(folded(f"{len(rows)} runs", [table])))
 
 
 # ---- tables

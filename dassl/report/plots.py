@@ -106,7 +106,7 @@ def write_plots(suites: Sequence[Suite], path: Path, *, interval: Interval = STD
         raise UserError(f"--plot {path}: choose a file ending in {', '.join(KINDS)} or a folder")
     written = []
     if path.suffix != ".svg":
-        name_unknown_letters({name for s in drawn for name in (s.key.dataset, *_plain(s).tasks, *_plain(s).rows)})
+        name_unknown_letters({name for s in drawn for name in (s.key.label, *_plain(s).tasks, *_plain(s).rows)})
     for name, suite in zip(_file_names(drawn), drawn, strict=True):
         for what, draw in (("", accuracy_figure), ("cost", cost_figure)):
             for target in _targets(path, name, what, several=len(drawn) > 1):
@@ -217,7 +217,7 @@ def accuracy_figure(suite: Suite, interval: Interval = STD) -> "Figure":
     _note(figure, f"{_shortened(suite.title, _LONGEST_HEADING)}; {_remark(grid, grid.shots, interval)}")
     cells = figure.add_gridspec(rows, columns)
     mean = figure.add_subplot(cells[:2, :2], xlabel="training images per class (shots)", ylabel="accuracy (%)")
-    name = _shortened(suite.key.dataset, _LONGEST_NAME)
+    name = _shortened(suite.key.label, _LONGEST_NAME)
     _title(mean, f"{name}: mean over {len(tasks)} tasks" if tasks else name, weight="bold")
     _draw_curves(mean, grid, None, known, interval=interval)
     if crowded:

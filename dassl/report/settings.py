@@ -15,7 +15,7 @@ from dassl.results.record import RETIRED_KEYS, idle_keys
 
 # Keys that distinguish the cells of a table, and those that distinguish tables; they do not distinguish methods.
 CELL_KEYS = {"SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "DATASET.SUBSAMPLE_TASKS"}
-SUITE_KEYS = {"DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
+SUITE_KEYS = {"DATASET.NAME", "DATASET.TITLE", "DATASET.MEMBERS", "DATASET.TASKS", "MODEL.BACKBONE.NAME", "TEST.SPLIT"}
 # Within a row, the length of training may depend on the number of shots, as for CoOp in the paper.
 SCHEDULE_KEYS = {"OPTIM.MAX_EPOCH", "OPTIM.MIN_STEPS", "OPTIM.WARMUP_EPOCH", "OPTIM.STEPSIZE"}
 # Keys that older configs lack, with the value that those runs used; keys with an empty default need no line here.

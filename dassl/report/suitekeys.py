@@ -22,6 +22,7 @@ class SuiteKey:
     Attributes:
         tasks: DATASET.TASKS as JSON; empty if the data set defines its tasks.
         apart: what distinguishes it from suites that are otherwise equal or have the same heading.
+        name: DATASET.TITLE.
     """
 
     dataset: str
@@ -30,6 +31,12 @@ class SuiteKey:
     split: str
     tasks: str = ""
     apart: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its own name, else that of the data set."""
+        return self.name or self.dataset
 
     @property
     def title(self) -> str:
@@ -37,7 +44,7 @@ class SuiteKey:
         names = self.members or self._task_names()
         inner = f" ({', '.join(names)})" if names else ""
         split = [f"{self.split} split"] if self.split != "test" else []
-        return ", ".join([f"{self.dataset}{inner}", self.backbone, *split, *self.apart])
+        return ", ".join([f"{self.label}{inner}", self.backbone, *split, *self.apart])
 
     def _task_names(self) -> list[str]:
         names = [printable(str(task.get("name", "?"))) for task in _tasks(self)]
@@ -76,7 +83,13 @@ def sort_into_suites(records: Sequence[Record]) -> tuple[dict[SuiteKey, list[Rec
 
 def _key(record: Record) -> SuiteKey:
     result = record.result
-    return SuiteKey(result.dataset, *_of_config(record.config, result.backbone.name, result.split))
+    return SuiteKey(
+        result.dataset, *_of_config(record.config, result.backbone.name, result.split), name=_name(record.config)
+    )
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    return printable(str(config.get("DATASET.TITLE") or ""))
 
 
 def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tuple[str, ...], str, str, str]:
@@ -134,7 +147,7 @@ def suite_of_broken(broken: Broken, known: Sequence[SuiteKey]) -> SuiteKey:
     """The key of the suite that a run without a figure belongs to; unknown to ``known`` if its config is missing."""
     config = broken.config
     backbone, split = str(config.get("MODEL.BACKBONE.NAME", "")), str(config.get("TEST.SPLIT", "test"))
-    own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split))
+    own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split), name=_name(config))
     for key in known:
         if replace(key, split=split, apart=()) == own:
             return key

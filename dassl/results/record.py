@@ -20,6 +20,7 @@ FORMAT: Literal[1] = 1
 PLACES = {
     *(
         "TRAINER.LABEL",
+        "DATASET.TITLE",
         "OUTPUT_DIR",
         "RESUME",
         "VERBOSE",

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dassl.config import load_yaml
+from dassl.config import load_yaml, read_settings
 from dassl.results.methods import Method, find_method, make_method
 from dassl.utils.errors import UserError
+from dassl.utils.files import file_state
 from dassl.utils.registry import nearest
 from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
@@ -90,8 +92,19 @@ class Sweep:
 
 
 def suite_name(suite: str) -> str:
-    """The name of a suite in folders: that of its config file."""
-    return Path(suite).stem
+    """The name of a suite in folders: its DATASET.TITLE, else the name of its config file."""
+    try:
+        path = find_file(suite, CONFIGS / "datasets", "suite")
+    except UserError:
+        return Path(suite).stem
+    return "_".join(_title(path, file_state(str(path))).split()) or Path(suite).stem
+
+
+@lru_cache(maxsize=64)
+def _title(path: Path, state: object) -> str:
+    """DATASET.TITLE of a config file, "" if it has none; ``state`` changes with the file."""
+    titles = [value for _, key, value in read_settings(path).settings if key == "DATASET.TITLE" and value]
+    return str(titles[-1]) if titles else ""
 
 
 def read_sweep(name: str) -> Sweep:

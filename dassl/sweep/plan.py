@@ -234,7 +234,7 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
         if other is not run:
             raise UserError(
                 f"two runs would share the folder {run.folder}: {other.title}; and {run.title}; give suites, configs "
-                "and settings of methods, shots, and values of vary different names"
+                "and settings of methods, shots, and values of vary different names (DATASET.TITLE names a suite)"
             )
 
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
+from clip.text import prompt_layout
 from dassl.config import get_cfg_default
 from dassl.data.datum import Task
 from trainers._coop import ClassPrompts
@@ -46,7 +46,7 @@ RN50, VIT = (1024, 512), (512, 512)
 
 def backbone(embed_dim, width):
     """Something of a frozen CLIP's widths, without weights."""
-    text = SimpleNamespace(token_embedding=nn.Embedding(1, width), causal_mask=torch.zeros(1, 1))
+    text = SimpleNamespace(width=width, layout=prompt_layout, device=torch.device("cpu"))
     return SimpleNamespace(text=text, embed_dim=embed_dim, text_width=width)
 
 

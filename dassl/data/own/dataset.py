@@ -18,7 +18,7 @@ from dassl.data.copies import Same, recorded_pictures, same_pictures
 from dassl.data.dataset import Subset, draw_subset, join_subsets
 from dassl.data.images import reading_of
 from dassl.data.own.assignment import complete_splits, report_groups, report_thin_classes
-from dassl.data.own.description import OwnTask, own_task, plain_name
+from dassl.data.own.description import OwnTask, is_placed, own_task, plain_name
 from dassl.data.own.doctor import NEAR_IMAGES, Finding, findings, seen_alike
 from dassl.data.own.listing import OWN_FOLDERS
 from dassl.data.own.reading import Images, read_task, refuse_alike, refuse_unknown
@@ -46,6 +46,16 @@ class MyTasks(DatasetBase):
     """
 
     as_seen = True
+
+    @classmethod
+    def data_root(cls, cfg: CfgNode) -> Path:
+        """DATASET.ROOT, which is the folder of the yaml file if all paths in it are absolute."""
+        if not cfg.DATASET.ROOT and any(not task.get("dataset") and not is_placed(task) for task in cfg.DATASET.TASKS):
+            raise UserError(
+                "DATASET.TASKS has paths that are relative to the folder of your data; name it with --root FOLDER, or "
+                "write absolute paths"
+            )
+        return super().data_root(cfg)
 
     @classmethod
     def load(cls, cfg: CfgNode) -> Subset:

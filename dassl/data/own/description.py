@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from dassl.data.datum import METRICS, WEIGHTS
@@ -87,6 +88,12 @@ def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
         shown = f"entry {number}" + (f" ({entry['name']!r})" if isinstance(entry.get("name"), str) else "")
         problems += [f"{shown}: {problem}" for problem in wrong]
     return tuple(tasks), problems + _same_names(tasks)
+
+
+def is_placed(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of DATASET.TASKS says without a data root where its images are: all its paths are absolute."""
+    paths = [entry[field] for field in ("folder", "table", "image_folder") if entry.get(field)]
+    return not entry.get("dataset") and bool(paths) and all(Path(path).expanduser().is_absolute() for path in paths)
 
 
 def plain_name(name: str) -> str:

@@ -50,6 +50,9 @@ def test_numbers_may_be_written_in_any_way():
         ("DATASET.NUMSHOTS", "DATASET.NUM_SHOTS"),
         ("TRAINER.MTCOOP.PGTYPE", "TRAINER.MTCOOP.PG_TYPE"),
         ("BACKBONE.NAME", "MODEL.BACKBONE.NAME"),
+        ("TRAIN.EPOCHS", "OPTIM.MAX_EPOCH"),
+        ("LR", "OPTIM.LR"),
+        ("num_shots", "DATASET.NUM_SHOTS"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(wrong, meant):
@@ -60,6 +63,31 @@ def test_an_unknown_key_is_answered_with_the_nearest(wrong, meant):
 
 def test_a_key_like_no_other_points_to_the_reference():
     assert problems(pairs=["QQQQQ", "1"]) == ["command line: unknown key 'QQQQQ'; see docs/config.md"]
+
+
+def tasks_of(*paths):
+    entries = [f"{{{path}, name: t{number}}}" for number, path in enumerate(paths)]
+    return f"DATASET: {{NAME: MyTasks, TASKS: [{', '.join(entries)}]}}"
+
+
+def root_of(file, *pairs):
+    cfg = get_cfg_default()
+    merge_cfg(cfg, files=[file], pairs=pairs)
+    return cfg.DATASET.ROOT
+
+
+def test_own_tasks_with_absolute_paths_need_no_data_root(write):
+    file = write(tasks_of("folder: /a/mugs", "table: /b/tiles.csv, label: x", "table: ~/c.csv, image_folder: /c"))
+    assert root_of(file) == str(file.parent)
+    assert root_of(file, "DATASET.ROOT", "/data") == "/data"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["folder: mugs", "table: /b/tiles.csv, image_folder: c", "dataset: Demo6, metric: mean_acc", "table: ../tiles.csv"],
+)
+def test_a_relative_path_or_a_registered_set_needs_it(write, path):
+    assert root_of(write(tasks_of("folder: /a/mugs", path))) == ""
 
 
 def test_all_problems_are_told_at_once(write):

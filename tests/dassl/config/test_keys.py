@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dassl.config import Key, above, at_least, between
-from dassl.config.keys import coerce
+from dassl.config.keys import coerce, title
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 word = st.text("abcdefghijklmnopqrstuvwxyz_-/0123456789", min_size=1)
@@ -108,3 +108,13 @@ def test_checks_say_what_is_accepted():
     assert Key("A", 1, "", check=above(0)).problem(0) == "must be above 0"
     assert Key("A", 1, "", check=between(0, 1)).problem(1.5) == "must lie between 0 and 1"
     assert Key("A", "x", "", ("x", "y")).problem("z") == "choose one of 'x', 'y'"
+
+
+@pytest.mark.parametrize("name", ["", "crockery", "My suite 2.1", "Gef\u00e4\u00dfe", "a-b_c+d"])
+def test_names_of_suites(name):
+    assert title(name) == ""
+
+
+@pytest.mark.parametrize("name", [" x", "a/b", "..", "-x", "a  b", "a\nb", "x" * 61, "a:b", "\\"])
+def test_names_that_are_no_names_of_folders(name):
+    assert "letters, digits, blanks" in title(name)

@@ -310,6 +310,14 @@ def test_two_suites_of_ones_own_have_two_tables(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_suite_with_a_name_of_its_own_is_called_by_it(tmp_path):
+    tasks = [{"name": "colour", "folder": "col"}]
+    for name in ("north", "south"):
+        config = {"DATASET.TASKS": tasks, "DATASET.TITLE": name}
+        write_run(tmp_path, "CoOp-MT", tasks=("colour",), metrics=(60.0,), suite="MyTasks", config=config, place=name)
+    assert [suite.title for suite in suites(read_tree(tmp_path))] == ["north (colour), RN50", "south (colour), RN50"]
+
+
 def test_a_task_without_a_figure_is_no_part_of_the_mean(tmp_path):
     write_run(tmp_path, "CoOp-MT", metrics=(50.0, None, 70.0))
     write_run(tmp_path, "CoOp-MT", seed=2, metrics=(50.0, 60.0, 70.0))

@@ -1,12 +1,13 @@
 """Sweep files: what they say, and what is said about wrong ones."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from dassl.results.methods import find_method, paper_labels
-from dassl.sweep.grid import CONFIGS, find_file, make_sweep, parts_of, read_sweep, with_changes
+from dassl.sweep.grid import CONFIGS, find_file, make_sweep, parts_of, read_sweep, suite_name, with_changes
 from dassl.sweep.plan import expand
 from dassl.utils.errors import UserError
 
@@ -162,3 +163,24 @@ def test_files_are_found_by_path_and_by_name(tmp_path, monkeypatch):
 )
 def test_a_protocol_has_two_parts_with_folders_of_their_own(protocol, key, parts):
     assert dict(parts_of(protocol)) == {place: {f"DATASET.SUBSAMPLE_{key}": which} for place, which in parts.items()}
+
+
+def test_a_suite_may_have_a_name_of_its_own(tmp_path):
+    files = []
+    for site in ("north", "south"):
+        path = tmp_path / site / "tasks.yaml"
+        path.parent.mkdir()
+        tasks = [{"name": "colour", "folder": f"/{site}"}]
+        path.write_text(yaml.safe_dump({"DATASET": {"NAME": "MyTasks", "TITLE": f"site {site}", "TASKS": tasks}}))
+        files.append(str(path))
+    assert list(map(suite_name, files)) == ["site_north", "site_south"]
+    sweep = make_sweep("both", {"suites": files, "methods": ["ZS-CLIP"], "backbone": "demo"}, place="here")
+    assert {run.folder.parts[-5] for run in expand(sweep)} == {"site_north", "site_south"}
+    for path in files:
+        content = yaml.safe_load(Path(path).read_text())
+        del content["DATASET"]["TITLE"]
+        Path(path).write_text(yaml.safe_dump(content))
+    assert list(map(suite_name, files)) == ["tasks", "tasks"]
+    with pytest.raises(UserError, match=r"two runs would share the folder .* \(DATASET.TITLE names a suite\)"):
+        expand(sweep)
+    assert suite_name("demo6") == "demo6" and suite_name("nowhere/x.yaml") == "x"

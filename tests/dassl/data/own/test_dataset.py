@@ -385,6 +385,21 @@ def test_folders_and_labels_in_another_normal_form(root):
     assert again.test == dataset.test
 
 
+def test_absolute_paths_need_no_root(root, tmp_path):
+    tasks = [{**MUGS, "folder": str(root / "mugs")}, {**COLOUR, "table": str(root / "tiles.csv")}]
+    here = built(root, MUGS, COLOUR)
+    there = built(root, *tasks, DATASET__ROOT="")
+    assert there.root == tmp_path and (tmp_path / SPLIT_FILE).is_file()  # beside the yaml file
+    assert [task.name for task in there.tasks] == [task.name for task in here.tasks]
+    assert {item.impath for item in there.test} | {item.impath for item in there.train_x} | {
+        item.impath for item in there.val
+    } == {str(root / name) for name in whole(here)}
+    again = built(root, *tasks, DATASET__ROOT="")
+    assert again.test_digest == there.test_digest and again.subset_digest == there.subset_digest
+    message = mistake(root, MUGS, DATASET__ROOT="")
+    assert "name it with --root FOLDER, or write absolute paths" in message
+
+
 def test_no_tasks_and_no_root(root, tmp_path):
     assert "DATASET.TASKS is empty" in mistake(root)
     assert "--root" in mistake(root, MUGS, DATASET__ROOT="")

@@ -1,0 +1,118 @@
+"""Images that look mislabelled: a linear probe that did not learn from them is sure of another label.
+
+Cross-validation over all labelled images of a task, whatever their split. Equal images, which would betray each other,
+are in one fold. C is the one with the highest mean log-probability of the given labels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from yacs.config import CfgNode
+
+from dassl.data.datum import Datum
+from dassl.engine import build_trainer
+from dassl.engine.predictions import shown_path
+from dassl.report.suspects import Examined
+from dassl.results.predictions import PredictedImage
+from trainers.base import PromptTuner
+
+FOLDS = 5
+GRID = (0.1, 1.0, 10.0, 100.0)
+SURE = 0.9  # probability of the other label
+LEAST = 2  # images that a class needs, to be learned without one of them
+MOST = 5000  # images of a task; more take minutes
+Numbers = NDArray[np.float64]
+
+
+def examine(cfg: CfgNode) -> list[Examined]:
+    """Examine every task of a config of the linear probe, with all its images.
+
+    Raises:
+        UserError: the data or the backbone cannot be read.
+    """
+    trainer = build_trainer(cfg)
+    assert isinstance(trainer, PromptTuner)
+    items, features = labelled_images(trainer)
+    root = trainer.dm.dataset.root
+    return [_examine(trainer, number, items, features, root) for number in range(len(trainer.dm.tasks))]
+
+
+def labelled_images(trainer: PromptTuner) -> tuple[list[Datum], Numbers]:
+    """All images of the three splits with their normalised features (n, F)."""
+    dataset = trainer.dm.dataset
+    splits = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+    found = [
+        trainer.image_features(batch).float().cpu()
+        for split, items in splits.items()
+        if items
+        for batch in trainer.dm.plain_loader(split)
+    ]
+    features = torch.nn.functional.normalize(torch.cat(found), dim=-1)
+    return [item for items in splits.values() for item in items], features.double().numpy()
+
+
+def _examine(trainer: PromptTuner, number: int, items: Sequence[Datum], features: Numbers, root: object) -> Examined:
+    task = trainer.dm.tasks[number]
+    own = [(place, label) for place, item in enumerate(items) for t, label in item.targets if t == number]
+    labels = np.array([label for _, label in own], dtype=np.intp)
+    counts = np.bincount(labels, minlength=len(task.classnames))
+    keep = counts[labels] >= LEAST
+    places, labels = np.array([place for place, _ in own], dtype=np.intp)[keep], labels[keep]
+    left_out = [task.classnames[label] for label in range(len(counts)) if 0 < counts[label] < LEAST]
+    remark = f"classes with one image cannot be examined: {', '.join(left_out)}" if left_out else ""
+    if len(labels) > MOST or len(np.unique(labels)) < 2:
+        why = f"more than {MOST:,} images" if len(labels) > MOST else "no two classes with two images"
+        return Examined(task.name, 0, 0.0, (), why)
+    chances = cross_validated(features[places], labels, len(task.classnames))
+    guess = chances.argmax(1)
+    suspects = np.flatnonzero((guess != labels) & (chances.max(1) >= SURE))
+    rows = [
+        PredictedImage(
+            shown_path(items[places[n]].impath, root),
+            task.name,
+            task.classnames[labels[n]],
+            task.classnames[guess[n]],
+            float(chances[n, labels[n]]),
+            float(chances[n, guess[n]]),
+        )
+        for n in suspects[np.argsort(-chances[suspects].max(1), kind="stable")]
+    ]
+    return Examined(task.name, len(labels), 100 * float((guess == labels).mean()), tuple(rows), remark)
+
+
+def cross_validated(features: Numbers, labels: NDArray[np.intp], classes: int) -> Numbers:
+    """Probabilities (n, C) of each image by a probe that did not learn from it or an equal one."""
+    fold = folds(features, labels)
+    best: tuple[float, Numbers] | None = None
+    for c in GRID:
+        found = np.zeros((len(labels), classes))
+        for each in np.unique(fold):
+            out = fold == each
+            seen = np.unique(labels[~out])
+            if len(seen) < 2:
+                found[out, labels[out]] = 1.0  # these images cannot be judged
+                continue
+            probe = LogisticRegression(C=c, max_iter=500).fit(features[~out], labels[~out])
+            found[np.ix_(out, probe.classes_)] = probe.predict_proba(features[out])
+        score = float(np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12)).mean())
+        if best is None or score > best[0]:
+            best = score, found
+    assert best is not None
+    return best[1]
+
+
+def folds(features: Numbers, labels: NDArray[np.intp], count: int = FOLDS) -> NDArray[np.intp]:
+    """The fold (n,) of each image: the images of a class in turn, equal features together."""
+    _, group = np.unique(features.round(6), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    fold = np.full(len(labels), -1, dtype=np.intp)
+    for label in np.unique(labels):
+        turn = 0
+        for place in np.flatnonzero(labels == label):
+            if fold[place] < 0:
+                fold[group == group[place]] = turn % count
+                turn += 1
+    return fold
