@@ -89,5 +89,5 @@ class TipAdapterF(TipAdapter):
 
 def _logits(work: TaskWork, features: Tensor, keys: Tensor, *, alpha: float, beta: float) -> Tensor:
     """Logits (b, C_t) of images (b, F), with gradient for the keys."""
-    affinity = functional.normalize(features, dim=-1) @ keys.T
-    return work.zero_shot(features) + alpha * class_sums(affinity, work.label, len(work.text), beta=beta)
+    gap = keys @ functional.normalize(features, dim=-1).T - 1
+    return work.zero_shot(features) + alpha * class_sums(gap, work.label, len(work.text), beta=beta)

@@ -48,6 +48,7 @@ class Method:
         trainable: whether it learns anything.
         unweighted: why it does not use the weights of classes (``Task.weight``); "": it uses them.
         precision: of the frozen encoders, for messages and results.
+        text_digest: of class features that were taken from another run; "": the method has its own.
     """
 
     config_keys: tuple[Key, ...] = ()
@@ -57,6 +58,7 @@ class Method:
     trainable = True
     unweighted = ""
     precision = "fp32"
+    text_digest = ""
     cfg: CfgNode
     dm: "DataManager"
 
