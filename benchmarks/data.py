@@ -25,6 +25,7 @@ from benchmarks._common import RESULTS, Measure, held, machine, peak, take_turns
 from dassl.config import get_cfg_default
 from dassl.data.datum import Datum, Split, Task
 from dassl.data.loaders import BatchPlan, ImageItems, ImageSource
+from dassl.data.own.cells import OneLabel
 from dassl.data.own.listing import list_folder, list_table
 from dassl.data.own.splitfile import ClassImages, assign_splits
 from dassl.data.sampling import fewshot_split
@@ -122,7 +123,7 @@ def file_measures(folder: Path, size: Size) -> list[Measure]:
         Measure("list_folder of the tree", lambda: list_folder(tree, ""), len(entries), walk),
         Measure(
             "list_table of the same files",
-            lambda: list_table(table, "", image="image", label="label"),
+            lambda: list_table(table, "", image="image", labels=OneLabel("label")),
             len(entries),
             walk,
         ),

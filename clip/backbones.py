@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torchvision import transforms
 from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
 from clip.errors import BackboneError
 from clip.local import has_places, local_features
+from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
 from clip.projection import before_projection
 from clip.reading import read_weights
@@ -23,9 +23,6 @@ from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
 from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
-
-IMAGE_MEAN: tuple[float, float, float] = OPENAI_DATASET_MEAN
-IMAGE_STD: tuple[float, float, float] = OPENAI_DATASET_STD
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +41,7 @@ class Backbone(nn.Module):
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
         image_size: side of the input image in pixels.
-        image_mean, image_std: of the three channels, for the normalisation of images.
-        interpolation: how images are resized.
+        preparation: how images are resized and normalised.
         tokenizer: turns texts into this text tower's tokens.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
@@ -57,10 +53,6 @@ class Backbone(nn.Module):
         text: the text tower, which also encodes learned prompts.
     """
 
-    image_mean = IMAGE_MEAN
-    image_std = IMAGE_STD
-    interpolation = "bicubic"
-
     def __init__(
         self,
         model: Any,
@@ -69,6 +61,7 @@ class Backbone(nn.Module):
         name: str,
         digest: str,
         tokenizer: Tokenizer | None = None,
+        preparation: Preparation | None = None,
         text_encoding: str = "auto",
         text_chunk: int = 0,
         text_memory: int = 0,
@@ -78,6 +71,7 @@ class Backbone(nn.Module):
         self.precision = precision.name
         self.dtype = precision.features
         self.digest = digest
+        self.preparation = preparation or Preparation()
         self.visual = model.visual
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
@@ -100,6 +94,21 @@ class Backbone(nn.Module):
         self._precision = precision
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.mean
+
+    @property
+    def image_std(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.std
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized."""
+        return self.preparation.interpolation
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode; ``mode`` is ignored."""

@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length, title
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, exponent, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -182,6 +182,15 @@ KEYS: tuple[Key, ...] = (
         "give the same figures to the last digit for any number of threads and any free memory; on a GPU with "
         "deterministic algorithms only; see docs/reliability.md",
     ),
+    Key(
+        "MULTI.LOSS",
+        "bce",
+        "loss of multi-label tasks: binary cross-entropy, or asymmetric; see docs/multi-label.md",
+        ("bce", "asymmetric"),
+    ),
+    Key("MULTI.GAMMA_NEG", 4.0, "asymmetric loss: exponent for absent labels", check=exponent),
+    Key("MULTI.GAMMA_POS", 0.0, "asymmetric loss: exponent for present labels", check=exponent),
+    Key("MULTI.CLIP", 0.05, "asymmetric loss: subtracted from the probability of absent labels", check=between(0, 0.5)),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
     Key("TEST.PER_TASK_RESULT", False, "log the metric of every task"),

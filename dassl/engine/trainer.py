@@ -12,13 +12,14 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_length, check_warm_up, report_weights
+from dassl.engine.checks import check_learned, check_length, check_warm_up, report_mixed, report_weights
+from dassl.engine.decisions import decide
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule, planned_epochs
-from dassl.results.record import Calibration, TrainingLength
+from dassl.results.record import Calibration, Decision, TrainingLength
 from dassl.utils.errors import UserError
 
 _WITHOUT = {
@@ -41,8 +42,10 @@ class TrainerX(Method):
         self.cfg = cfg
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
+        self.check_multi_label(cfg)
         self.before_data()
         self.dm = data or DataManager(cfg, self.image_facts())
+        self.check_tasks([task.name for task in self.dm.tasks if task.multi])
         self.modules: dict[str, nn.Module] = {}
         self.optim: torch.optim.Optimizer | None = None
         self.sched: EpochSchedule | None = None
@@ -61,6 +64,8 @@ class TrainerX(Method):
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.scored_tasks)
         self.calibration: Calibration | None = None  # of the last test, with TEST.CALIBRATE
+        self.known_decisions: dict[int, Decision] = {}  # those of the run that is evaluated
+        self.decisions: dict[int, Decision] = {}  # of the last test, by multi-label task
 
     # ---- modules ------------------------------------------------------------------------------
 
@@ -234,8 +239,12 @@ class TrainerX(Method):
         if calibrates:
             self.calibration = calibrate(self)
             self.evaluator.calibrate([task.temperature for task in self.calibration.tasks])
+        if split == self.cfg.TEST.SPLIT and self.dm.multi.any():
+            report_mixed(self.dm.tasks)
+            self.decisions = decide(self)
+            self.evaluator.decide({task: decision.threshold for task, decision in self.decisions.items()})
         for batch in tqdm(loader, desc=split, disable=None, leave=False):
-            entries = {"row": batch["row"], "index": batch["index"]}
+            entries = {"row": batch["row"], "index": batch["index"], "truth": self.dm.truth(batch)}
             self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], **entries)
         results = self.evaluator.evaluate()
         _log.info("mean over tasks: %s", self.evaluator.overall_quality)

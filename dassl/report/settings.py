@@ -24,9 +24,16 @@ NEWER_KEYS = {
     "DATASET.REDUCED_GIB": "4.0",
     "INPUT.MAX_PIXELS": "500000000",
     "MODEL.BACKBONE.HEAD_WIDTHS": "[0, 0]",
+    "MULTI.CLIP": "0.05",
+    "MULTI.GAMMA_NEG": "4.0",
+    "MULTI.GAMMA_POS": "0.0",
+    "MULTI.LOSS": "bce",
     "OPTIM.MIN_STEPS": "0",
     "TEST.CALIBRATE": "False",
     "TRAIN.DETERMINISTIC": "False",
+    "TRAINER.MTCOOP.NORMALIZE": "False",
+    "TRAINER.MTCOOP.SHARED_CTX": "False",
+    "TRAINER.MTCOOPH.UNION": "False",
 }
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}

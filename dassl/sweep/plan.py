@@ -251,7 +251,7 @@ def _check(run: Run, protocol: str) -> None:
     if protocol == "newtasks" and run.method.per_task:
         raise UserError(f"{name} is trained task by task, so it learns nothing that protocol newtasks can test")
     units = {"": (), "base2new": ("class",), "newtasks": ("class", "task")}[protocol]
-    for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).learned_for(cfg).items():
+    for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).bound_units(cfg).items():
         if unit in units:
             raise UserError(
                 f"{name} cannot take part in protocol {protocol}: {cause} learns something "
