@@ -384,8 +384,11 @@ class PromptTuner(TrainerX):
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
         if not any(task.weight for task in self.dm.tasks):
             return None
+        if not any(task.weight for task in self.dm.tasks):
+            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
-        return None if weights is None else weights.to(self.device)
+        assert weights is not None
+        return weights.to(self.device)
 
     def entry_weights(self, column: Tensor) -> Tensor | None:
         """The factors (E,) of entries with these true columns (E,); None: 1."""
