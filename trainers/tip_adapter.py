@@ -121,7 +121,7 @@ class ImageCache(CachedImages):
         text = torch.cat([self.own_text(task) for task in tasks]).cpu()
         parts = [(self.keys[self.rows(t)], self.label[self.rows(t)], self.alpha[t], self.beta[t]) for t in tasks]
         caches = tuple(Cache(*(each.detach().cpu() for each in part)) for part in parts)
-        return Head("cosine", text, self.scale, caches=caches)
+        return Head("unit", text, self.scale, caches=caches)
 
 
 def tip_keys(section: str) -> tuple[Key, ...]:
