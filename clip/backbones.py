@@ -1,5 +1,6 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from clip.errors import BackboneError
 from clip.local import has_places, local_features
 from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
+from clip.projection import before_projection
 from clip.reading import read_weights
 from clip.text import TextEncoder
 from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
@@ -71,7 +73,7 @@ class Backbone(nn.Module):
         self.dtype = precision.features
         self.digest = digest
         self.preparation = preparation or Preparation()
-        self.visual = model.visual
+        self.visual = _only_features(model.visual)
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
         self.tokenizer = tokenizer or openai_tokenizer()
@@ -123,13 +125,18 @@ class Backbone(nn.Module):
             (B, F) in the encoders' dtype, not L2-normalised.
         """
         with self._precision.autocast():
-            found = self.visual(images.to(self._image_dtype))
-        return found[0] if isinstance(found, tuple) else found  # CoCa's tower also returns what its decoder reads
+            return self.visual(images.to(self._image_dtype))
 
     @property
     def _image_dtype(self) -> torch.dtype:
         """That of the image tower's first matrix."""
         return next(weight.dtype for weight in self.visual.parameters() if weight.ndim > 3)
+
+    @torch.no_grad()
+    def encode_before_projection(self, images: Tensor) -> Tensor:
+        """Features (B, W) of normalised images from before the last projection, in the encoders' dtype."""
+        with self._precision.autocast():
+            return before_projection(self.visual, images.to(self._image_dtype))
 
     @property
     def has_places(self) -> bool:
@@ -155,6 +162,14 @@ class Backbone(nn.Module):
     def tokenize(self, texts: str | Sequence[str]) -> Tensor:
         """Rows (N, L) of this text tower's tokens; raises TooLongError for a text that does not fit."""
         return self.tokenizer(texts)
+
+
+def _only_features(visual: Any) -> Any:
+    """The image tower, without the tokens that CoCa's also returns for its decoder."""
+    if getattr(visual, "output_tokens", False):
+        visual = copy.copy(visual)  # with the same weights
+        visual.output_tokens = False
+    return visual
 
 
 def load(

@@ -117,6 +117,16 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
         )
 
 
+def check_places(backbone: clip.Backbone) -> None:
+    """Refuse a backbone without local features (UserError)."""
+    if not backbone.has_places:
+        kind = type(getattr(backbone.visual, "trunk", backbone.visual)).__name__
+        raise UserError(
+            f"{backbone.name} has no local features (its image tower, a {kind}, is none whose places are known); "
+            "choose a backbone with a ViT or ResNet of CLIP, or with a tower of timm that pools tokens or a grid"
+        )
+
+
 def _same(said: Any, fact: Any) -> bool:
     """Whether two settings are equal up to rounding."""
     if isinstance(fact, str):
@@ -476,6 +486,7 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
 
+    @told_to_users
     def vocabulary(self) -> Vocabulary:
         """The tokens of the backbone with the embeddings of the frozen text encoder."""
         texts, kinds = zip(*self.backbone.tokenizer.vocabulary(), strict=True)
@@ -501,12 +512,7 @@ class PromptTuner(TrainerX):
     @classmethod
     def encode_places(cls, tower: clip.Backbone, images: Tensor) -> Tensor:
         """Those of a frozen CLIP."""
-        if not tower.has_places:
-            kind = type(tower.visual).__name__
-            raise UserError(
-                f"{tower.name} has no local features (its image tower is a {kind}); choose a run with a ViT or ResNet "
-                "of CLIP"
-            )
+        check_places(tower)
         with torch.no_grad():
             return tower.encode_local(images).float()
 
