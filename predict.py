@@ -23,7 +23,8 @@ __all__ = ["ClassScore", "Classifier", "Prediction", "load_classifier", "main"]
 _MOST = 1_000_000  # images at once, classes to name
 _EPILOG = f"""\
 exit status: 0 all images were read, 1 some were not (each is named), 2 a mistake, explained in one line.
-With --threshold, an answer below it is "{UNSURE}".
+With --threshold, an answer below it is "{UNSURE}". A multi-label task answers with all classes above the threshold
+that the run chose on validation images, or above --threshold.
 
 examples:
   python predict.py output/demo6/first holiday.jpg
@@ -104,7 +105,8 @@ def write_answers(
                 tqdm.write(visible(f"skipped: {line}"), file=sys.stderr)
             unread += batch.unread
             if batch.paths:
-                answers = classifier.answers(batch.paths, batch.images, tasks, top_k=writer.top_k)
+                least = writer.threshold or None
+                answers = classifier.answers(batch.paths, batch.images, tasks, top_k=writer.top_k, threshold=least)
                 for answer in answers if maps is None else maps.write(batch.images, answers):
                     writer.write(answer)
             bar.update(len(batch.paths) + len(batch.unread))

@@ -176,7 +176,7 @@ def build_model(
     expected = model.state_dict()
     counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)}
     state = counters | state
-    _check_layout(expected, state, source)
+    check_layout(expected, state, source)
     model.load_state_dict(state, assign=True)
     if cast_dtype is not None:
         convert_weights_to_lp(model, cast_dtype)
@@ -242,17 +242,24 @@ def _count_blocks(state: dict[str, Tensor], prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], source: str) -> None:
+def check_layout(
+    expected: dict[str, Tensor], state: dict[str, Tensor], source: str, *, of: str = "a CLIP in OpenAI's layout"
+) -> None:
+    """Refuse a state dict with other keys or shapes than expected (BackboneError).
+
+    Args:
+        of: what it should belong to, for the message.
+    """
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     parts = [f"{_some(keys)} {word}" for keys, word in ((missing, "missing"), (unexpected, "unexpected")) if keys]
     if parts:
-        raise BackboneError(f"{source} is not a CLIP in OpenAI's layout: {'; '.join(parts)}")
+        raise BackboneError(f"{source} is not {of}: {'; '.join(parts)}")
     for key, tensor in expected.items():
         if state[key].shape != tensor.shape:
             raise BackboneError(
-                f"{source} is not a CLIP in OpenAI's layout: {key} has the shape {tuple(state[key].shape)}, "
-                f"but the other tensors call for {tuple(tensor.shape)}"
+                f"{source} is not {of}: {key} has the shape {tuple(state[key].shape)}, but the "
+                f"{'other tensors call' if 'layout' in of else 'architecture calls'} for {tuple(tensor.shape)}"
             )
 
 

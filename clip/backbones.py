@@ -1,12 +1,12 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
@@ -15,16 +15,15 @@ from torchvision import transforms
 from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
 from clip.errors import BackboneError
 from clip.local import has_places, local_features
+from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
+from clip.projection import before_projection
 from clip.reading import read_weights
 from clip.text import TextEncoder
 from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
 from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
-
-IMAGE_MEAN: tuple[float, float, float] = OPENAI_DATASET_MEAN
-IMAGE_STD: tuple[float, float, float] = OPENAI_DATASET_STD
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,7 @@ class Backbone(nn.Module):
         dtype: dtype of the features.
         digest: SHA-256 of the fp32 weights in hexadecimal, independent of file format and precision.
         image_size: side of the input image in pixels.
-        image_mean, image_std: of the three channels, for the normalisation of images.
-        interpolation: how images are resized.
+        preparation: how images are resized and normalised.
         tokenizer: turns texts into this text tower's tokens.
         embed_dim: F, width of the features.
         text_width: D, width of token embeddings and so of learned context vectors.
@@ -56,10 +54,6 @@ class Backbone(nn.Module):
         text: the text tower, which also encodes learned prompts.
     """
 
-    image_mean = IMAGE_MEAN
-    image_std = IMAGE_STD
-    interpolation = "bicubic"
-
     def __init__(
         self,
         model: Any,
@@ -68,6 +62,7 @@ class Backbone(nn.Module):
         name: str,
         digest: str,
         tokenizer: Tokenizer | None = None,
+        preparation: Preparation | None = None,
         text_encoding: str = "auto",
         text_chunk: int = 0,
         text_memory: int = 0,
@@ -77,7 +72,8 @@ class Backbone(nn.Module):
         self.precision = precision.name
         self.dtype = precision.features
         self.digest = digest
-        self.visual = model.visual
+        self.preparation = preparation or Preparation()
+        self.visual = _only_features(model.visual)
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
         self.tokenizer = tokenizer or openai_tokenizer()
@@ -100,6 +96,21 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    @property
+    def image_mean(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.mean
+
+    @property
+    def image_std(self) -> tuple[float, ...]:
+        """Of the three channels."""
+        return self.preparation.std
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized."""
+        return self.preparation.interpolation
+
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode; ``mode`` is ignored."""
         return super().train(False)
@@ -114,13 +125,18 @@ class Backbone(nn.Module):
             (B, F) in the encoders' dtype, not L2-normalised.
         """
         with self._precision.autocast():
-            found = self.visual(images.to(self._image_dtype))
-        return found[0] if isinstance(found, tuple) else found  # CoCa's tower also returns what its decoder reads
+            return self.visual(images.to(self._image_dtype))
 
     @property
     def _image_dtype(self) -> torch.dtype:
         """That of the image tower's first matrix."""
         return next(weight.dtype for weight in self.visual.parameters() if weight.ndim > 3)
+
+    @torch.no_grad()
+    def encode_before_projection(self, images: Tensor) -> Tensor:
+        """Features (B, W) of normalised images from before the last projection, in the encoders' dtype."""
+        with self._precision.autocast():
+            return before_projection(self.visual, images.to(self._image_dtype))
 
     @property
     def has_places(self) -> bool:
@@ -146,6 +162,14 @@ class Backbone(nn.Module):
     def tokenize(self, texts: str | Sequence[str]) -> Tensor:
         """Rows (N, L) of this text tower's tokens; raises TooLongError for a text that does not fit."""
         return self.tokenizer(texts)
+
+
+def _only_features(visual: Any) -> Any:
+    """The image tower, without the tokens that CoCa's also returns for its decoder."""
+    if getattr(visual, "output_tokens", False):
+        visual = copy.copy(visual)  # with the same weights
+        visual.output_tokens = False
+    return visual
 
 
 def load(

@@ -187,7 +187,15 @@ def _fetch_command(member: type[DatasetBase], cfg: CfgNode) -> str:
 
 
 def _check_counts(member: type[DatasetBase], split: Split, report: Report) -> None:
-    sizes = [Counter(pair for item in items for pair in item.targets) for items in split.lists]
+    sizes = [
+        Counter(
+            (number, c)
+            for item in items
+            for number, label in item.targets
+            for c in split.tasks[number].classes_of(label)
+        )
+        for items in split.lists
+    ]
     pairs = [(number, label) for number, task in enumerate(split.tasks) for label in range(len(task.classnames))]
     expected = member.counts or (0, 0, 0)
     of = [f" of {count:,}" if member.counts else "" for count in expected]

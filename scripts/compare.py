@@ -17,6 +17,8 @@ from yacs.config import CfgNode
 
 from clip.weights import available_models, find
 from dassl.data.dataset import find_dataset
+from dassl.data.own.description import multi_tasks
+from dassl.registries import TRAINER_REGISTRY
 from dassl.report.checks import notice_lines, notices
 from dassl.report.forms import print_form
 from dassl.report.mistakes_part import Asked
@@ -106,7 +108,13 @@ def useful_shots(cfg: CfgNode, asked: Sequence[int]) -> tuple[int, ...]:
     """
     whole = cfg.clone()
     whole.DATASET.NUM_SHOTS = -1
-    counts = Counter(pair for item in find_dataset(whole).load(whole).split.train for pair in item.targets)
+    split = find_dataset(whole).load(whole).split
+    counts = Counter(
+        (number, each)
+        for item in split.train
+        for number, label in item.targets
+        for each in split.tasks[number].classes_of(label)
+    )
     if not counts:
         raise UserError(f"{cfg.DATASET.NAME} has no training image; see docs/your-own-data.md")
     most = max(counts.values())
@@ -127,6 +135,17 @@ def chosen_methods(asked: Sequence[str]) -> tuple[list[Method], list[Method]]:
     return [known[name] for name in CHEAP if name in known], [known[name] for name in PROMPTS]
 
 
+def able(methods: Sequence[Method], multi: Sequence[str]) -> list[Method]:
+    """Those of the usual methods that can learn the multi-label tasks, given by name; with a line for the others."""
+    if not multi:
+        return list(methods)
+    found = [each for each in methods if TRAINER_REGISTRY.get(each.trainer).multi_label]
+    left_out = [each.label for each in methods if each not in found]
+    if left_out:
+        say(f"left out, because task {multi[0]!r} has several labels an image: {', '.join(left_out)}")
+    return found
+
+
 def stages(args: argparse.Namespace, suite: Path, backbone: str, shots: Sequence[int], folder: Path) -> Iterator[Stage]:
     """The stages in order: what is cheap or says most comes first.
 
@@ -134,6 +153,9 @@ def stages(args: argparse.Namespace, suite: Path, backbone: str, shots: Sequence
         suite: the yaml file.
     """
     cheap, prompts = chosen_methods(args.methods)
+    if not args.methods:
+        multi = multi_tasks(read_choice(str(suite), args.root))
+        cheap, prompts = able(cheap, multi), able(prompts, multi)
     base = Sweep(
         name=suite_name(str(suite)),
         suites=(str(suite),),

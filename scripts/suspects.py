@@ -56,6 +56,8 @@ def labelled_images(trainer: PromptTuner) -> tuple[list[Datum], Numbers]:
 
 def _examine(trainer: PromptTuner, number: int, items: Sequence[Datum], features: Numbers, root: object) -> Examined:
     task = trainer.dm.tasks[number]
+    if task.multi:
+        return Examined(task.name, 0, 0.0, (), "an image may have several labels")
     own = [(place, label) for place, item in enumerate(items) for t, label in item.targets if t == number]
     labels = np.array([label for _, label in own], dtype=np.intp)
     counts = np.bincount(labels, minlength=len(task.classnames))

@@ -100,3 +100,11 @@ def test_the_default_backbone_is_the_best_one_with_weights(monkeypatch):
     assert compare.chosen_backbone("RN101") == "RN101"
     monkeypatch.setattr(compare, "find", lambda name: None)
     assert compare.chosen_backbone("") == "demo"
+
+
+def test_methods_that_cannot_learn_several_labels_an_image_are_left_out(capsys):
+    cheap, prompts = compare.chosen_methods(())
+    kept = [each.label for each in compare.able([*cheap, *prompts], ["pet tags"])]
+    assert "ProtoNet" not in kept and {"ZS-CLIP", "LP-CLIP", "CoOp-MT", "SoftCPT-NATA"} <= set(kept)
+    assert "task 'pet tags' has several labels an image: ProtoNet" in capsys.readouterr().err
+    assert compare.able(cheap, []) == cheap

@@ -23,9 +23,11 @@ from dassl.engine import TrainerX
 from dassl.engine.contexts import Vocabulary
 from dassl.engine.head import Head, place_cosines
 from dassl.metrics import class_weights, micro_average_precision, task_columns, task_cross_entropy
+from dassl.metrics.multilabel import multi_label_loss
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils.cache import cached
 from dassl.utils.errors import PassingError, UserError, brief, memory_explained, out_of_memory
+from trainers._multilabel import LabelBias, loss_of
 from trainers._names import check_names, explain_too_long
 
 TEST_ROWS = 4096
@@ -115,6 +117,16 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
         )
 
 
+def check_places(backbone: clip.Backbone) -> None:
+    """Refuse a backbone without local features (UserError)."""
+    if not backbone.has_places:
+        kind = type(getattr(backbone.visual, "trunk", backbone.visual)).__name__
+        raise UserError(
+            f"{backbone.name} has no local features (its image tower, a {kind}, is none whose places are known); "
+            "choose a backbone with a ViT or ResNet of CLIP, or with a tower of timm that pools tokens or a grid"
+        )
+
+
 def _same(said: Any, fact: Any) -> bool:
     """Whether two settings are equal up to rounding."""
     if isinstance(fact, str):
@@ -159,6 +171,8 @@ class Scores:
         row: (E,) image of each entry. target: (E,) its true class among the K columns.
         columns: (E, K) bool, the columns of its task.
         weight: (E,) factor of its loss; None: 1.
+        multi: (E,) bool, which entries are of multi-label tasks, with ``truth`` (E, K) bool in place of ``target``;
+            None: there is no such task.
     """
 
     image: Tensor
@@ -168,6 +182,8 @@ class Scores:
     target: Tensor
     columns: Tensor
     weight: Tensor | None = None
+    multi: Tensor | None = None
+    truth: Tensor | None = None
 
 
 class PromptTuner(TrainerX):
@@ -183,6 +199,8 @@ class PromptTuner(TrainerX):
 
     section = ""
     test_rows = TEST_ROWS
+    biased = True  # multi-label tasks get a bias
+    label_bias: LabelBias | None = None
 
     @told_to_users
     def __init__(self, cfg: CfgNode, data: DataManager | None = None) -> None:
@@ -244,6 +262,7 @@ class PromptTuner(TrainerX):
         self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=rows)
         self.task_of_class = self.dm.task_of_class.to(self.device)
         self.offsets = self.dm.offsets.to(self.device)
+        self.multi = self.dm.multi.to(self.device)
         self._class_features: Tensor | None = None
         check_names(self.dm.tasks, self.backbone.tokenizer)
         try:
@@ -251,6 +270,10 @@ class PromptTuner(TrainerX):
         except clip.TooLongError as error:
             raise explain_too_long(error, self.dm.tasks) from error
         modules = self.learned_modules()
+        if self.biased and self.dm.multi.any():
+            self.label_bias = LabelBias(self.dm.tasks).to(self.device)
+            self.model.add_module("label_bias", self.label_bias)
+            modules = {**modules, "label_bias": self.label_bias} if modules else modules
         if not modules:
             return
         self.register_learned(modules)
@@ -302,13 +325,19 @@ class PromptTuner(TrainerX):
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(row, task, column) of the batch's entries on the device; ``column`` is the global class index."""
         row, task, label = (to_device(batch[name], self.device) for name in ("row", "task", "label"))
+        if self.dm.label_sets is not None:
+            label = label.where(~self.multi[task], 0)  # there it is no class
         return row, task, label + self.offsets[task]
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """exp(logit_scale) times the cosine similarity, in float32. (B, F), (C, F) -> (B, C)."""
+        """exp(logit_scale) times the cosine similarity, in float32. (B, F), (C, F) -> (B, C).
+
+        In columns of multi-label tasks, minus their bias.
+        """
         image = functional.normalize(image_features.float(), dim=-1)
         text = functional.normalize(text_features.float(), dim=-1)
-        return self.backbone.logit_scale * image @ text.T
+        logits = self.backbone.logit_scale * image @ text.T
+        return logits if self.label_bias is None else logits - self.label_bias()
 
     @torch.no_grad()
     def template_features(self, prompts: Sequence[str]) -> Tensor:
@@ -350,15 +379,26 @@ class PromptTuner(TrainerX):
             kept = to_device(kept, self.device)
             owner, target = owner[kept], torch.searchsorted(kept, column)
         logits = take_rows(self.logits(image, text), row)
-        return Scores(image, text, logits, row, target, task_columns(task, owner), weight)
+        columns = task_columns(task, owner)
+        truth = self.dm.truth(batch)
+        if truth is None:  # no task is multi-label
+            return Scores(image, text, logits, row, target, columns, weight)
+        truth = truth.to(self.device)
+        if self.label_bias is not None and self.label_bias.waits:
+            self.label_bias.begin(logits, truth, task)
+            logits = take_rows(self.logits(image, text), row)
+        return Scores(image, text, logits, row, target, columns, weight, self.multi[task], truth)
 
     @cached_property
     def class_weights(self) -> Tensor | None:
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
         if not any(task.weight for task in self.dm.tasks):
             return None
+        if not any(task.weight for task in self.dm.tasks):
+            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
-        return None if weights is None else weights.to(self.device)
+        assert weights is not None
+        return weights.to(self.device)
 
     def entry_weights(self, column: Tensor) -> Tensor | None:
         """The factors (E,) of entries with these true columns (E,); None: 1."""
@@ -366,10 +406,24 @@ class PromptTuner(TrainerX):
 
     def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
         """The multi-task cross-entropy and, if the step is logged, the training metric."""
+        if scores.multi is not None:
+            return self.mixed_loss(scores, scores.multi)
         logits, target, columns = scores.logits, scores.target, scores.columns
         loss = task_cross_entropy(logits, target, columns, images=len(scores.image), weight=scores.weight)
         shown = {"map": micro_average_precision(logits.detach(), target, columns)} if self.printing else {}
         return loss, shown
+
+    def mixed_loss(self, scores: Scores, multi: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The cross-entropy of tasks with one label an image, plus the loss of the multi-label ones."""
+        one, weight, images = ~multi, scores.weight, len(scores.image)
+        weight = None if weight is None else weight[one]
+        parts = [each[one] for each in (scores.logits, scores.target, scores.columns)]
+        loss = task_cross_entropy(*parts, images=images, weight=weight)
+        assert scores.truth is not None
+        sets = [each[multi] for each in (scores.logits, scores.truth, scores.columns)]
+        loss = loss + multi_label_loss(*sets, images=images, asymmetric=loss_of(self.cfg))
+        single = self.printing and bool(one.any())
+        return loss, {"map": micro_average_precision(parts[0].detach(), *parts[1:])} if single else {}
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch and, if the step is logged, further values for the log."""
@@ -432,6 +486,7 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
 
+    @told_to_users
     def vocabulary(self) -> Vocabulary:
         """The tokens of the backbone with the embeddings of the frozen text encoder."""
         texts, kinds = zip(*self.backbone.tokenizer.vocabulary(), strict=True)
@@ -443,7 +498,8 @@ class PromptTuner(TrainerX):
         if own.logits is not PromptTuner.logits or own.model_inference is not PromptTuner.model_inference:
             return super().head()
         rows = functional.normalize(self.class_features.float(), dim=-1).detach().cpu()
-        return Head("cosine", rows, self.backbone.logit_scale)
+        bias = None if self.label_bias is None else -self.label_bias().detach().cpu()
+        return Head("cosine", rows, self.backbone.logit_scale, bias)
 
     @classmethod
     @told_to_users
@@ -456,12 +512,7 @@ class PromptTuner(TrainerX):
     @classmethod
     def encode_places(cls, tower: clip.Backbone, images: Tensor) -> Tensor:
         """Those of a frozen CLIP."""
-        if not tower.has_places:
-            kind = type(tower.visual).__name__
-            raise UserError(
-                f"{tower.name} has no local features (its image tower is a {kind}); choose a run with a ViT or ResNet "
-                "of CLIP"
-            )
+        check_places(tower)
         with torch.no_grad():
             return tower.encode_local(images).float()
 

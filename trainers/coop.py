@@ -14,3 +14,5 @@ class CoOp(CoOpTuner):
     Loss: cross-entropy over the classes of an image's own task. On one task (DATASET.SUBSAMPLE_TASKS taskN) this is
     the paper's CoOp; trained on all tasks of a suite at once, CoOp-CA is CoOp-MT.
     """
+
+    multi_label = True

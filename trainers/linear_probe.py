@@ -8,35 +8,31 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 import clip
 from dassl.config import PRECISIONS, Key, above, at_least
 from dassl.data.columns import class_offsets
 from dassl.data.datum import METRICS, Task
+from dassl.data.own.description import multi_tasks
 from dassl.data.threads import cpu_count
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.head import Head
-from dassl.evaluation.evaluator import score_task
-from dassl.metrics.weights import balanced_weights
+from dassl.utils.errors import UserError
 from trainers._fitted import FittedTrainer, SplitFeatures, hold_out
-from trainers._logistic import GRADIENT, fit_as_released
+from trainers._label_probe import LabelProbe
+from trainers._probe import MAX_ITER, Fit, TaskProbe
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
-MAX_ITER = 1000
-# scikit-learn (from 1.4 on) minimises the mean of the losses, where the published fits minimised their sum. Divided by
-# the number of images, the largest gradient at which lbfgs may stop is the published one. Its other rule, a step that
-# gains too little, is stricter now than then; trainers/_logistic.py has the old one.
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -65,106 +61,6 @@ def narrow(peak: float, score: Callable[[float], float], *, steps: int) -> float
         else:
             best, right = left, middle
     return best
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Weights (C_t, F) and biases (C_t,) of one logistic regression, float64."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-    converged: bool = True
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Labels (n,) of features (n, F)."""
-        return (features @ self.weight.T + self.bias).argmax(axis=1)
-
-
-class TaskProbe:
-    """Logistic regressions of one task; each C is fitted once.
-
-    Args:
-        index: of the task in the suite.
-        train, val: features (n, F) and labels (n,).
-        released: stop the solver where that of the published fits stopped.
-    """
-
-    def __init__(
-        self,
-        index: int,
-        task: Task,
-        *,
-        train: tuple[Tensor, Tensor],
-        val: tuple[Tensor, Tensor],
-        released: bool = False,
-    ) -> None:
-        self.index, self.task, self._released = index, task, released
-        (self._x, self._y), (self._val_x, self._val_y) = ((x.double().numpy(), y.numpy()) for x, y in (train, val))
-        self._fits: dict[float, Fit] = {}
-
-    @cached_property
-    def seen(self) -> np.ndarray:
-        """Labels that have a training image, ascending."""
-        return np.unique(self._y)
-
-    @cached_property
-    def weights(self) -> np.ndarray | None:
-        """Weight (n,) of each training image in the loss; None: 1."""
-        if not self.task.weight:
-            return None
-        count = torch.bincount(torch.from_numpy(self._y), minlength=len(self.task.classnames))
-        return balanced_weights(count).numpy()[self._y]
-
-    @property
-    def size(self) -> int:
-        """Rough cost of a fit."""
-        return self._x.size * len(self.seen)
-
-    @property
-    def val_size(self) -> int:
-        """Number of validation images."""
-        return len(self._val_y)
-
-    @property
-    def searches(self) -> bool:
-        """Whether C makes a difference and there are images to choose it on."""
-        return len(self._val_y) > 0 and len(self.seen) > 1
-
-    def fit(self, c: float) -> Fit:
-        """The regression with inverse penalty ``c``; a class without a training image is never predicted."""
-        if c not in self._fits:
-            self._fits[c] = self._regress(c)
-        return self._fits[c]
-
-    def score(self, c: float) -> float:
-        """The task's metric on the validation images, in %."""
-        confusion = np.zeros((len(self.task.classnames),) * 2, dtype=np.int64)
-        np.add.at(confusion, (self._val_y, self.fit(c).predict(self._val_x)), 1)
-        metric = score_task(self.index, self.task, confusion).metric
-        assert metric is not None, "searches is False without validation images"
-        return metric
-
-    def _regress(self, c: float) -> Fit:
-        classes = len(self.task.classnames)
-        weight, bias = np.zeros((classes, self._x.shape[1])), np.full(classes, -np.inf)
-        if len(self.seen) < 2:
-            bias[self.seen if len(self.seen) else slice(None)] = 0
-            return Fit(weight, bias)
-        own_weight, own_bias, steps = self._solve(c)
-        # For two classes one score is fitted; the first class has the constant score 0.
-        zeros = len(self.seen) - len(own_weight)
-        weight[self.seen] = np.pad(own_weight, ((zeros, 0), (0, 0)))
-        bias[self.seen] = np.pad(own_bias, (zeros, 0))
-        return Fit(weight, bias, converged=steps < MAX_ITER)
-
-    def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, int]:
-        """Weights and biases of the classes that have images, and the iterations of lbfgs."""
-        if self._released:
-            labels = np.searchsorted(self.seen, self._y)
-            return fit_as_released(self._x, labels, c, max_iter=MAX_ITER, factors=self.weights)
-        model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITER, tol=GRADIENT / len(self._y))
-        model.fit(self._x, self._y, self.weights)
-        return model.coef_, model.intercept_, int(model.n_iter_.max())
 
 
 class ProbeWeights(nn.Module):
@@ -207,6 +103,8 @@ class LinearProbe(FittedTrainer):
     section = "LP"
     no_context = "it learns weights on image features, without prompts"
     unweighted = ""
+    multi_label = True
+    biased = False  # every regression has a bias of its own
     test_rows = 0
     config_keys = (
         Key("TRAINER.LP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
@@ -219,6 +117,15 @@ class LinearProbe(FittedTrainer):
             ("corrected", "released"),
         ),
     )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse multi-label tasks with the released metrics."""
+        super().check_cfg(cfg)
+        if cfg.TRAINER.LP.METRICS == "released" and multi_tasks(cfg):
+            raise UserError(
+                f"TRAINER.LP.METRICS released is for tasks with one label an image, and {multi_tasks(cfg)[0]!r} has "
+                "several; set it to corrected"
+            )
 
     @property
     def scored_tasks(self) -> list[Task]:
@@ -252,8 +159,16 @@ class LinearProbe(FittedTrainer):
             report(probe, c, chosen_by=search[probe.index])
 
     def _probe(self, task: int, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> TaskProbe:
-        released = self.options.METRICS == "released"
-        return TaskProbe(task, self.scored_tasks[task], train=train, val=val, released=released)
+        its = self.scored_tasks[task]
+        if its.multi:
+            return LabelProbe(task, its, train=self._with_sets(task, train), val=self._with_sets(task, val))
+        return TaskProbe(task, its, train=train, val=val, released=self.options.METRICS == "released")
+
+    def _with_sets(self, task: int, images: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features (n, F) and, in place of labels, the classes (n, C_t) bool of each image."""
+        assert self.dm.label_sets is not None, "the task is multi-label"
+        columns = slice(*self.dm.offsets[task : task + 2].tolist())
+        return images[0], self.dm.label_sets.table[images[1], columns]
 
     def _search(self, probes: list[TaskProbe]) -> dict[int, float]:
         """The best C by task."""
@@ -294,8 +209,8 @@ def report(probe: TaskProbe, c: float, *, chosen_by: TaskProbe) -> None:
     names = probe.task.classnames
     place = f"task {probe.index} ({probe.task.name})"
     unseen = [name for label, name in enumerate(names) if label not in probe.seen]
-    if len(probe.seen) < 2:
-        known = "of no class" if len(probe.seen) == 0 else f"of {names[probe.seen[0]]} only"
+    if not probe.fits:
+        known = f"of {', '.join(names[each] for each in probe.seen)} only" if len(probe.seen) else "of no class"
         _log.warning("%s has training images %s, so there is nothing to fit", place, known)
         return
     if unseen:

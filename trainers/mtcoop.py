@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from yacs.config import CfgNode
 
 import clip
@@ -16,6 +17,7 @@ from clip.device import take_rows, to_device
 from dassl.config import PRECISIONS, Key, between
 from dassl.data.columns import flat_classnames, task_of_class
 from dassl.data.datum import Task
+from dassl.data.own.description import multi_tasks
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.contexts import Context, Unit, contexts_of
 from dassl.utils.errors import UserError
@@ -36,16 +38,36 @@ class MetaNetwork(nn.Module):
         kind: "lin" reads the task feature, or [class, task] side by side when there are class features;
             "linmean" the mean of both; "lincls" the class feature alone.
         with_classes: whether there are class features.
+        normalize: read features of length 1.
+        shared: the matrix starts from zero, and what it makes is added to one learned context ``ctx`` (M, D).
     """
 
-    def __init__(self, embed_dim: int, width: int, *, n_ctx: int, kind: str, with_classes: bool, seed: int) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        width: int,
+        *,
+        n_ctx: int,
+        kind: str,
+        with_classes: bool,
+        seed: int,
+        normalize: bool = False,
+        shared: bool = False,
+    ) -> None:
         super().__init__()
-        self.kind, self.shape = kind, (n_ctx, width)
+        self.kind, self.shape, self.normalize = kind, (n_ctx, width), normalize
         inputs = 2 * embed_dim if kind == "lin" and with_classes else embed_dim
         self.proj = normal_parameter((inputs, n_ctx * width), seed=seed, name="prompt_gen.proj")
+        self.ctx: nn.Parameter | None = None
+        if shared:
+            self.proj = nn.Parameter(torch.zeros_like(self.proj))
+            self.ctx = normal_parameter(self.shape, seed=seed, name="prompt_gen.ctx")
 
     def forward(self, task_features: Tensor, class_features: Tensor | None = None) -> Tensor:
         """Context vectors, one context per row: (G, F) and perhaps (G, F) -> (G, M, D)."""
+        if self.normalize:
+            task_features = functional.normalize(task_features.float(), dim=-1)
+            class_features = None if class_features is None else functional.normalize(class_features.float(), dim=-1)
         feature = task_features
         if class_features is not None and self.kind == "lin":
             feature = torch.cat([class_features, task_features], dim=1)
@@ -55,7 +77,8 @@ class MetaNetwork(nn.Module):
             assert class_features is not None
             # A zero gradient instead of none, so that weight decay moves the task context, as in the original.
             feature = class_features + 0 * task_features
-        return (feature.float() @ self.proj).view(-1, *self.shape)
+        made = (feature.float() @ self.proj).view(-1, *self.shape)
+        return made if self.ctx is None else self.ctx + made
 
 
 class SoftContext(EncoderModule):
@@ -84,6 +107,8 @@ class SoftContext(EncoderModule):
             kind=options.PG_TYPE,
             with_classes=options.CSC,
             seed=seed,
+            normalize=options.NORMALIZE,
+            shared=options.SHARED_CTX,
         )
         self.prompts = build(names, learned=False)
 
@@ -149,12 +174,15 @@ class MTCoOp(PromptTuner):
 
     model: SoftContext
     section = "MTCOOP"
+    multi_label = True
     config_keys = (
         Key("TRAINER.MTCOOP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOP.CLASS_", n_ctx=16, what="the prompts of class names"),
         *context_keys("TRAINER.MTCOOP.TASK_", n_ctx=16, what="the prompts of task names"),
         *context_keys("TRAINER.MTCOOP.", n_ctx=16, what="the final prompts"),
         Key("TRAINER.MTCOOP.PG_TYPE", "lin", "input of the meta network", PG_TYPES),
+        Key("TRAINER.MTCOOP.NORMALIZE", False, "the meta network reads features of length 1"),
+        Key("TRAINER.MTCOOP.SHARED_CTX", False, "the meta network starts from zero and adds to one learned context"),
         Key("TRAINER.MTCOOP.PG_RATIO", 1.0, "kept for old commands; the original never used it"),
         Key(
             "TRAINER.MTCOOP.CLS_SAMPLE_RATE",
@@ -176,6 +204,11 @@ class MTCoOp(PromptTuner):
         o = cfg.TRAINER.MTCOOP
         if o.CLS_SAMPLE_RATE > 0 and not o.CSC:
             raise UserError("TRAINER.MTCOOP.CLS_SAMPLE_RATE needs TRAINER.MTCOOP.CSC True; set one of the two")
+        if o.CLS_SAMPLE_RATE > 0 and multi_tasks(cfg):
+            raise UserError(
+                f"TRAINER.MTCOOP.CLS_SAMPLE_RATE leaves out absent classes, and the loss of the multi-label task "
+                f"{multi_tasks(cfg)[0]!r} needs them; set it to 0"
+            )
         if o.PG_TYPE == "lincls" and not o.CSC:
             raise UserError("TRAINER.MTCOOP.PG_TYPE lincls reads class names and needs TRAINER.MTCOOP.CSC True")
         if o.N_CTX < 1:

@@ -80,6 +80,7 @@ class MTCoOpHard(PromptTuner):
     """
 
     section = "MTCOOPH"
+    multi_label = True
     config_keys = (
         Key("TRAINER.MTCOOPH.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOPH.", n_ctx=16, what="the class prompts"),

@@ -1,6 +1,6 @@
 """Zero-shot CLIP: hand-written prompts, nothing learned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import clip
 from dassl.config import PRECISIONS, Key
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.metrics.multilabel import fitted_bias
 from dassl.utils.errors import UserError
 from trainers.base import PromptTuner
 
@@ -71,6 +72,7 @@ class ZeroshotCLIP(PromptTuner):
     config_keys: tuple[Key, ...] = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
     trainable = False
     unweighted = "it learns nothing"
+    multi_label = True
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> nn.Module:
         """The frozen model."""
@@ -79,6 +81,21 @@ class ZeroshotCLIP(PromptTuner):
     def learned_modules(self) -> dict[str, nn.Module]:
         """Nothing is learned."""
         return {}
+
+    def put_biases(self, biases: Mapping[int, float]) -> None:
+        """Set the biases of multi-label tasks."""
+        for number, bias in biases.items():
+            assert self.label_bias is not None, "there is a multi-label task"
+            self.label_bias.put(number, bias)
+
+    def label_biases(self, found: Mapping[int, tuple[Tensor, Tensor]] | None = None) -> dict[int, float]:
+        """The bias of each multi-label task: one number, which changes no mAP."""
+        bias = self.label_bias
+        if bias is None:
+            return {}
+        fitted = {number: bias.of_task(number) + fitted_bias(*pair) for number, pair in (found or {}).items()}
+        self.put_biases(fitted)
+        return {number: bias.of_task(number) for number in bias.numbers}
 
 
 @TRAINER_REGISTRY.register()

@@ -84,9 +84,13 @@ def _run(answer: RunAnswer) -> str:
 def _task(answer: TaskAnswer) -> str:
     bars = "".join(_bar(each.name, each.probability) for each in answer.classes)
     left, share = answer.others
-    rest = f'<p class="softcpt-quiet">{_classes(left)}: {share:.1%}</p>' if left else ""
+    sum_of_others = f": {share:.1%}" if answer.threshold is None else ""
+    rest = f'<p class="softcpt-quiet">{_classes(left)}{sum_of_others}</p>' if left else ""
     notes = [("with your class names", answer.renamed), ("calibrated", answer.calibrated)]
     said = ", ".join(text for text, holds in notes if holds)
+    if answer.threshold is not None:
+        several = sum(each.probability >= answer.threshold for each in answer.classes)
+        said = ", ".join(filter(None, [said, f"{several} predicted, from {answer.threshold:.1%} on"]))
     note = f'<p class="softcpt-quiet">{said}</p>' if said else ""
     return f"<h3>{_text(answer.task)}</h3>{note}<ol>{bars}</ol>{rest}"
 

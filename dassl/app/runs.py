@@ -30,6 +30,7 @@ class TaskAnswer:
         others: how many classes are not among them, and the sum of their probabilities.
         renamed: whether the class names are a visitor's.
         calibrated: whether the probabilities have a temperature that was fitted to these classes.
+        threshold: of a multi-label task, the probability from which a class is predicted.
     """
 
     task: str
@@ -37,6 +38,7 @@ class TaskAnswer:
     others: tuple[int, float]
     renamed: bool
     calibrated: bool = False
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -227,5 +229,6 @@ def _answer(run: Run, visit: Visit, top_k: int) -> RunAnswer:
         left = len(task.classnames) - len(answer.classes)
         share = max(0.0, 1 - sum(each.probability for each in answer.classes)) if left else 0.0
         renamed = tuple(task.classnames) != run.tasks[task.name]
-        tasks.append(TaskAnswer(task.name, answer.classes, (left, share), renamed, temperature != 1))
+        shown = TaskAnswer(task.name, answer.classes, (left, share), renamed, temperature != 1, answer.threshold)
+        tasks.append(shown)
     return RunAnswer(run.name, tuple(tasks), refused)

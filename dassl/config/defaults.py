@@ -1,6 +1,6 @@
 """The engine's config keys. Names and defaults are those of the original code where it has the key."""
 
-from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, length, title
+from dassl.config.keys import Key, above, areas, at_least, between, colour, deviations, exponent, length, title
 from dassl.data.own.description import parse_tasks
 
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
@@ -61,6 +61,13 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(
         "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
+    ),
+    Key(
+        "INPUT.VIEWS",
+        0,
+        "random views of a training image that the epochs take in turn, which limits what is encoded; 0: a new view in "
+        "every epoch",
+        check=at_least(0),
     ),
     Key(
         "INPUT.RESOLUTION",
@@ -174,6 +181,18 @@ KEYS: tuple[Key, ...] = (
     # training and testing
     Key("TRAIN.CHECKPOINT_FREQ", 0, "epochs between kept checkpoints; 0: keep only the newest one", check=at_least(0)),
     Key("TRAIN.PRINT_FREQ", 10, "batches between log lines", check=at_least(1)),
+    Key(
+        "TRAIN.VAL_FREQ",
+        0,
+        "training steps between two validations where TEST.FINAL_MODEL needs them; 0: after every epoch",
+        check=at_least(0),
+    ),
+    Key(
+        "TRAIN.PATIENCE",
+        0,
+        "validations in a row without a better result after which training stops; 0: it never stops early",
+        check=at_least(0),
+    ),
     Key("TRAIN.LOGGERS", ("tensorboard",), "loggers of curves, see docs/extending.md; empty: none"),
     Key("TRAIN.COUNT_ITER", "train_x", "what counts as an epoch", ("train_x",)),
     Key(
@@ -182,6 +201,15 @@ KEYS: tuple[Key, ...] = (
         "give the same figures to the last digit for any number of threads and any free memory; on a GPU with "
         "deterministic algorithms only; see docs/reliability.md",
     ),
+    Key(
+        "MULTI.LOSS",
+        "bce",
+        "loss of multi-label tasks: binary cross-entropy, or asymmetric; see docs/multi-label.md",
+        ("bce", "asymmetric"),
+    ),
+    Key("MULTI.GAMMA_NEG", 4.0, "asymmetric loss: exponent for absent labels", check=exponent),
+    Key("MULTI.GAMMA_POS", 0.0, "asymmetric loss: exponent for present labels", check=exponent),
+    Key("MULTI.CLIP", 0.05, "asymmetric loss: subtracted from the probability of absent labels", check=between(0, 0.5)),
     Key("TEST.EVALUATOR", "ClassificationMT", "evaluator", ("ClassificationMT", "Classification")),
     Key("TEST.PER_CLASS_RESULT", False, "log the recall of every class"),
     Key("TEST.PER_TASK_RESULT", False, "log the metric of every task"),
@@ -196,8 +224,9 @@ KEYS: tuple[Key, ...] = (
     Key(
         "TEST.FINAL_MODEL",
         "last_step",
-        "model that is tested: that of the last epoch, or the best on val",
-        ("last_step", "best_val"),
+        "model that is tested: that of the last epoch, the best on val, or (auto) the best on val where it has enough "
+        "images, see docs/recipe.md",
+        ("last_step", "best_val", "auto"),
     ),
     Key("TRAINER.NAME", "", "registered name of the method"),
     Key(

@@ -55,6 +55,11 @@ def between(low: float, high: float) -> Callable[[Any], str]:
     return lambda value: "" if low <= value <= high else f"must lie between {low} and {high}"
 
 
+def exponent(value: float) -> str:
+    """A check for exponents of a loss: between 0 and 1 the gradient is infinite at 0."""
+    return "" if value == 0 or value >= 1 else "must be 0 or at least 1"
+
+
 def deviations(value: Sequence[float]) -> str:
     """A check for standard deviations of three channels, or none at all."""
     return length(3, or_empty=True)(value) or ("" if all(each > 0 for each in value) else "must be above 0")

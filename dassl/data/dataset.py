@@ -399,7 +399,7 @@ def draw_subset(
         groups: names of groups, by task and path of an image, see :func:`dassl.data.sampling.few_shot`.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
-    drawn = sampling.fewshot_split(split.train, split.val, shots, seed, groups)
+    drawn = sampling.fewshot_split(split.train, split.val, shots, seed, groups, split.tasks)
     train, val = (few if name in names else whole for name, few, whole in zip(SPLITS, drawn, split.lists, strict=False))
     record = subset_content(train, val, images)
     chosen = Split(split.tasks, train, val, split.test)

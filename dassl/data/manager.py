@@ -18,6 +18,7 @@ from dassl.data.dataset import build_dataset
 from dassl.data.datum import Datum, Task
 from dassl.data.features.store import Encode, FeatureSource, FeatureStore
 from dassl.data.images import Reading, reading_of
+from dassl.data.labelsets import LabelSets
 from dassl.data.loaders import BatchLoader, BatchPlan, ImageItems, ImageSource
 from dassl.data.places import cache_folder, features_folder
 from dassl.data.reduced import ReducedImages
@@ -43,6 +44,8 @@ class DataManager:
         num_classes: C, the classes of all tasks.
         offsets: (T+1,) int64; task t owns the columns offsets[t] to offsets[t+1] of the class axis.
         task_of_class: (C,) int64.
+        multi: (T,) bool, which tasks are multi-label.
+        label_sets: what their labels in batches stand for; None: there is no such task.
         reading: how pictures are read.
         reduced_count: images of the run that are reduced by INPUT.RESOLUTION; None if it was not checked.
         train_loader_x, test_loader: batches, see :class:`BatchLoader`; ``set_epoch`` of the first one chooses
@@ -69,6 +72,11 @@ class DataManager:
         self.offsets: Tensor = class_offsets(self.tasks)
         self.task_of_class: Tensor = task_of_class(self.tasks)
         self.num_classes = len(self.task_of_class)
+        self.multi = torch.tensor([task.multi for task in self.tasks])
+        self.label_sets: LabelSets | None = None
+        if self.multi.any():
+            lists = (self.dataset.train_x, self.dataset.val, self.dataset.test)
+            self.label_sets = LabelSets(self.tasks, (item for items in lists for item in items))
         train, batch = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST.BATCH_SIZE
         shuffle = {"RandomSampler": True, "SequentialSampler": False}.get(train.SAMPLER)
         if shuffle is None:
@@ -76,7 +84,14 @@ class DataManager:
                 f"DATALOADER.TRAIN_X.SAMPLER: unknown {train.SAMPLER!r}; use RandomSampler or SequentialSampler"
             )
         dataset = self.dataset
-        train_plan = BatchPlan(len(dataset.train_x), train.BATCH_SIZE, seed=cfg.SEED, shuffle=shuffle, drop_last=True)
+        train_plan = BatchPlan(
+            len(dataset.train_x),
+            train.BATCH_SIZE,
+            seed=cfg.SEED,
+            shuffle=shuffle,
+            drop_last=True,
+            views=cfg.INPUT.VIEWS,
+        )
         self.train_loader_x = self._loader(dataset.train_x, train_plan, is_train=True)
         self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), batch))
         self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None
@@ -115,6 +130,12 @@ class DataManager:
             self._serve_features(loader, is_train=augmented)
         return loader
 
+    def truth(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """(E, C) bool, the classes of a batch's entries of multi-label tasks; None if there is no such task."""
+        if self.label_sets is None:
+            return None
+        return self.label_sets.truth(batch["label"], self.multi.to(batch["task"].device)[batch["task"]])
+
     def _serve_features(self, loader: BatchLoader, *, is_train: bool) -> None:
         assert self._encoder is not None and isinstance(loader.source, ImageSource)
         encode, encoder_id = self._encoder
@@ -133,7 +154,7 @@ class DataManager:
         cfg = self.cfg
         seed = cfg.SEED if is_random(cfg, is_train) else None
         images = ImageItems(
-            items,
+            items if self.label_sets is None else self.label_sets.numbered(items),
             build_transform(cfg, is_train),
             root=self.dataset.root,
             seed=seed,

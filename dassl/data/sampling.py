@@ -10,19 +10,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from dassl.data.datum import Datum, Split, Task
+from dassl.data.datum import Datum, Split, Task, classes_in
 from dassl.utils.errors import UserError
 
 HALVES = ("all", "base", "new")
 MAX_VAL_SHOTS = 4
 _ALL_BUT = "not:"
+NONE = -1  # stands for none of the classes of a multi-label task
 
 Pair = tuple[int, int]
 Grouped = tuple[int, str]  # task and path of an image
 
 
 def few_shot(
-    items: Sequence[Datum], shots: int, rng: random.Random, groups: Mapping[Grouped, str] | None = None
+    items: Sequence[Datum],
+    shots: int,
+    rng: random.Random,
+    groups: Mapping[Grouped, str] | None = None,
+    multi: Mapping[int, random.Random] | None = None,
 ) -> list[Datum]:
     """Draw ``shots`` images of every class, classes in order of first appearance.
 
@@ -33,11 +38,16 @@ def few_shot(
     Args:
         groups: names of groups, by task and path of an image. A class with groups gives one image of each of
             ``shots`` groups; if it has fewer groups, each gives a second one, and so on.
+        multi: the multi-label tasks, each with its own generator (:func:`draw_label_sets`); drawn last.
     """
     members: dict[Pair, list[int]] = {}
+    sets: dict[int, dict[int, int]] = {task: {} for task in multi or ()}
     for position, item in enumerate(items):
-        for pair in item.targets:
-            members.setdefault(pair, []).append(position)
+        for task, label in item.targets:
+            if task in sets:
+                sets[task][position] = label
+            else:
+                members.setdefault((task, label), []).append(position)
     chosen: dict[int, None] = {}
     for (task, _), positions in members.items():
         names = [groups.get((task, items[position].impath), "") for position in positions] if groups else []
@@ -47,7 +57,37 @@ def few_shot(
             chosen.update(dict.fromkeys(_spread(positions, names, shots, rng)))
         else:
             chosen.update(dict.fromkeys(rng.sample(positions, shots)))
+    for task, labels in sets.items():
+        order = sorted(labels, key=lambda position: items[position].impath)
+        names = [(groups or {}).get((task, items[position].impath), "") for position in order]
+        own, rng = {position: labels[position] for position in order}, (multi or {})[task]
+        chosen.update(dict.fromkeys(draw_label_sets(own, shots, rng, names)))
     return [items[position] for position in chosen]
+
+
+def draw_label_sets(labels: Mapping[int, int], shots: int, rng: random.Random, names: Sequence[str] = ()) -> list[int]:
+    """Draw images of a multi-label task until each class has ``shots`` of them, or all that there are.
+
+    The images are shuffled once. Then come the classes, the rarest first (of equal ones the first), and each takes
+    images in that order until it has ``shots``, counting those that other classes took. Images without any of the
+    classes are one more class, the last.
+
+    Args:
+        labels: the classes of each image (:func:`label_set`), by its number, in an order that does not change.
+        names: name of each image's group; the first images of all groups come first, then the second ones, ...
+    """
+    images = list(labels)
+    order = _spread(images, names or [""] * len(images), len(images), rng)
+    classes = {image: classes_in(label) or (NONE,) for image, label in labels.items()}
+    count = Counter(each for its in classes.values() for each in its)
+    have: Counter[int] = Counter()
+    chosen: dict[int, None] = {}
+    for each in sorted(count, key=lambda each: (each == NONE, count[each], each)):
+        for image in order:
+            if have[each] < shots and each in classes[image] and image not in chosen:
+                chosen[image] = None
+                have.update(classes[image])
+    return list(chosen)
 
 
 def _spread(positions: Sequence[int], names: Sequence[str], shots: int, rng: random.Random) -> list[int]:
@@ -67,21 +107,29 @@ def fewshot_split(
     shots: int,
     seed: int,
     groups: Mapping[Grouped, str] | None = None,
+    tasks: Sequence[Task] = (),
 ) -> tuple[list[Datum], list[Datum]]:
     """The few-shot subset of (split, shots, seed) by CoOp's procedure: train first, then val, from one stream.
 
-    The val list gets min(shots, 4) images of a class. ``shots`` below 1 means all images.
+    The val list gets min(shots, 4) images of a class. ``shots`` below 1 means all images. The multi-label ones among
+    ``tasks`` have streams of their own, so that they change nothing for other tasks, nor these for them.
     """
     if shots < 1:
         return list(train), list(val)
     rng = random.Random(seed)
-    chosen = few_shot(train, shots, rng, groups)
-    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng, groups)
+    streams = {
+        name: {number: random.Random(f"{name} {seed}") for number, task in enumerate(tasks) if task.multi}
+        for name in ("train", "val")
+    }
+    chosen = few_shot(train, shots, rng, groups, streams["train"])
+    return chosen, few_shot(val, min(shots, MAX_VAL_SHOTS), rng, groups, streams["val"])
 
 
 def short_classes(tasks: Sequence[Task], train: Iterable[Datum], shots: int) -> list[tuple[int, int, int]]:
     """Classes with fewer than ``shots`` training images, as (task, label, number of images)."""
-    counts = Counter(pair for item in train for pair in item.targets)
+    counts = Counter(
+        (number, each) for item in train for number, label in item.targets for each in tasks[number].classes_of(label)
+    )
     pairs = [(number, label) for number, task in enumerate(tasks) for label in range(len(task.classnames))]
     return [(*pair, counts[pair]) for pair in pairs if counts[pair] < shots]
 
@@ -106,10 +154,15 @@ def subsample_classes(split: Split, half: str, *, present_only: bool = False) ->
             and not all classes of the task (the rule for suites).
 
     Raises:
-        UserError: an unknown half, or a task without a class in it.
+        UserError: an unknown half, a task without a class in it, or a multi-label task.
     """
     if half == "all":
         return split
+    if multi := [task.name for task in split.tasks if task.multi]:
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES {half}: an image of the multi-label task {multi[0]!r} may have classes of both "
+            "halves, so there is no evaluation from base to new classes; leave the task out, or set it to all"
+        )
     present = {pair for item in split.train for pair in item.targets} if present_only else None
     table: dict[Pair, Pair] = {}
     tasks = []

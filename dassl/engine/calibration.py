@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dassl.data.completeness import shared
+from dassl.data.datum import Task
 from dassl.evaluation import ClassificationMT
 from dassl.metrics.quality import expected_calibration_error, negative_log_likelihood
 from dassl.metrics.temperature import fit_temperature
@@ -70,10 +71,21 @@ def calibrate(trainer: "TrainerX") -> Calibration:
     found = _validation_scores(trainer, dropped)
     overlap = {task: sum(number == task for _, number in dropped) for task in range(len(trainer.dm.tasks))}
     tasks = tuple(
-        _task_calibration(number, task.name, found.pop(number, None), overlap[number])
+        _uncalibrated(number, task) if task.multi else _task_calibration(number, task.name, *pair)
         for number, task in enumerate(trainer.dm.tasks)
+        for pair in [(found.pop(number, None), overlap[number])]
     )
     return Calibration(learned_digest(trainer.modules), tasks)
+
+
+def _uncalibrated(number: int, task: Task) -> TaskCalibration:
+    _log.warning(
+        "task %d (%s) keeps its probabilities as they are: a temperature is for one label an image, and the task is "
+        "multi-label",
+        number,
+        task.name,
+    )
+    return TaskCalibration(number, task.name, 1.0, False, 0)
 
 
 def _validation_scores(trainer: "TrainerX", dropped: set[tuple[str, int]]) -> dict[int, _Scores]:
@@ -84,6 +96,7 @@ def _validation_scores(trainer: "TrainerX", dropped: set[tuple[str, int]]) -> di
         row, task, label = (batch[name].cpu() for name in ("row", "task", "label"))
         entries = zip(row.tolist(), task.tolist(), strict=True)
         kept = torch.tensor([(batch["impath"][r], t) not in dropped for r, t in entries], dtype=torch.bool)
+        kept &= ~trainer.dm.multi[task]
         for number in task[kept].unique().tolist():
             own = kept & (task == number)
             parts[number].append((logits[row[own], bounds[number] : bounds[number + 1]], label[own]))

@@ -1,9 +1,10 @@
 """Checks of a training: before it begins, and after each epoch whether its numbers are finite."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from dassl.data.datum import Task
 from dassl.engine.checkpoint import not_finite
 from dassl.metrics import class_weights
 from dassl.optim import learning_rate
@@ -24,9 +25,10 @@ def check_splits(trainer: "TrainerX", *, training: bool) -> None:
         UserError: a split is empty. If test images are also training or validation images, it only warns.
     """
     cfg = trainer.cfg.TEST
+    trainer.choice.check()
     learns = training and trainer.trainable
     tests = not training or not cfg.NO_TEST
-    needed = {"train": learns, "val": learns and tests and cfg.FINAL_MODEL == "best_val"}
+    needed = {"train": learns, "val": learns and trainer.choice.on_val}
     needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
     for split in (name for name, wanted in needed.items() if wanted):
         trainer.loader(split)
@@ -88,6 +90,18 @@ def check_warm_up(trainer: "TrainerX") -> None:
         max(learning_rate(optim, step, epochs=epochs) for step in steps),
         optim.LR,
     )
+
+
+def report_mixed(tasks: Sequence[Task]) -> None:
+    """Warn that the mean over tasks is one of different figures."""
+    several = sum(task.multi for task in tasks)
+    if several and several < len(tasks):
+        _log.warning(
+            "the mean over tasks is one of mAP (%d multi-label tasks) and accuracy (%d other tasks); read the figures "
+            "of the tasks",
+            several,
+            len(tasks) - several,
+        )
 
 
 def report_weights(trainer: "TrainerX") -> None:

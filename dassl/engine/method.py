@@ -1,5 +1,6 @@
 """What a method defines: the hooks of a trainer, with their defaults."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -9,9 +10,11 @@ from yacs.config import CfgNode
 from dassl.config.keys import Key
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
+from dassl.data.own.description import multi_tasks
 from dassl.engine.contexts import Context, Vocabulary
 from dassl.engine.head import Head
 from dassl.engine.published import Published
+from dassl.registries import TRAINER_REGISTRY
 from dassl.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +49,10 @@ class Method:
         no_table: why it has no :meth:`head`.
         no_context: why it has no :meth:`contexts`.
         trainable: whether it learns anything.
+        multi_label: whether it can learn tasks of which an image has any number of classes.
         unweighted: why it does not use the weights of classes (``Task.weight``); "": it uses them.
         precision: of the frozen encoders, for messages and results.
+        text_digest: of class features that were taken from another run; "": the method has its own.
     """
 
     config_keys: tuple[Key, ...] = ()
@@ -56,7 +61,9 @@ class Method:
     no_context = "it does not say which vectors it learns"
     trainable = True
     unweighted = ""
+    multi_label = False
     precision = "fp32"
+    text_digest = ""
     cfg: CfgNode
     dm: "DataManager"
 
@@ -66,9 +73,31 @@ class Method:
     @classmethod
     def check_unbuilt(cls, cfg: CfgNode) -> None:
         """``check_cfg`` without a trainer; only the config is used."""
+        cls.check_multi_label(cfg)
         unbuilt = cls.__new__(cls)
         unbuilt.cfg = cfg
         unbuilt.check_cfg(cfg)
+
+    @classmethod
+    def check_multi_label(cls, cfg: CfgNode) -> None:
+        """:meth:`check_tasks` before the data is read, where all tasks of the config take part."""
+        cls.check_tasks(multi_tasks(cfg) if cfg.DATASET.SUBSAMPLE_TASKS == "all" else ())
+
+    @classmethod
+    def check_tasks(cls, multi: Sequence[str]) -> None:
+        """Refuse multi-label tasks, given by name, that the method cannot learn (raise UserError)."""
+        if multi and not cls.multi_label:
+            able = " or ".join(each.__name__ for each in TRAINER_REGISTRY if each.multi_label)
+            raise UserError(
+                f"{cls.__name__} cannot learn task {multi[0]!r}, in which an image has several labels (type: multi); "
+                f"use {able}, or leave the task out"
+            )
+
+    @classmethod
+    def bound_units(cls, cfg: CfgNode) -> dict[str, str]:
+        """:meth:`learned_for`, with what multi-label tasks add to every method: each has a bias of its own."""
+        added = {"task": "type: multi"} if cls.trainable and multi_tasks(cfg) else {}
+        return {**added, **cls.learned_for(cfg)}
 
     @classmethod
     def check_model(cls, cfg: CfgNode, *, fetch: bool) -> str:
@@ -183,13 +212,24 @@ class Method:
         """
         raise UserError(f"{self.cfg.TRAINER.NAME} has no class features; choose a run of a prompt method")
 
+    def label_biases(self, found: Mapping[int, tuple[Tensor, Tensor]] | None = None) -> dict[int, float]:
+        """What a method that learns nothing subtracts from the logits of multi-label tasks, by task.
+
+        Args:
+            found: logits (n, C_t) of the task's images, which have this bias, and truth (n, C_t) bool: fit it to them.
+        """
+        return {}
+
+    def put_biases(self, biases: Mapping[int, float]) -> None:
+        """Set what :meth:`label_biases` gives."""
+
     def before_test(self) -> None:
         """Called once before an evaluation, e.g. to encode the class names."""
 
     @property
     def bound_names(self) -> list[str]:
         """Names of the classes or tasks that learned tensors belong to (``learned_for``); they fit no others."""
-        units = self.learned_for(self.cfg)
+        units = self.bound_units(self.cfg)
         if "class" in units:
             return flat_classnames(self.dm.tasks)
         return [task.name for task in self.dm.tasks] if "task" in units else []

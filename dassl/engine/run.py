@@ -21,20 +21,23 @@ from dassl.data.tested import only_tested
 from dassl.engine.build import build_trainer
 from dassl.engine.calibration import check_calibration
 from dassl.engine.checks import check_splits
+from dassl.engine.decisions import stored_decisions
 from dassl.engine.determinism import arithmetic, lacks_explained
-from dassl.engine.predictions import predicted_images
+from dassl.engine.predictions import predicted_images, predicted_labels
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import TASKS_FILE, read_tasks, write_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_transfer, check_weights
 from dassl.evaluation import TaskScore
+from dassl.evaluation.multilabel import MultiLabelScore
 from dassl.registries import LOGGERS, TRAINER_REGISTRY
-from dassl.results.predictions import PREDICTIONS_FILE, write_predictions
+from dassl.results.predictions import LABELS_FILE, PREDICTIONS_FILE, write_labels, write_predictions
 from dassl.results.record import (
     CONFIG_FILE,
     RESULTS_FILE,
     BackboneInfo,
     ClassResult,
+    Decision,
     PredictionsFile,
     Reduction,
     Rounding,
@@ -143,6 +146,7 @@ def _prepare(cfg: CfgNode, folder: RunFolder, work: _Evaluation | RunFolder, sta
         elif trainer.trainable:
             check_weights(trainer, work.run)
             trainer.checkpoints.load(work.run.path, epoch=work.epoch)
+            trainer.known_decisions = stored_decisions(work.run, trainer.dm.tasks)
     finally:
         root.removeHandler(kept)
     aside = evaluates and folder.holds_training()
@@ -190,8 +194,12 @@ def _write(folder: RunFolder, trainer: TrainerX, result: RunResult) -> None:
     """Write ``results.json`` last, because its existence means that the run is finished."""
     named = evaluation_file if result.mode == "eval" and folder.holds_training() else str
     result = replace(result, predictions=_write_predictions(folder.path / named(PREDICTIONS_FILE), trainer))
+    if any(score.task.multi for score in trainer.evaluator.scores):
+        labels = write_labels(folder.path / named(LABELS_FILE), predicted_labels(trainer))
+        result = replace(result, predicted_labels=labels)
     if trainer.cfg.TEST.COMPUTE_CMAT:
-        matrices = {score.task.name: score.confusion.tolist() for score in trainer.evaluator.scores}
+        scores = [score for score in trainer.evaluator.scores if not score.task.multi]
+        matrices = {score.task.name: score.confusion.tolist() for score in scores}
         write_json(folder.path / named("cmat.json"), matrices, indent=None)
     write_results(folder.path, result, named(RESULTS_FILE))
 
@@ -203,9 +211,11 @@ def _write_predictions(path: Path, trainer: TrainerX) -> PredictionsFile | None:
     return write_predictions(path, predicted_images(trainer))
 
 
-def _task_result(score: TaskScore) -> TaskResult:
+def _task_result(score: TaskScore, decision: Decision | None) -> TaskResult:
     task, quality = score.task, score.quality
-    counts = zip(task.classnames, score.confusion.diagonal().tolist(), score.class_totals.tolist(), strict=True)
+    several = score if isinstance(score, MultiLabelScore) else None
+    precisions = several.precisions if several and several.precisions else [None] * len(task.classnames)
+    counts = zip(task.classnames, score.correct.tolist(), score.class_totals.tolist(), precisions, strict=True)
     return TaskResult(
         index=score.index,
         name=task.name,
@@ -218,14 +228,16 @@ def _task_result(score: TaskScore) -> TaskResult:
         macro_f1=quality.macro_f1,
         nll=quality.nll,
         ece=quality.ece,
+        micro_f1=several.micro_f1 if several else None,
+        decision=decision,
     )
 
 
 def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float) -> RunResult:
     cfg, data = trainer.cfg, trainer.dm.dataset
-    tasks = [_task_result(score) for score in trainer.evaluator.scores]
+    tasks = [_task_result(score, trainer.decisions.get(score.index)) for score in trainer.evaluator.scores]
     quality = trainer.evaluator.overall_quality
-    val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
+    val = None if trainer.choice.epoch is None else SplitResult(trainer.choice.metric, ())
     total = trainer.seconds_before + time.monotonic() - started
     return RunResult(
         mode=mode,
@@ -238,8 +250,8 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         metric=trainer.evaluator.overall,
         tasks=tuple(tasks),
         val=val,
-        epochs=trainer.max_epoch if mode == "train" else 0,
-        best_epoch=trainer.best_epoch,
+        epochs=trainer.epoch + 1 if mode == "train" else 0,
+        best_epoch=trainer.choice.epoch,
         parameters=trainer.num_parameters,
         counts={"train": len(data.train_x), "val": len(data.val), "test": len(data.test)},
         classes=cfg.DATASET.SUBSAMPLE_CLASSES,
@@ -247,6 +259,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         subset_digest=data.subset_digest,
         test_digest=data.test_digest,
         config_digest=config_digest(cfg),
+        text_digest=trainer.text_digest,
         seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": total},
         memory=peak_memory(trainer.device),
         versions=versions(),
@@ -261,6 +274,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         ece=quality.ece,
         calibration=trainer.calibration,
         length=trainer.length if mode == "train" else None,
+        choice=trainer.choice.model if mode == "train" else None,
     )
 
 

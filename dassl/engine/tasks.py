@@ -23,8 +23,8 @@ def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
 
 def _content(task: Task) -> dict[str, Any]:
     # The places of the data are useless without it; older versions do not know the newer fields.
-    newer = {"weight"} if not task.weight else set()
-    return {name: value for name, value in asdict(task).items() if name not in {"places", *newer}}
+    unused = {name for name in ("weight", "multi") if not getattr(task, name)}
+    return {name: value for name, value in asdict(task).items() if name not in {"places", *unused}}
 
 
 def read_tasks(folder: Path) -> list[Task]:
@@ -53,6 +53,8 @@ def read_tasks(folder: Path) -> list[Task]:
 
 def _task(content: dict[str, Any]) -> Task:
     task = Task(**content)
+    if type(task.multi) is not bool:
+        raise ValueError("multi must be true or false")
     texts = (task.name, task.description, task.template, *task.classnames)
     if not task.classnames or any(not isinstance(text, str) for text in texts):
         raise ValueError("names must be texts, and a task has at least one class")

@@ -1,7 +1,6 @@
 """The training loop. A method subclasses TrainerX, builds a model and defines a training step."""
 
 import logging
-import math
 import time
 
 import torch
@@ -12,13 +11,15 @@ from yacs.config import CfgNode
 from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
-from dassl.engine.checks import check_learned, check_length, check_warm_up, report_weights
+from dassl.engine.checks import check_learned, check_length, check_warm_up, report_mixed, report_weights
+from dassl.engine.choice import EpochChoice
+from dassl.engine.decisions import decide
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
 from dassl.engine.saving import Checkpoints
 from dassl.evaluation import build_evaluator
 from dassl.optim import EpochSchedule, planned_epochs
-from dassl.results.record import Calibration, TrainingLength
+from dassl.results.record import Calibration, Decision, TrainingLength
 from dassl.utils.errors import UserError
 
 _WITHOUT = {
@@ -41,15 +42,16 @@ class TrainerX(Method):
         self.cfg = cfg
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.check_cfg(cfg)
+        self.check_multi_label(cfg)
         self.before_data()
         self.dm = data or DataManager(cfg, self.image_facts())
+        self.check_tasks([task.name for task in self.dm.tasks if task.multi])
         self.modules: dict[str, nn.Module] = {}
         self.optim: torch.optim.Optimizer | None = None
         self.sched: EpochSchedule | None = None
         self.start_epoch = self.epoch = 0
         self.max_epoch = planned_epochs(cfg.OPTIM, len(self.dm.train_loader_x))
-        self.best_result = -math.inf
-        self.best_epoch: int | None = None
+        self.choice = EpochChoice(self)
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
@@ -61,6 +63,8 @@ class TrainerX(Method):
         self.build_model()
         self.evaluator = build_evaluator(cfg, self.scored_tasks)
         self.calibration: Calibration | None = None  # of the last test, with TEST.CALIBRATE
+        self.known_decisions: dict[int, Decision] = {}  # those of the run that is evaluated
+        self.decisions: dict[int, Decision] = {}  # of the last test, by multi-label task
 
     # ---- modules ------------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class TrainerX(Method):
     # ---- training -----------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train from ``start_epoch`` to the last epoch; then test."""
+        """Train from ``start_epoch`` to the last epoch, unless the choice of the model stops it; then test."""
         self.before_train()
         if self.trainable:
             self._started = time.monotonic() - self.dm.encode_seconds  # earlier encoding does not count either
@@ -144,6 +148,8 @@ class TrainerX(Method):
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
                 for epoch in range(self.start_epoch, self.max_epoch):
+                    if self.choice.stops(epoch):
+                        break
                     self.epoch = epoch
                     self.run_epoch(bar)
                     self.after_epoch()
@@ -155,6 +161,7 @@ class TrainerX(Method):
         if self.trainable:
             self.start_epoch = self.checkpoints.resume()
             self.epoch = max(self.start_epoch - 1, 0)
+            self.choice.announce()
         check_length(self)
         check_warm_up(self)
         report_weights(self)
@@ -181,14 +188,11 @@ class TrainerX(Method):
                 bar.set_postfix(loss=f"{log.losses.meters['loss'].avg:.3f}")
 
     def after_epoch(self) -> None:
-        """Step the schedule, test on val for best_val, save."""
+        """Step the schedule, validate if it is time, save."""
         check_learned(self)
         self.step_schedule()
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
-            result = self.test("val")["metric"]
-            if result is not None and result > self.best_result:
-                self.best_result, self.best_epoch = result, self.epoch + 1
-                self.checkpoints.save(self.epoch + 1, best=True)
+        if self.choice.on_val and self.choice.due(self.epoch + 1):
+            self.choice.validate()
         self.checkpoints.save(self.epoch + 1)
         self.checkpoints.remove_old(self.epoch + 1)
 
@@ -197,8 +201,8 @@ class TrainerX(Method):
         if self.trainable:
             _log.info("Finished training")
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
-                _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
+            if self.choice.on_val and self.choice.epoch is not None:
+                _log.info("Deploy the model with the best val performance (epoch %d)", self.choice.epoch)
                 self.checkpoints.load(self.cfg.OUTPUT_DIR)
             elif self.trainable:
                 _log.info("Deploy the last-epoch model")
@@ -234,8 +238,12 @@ class TrainerX(Method):
         if calibrates:
             self.calibration = calibrate(self)
             self.evaluator.calibrate([task.temperature for task in self.calibration.tasks])
+        if split == self.cfg.TEST.SPLIT and self.dm.multi.any():
+            report_mixed(self.dm.tasks)
+            self.decisions = decide(self)
+            self.evaluator.decide({task: decision.threshold for task, decision in self.decisions.items()})
         for batch in tqdm(loader, desc=split, disable=None, leave=False):
-            entries = {"row": batch["row"], "index": batch["index"]}
+            entries = {"row": batch["row"], "index": batch["index"], "truth": self.dm.truth(batch)}
             self.evaluator.process(self.model_inference(batch), batch["label"], batch["task"], **entries)
         results = self.evaluator.evaluate()
         _log.info("mean over tasks: %s", self.evaluator.overall_quality)

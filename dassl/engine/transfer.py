@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _METHOD = ("TRAINER.NAME", "MODEL.BACKBONE.NAME")
 _TASKS = ("DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS")
-_PLACES = ("folder", "table", "image", "label", "split", "image_folder", "ratios")  # of own tasks
+_PLACES = ("folder", "table", "image", "label", "split", "image_folder", "ratios", "separator", "none")  # of own tasks
 _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
@@ -44,7 +44,7 @@ def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
         )
     mine, theirs = _without_places(mine), _without_places(theirs)
     moved = {"task": differences(mine, theirs, _TASKS), "class": differences(mine, theirs, _CLASSES)}
-    for unit, cause in trainer.learned_for(cfg).items():
+    for unit, cause in trainer.bound_units(cfg).items():
         if moved[unit]:
             raise UserError(
                 f"{cause} learns something for each {unit}, so the run in {run.path} has nothing for a "

@@ -1,8 +1,8 @@
 """Multi-task evaluation: keeps one prediction per (image, task) entry with its probability, never the logits."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -11,75 +11,16 @@ from yacs.config import CfgNode
 
 from dassl.data.columns import class_offsets, task_of_class
 from dassl.data.datum import Task
+from dassl.evaluation.multilabel import LabelCollector, LabelScores, MultiLabelScore, score_labels
+from dassl.evaluation.scores import TaskScore, score_task
 from dassl.metrics import task_columns
+from dassl.metrics.multilabel import FIXED_THRESHOLD
 from dassl.metrics.quality import Quality, mean_quality, quality
 from dassl.utils.registry import Registry
 
 EVALUATOR_REGISTRY: Registry = Registry("evaluator")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """Metrics of one task.
-
-    Attributes:
-        confusion: (C_t, C_t) counts, rows are the true classes.
-        metric: the task's metric in %, None when it has no image or one without a prediction.
-        absent: names of the classes without an image; they are left out of mean_acc.
-        lost: number of images whose logits are not finite, and so without a prediction; not in ``confusion``.
-        class_totals: (C_t,) images of each class, with the lost ones.
-        quality: the figures beside the metric; empty where images are lost.
-        uncalibrated: the same with a temperature of 1.
-    """
-
-    index: int
-    task: Task
-    confusion: np.ndarray
-    metric: float | None
-    absent: tuple[str, ...]
-    lost: int = 0
-    class_totals: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    quality: Quality = field(default_factory=Quality)
-    uncalibrated: Quality = field(default_factory=Quality)
-
-    @property
-    def total(self) -> int:
-        """Number of images of the task."""
-        return int(self.confusion.sum()) + self.lost
-
-    @property
-    def recalls(self) -> dict[str, float]:
-        """Accuracy in % per class that has images."""
-        per_class = self.confusion.sum(axis=1)
-        hits = self.confusion.diagonal()
-        return {n: 100.0 * h / k for n, h, k in zip(self.task.classnames, hits, per_class, strict=True) if k}
-
-    @property
-    def mean_acc(self) -> float | None:
-        """Mean of ``recalls``; None without an image."""
-        return sum(self.recalls.values()) / len(self.recalls) if self.recalls else None
-
-
-def score_task(index: int, task: Task, confusion: np.ndarray, lost: np.ndarray | None = None) -> TaskScore:
-    """Compute a task's metric from its confusion matrix.
-
-    overall_acc = 100 * hits / images; mean_acc = mean of the per-class accuracy over the classes that have images.
-
-    Args:
-        lost: (C_t,) images of each class without a prediction; a task with one has no metric.
-    """
-    lost = np.zeros(len(confusion), np.int64) if lost is None else lost
-    per_class = confusion.sum(axis=1) + lost
-    absent = tuple(name for name, count in zip(task.classnames, per_class, strict=True) if count == 0)
-    metric: float | None = None
-    if per_class.sum() and not lost.any():
-        seen = per_class > 0
-        hits = confusion.diagonal()
-        recall = hits[seen] / per_class[seen]
-        metric = 100.0 * float(recall.mean() if task.metric == "mean_acc" else hits.sum() / per_class.sum())
-    return TaskScore(index, task, confusion, metric, absent, int(lost.sum()), per_class)
 
 
 @dataclass(frozen=True)
@@ -129,6 +70,7 @@ class ClassificationMT:
         self._per_task, self._per_class = per_task, per_class
         self._task_of_class = task_of_class(self.tasks)
         self._first = class_offsets(self.tasks)  # column of each task's first class
+        self._multi = torch.tensor([task.multi for task in self.tasks])
         self.scores: list[TaskScore] = []
         self.reset()
 
@@ -137,14 +79,27 @@ class ClassificationMT:
         self._seen: list[tuple[Tensor, ...]] = []
         self._images = 0
         self._temperatures: list[float] | None = None
+        self._thresholds: dict[int, float] = {}
+        self._labels = LabelCollector(self.tasks)
         self.entries = self._entries()
 
     def calibrate(self, temperatures: Sequence[float]) -> None:
         """Divide the logits of the T tasks by these until the next ``reset``; no prediction changes."""
         self._temperatures = list(temperatures)
 
+    def decide(self, thresholds: Mapping[int, float]) -> None:
+        """The probabilities from which multi-label tasks predict a label, by task, until the next ``reset``."""
+        self._thresholds = dict(thresholds)
+
     def process(
-        self, logits: Tensor, label: Tensor, task: Tensor, *, row: Tensor | None = None, index: Tensor | None = None
+        self,
+        logits: Tensor,
+        label: Tensor,
+        task: Tensor,
+        *,
+        row: Tensor | None = None,
+        index: Tensor | None = None,
+        truth: Tensor | None = None,
     ) -> None:
         """Take the logits of a batch.
 
@@ -154,13 +109,19 @@ class ClassificationMT:
             task: (E,) task of each entry.
             row: (E,) image of each entry; None when entry i is image i.
             index: (B,) place of each image in its split; None when images come in its order.
+            truth: (E, C) bool, the classes of entries of multi-label tasks; None if no task is.
         """
         device = logits.device
         self._task_of_class, self._first = self._task_of_class.to(device), self._first.to(device)
         label, task, row = label.to(device), task.to(device), None if row is None else row.to(device)
         image = torch.arange(self._images, self._images + len(logits)) if index is None else index
         self._images += len(logits)
+        image = image.to(device) if row is None else image.to(device)[row]
         entries = logits if row is None else logits[row]
+        if truth is not None:
+            self._labels.add(entries, truth.to(device), task, image)
+            single = ~self._multi.to(device)[task]
+            entries, label, task, image = entries[single], label[single], task[single], image[single]
         masked = entries.float().masked_fill(~task_columns(task, self._task_of_class), -torch.inf)
         predicted, top = masked.argmax(dim=1), masked.amax(dim=1)
         true = masked.gather(1, (self._first[task] + label)[:, None])[:, 0]
@@ -168,7 +129,6 @@ class ClassificationMT:
         below = masked.sub_(top[:, None])
         scaled = None if self._temperatures is None else self._scaled(below, task).exp().sum(dim=1)
         total = below.exp_().sum(dim=1)
-        image = image.to(device) if row is None else image.to(device)[row]
         self._seen.append((image, task, label, predicted, true, top, total, total if scaled is None else scaled))
 
     def _scaled(self, logits: Tensor, task: Tensor) -> Tensor:
@@ -206,7 +166,14 @@ class ClassificationMT:
         self._log(self.overall)
         return {"metric": self.overall, **({"pertask_metric": self.overall} if self._per_task else {})}
 
+    def labels_of(self, number: int) -> LabelScores:
+        """The scores of a multi-label task, in the order of the split."""
+        found = self._labels.scores(number)
+        return found.take(np.argsort(found.image, kind="stable"))
+
     def _score(self, number: int, task: Task) -> TaskScore:
+        if task.multi:
+            return score_labels(number, task, self.labels_of(number), self._thresholds.get(number, FIXED_THRESHOLD))
         size = len(task.classnames)
         confusion, lost = np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
         own = self.entries.take(self.entries.task == number)
@@ -248,6 +215,14 @@ class ClassificationMT:
                 score.task.name,
                 score.lost,
                 score.total,
+            )
+        if isinstance(score, MultiLabelScore) and score.metric is not None:
+            _log.info(
+                "task %d (%s): mAP %s, micro F1 %s, macro F1 %s at threshold %.4g",
+                score.index,
+                score.task.name,
+                *map(_percent, (score.metric, score.micro_f1, score.quality.macro_f1)),
+                score.threshold,
             )
         if score.task.weight and score.metric is not None:
             figures = _percent(score.mean_acc), _percent(score.quality.macro_f1)

@@ -14,18 +14,20 @@ from yacs.config import CfgNode
 
 from dassl.config import flatten, get_cfg_default, merge_cfg
 from dassl.data.dataset import DATASET_REGISTRY
-from dassl.data.datum import Task
+from dassl.data.datum import MULTI_METRICS, Task
 from dassl.data.images import Reading, as_read, read_image, reading_of
 from dassl.data.names_only import NamesOnly
 from dassl.data.transforms import Transform, build_transform, settle_input
+from dassl.engine.decisions import stored_decisions
 from dassl.engine.determinism import arithmetic
 from dassl.engine.head import place_cosines
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights
-from dassl.inference.exported import Exported, preprocessing, read_exported
+from dassl.inference.exported import Exported, is_multi, preprocessing, read_exported
 from dassl.inference.temperatures import temperatures
+from dassl.metrics.multilabel import FIXED_THRESHOLD
 from dassl.registries import TRAINER_REGISTRY
 from dassl.results.record import RESULTS_FILE
 from dassl.utils.errors import UserError
@@ -61,14 +63,23 @@ class Prediction:
     Attributes:
         image: its path; "" for an image without one.
         task: name of the task.
-        classes: the most probable classes, best first.
+        classes: the most probable classes, best first; of a multi-label task all predicted ones are among them.
         map: where in the image the best class is; None: no map was drawn.
+        threshold: of a multi-label task, the probability from which a class is predicted; None: the image has one
+            class.
     """
 
     image: str
     task: str
     classes: tuple[ClassScore, ...]
     map: PlaceMap | None = None
+    threshold: float | None = None
+
+    @property
+    def labels(self) -> tuple[ClassScore, ...]:
+        """The predicted classes of a multi-label task, best first; maybe none."""
+        least = self.threshold if self.threshold is not None else 2.0
+        return tuple(each for each in self.classes if each.probability >= least)
 
     @property
     def best(self) -> ClassScore:
@@ -84,11 +95,19 @@ class Classifier:
         reading: how files are decoded, as in the run's test.
         transform: from a decoded image to the (3, H, W) tensor that the backbone reads, as in the run's test.
         temperatures: the divisor of each task's logits; 1 if none was fitted (TEST.CALIBRATE).
+        thresholds: the probability from which a class of a multi-label task is predicted, by task.
     """
 
     def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
         self.folder, self.reading, self.transform, self._trainer = folder, reading, transform, trainer
         self.temperatures = temperatures(folder, trainer)
+        decisions = stored_decisions(RunFolder(folder), trainer.dm.tasks)
+        self.thresholds = {
+            number: decisions[number].threshold if number in decisions else FIXED_THRESHOLD
+            for number, task in enumerate(trainer.dm.tasks)
+            if task.multi
+        }
+        trainer.put_biases({n: each.bias for n, each in decisions.items() if each.bias is not None})
         trainer.set_model_mode("eval")
         with torch.no_grad(), arithmetic(trainer.cfg):
             trainer.before_test()
@@ -138,12 +157,16 @@ class Classifier:
     def probabilities(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
         """Probabilities of transformed images: (B, 3, H, W) -> {task number: (B, C_t) float32 on the CPU}.
 
+        Those of a multi-label task do not add up to 1.
+
         Args:
             tasks: numbers of the tasks; all by default.
         """
-        return {task: self._softmax(task, logits) for task, logits in self.logits(images, tasks).items()}
+        return {task: self._chances(task, logits).float() for task, logits in self.logits(images, tasks).items()}
 
-    def _softmax(self, task: int, logits: Tensor) -> Tensor:
+    def _chances(self, task: int, logits: Tensor) -> Tensor:
+        if task in self.thresholds:
+            return logits.double().sigmoid()
         return (logits / self.temperatures[task]).softmax(dim=1)
 
     def predict(
@@ -172,15 +195,29 @@ class Classifier:
         return found
 
     def answers(
-        self, names: Sequence[str], images: Tensor, tasks: Sequence[int] | None = None, *, top_k: int = 5
+        self,
+        names: Sequence[str],
+        images: Tensor,
+        tasks: Sequence[int] | None = None,
+        *,
+        top_k: int = 5,
+        threshold: float | None = None,
     ) -> list[Prediction]:
-        """The answers for transformed images (B, 3, H, W) with the given names; see :meth:`predict`."""
-        known, scores = self.tasks, self.logits(images, tasks)
-        best = [
-            (known[task].name, _best(known[task].classnames, logits, self._softmax(task, logits), top_k))
-            for task, logits in scores.items()
+        """The answers for transformed images (B, 3, H, W) with the given names; see :meth:`predict`.
+
+        Args:
+            threshold: replaces that of multi-label tasks.
+        """
+        known, best = self.tasks, []
+        for task, logits in self.logits(images, tasks).items():
+            least = None if task not in self.thresholds else threshold or self.thresholds[task]
+            names_of, most = known[task].classnames, top_k if least is None else logits.shape[1]
+            best.append((known[task].name, least, _best(names_of, logits, self._chances(task, logits), most)))
+        return [
+            Prediction(name, task, rows[place][: max(top_k, _predicted(rows[place], least))], threshold=least)
+            for place, name in enumerate(names)
+            for task, least, rows in best
         ]
-        return [Prediction(name, task, rows[place]) for place, name in enumerate(names) for task, rows in best]
 
     @torch.no_grad()
     def place_cosines(self, images: Tensor, labels: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -229,9 +266,11 @@ class Classifier:
             number = self.task_number(key)
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
         found = Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
-        # A temperature fits only the class names that it was fitted with.
+        # A temperature, and a threshold, fits only the class names that it was fitted with.
         pairs = zip(found.tasks, self.tasks, self.temperatures, strict=True)
         found.temperatures = [value if mine.classnames == own.classnames else 1.0 for mine, own, value in pairs]
+        same = [mine.classnames == own.classnames for mine, own in zip(found.tasks, self.tasks, strict=True)]
+        found.thresholds = {n: each if same[n] else FIXED_THRESHOLD for n, each in self.thresholds.items()}
         return found
 
 
@@ -269,6 +308,8 @@ class ExportedClassifier(Classifier):
     def __init__(self, path: Path, content: Exported, cfg: CfgNode) -> None:
         self.folder, self._content, self._cfg = path, content, cfg
         self.temperatures = content.about["temperature"]
+        told = enumerate(content.about["tasks"])
+        self.thresholds = {number: each["threshold"] for number, each in told if is_multi(each)}
         trainer, self._device = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), torch.device("cpu")
         if cfg.USE_CUDA and torch.cuda.is_available():
             self._device = torch.device("cuda")
@@ -295,7 +336,7 @@ class ExportedClassifier(Classifier):
     @property
     def tasks(self) -> list[Task]:
         """The tasks, ordered by number."""
-        return [Task(each["name"], tuple(each["classes"])) for each in self._content.about["tasks"]]
+        return [_task(each) for each in self._content.about["tasks"]]
 
     @torch.no_grad()
     def logits(self, images: Tensor, tasks: Sequence[int] | None = None) -> dict[int, Tensor]:
@@ -335,6 +376,12 @@ class ExportedClassifier(Classifier):
         )
 
 
+def _task(told: Mapping[str, Any]) -> Task:
+    """A task of an exported file."""
+    metric = MULTI_METRICS[0] if is_multi(told) else Task.metric
+    return Task(told["name"], tuple(told["classes"]), metric, multi=is_multi(told))
+
+
 def _grid(cosines: Tensor) -> Tensor:
     """Cosines (B, P) of the places of square images as (B, h, w)."""
     side = math.isqrt(cosines.shape[1])
@@ -345,6 +392,11 @@ def _exported(path: Path, *, device: str, weights: str) -> ExportedClassifier:
     content = read_exported(path)
     cfg = _here(content.about["config"], str(path), device=device, weights=weights)
     return ExportedClassifier(path, content, cfg)
+
+
+def _predicted(classes: Sequence[ClassScore], threshold: float | None) -> int:
+    """Number of predicted classes of a multi-label task; 0 for other tasks."""
+    return 0 if threshold is None else sum(each.probability >= threshold for each in classes)
 
 
 def _best(names: Sequence[str], logits: Tensor, values: Tensor, top_k: int) -> list[tuple[ClassScore, ...]]:

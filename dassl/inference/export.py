@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dassl.config.comparing import number_values
+from dassl.data.datum import Task
 from dassl.inference.card import model_card
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
-from dassl.inference.exported import SCHEMA, Exported, preprocessing, write_exported
+from dassl.inference.exported import MULTI, Exported, preprocessing, schema_of, write_exported
 from dassl.results.record import read_results
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path, write_json, write_text
@@ -32,7 +33,7 @@ def exported_content(classifier: Classifier) -> Exported:
     tasks = [{key: value for key, value in each.items() if key != "per_class"} for each in result["tasks"]]
     backbone, config = _without_homes(result["backbone"]), _without_homes(number_values(trainer.cfg))
     about = {
-        "tasks": [{"name": task.name, "classes": list(task.classnames)} for task in classifier.tasks],
+        "tasks": [_task(task, classifier.thresholds.get(number)) for number, task in enumerate(classifier.tasks)],
         "temperature": list(classifier.temperatures),
         "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
         "preprocess_cfg": preprocessing(classifier.input),
@@ -42,6 +43,11 @@ def exported_content(classifier: Classifier) -> Exported:
         "config": {key: each for key, each in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
     }
     return Exported(trainer.head(), about)
+
+
+def _task(task: Task, threshold: float | None) -> dict[str, Any]:
+    more = {} if threshold is None else {"type": MULTI, "threshold": threshold}
+    return {"name": task.name, "classes": list(task.classnames), **more}
 
 
 def _without_homes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +77,9 @@ def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "")
         with atomic_path(folder / "model.safetensors") as temporary:
             save_file(learned, temporary, {"format": "pt"})
     about = {key: content.about[key] for key in ("tasks", "temperature", "backbone", "preprocess_cfg", "training")}
-    write_json(folder / "config.json", {"schema": SCHEMA, "head": content.head.kind, **about})
+    write_json(
+        folder / "config.json", {"schema": schema_of(content.about["tasks"]), "head": content.head.kind, **about}
+    )
     write_text(folder / "README.md", model_card(content, license_id))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.engine.head import Head, score
+from dassl.engine.head import Cache, Head, score
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
 SCHEMA = "softcpt-classifier/1"
+MULTI_SCHEMA = "softcpt-classifier/2"  # has a multi-label task, whose probabilities are no softmax
+MULTI = "multi"  # the type of such a task
 MAX_HEADER = 16 << 20
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, RecursionError, RuntimeError, AttributeError)
 LENGTH_OFF = 1e-3  # of a class feature; fp16 features are normalised in fp32
@@ -56,8 +58,23 @@ class Exported:
         return logits
 
     def logits(self, features: Tensor, task: int) -> Tensor:
-        """``scores`` divided by the temperature; their softmax gives the probabilities."""
+        """``scores`` divided by the temperature; :meth:`probabilities` are made of them."""
         return self.scores(features, task) / self.about["temperature"][task]
+
+    def probabilities(self, features: Tensor, task: int) -> Tensor:
+        """(B, C_t): the softmax of the logits or, of a multi-label task, their sigmoid."""
+        logits = self.logits(features, task)
+        return logits.sigmoid() if is_multi(self.about["tasks"][task]) else logits.softmax(dim=1)
+
+
+def is_multi(task: Mapping[str, Any]) -> bool:
+    """Whether an entry of ``tasks`` is a multi-label task."""
+    return task.get("type") == MULTI
+
+
+def schema_of(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """The name of the schema: a reader that knows only the first one must not take a softmax."""
+    return MULTI_SCHEMA if any(map(is_multi, tasks)) else SCHEMA
 
 
 def row_name(kind: str) -> str:
@@ -74,6 +91,10 @@ def tensors_of(content: Exported) -> dict[str, Tensor]:
             found[f"bias.{task}"] = head.bias[start:stop].clone()
         if head.centers is not None:
             found[f"center.{task}"] = head.centers[task].clone()
+        if head.caches is not None:
+            cache = head.caches[task]
+            found[f"keys.{task}"], found[f"key_class.{task}"] = cache.keys.clone(), cache.label.clone()
+            found[f"cache.{task}"] = torch.stack([cache.alpha, cache.beta])
     return found
 
 
@@ -94,7 +115,12 @@ def preprocessing(said: CfgNode) -> dict[str, Any]:
 def write_exported(path: Path, content: Exported) -> None:
     """Write the file atomically."""
     told = {key: json.dumps(content.about[key], ensure_ascii=False, sort_keys=True) for key in _JSON}
-    told |= {"format": "pt", "schema": SCHEMA, "head": content.head.kind, "logit_scale": repr(content.head.scale)}
+    told |= {
+        "format": "pt",
+        "schema": schema_of(content.about["tasks"]),
+        "head": content.head.kind,
+        "logit_scale": repr(content.head.scale),
+    }
     tensors = tensors_of(content)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {**told, "digest": content_digest(told, tensors)})
@@ -140,7 +166,8 @@ def _check_header(path: Path) -> None:
 
 
 def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
-    _expect(told.get("schema") == SCHEMA, f"its schema is {told.get('schema')!r}, this version reads {SCHEMA!r}")
+    known = (SCHEMA, MULTI_SCHEMA)
+    _expect(told.get("schema") in known, f"its schema is {told.get('schema')!r}, this version reads {known}")
     lacks = [key for key in (*_JSON, *_TEXTS) if key not in told]
     _expect(not lacks, f"it lacks the metadata {', '.join(lacks)}")
     _expect(told["digest"] == content_digest(told, tensors), "its content does not match its digest")
@@ -156,15 +183,33 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     assert_shapes(tasks, weight, bias, centers)
     if kind == "cosine":
         _check_lengths(weight)
-    head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers))
+    caches = _caches(tasks, tensors, weight[0].shape[1])
+    head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers), caches)
     return Exported(head, about)
 
 
-def _head_kind(name: str) -> Literal["cosine", "linear"]:
-    if name == "cosine":
-        return "cosine"
-    _expect(name == "linear", "its head is unknown")
-    return "linear"
+def _head_kind(name: str) -> Literal["cosine", "linear", "unit"]:
+    kinds: tuple[Literal["cosine", "linear", "unit"], ...] = ("cosine", "linear", "unit")
+    _expect(name in kinds, "its head is unknown")
+    return kinds[kinds.index(name)]
+
+
+def _caches(tasks: Sequence[dict[str, Any]], tensors: dict[str, Tensor], width: int) -> tuple[Cache, ...] | None:
+    """The caches of the tasks, checked; None if there are none."""
+    keys, label, pair = (_rows(tensors, name, len(tasks)) for name in ("keys", "key_class", "cache"))
+    _expect(len(keys) == len(label) == len(pair), "it lacks a part of its caches")
+    for number, task in enumerate(tasks[: len(keys)]):
+        mine, theirs, two = keys[number], label[number], pair[number]
+        _expect(mine.dim() == 2 and mine.shape[1] == width, f"the keys of task {number} have another width")
+        _expect(
+            theirs.dtype == torch.int64 and theirs.shape == mine.shape[:1], f"the keys of task {number} have no classes"
+        )
+        _expect(bool(((theirs >= 0) & (theirs < len(task["classes"]))).all()), f"a key of task {number} has no class")
+        _expect(two.dtype == torch.float32 and tuple(two.shape) == (2,), f"task {number} has no alpha and beta")
+        _expect(bool((two.abs() < LARGEST).all()), "its alpha or beta is not a finite number")
+        _expect(mine.dtype == torch.float32, "its keys are no float32")
+        _expect(bool((mine.abs() < LARGEST).all()), "its keys are not finite numbers")
+    return tuple(Cache(k, c, *p) for k, c, p in zip(keys, label, pair, strict=True)) if keys else None
 
 
 def _check_kinds(about: dict[str, Any]) -> None:
@@ -174,6 +219,9 @@ def _check_kinds(about: dict[str, Any]) -> None:
     for key in ("tasks", "temperature"):
         _expect(isinstance(about[key], list), f"its {key} is not a list")
     _expect(all(isinstance(each, int | float) for each in about["temperature"]), "its temperatures are not numbers")
+    for each in about["tasks"]:
+        good = not is_multi(each) or (type(each.get("threshold")) is float and 0 <= each["threshold"] <= 1)
+        _expect(good and each.get("type", MULTI) == MULTI, "the type or the threshold of a task")
     names = [each["name"] for each in about["tasks"]]
     _expect(len({str(name) for name in names}) == len(names), "two of its tasks have the same name")
     backbone, reading = about["backbone"], about["reading"]

@@ -10,13 +10,14 @@ from dassl.inference.classifier import ClassScore, PlaceMap, Prediction
 from dassl.utils.texts import printable_line, spreadsheet_cell
 
 UNSURE = "unsure"
+NO_LABEL = "(none)"
 
 
 class Writer:
     """Writes answers one by one.
 
     Args:
-        threshold: probability below which the answer is UNSURE.
+        threshold: probability below which the answer is UNSURE; answers of multi-label tasks have it as their own.
         top_k: most classes that an answer names.
         maps: answers have heat maps, whose files are named.
     """
@@ -25,7 +26,9 @@ class Writer:
         self.stream, self.threshold, self.top_k, self.maps = stream, threshold, top_k, maps
 
     def word(self, answer: Prediction) -> str:
-        """The most probable class, or UNSURE."""
+        """The most probable class, or UNSURE; of a multi-label task all predicted classes, "" if there is none."""
+        if answer.threshold is not None:
+            return ";".join(each.name for each in answer.labels)
         return answer.best.name if answer.best.probability >= self.threshold else UNSURE
 
     def write(self, answer: Prediction) -> None:
@@ -37,7 +40,10 @@ class Writer:
 
 
 class JsonLines(Writer):
-    """An object for each image and task: "image", "task", "classes"; with a threshold also "answer"."""
+    """An object for each image and task: "image", "task", "classes"; with a threshold also "answer".
+
+    Multi-label tasks have "labels" (the predicted classes) and "threshold" instead.
+    """
 
     _encode = staticmethod(json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode)
 
@@ -45,7 +51,10 @@ class JsonLines(Writer):
         """One line."""
         classes = [{"name": each.name, "probability": each.probability} for each in answer.classes]
         content: dict[str, object] = {"image": answer.image, "task": answer.task, "classes": classes}
-        if self.threshold:
+        if answer.threshold is not None:
+            content["labels"] = [each.name for each in answer.labels]
+            content["threshold"] = answer.threshold
+        elif self.threshold:
             content["answer"] = self.word(answer)
         if self.maps:
             content["map"] = None if answer.map is None else asdict(answer.map)
@@ -54,7 +63,10 @@ class JsonLines(Writer):
 
 
 class Csv(Writer):
-    """A row for each image and task: image, task, answer, then the classes with their probabilities."""
+    """A row for each image and task: image, task, answer, then the classes with their probabilities.
+
+    The answer of a multi-label task is all predicted classes, with ";" between them.
+    """
 
     def __init__(self, stream: TextIO, *, threshold: float, top_k: int, maps: bool = False) -> None:
         super().__init__(stream, threshold=threshold, top_k=top_k, maps=maps)
@@ -65,8 +77,9 @@ class Csv(Writer):
 
     def write(self, answer: Prediction) -> None:
         """One row; cells stay empty for tasks with fewer classes."""
-        cells = [cell for each in answer.classes for cell in (each.name, f"{each.probability:.6f}")]
-        cells += [""] * (2 * (self.top_k - len(answer.classes)))
+        classes = answer.classes[: self.top_k]
+        cells = [cell for each in classes for cell in (each.name, f"{each.probability:.6f}")]
+        cells += [""] * (2 * (self.top_k - len(classes)))
         if self.maps:
             drawn = answer.map
             cells += [""] * 3 if drawn is None else [drawn.file, f"{drawn.least:.6f}", f"{drawn.largest:.6f}"]
@@ -83,6 +96,13 @@ class Table(Writer):
         if answer.image != self._last:
             self.stream.write(f"{printable_line(answer.image)}\n")
             self._last = answer.image
+        if answer.threshold is not None:
+            shown, drawn = (
+                _shown(answer.labels) or NO_LABEL,
+                "" if answer.map is None else f" ({_map_shown(answer.map)})",
+            )
+            self.stream.write(printable_line(f"  {answer.task}: {shown}{drawn}") + "\n")
+            return
         unsure = f"{UNSURE}: " if self.word(answer) == UNSURE and self.threshold else ""
         drawn = "" if answer.map is None else f" ({_map_shown(answer.map)})"
         self.stream.write(printable_line(f"  {answer.task}: {unsure}{_shown(answer.classes)}{drawn}") + "\n")

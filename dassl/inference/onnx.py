@@ -31,7 +31,7 @@ class Graph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The probabilities, one tensor per task."""
         features = self.tower(images)
-        return tuple(self.content.logits(features, task).softmax(dim=1) for task in self.tasks)
+        return tuple(self.content.probabilities(features, task) for task in self.tasks)
 
 
 def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None = None) -> float:

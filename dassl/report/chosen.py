@@ -182,6 +182,8 @@ def _remark(own: TaskResult, task: TaskResult, mistakes: TaskMistakes) -> str:
         own: the task in the run's own result.
         task: the task in the shown result.
     """
+    if task.decision is not None:  # multi-label: in another file
+        return ""
     if mistakes.rows != task.total:
         return f"{PREDICTIONS_FILE} has {mistakes.rows} rows of the task, and the result says {task.total}"
     right, correct = sum(mistakes.confusion.hits), sum(each.correct for each in task.per_class)

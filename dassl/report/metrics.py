@@ -45,6 +45,7 @@ METRICS = {
         ACCURACY,
         Metric("mean_acc", "mean accuracy", "mean_acc"),
         Metric("f1", "macro F1", "macro_f1"),
+        Metric("micro_f1", "micro F1", "micro_f1"),
         Metric("nll", "NLL", "nll", digits=4, lower=True, unit=""),
         Metric("ece", "ECE", "ece", lower=True),
     )

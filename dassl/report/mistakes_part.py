@@ -13,8 +13,8 @@ from dassl.report.mistakes import BINS, MOST_CELLS, Bin
 from dassl.report.study import Suite
 from dassl.report.thumbnails import check_root, thumbnail
 from dassl.report.tree import Tree
-from dassl.results.predictions import PREDICTIONS_FILE, PredictedImage
-from dassl.results.record import TaskCalibration, TaskResult
+from dassl.results.predictions import LABELS_FILE, PREDICTIONS_FILE, PredictedImage
+from dassl.results.record import Decision, TaskCalibration, TaskResult
 from dassl.results.tables import Cell, Table
 from dassl.utils.errors import UserError
 
@@ -99,7 +99,7 @@ def _overview(tested: Sequence[TestedTask]) -> str:
         "task": [shorten(each.task.name, _LONGEST) for each in tested],
         "figure": [each.task.metric for each in tested],
         "images": [each.task.total for each in tested],
-        "mistakes": [len(each.mistakes.wrong) for each in tested],
+        "mistakes": [None if each.task.decision else len(each.mistakes.wrong) for each in tested],
         "macro F1": [each.task.macro_f1 for each in tested],
         "NLL": [each.task.nll for each in tested],
         "ECE": [each.task.ece for each in tested],
@@ -129,6 +129,8 @@ def _calibration(tested: TestedTask) -> TaskCalibration | None:
 
 def _task(tested: TestedTask, bounds: _Bounds, *, first: bool) -> str:
     mistakes, name = tested.mistakes, tested.task.name
+    if tested.task.decision is not None:
+        return _labels(tested.task, tested.task.decision, first=first)
     summary = f"{name}: {len(mistakes.wrong):,} of {mistakes.rows:,} images wrong"
     summary += f", {mistakes.lost:,} without a prediction" * bool(mistakes.lost)
     parts = [f"<p>{escape(tested.remark)}</p>\n" * bool(tested.remark)]
@@ -138,6 +140,24 @@ def _task(tested: TestedTask, bounds: _Bounds, *, first: bool) -> str:
         parts += [_pairs(tested), _gallery(tested, bounds)]
     open_it = " open" * first
     return f"<details{open_it}><summary>{escape(summary)}</summary>\n{''.join(parts)}</details>\n"
+
+
+def _labels(task: TaskResult, decision: Decision, *, first: bool) -> str:
+    """A multi-label task: a table of its classes in place of confusions."""
+    figures = {"mAP": task.metric, "micro F1": task.micro_f1, "macro F1": task.macro_f1}
+    shown = ", ".join(f"{name} {value:.2f} %" for name, value in figures.items() if value is not None)
+    where = f"chosen on {decision.images} validation images" if decision.images else "fixed, without validation images"
+    words = (
+        f"An image may have several of the classes, so there is no confusion matrix. Predicted are classes with a "
+        f"probability of {decision.threshold:.3g} or more ({where}); {LABELS_FILE} has all probabilities."
+    )
+    rows: list[Sequence[Cell]] = [
+        (shorten(each.name, _LONGEST), each.total, each.correct, each.average_precision) for each in task.per_class
+    ]
+    table = table_html(Table(["class", "images", "found", "average precision"], rows), "Classes; precision in %")
+    open_it = " open" * first
+    summary = f"{task.name}: {shown or 'no figure'}, {task.total:,} images"
+    return f"<details{open_it}><summary>{escape(summary)}</summary>\n<p>{escape(words)}</p>\n{table}</details>\n"
 
 
 def _confusions(tested: TestedTask, bounds: _Bounds) -> str:

@@ -1,8 +1,11 @@
-"""``predictions.csv``: the predictions of an evaluation, a row for each image and each of its tasks."""
+"""``predictions.csv``: the predictions of an evaluation, a row for each image and each of its tasks.
+
+Multi-label tasks have ``predictions-labels.csv``, a row for each image and class.
+"""
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import islice
@@ -17,6 +20,7 @@ from dassl.utils.texts import is_formula, printable_line, spreadsheet_cell
 
 PREDICTIONS_FILE = "predictions.csv"
 _NAMES = (PREDICTIONS_FILE, evaluation_file(PREDICTIONS_FILE))
+LABELS_FILE = "predictions-labels.csv"
 MAX_BYTES = 1 << 30
 _CHUNK = 4096  # rows
 _AGAIN = "evaluate the run again, with its command and --eval-only"
@@ -40,21 +44,53 @@ class PredictedImage(NamedTuple):
     predicted_probability: float | None
 
 
+class PredictedLabel(NamedTuple):
+    """What was predicted of a class for an image of a multi-label task.
+
+    Attributes:
+        image, task, label: the image's path below the data root, and the names of task and class.
+        true, predicted: whether the image has the class, and whether it was predicted; the latter is None where the
+            logits are not finite.
+        probability: from 0 to 1; None without a prediction.
+        threshold: predicted are classes with at least this probability.
+    """
+
+    image: str
+    task: str
+    label: str
+    true: bool
+    predicted: bool | None
+    probability: float | None
+    threshold: float
+
+
 def write_predictions(path: Path, rows: Iterable[PredictedImage]) -> PredictionsFile:
     """Write the file, atomically; returns its entry in ``results.json``.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    digest, count = sha256(), 0
     shown = cache(_cell)  # names of tasks and classes repeat
+    lines = ([_cell(row.image), *map(shown, row[1:4]), *map(_number, row[4:])] for row in rows)
+    return _write(path, PredictedImage._fields, lines)
+
+
+def write_labels(path: Path, rows: Iterable[PredictedLabel]) -> PredictionsFile:
+    """As :func:`write_predictions`, for the labels of multi-label tasks; 1 and 0 are yes and no."""
+    shown = cache(_cell)
+    lines = ([_cell(row.image), *map(shown, row[1:3]), *map(_number, row[3:])] for row in rows)
+    return _write(path, PredictedLabel._fields, lines)
+
+
+def _write(path: Path, heading: Sequence[str], lines: Iterable[list[str]]) -> PredictionsFile:
+    digest, count = sha256(), 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for block in _blocks(rows):
+        for block in _blocks(lines):
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             if not count:
-                writer.writerow(PredictedImage._fields)
-            writer.writerows([_cell(row.image), *map(shown, row[1:4]), *map(_number, row[4:])] for row in block)
+                writer.writerow(heading)
+            writer.writerows(block)
             content = text.getvalue().encode("utf-8")
             digest.update(content)
             file.write(content)
@@ -62,7 +98,7 @@ def write_predictions(path: Path, rows: Iterable[PredictedImage]) -> Predictions
     return PredictionsFile(path.name, digest.hexdigest(), count)
 
 
-def _blocks(rows: Iterable[PredictedImage]) -> Iterator[list[PredictedImage]]:
+def _blocks(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
     """The rows, ``_CHUNK`` at a time; the first block may be empty."""
     rest = iter(rows)
     yield list(islice(rest, _CHUNK))

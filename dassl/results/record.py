@@ -64,11 +64,31 @@ _LARGEST = 1e300
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Evaluation of one class: its images, and how many of them were classified correctly."""
+    """Evaluation of one class: its images, and how many of them were classified correctly.
+
+    Attributes:
+        average_precision: of a class of a multi-label task, in percent; None where no image has it.
+    """
 
     name: str
     correct: int
     total: int
+    average_precision: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How labels of a multi-label task are predicted.
+
+    Attributes:
+        threshold: labels with at least this probability are.
+        images: validation images that it was chosen on; 0: it is fixed.
+        bias: what a method that learns nothing subtracts from logits; None for other methods.
+    """
+
+    threshold: float
+    images: int = 0
+    bias: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ class TaskResult:
 
     Attributes:
         metric: percent, or None when it cannot be computed (no images).
-        metric_name: how it is counted: "overall_acc" or "mean_acc".
+        metric_name: how it is counted: "overall_acc", "mean_acc", or "mAP" of a multi-label task.
         total: images of the task.
         classes: classes of the task.
         absent_classes: names of the classes without an image; the mean leaves them out.
@@ -87,6 +107,9 @@ class TaskResult:
         macro_f1: mean of the F1 of the classes that have images, in percent.
         nll: negative log-likelihood in nats; None where it is infinite.
         ece: expected calibration error in percent.
+        micro_f1: of a multi-label task, F1 of all labels together in percent.
+        decision: of a multi-label task; then ``correct`` of a class counts those of its images of which it is
+            predicted.
     """
 
     index: int
@@ -100,6 +123,8 @@ class TaskResult:
     macro_f1: float | None = None
     nll: float | None = None
     ece: float | None = None
+    micro_f1: float | None = None
+    decision: Decision | None = None
 
     @property
     def mean_acc(self) -> float | None:
@@ -202,6 +227,14 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """Which model of a training was tested, "last_step" or "best_val", and why."""
+
+    model: Literal["last_step", "best_val"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class TrainingLength:
     """The length of a training by steps of an optimiser.
 
@@ -231,16 +264,19 @@ class RunResult:
         metric: unweighted mean over the tasks in percent; None when no task has a figure.
         macro_f1, nll, ece: likewise; None when a task with images has none.
         predictions: what the model answered for each image; None where an older version, or no test, was run.
+        predicted_labels: likewise, for the classes of multi-label tasks; None: there is none.
         calibration: temperatures, with TEST.CALIBRATE; then ``nll`` and ``ece`` are those of calibrated probabilities.
         val: the validation split, where the run evaluated it.
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
             last.
         length: of the training; None for an evaluation, a fit, or from an older version.
+        choice: of the tested model; None for an evaluation or from an older version.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
         subset_digest, test_digest: digests of the few-shot images and the test images before the choice of tasks and
             classes; "" from an older version.
+        text_digest: of the class features that the run took from another one (TRAINER.GDA.TEXT_FROM).
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features
             missing from the store, in neither of the two) and "total", which is the training of all sessions and
             everything else in the last one.
@@ -280,8 +316,11 @@ class RunResult:
     nll: float | None = None
     ece: float | None = None
     predictions: PredictionsFile | None = None
+    predicted_labels: PredictionsFile | None = None
     calibration: Calibration | None = None
     length: TrainingLength | None = None
+    text_digest: str = ""
+    choice: ModelChoice | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:

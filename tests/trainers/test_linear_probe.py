@@ -15,9 +15,10 @@ from dassl.data.loaders import BatchPlan
 from dassl.engine.checks import check_splits
 from dassl.utils.errors import UserError
 from tests.lab import counted, figures, same_tensors
-from trainers import linear_probe
+from trainers import _probe, linear_probe
 from trainers._logistic import fit_as_released
-from trainers.linear_probe import GRID, TaskProbe, grid_peak, narrow
+from trainers._probe import TaskProbe
+from trainers.linear_probe import GRID, grid_peak, narrow
 
 
 def brackets(score, peak=1.0, steps=8):
@@ -257,7 +258,7 @@ def test_features_that_are_not_finite_stop_the_run(lab, monkeypatch):
 
 def test_released_fits_stop_where_the_published_ones_stopped(lab, monkeypatch):
     fitted = []
-    monkeypatch.setattr(linear_probe, "fit_as_released", lambda *a, **k: fitted.append(a) or fit_as_released(*a, **k))
+    monkeypatch.setattr(_probe, "fit_as_released", lambda *a, **k: fitted.append(a) or fit_as_released(*a, **k))
     lab.run("corrected", trainer="LinearProbe")
     assert not fitted
     lab.run("released", trainer="LinearProbe", TRAINER__LP__METRICS="released")

@@ -22,6 +22,10 @@ METHODS = {
     "CSTA": soft(CSC=True, CLASS_CSC=True),
     "CATS": soft(CSC=True, TASK_CSC=True),
     "CSTS": soft(CSC=True, CLASS_CSC=True, TASK_CSC=True),
+    "NATA normalised": soft(NORMALIZE=True),
+    "CATA normalised": soft(CSC=True, NORMALIZE=True),
+    "NATA shared": soft(SHARED_CTX=True),
+    "CATA shared normalised": soft(CSC=True, SHARED_CTX=True, NORMALIZE=True),
     "CATA linmean": soft(CSC=True, PG_TYPE="linmean"),
     "NATA linmean": soft(PG_TYPE="linmean"),
     "CATA lincls": soft(CSC=True, PG_TYPE="lincls"),
@@ -44,7 +48,12 @@ METHODS = {
 }
 # This meta network reads the class names only. As in the original the context of the task names is there all the same,
 # with a gradient of zeros, so that weight decay moves it.
-IDLE = {"CATA lincls": {"task_prompt_learner.ctx"}}
+# A meta network that starts from zero passes nothing back to the prompts around names in the first step.
+IDLE = {
+    "CATA lincls": {"task_prompt_learner.ctx"},
+    "NATA shared": {"task_prompt_learner.ctx"},
+    "CATA shared normalised": {"class_prompt_learner.ctx", "task_prompt_learner.ctx"},
+}
 
 
 @pytest.mark.parametrize("method", METHODS)

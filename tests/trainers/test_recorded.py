@@ -14,13 +14,14 @@ from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.datum import Datum, Task
 from dassl.data.loaders import describe
 from dassl.engine import TRAINER_REGISTRY
-from dassl.evaluation.evaluator import score_task
+from dassl.evaluation.scores import score_task
 from tests.clip.helpers import openai_state, random_model
 from tests.golden.prompts import FixedData
 from tests.lab import Lab
 from tests.trainers.recorded import problem, runs
+from trainers._probe import TaskProbe
 from trainers.base import PromptTuner
-from trainers.linear_probe import GRID, TaskProbe, grid_peak, narrow
+from trainers.linear_probe import GRID, grid_peak, narrow
 
 FOLDER = Path(__file__).with_name("recorded")
 FACTS = json.loads((FOLDER / "methods.json").read_text())

@@ -32,24 +32,25 @@ def complete_splits(
         keep: write the file.
     """
     names = {path: text_form(identity(path, file.root)) for path in images}
-    groups = sorted(_by_class(images).items())
+    groups = sorted(_by_class(images, own).items())
     classes = [ClassImages([names[path] for path in paths], own[number].ratios) for (number, _), paths in groups]
     fixed = {names[path]: image.split for path, image in images.items() if image.split}
     open_tasks = {number for image in images.values() if not image.split for number in image.targets}
     ratios = {own[number].source: own[number].ratios for number in sorted(open_tasks)}
-    together = [Together([names[path] for path in copies]) for each in same for copies in _copies(each.files, images)]
+    copies = [paths for each in same for paths in _copies(each.files, images, own)]
+    together = [Together([names[path] for path in paths]) for paths in copies]
     together += [Together(sorted(names[path] for path in paths), name) for name, paths in _groups(own, images).items()]
     splits = file.complete(classes, fixed, ratios, together=together, keep=keep)
     return {path: splits[name] for path, name in names.items()}
 
 
-def _copies(files: Sequence[Sequence[str]], images: Images) -> list[list[str]]:
+def _copies(files: Sequence[Sequence[str]], images: Images, own: Mapping[int, OwnTask]) -> list[list[str]]:
     """Groups of equal files with the same labels; a class of nothing but copies is divided file by file."""
-    sizes = {pair: len(paths) for pair, paths in _by_class(images).items()}
+    sizes = {pair: len(paths) for pair, paths in _by_class(images, own).items()}
     groups: dict[tuple[int, tuple[tuple[int, int], ...]], list[str]] = {}
     for number, group in enumerate(files):
         for path in group:
-            groups.setdefault((number, tuple(sorted(images[path].targets.items()))), []).append(path)
+            groups.setdefault((number, tuple(sorted(images[path].classes(own)))), []).append(path)
     return [group for (_, targets), group in groups.items() if all(sizes[pair] > len(group) for pair in targets)]
 
 
@@ -75,10 +76,10 @@ def report_groups(own: Mapping[int, OwnTask], images: Images, splits: Mapping[st
             report_divided(task, groups, splits, remedy)
 
 
-def _by_class(images: Images) -> dict[tuple[int, int], list[str]]:
+def _by_class(images: Images, own: Mapping[int, OwnTask] | Mapping[int, Task]) -> dict[tuple[int, int], list[str]]:
     groups: dict[tuple[int, int], list[str]] = {}
     for path, image in images.items():
-        for pair in image.targets.items():
+        for pair in image.classes(own):
             groups.setdefault(pair, []).append(path)
     return groups
 
@@ -88,9 +89,10 @@ def report_thin_classes(tasks: Mapping[int, Task], images: Images, splits: Mappi
 
     A task that is only tested needs no image for training.
     """
-    sizes = {pair: Counter(splits[path] for path in paths) for pair, paths in _by_class(images).items()}
+    sizes = {pair: Counter(splits[path] for path in paths) for pair, paths in _by_class(images, tasks).items()}
     for number, task in tasks.items():
-        of = {task.classnames[label]: size for (its, label), size in sizes.items() if its == number}
+        known = {(number, label) for label in range(len(task.classnames))}  # without NO_CLASS
+        of = {task.classnames[label]: size for (its, label), size in sizes.items() if (its, label) in known}
         place = f"task {task.name!r}"
         tested = is_only_tested() and not any(size["train"] for size in of.values())
         for split in ("test",) if tested else ("train", "test"):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dassl.data.datum import METRICS, WEIGHTS
+from yacs.config import CfgNode
+
+from dassl.data.datum import METRICS, MULTI_METRICS, WEIGHTS
 from dassl.data.own.splitfile import Ratios
 from dassl.data.splits import SPLITS
 from dassl.utils.registry import nearest
@@ -16,6 +18,9 @@ from dassl.utils.texts import is_one_line
 SOURCES = ("folder", "table", "dataset")
 DEFAULT_RATIOS: Ratios = (0.5, 0.2, 0.3)
 ALL_TEST = [0.0, 0.0, 1.0]
+MULTI = "multi"
+TYPES = ("single", MULTI)
+_ONLY_MULTI = ("labels", "separator", "none")
 _ONLY_FOR = {"image": "table", "label": "table", "split": "table", "image_folder": "table"}
 
 
@@ -34,6 +39,10 @@ class OwnTask:
         image_folder: folder that the table's paths are relative to; empty: the folder of the table.
         classes: all labels, in order, or new names of some labels ({label: class name}).
         ratios: shares of the train, val and test images of each class.
+        type: "multi" if an image may have any number of labels.
+        labels: of a multi-label task: columns with 0 or 1, one for each class, in place of ``label``.
+        separator: text between the labels of a cell; empty: it is guessed.
+        none: content of a cell whose image has no label; None: there is no such image.
         group: what names the images that must share a split: a column of the table, "parent_folder", or a regular
             expression whose first group is searched in the path.
     """
@@ -53,20 +62,35 @@ class OwnTask:
     ratios: Ratios = DEFAULT_RATIOS
     group: str = ""
     weight: str = ""
+    type: str = TYPES[0]
+    labels: tuple[str, ...] = ()
+    separator: str = ""
+    none: str | None = None
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have any number of labels."""
+        return self.type == MULTI
 
     @property
     def source(self) -> str:
         """The source of the labels; equal for tasks that read the same labels."""
-        return f"{self.table}:{self.label}" if self.table else self.folder or self.dataset
+        column = ",".join(self.labels) or self.label
+        return f"{self.table}:{column}" if self.table else self.folder or self.dataset
 
 
 def own_task(entry: Mapping[str, Any]) -> OwnTask:
     """The description in an entry of a parsed DATASET.TASKS."""
     values = dict(entry)
-    for field in ("classes", "ratios"):
+    for field in ("classes", "ratios", "labels"):
         if isinstance(values.get(field), list):
             values[field] = tuple(values[field])
     return OwnTask(**values)
+
+
+def multi_tasks(cfg: CfgNode) -> list[str]:
+    """Names of the multi-label tasks of a config, before tasks are chosen."""
+    return [entry.get("name", "") for entry in cfg.DATASET.TASKS if entry.get("type") == MULTI]
 
 
 def parse_tasks(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
@@ -131,6 +155,33 @@ def _contradictions(task: dict[str, Any]) -> list[str]:
         problems.append("ratios are for your own images; a registered data set has its own split; leave them out")
     if "group" in task and given == ["dataset"]:
         problems.append("group is for your own images; a registered data set has its own split; leave it out")
+    return problems + (_multi_problems(task, given[0]) if task.get("type") == MULTI else _single_problems(task))
+
+
+def _single_problems(task: dict[str, Any]) -> list[str]:
+    wrong = [field for field in _ONLY_MULTI if field in task]
+    problems = [f"{field} is for a task with type: {MULTI}; add that, or leave {field} out" for field in wrong]
+    if task.get("metric") in MULTI_METRICS:
+        problems.append(f"metric {task['metric']} is for a task with type: {MULTI}; choose one of {', '.join(METRICS)}")
+    return problems
+
+
+def _multi_problems(task: dict[str, Any], source: str) -> list[str]:
+    problems = []
+    if source != "table":
+        why = "an image is in one class folder" if source == "folder" else "a registered data set has its own type"
+        problems.append(f"type: {MULTI} needs a table of labels, and this task has a {source}: {why}; use table:")
+    if task.get("metric", MULTI_METRICS[0]) not in MULTI_METRICS:
+        problems.append(
+            f"metric {task['metric']} is for one label an image; with type: {MULTI} choose {MULTI_METRICS[0]}"
+        )
+    if task.get("weight"):
+        problems.append("weight is for one label an image; leave it out, and set MULTI.LOSS asymmetric for rare labels")
+    if "labels" in task:
+        wrong = [field for field in ("label", "separator", "none") if field in task]
+        problems += [f"{field} is for labels in one cell, and labels names columns; leave one out" for field in wrong]
+        if isinstance(task.get("classes"), list):
+            problems.append("classes is a list, and labels has the order of the classes already; leave one out")
     return problems
 
 
@@ -163,9 +214,31 @@ def _text(value: Any) -> str:
 
 
 def _metric(value: Any) -> str:
-    if value not in METRICS:
-        raise ValueError(f"choose one of {', '.join(METRICS)}")
+    if value not in METRICS + MULTI_METRICS:
+        raise ValueError(f"choose one of {', '.join(METRICS + MULTI_METRICS)}")
     return value
+
+
+def _type(value: Any) -> str:
+    if value not in TYPES:
+        raise ValueError(f"choose one of {', '.join(TYPES)}")
+    return value
+
+
+def _columns(value: Any) -> list[str]:
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError("expected a list of at least two columns")
+    return _distinct(list(map(_text, value)))
+
+
+def _separator(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError('expected a text such as ";"')
+    return value.strip()
+
+
+def _none(value: Any) -> str:
+    return "" if value == "" else _text(value)
 
 
 def _weight(value: Any) -> str:
@@ -183,14 +256,17 @@ def _template(value: Any) -> str:
 
 def _classes(value: Any) -> list[str] | dict[str, str]:
     if isinstance(value, list):
-        names = list(map(_text, value))
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} occurs twice")
-        return names
+        return _distinct(list(map(_text, value)))
     if isinstance(value, dict):
         return {_text(label): _text(name) for label, name in value.items()}
     raise ValueError("expected a list of all labels, or LABEL: CLASS NAME lines")
+
+
+def _distinct(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} occurs twice")
+    return names
 
 
 def _ratios(value: Any) -> list[float]:
@@ -223,4 +299,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "classes": _classes,
     "ratios": _ratios,
     "weight": _weight,
+    "type": _type,
+    "labels": _columns,
+    "separator": _separator,
+    "none": _none,
 }

@@ -47,7 +47,7 @@ class Subject:
 
     Attributes:
         splits: paths of the images by split.
-        labels: the class of each image.
+        labels: the class of each image, as in a Datum.
         balanced: what the task does about classes of unequal size; "" is nothing.
         groups: the group of each image that has one.
         shown: number of examples in a sentence.
@@ -65,6 +65,10 @@ class Subject:
     def paths(self) -> list[str]:
         """The images of all splits."""
         return [path for paths in self.splits.values() for path in paths]
+
+    def counted_classes(self, paths: Iterable[str]) -> Counter[int]:
+        """How many of some images each class has."""
+        return Counter(each for path in paths for each in self.task.classes_of(self.labels[path]))
 
     def said(self, text: str, *, doubtful: bool = True) -> Finding:
         """A finding about this task."""
@@ -149,7 +153,7 @@ def findings(
 
 def _labels(subject: Subject) -> Iterator[Finding]:
     """Class names that look like a slip of a more frequent one."""
-    names, counts = subject.task.classnames, Counter(subject.labels.values())
+    names, counts = subject.task.classnames, subject.counted_classes(subject.labels)
     meant = [
         (rare, often)
         for rare, often in _one_letter_apart(names)
@@ -190,8 +194,8 @@ def _is_word_slip(name: str, other: str) -> bool:
 
 def _imbalance(subject: Subject) -> Iterator[Finding]:
     """Classes of very unequal size, with what is done about them."""
-    counts = Counter(subject.labels[path] for path in subject.splits["train"])
-    if len(counts) < 2:
+    counts = subject.counted_classes(subject.splits["train"])
+    if len(counts) < 2 or subject.task.multi:  # labels that most images lack are the rule there, and mAP is a mean
         return
     (most, high), *_, (least, low) = counts.most_common()
     if high < _UNEQUAL * low:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.filekinds import IMAGE_ENDINGS
+from dassl.data.own.cells import NO_LABEL, LabelCells
 from dassl.data.own.splitnames import nearest_split, split_of
 from dassl.utils.errors import UserError
 from dassl.utils.registry import nearest
@@ -62,7 +63,7 @@ class Entry:
 
     Attributes:
         path: absolute path.
-        label: as the folder or the table spells it.
+        label: as the folder or the table spells it; NO_LABEL for an image without one, in a multi-label task.
         split: "train", "val" or "test" where the data says it, else "".
         line: line of the table; 0 for folders.
         group: name of the images that share a split with it; "" if it stands alone, None if that is not known yet.
@@ -365,20 +366,21 @@ def list_table(
     task: str,
     *,
     image: str,
-    label: str,
+    labels: LabelCells,
     split: str | None = None,
     images: Path | None = None,
     classes: Collection[str] = (),
     group: str = "",
 ) -> list[Entry]:
-    """Images of a table; rows whose label is empty do not belong to the task.
+    """Images of a table, an entry for each label of a row; rows without labels do not belong to the task.
 
     A path is also found if the disk uses another normal form of Unicode.
 
     Args:
         task: name of the task, for messages.
-        image, label, split: names of the columns; ``split`` None: column "split" if there is one. An empty cell
-            in it leaves the split open.
+        image, split: names of the columns; ``split`` None: column "split" if there is one. An empty cell in it leaves
+            the split open.
+        labels: how labels stand in a row. A row that says that its image has none is an entry with NO_LABEL.
         images: folder that the paths are relative to; default: the folder of the table.
         classes: labels that are classes even if they look like missing values, such as "nan".
         group: name of the column of groups, if there is such a column.
@@ -388,11 +390,11 @@ def list_table(
             missing value; the message has the line.
     """
     columns, rows = _read_rows(table, task)
-    image, label, group = text_form(image), text_form(label), text_form(group)
+    image, group = text_form(image), text_form(group)
     split = text_form(split) if split else split
     if not columns:
         raise UserError(f"task {task!r}: {table} is empty; its first line names the columns")
-    for column in (image, label, *([split] if split else [])):
+    for column in (image, *labels.columns, *([split] if split else [])):
         if column not in columns:
             close = nearest(column, columns)
             hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {shown(columns)}"
@@ -401,22 +403,32 @@ def list_table(
     folder = str(images or table.parent)
     entries = []
     listed: dict[str, dict[str, str]] = {}
+    read = labels.reader([row for _, row in rows], f"task {task!r}: {table}")
     for line, row in rows:
         place = f"task {task!r}: {table}, line {line}"
-        if row[label]:
+        names = read(row, place)
+        if names is not None:
             its_split = _cell_split(row[split], place) if split else ""
-            name = text_form(row[label])
-            if name.casefold() in _MISSING and name not in classes:
-                raise UserError(
-                    f"{place}: label {name!r} looks like a missing value; empty the cell, or, if it is a class, name it"
-                    f' with classes: {{"{name}": NAME}}'
-                )
+            names = tuple(_label(name, classes, place) for name in names) or (NO_LABEL,)
             path = on_disk(_image_path(row[image], folder, place), listed)
-            entries.append(Entry(path, name, its_split, line, text_form(row[group]) if group in columns else None))
+            its_group = text_form(row[group]) if group in columns else None
+            entries += [Entry(path, name, its_split, line, its_group) for name in names]
     if not entries:
-        raise UserError(f"task {task!r}: {table} has no row with a label in column {label!r}")
+        raise UserError(
+            f"task {task!r}: {table} has no row with a label in column {', '.join(map(repr, labels.columns))}"
+        )
     _refuse_missing(entries, table, task)
     return entries
+
+
+def _label(cell: str, classes: Collection[str], place: str) -> str:
+    name = text_form(cell)
+    if name.casefold() in _MISSING and name not in classes:
+        raise UserError(
+            f"{place}: label {name!r} looks like a missing value; empty the cell, or, if it is a class, name it"
+            f' with classes: {{"{name}": NAME}}'
+        )
+    return name
 
 
 def table_format(path: Path) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dassl.data import Task
+from dassl.data.datum import MULTI_METRICS, classes_in, label_set
+from dassl.data.own.cells import NO_LABEL, FlagColumns, LabelCells, OneLabel, SeveralLabels
 from dassl.data.own.description import ALL_TEST, OwnTask, plain_name
 from dassl.data.own.groups import with_groups
-from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown
+from dassl.data.own.listing import Entry, forward_slashes, list_folder, list_table, on_disk, shown, text_form
 from dassl.data.own.tested import classes_of_run, lacks_training, task_of_the_run
 from dassl.data.tested import is_only_tested
 from dassl.utils.errors import UserError
@@ -24,7 +26,7 @@ class OwnImage:
     """An image of one or several own tasks.
 
     Attributes:
-        targets: its label in each of its tasks; tasks are numbered by their place in DATASET.TASKS.
+        targets: its label in each of its tasks, as in a Datum; tasks are numbered by their place in DATASET.TASKS.
         split: where the data says it.
         groups: its group in each of its tasks that has groups.
     """
@@ -33,7 +35,16 @@ class OwnImage:
     split: str = ""
     groups: dict[int, str] = field(default_factory=dict)
 
+    def classes(self, own: Mapping[int, OwnTask] | Mapping[int, Task]) -> list[tuple[int, int]]:
+        """Its classes as (task, class); class NO_CLASS stands for none of the classes of a multi-label task."""
+        return [
+            (number, each)
+            for number, label in self.targets.items()
+            for each in ((classes_in(label) or (NO_CLASS,)) if own[number].multi else (label,))
+        ]
 
+
+NO_CLASS = -1
 Images = dict[str, OwnImage]  # by absolute path
 
 
@@ -50,7 +61,7 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
             _below(root, described.table),
             name,
             image=described.image,
-            label=described.label,
+            labels=_label_cells(described),
             split=described.split,
             images=folder,
             classes=said,
@@ -61,16 +72,29 @@ def read_task(described: OwnTask, number: int, root: Path, images: Images) -> Ta
         entries = [replace(entry, split=entry.split or "test") for entry in entries]
     its_run = task_of_the_run(name) if is_only_tested() and lacks_training(entries) else None
     classnames, labels = classes_of_run(described, entries, its_run) if its_run else _classes(described, entries)
-    _enter(entries, number, labels, described, images)
+    if described.multi:
+        enter_sets(entries, number, labels, described, images)
+    else:
+        _enter(entries, number, labels, described, images)
     return Task(
         name,
         classnames,
-        described.metric or Task.metric,
+        described.metric or (MULTI_METRICS[0] if described.multi else Task.metric),
         described.description,
         described.template or Task.template,
         _class_places(described, entries, classnames, labels),
         described.weight,
+        described.multi,
     )
+
+
+def _label_cells(described: OwnTask) -> LabelCells:
+    """How the labels stand in the table of a task."""
+    if described.labels:
+        return FlagColumns(tuple(map(text_form, described.labels)))
+    if described.multi:
+        return SeveralLabels(text_form(described.label), described.separator, described.none)
+    return OneLabel(text_form(described.label))
 
 
 def _class_places(
@@ -78,7 +102,7 @@ def _class_places(
 ) -> dict[str, str]:
     """The source of each class name: a folder, the first line of a table, or the description."""
     places: dict[str, str] = {}
-    for entry in entries:
+    for entry in labelled(entries):
         name = classnames[labels[entry.label]]
         place = f"{described.table}, line {entry.line}" if entry.line else f"a folder in {described.folder}"
         renamed = f"the name of label {entry.label!r}, " if name != entry.label else ""
@@ -97,13 +121,14 @@ def _classes(described: OwnTask, entries: Sequence[Entry]) -> tuple[tuple[str, .
     Raises:
         UserError: ``classes`` does not fit the labels, two names read alike, or there are fewer than two classes.
     """
-    found = sorted({entry.label for entry in entries})
+    # A column is a class, whether an image has the label or not.
+    found = list(_label_cells(described).columns) if described.labels else sorted({e.label for e in labelled(entries)})
     if isinstance(described.classes, Mapping):
         names = {label: described.classes.get(label, label) for label in found}
         refuse_unknown(described, list(described.classes), found)
     elif described.classes:
         names = {label: label for label in described.classes}
-        line = {entry.label: entry.line for entry in reversed(entries)}
+        line = {entry.label: entry.line for entry in reversed(labelled(entries))}
         _refuse_typos(described, found, line)
         refuse_unknown(described, list(names), found)
     else:
@@ -170,17 +195,52 @@ def _enter(
                     f"{place} is {earlier.label!r} in line {earlier.line} and {entry.label!r} in line {entry.line}; "
                     "remove one of the lines"
                 )
-        if entry.split and image.split not in ("", entry.split):
-            raise UserError(
-                f"{place} is for {entry.split} in line {entry.line}, and elsewhere for {image.split}; an image has one "
-                "split for all its tasks"
-            )
+        _set_side(image, number, entry, place)
         image.targets[number] = labels[entry.label]
-        image.split = image.split or entry.split
-        if entry.group and image.groups.setdefault(number, entry.group) != entry.group:
-            raise UserError(
-                f"{place} is of the group {image.groups[number]!r} and, in line {entry.line}, of {entry.group!r}; "
-                "remove one of the lines"
-            )
     if repeated:
         logger.info("Task %r: %d images are listed more than once, with the same label", described.name, repeated)
+
+
+def _set_side(image: OwnImage, number: int, entry: Entry, place: str) -> None:
+    """The split that an entry of a task names, and its group."""
+    if entry.split and image.split not in ("", entry.split):
+        raise UserError(
+            f"{place} is for {entry.split} in line {entry.line}, and elsewhere for {image.split}; an image has one "
+            "split for all its tasks"
+        )
+    image.split = image.split or entry.split
+    if entry.group and image.groups.setdefault(number, entry.group) != entry.group:
+        raise UserError(
+            f"{place} is of the group {image.groups[number]!r} and, in line {entry.line}, of {entry.group!r}; "
+            "remove one of the lines"
+        )
+
+
+def labelled(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with a label."""
+    return [entry for entry in entries if entry.label != NO_LABEL]
+
+
+def enter_sets(
+    entries: Sequence[Entry], number: int, labels: Mapping[str, int], described: OwnTask, images: Images
+) -> None:
+    """Add a multi-label task's entries to the images: an image has the labels of all its rows.
+
+    Raises:
+        UserError: a row says that an image has no label, and another one gives it some.
+    """
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        earlier = first.setdefault(entry.path, entry)
+        image = images.setdefault(entry.path, OwnImage())
+        place = f"task {described.name!r}: image {entry.path}"
+        if (entry.label == NO_LABEL) != (earlier.label == NO_LABEL):
+            raise UserError(
+                f"{place} has labels in one of the lines {earlier.line} and {entry.line}, and none in the other"
+            )
+        _set_side(image, number, entry, place)
+        its = label_set([labels[entry.label]]) if entry.label != NO_LABEL else 0
+        image.targets[number] = image.targets.get(number, 0) | its
+    none = sum(entry.label == NO_LABEL for entry in first.values())
+    if none:
+        logger.info("Task %r: %d of %d images have none of its labels", described.name, none, len(first))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from dassl.data import Task
+from dassl.data.own.cells import NO_LABEL
 from dassl.data.own.description import OwnTask
 from dassl.data.own.listing import Entry, shown
 from dassl.data.tested import tasks_of_the_run
@@ -38,7 +39,8 @@ def classes_of_run(described: OwnTask, entries: Sequence[Entry], run: Task) -> t
         UserError: a label is no class of the run.
     """
     renamed = described.classes if isinstance(described.classes, Mapping) else {}
-    names = {label: renamed.get(label, label) for label in sorted({entry.label for entry in entries})}
+    found = sorted({entry.label for entry in entries if entry.label != NO_LABEL})
+    names = {label: renamed.get(label, label) for label in found}
     place = f"task {described.name!r}: {described.folder or described.table}"
     foreign = [name for name in names.values() if name not in run.classnames]
     if foreign:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dassl.data import sampling
-from dassl.data.datum import Datum, Split, Task
+from dassl.data.datum import Datum, Split, Task, classes_in
 from dassl.utils.errors import UserError
 from tests.folders import golden_folder
 
@@ -269,3 +269,58 @@ def test_recorded_single_sets():
         for part, items in zip(("train", "val", "test"), split.lists, strict=True):
             rows = [row[:2] if with_names else [row[0], row[2][0]] for row in wanted[part]]
             assert [[item.impath, item.label] for item in items] == rows, (key, part)
+
+
+LABELS = st.lists(st.integers(0, 2**5 - 1), max_size=40)
+
+
+@given(LABELS, st.integers(1, 6), st.integers(0, 9))
+def test_a_multi_label_draw_gives_each_class_its_images(labels, shots, seed):
+    table = dict(enumerate(labels))
+    chosen = sampling.draw_label_sets(table, shots, random.Random(seed))
+    assert len(set(chosen)) == len(chosen) and set(chosen) <= set(table)
+    classes = {n: classes_in(label) or (sampling.NONE,) for n, label in table.items()}
+    count, have = (Counter(c for n in numbers for c in classes[n]) for numbers in (table, chosen))
+    assert all(have[each] >= min(shots, count[each]) for each in count)
+    assert chosen == sampling.draw_label_sets(table, shots, random.Random(seed))
+    for last in chosen[-1:]:  # the last image was needed: without it a class lacks one
+        assert any(have[each] - 1 < shots for each in classes[last])
+
+
+def multi_task(name="tags", classes=5):
+    return Task(name, tuple(f"tag {n}" for n in range(classes)), "mAP", multi=True)
+
+
+@given(LABELS.filter(bool), st.integers(1, 4), st.integers(0, 9))
+def test_other_tasks_change_no_multi_label_draw_and_the_other_way_round(labels, shots, seed):
+    """Two data sets merged; each task's images are those that it has alone."""
+    tags = [Datum(f"tags/{n:02}", label, 0) for n, label in enumerate(labels)]
+    kinds = [Datum(f"kinds/{n:02}", label % 3, 0) for n, label in enumerate(labels)]
+    kind = Task("kind", ("a", "b", "c"))
+    alone = [
+        sampling.fewshot_split(tags, [], shots, seed, None, [multi_task()])[0],
+        sampling.few_shot(kinds, shots, random.Random(seed)),
+    ]
+    moved = [Datum(item.impath, item.label, 1) for item in tags]
+    for items in ([*kinds, *moved], [*moved, *kinds]):
+        both, _ = sampling.fewshot_split(items, [], shots, seed, None, [kind, multi_task()])
+        paths = {item.impath for item in both}
+        assert paths == {item.impath for each in alone for item in each}
+
+
+def test_a_subset_without_multi_label_tasks_is_the_one_that_it_was():
+    items = as_items([[(0, n % 2)] for n in range(20)])
+    plain = sampling.few_shot(items, 3, random.Random(1))
+    assert sampling.fewshot_split(items, [], 3, 1, None, [Task("t", ("a", "b"))])[0] == plain
+
+
+def test_halves_of_multi_label_classes_are_refused():
+    split = Split((multi_task(),), [Datum("a", 3)], [], [])
+    with pytest.raises(UserError, match="multi-label task 'tags' may have classes of both halves"):
+        sampling.subsample_classes(split, "base")
+    assert sampling.subsample_classes(split, "all") is split
+
+
+def test_short_classes_of_a_multi_label_task_are_counted_label_by_label():
+    found = sampling.short_classes([multi_task(classes=3)], [Datum("a", 0b011), Datum("b", 0b001), Datum("c", 0)], 2)
+    assert found == [(0, 1, 1), (0, 2, 0)]

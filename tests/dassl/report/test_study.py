@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dassl.config.defaults import KEYS
+from dassl.config import all_keys
 from dassl.report.settings import NEWER_KEYS
 from dassl.report.study import PLAIN, Protocol, lost, suites
 from dassl.report.tree import read_tree
@@ -550,6 +550,6 @@ def test_a_deterministic_run_is_of_another_setting_and_so_is_each_of_its_chunks(
 
 
 def test_keys_that_older_configs_lack_are_known_with_their_defaults():
-    defaults = {key.name: key.default for key in KEYS}
+    defaults = {name: key.default for name, key in all_keys().items()}
     shown = {key: defaults[key] for key in NEWER_KEYS}
     assert {k: str(list(v) if isinstance(v, tuple) else v) for k, v in shown.items()} == NEWER_KEYS

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dassl.data.own.cells import OneLabel
 from dassl.data.own.listing import _MISSING, Entry, list_folder, list_table, text_form
 from dassl.utils.errors import UserError
 
@@ -41,7 +42,8 @@ def found(entries, root):
 
 def table(root, text, encoding="utf-8", name="t.csv", **columns):
     (root / name).write_bytes(text.encode(encoding))
-    return list_table(root / name, "tiles", **{"image": "image", "label": "label", **columns})
+    labels = OneLabel(columns.pop("label", "label"))
+    return list_table(root / name, "tiles", **{"image": "image", "labels": labels, **columns})
 
 
 def mistake(call, *arguments, **options):
@@ -378,8 +380,10 @@ def test_other_encodings(root):
     message = mistake(table, root, "image,label\na.png,grün\n", "latin-1")
     assert all(word in message for word in ("t.csv", "line 2", "not UTF-8", "0xfc", "save the table as UTF-8"))
     (root / "t.csv").write_bytes(b"\xff\xfea")
-    assert "not UTF-16" in mistake(list_table, root / "t.csv", "tiles", image="image", label="label")
-    assert "did you mean 't.csv'?" in mistake(list_table, root / "tt.csv", "tiles", image="image", label="label")
+    assert "not UTF-16" in mistake(list_table, root / "t.csv", "tiles", image="image", labels=OneLabel("label"))
+    assert "did you mean 't.csv'?" in mistake(
+        list_table, root / "tt.csv", "tiles", image="image", labels=OneLabel("label")
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -412,4 +416,4 @@ def test_any_table_shape_comes_back_from_jsonl(root, cells):
 @given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.jsonl"]))
 def test_any_bytes_are_read_or_explained(root, content, name):
     (root / name).write_bytes(content)
-    mistake(list_table, root / name, "tiles", image="image", label="label")
+    mistake(list_table, root / name, "tiles", image="image", labels=OneLabel("label"))

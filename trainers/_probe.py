@@ -1,0 +1,124 @@
+"""The logistic regressions of one task, for the linear probe."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from dassl.data.datum import Task
+from dassl.evaluation.scores import score_task
+from dassl.metrics.weights import balanced_weights
+from trainers._logistic import GRADIENT, fit_as_released
+
+MAX_ITER = 1000
+# scikit-learn (from 1.4 on) minimises the mean of the losses, where the published fits minimised their sum. Divided by
+# the number of images, the largest gradient at which lbfgs may stop is the published one. Its other rule, a step that
+# gains too little, is stricter now than then; trainers/_logistic.py has the old one.
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights (C_t, F) and biases (C_t,) of one logistic regression, float64."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    converged: bool = True
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Labels (n,) of features (n, F)."""
+        return (features @ self.weight.T + self.bias).argmax(axis=1)
+
+
+class TaskProbe:
+    """Logistic regressions of one task; each C is fitted once.
+
+    Args:
+        index: of the task in the suite.
+        train, val: features (n, F) and labels (n,).
+        released: stop the solver where that of the published fits stopped.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        task: Task,
+        *,
+        train: tuple[Tensor, Tensor],
+        val: tuple[Tensor, Tensor],
+        released: bool = False,
+    ) -> None:
+        self.index, self.task, self._released = index, task, released
+        (self._x, self._y), (self._val_x, self._val_y) = ((x.double().numpy(), y.numpy()) for x, y in (train, val))
+        self._fits: dict[float, Fit] = {}
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """Labels that have a training image, ascending."""
+        return np.unique(self._y)
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """Weight (n,) of each training image in the loss; None: 1."""
+        if not self.task.weight:
+            return None
+        count = torch.bincount(torch.from_numpy(self._y), minlength=len(self.task.classnames))
+        return balanced_weights(count).numpy()[self._y]
+
+    @property
+    def size(self) -> int:
+        """Rough cost of a fit."""
+        return self._x.size * len(self.seen)
+
+    @property
+    def val_size(self) -> int:
+        """Number of validation images."""
+        return len(self._val_y)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is something to fit."""
+        return len(self.seen) > 1
+
+    @property
+    def searches(self) -> bool:
+        """Whether C makes a difference and there are images to choose it on."""
+        return len(self._val_y) > 0 and self.fits
+
+    def fit(self, c: float) -> Fit:
+        """The regression with inverse penalty ``c``; a class without a training image is never predicted."""
+        if c not in self._fits:
+            self._fits[c] = self._regress(c)
+        return self._fits[c]
+
+    def score(self, c: float) -> float:
+        """The task's metric on the validation images, in %."""
+        confusion = np.zeros((len(self.task.classnames),) * 2, dtype=np.int64)
+        np.add.at(confusion, (self._val_y, self.fit(c).predict(self._val_x)), 1)
+        metric = score_task(self.index, self.task, confusion).metric
+        assert metric is not None, "searches is False without validation images"
+        return metric
+
+    def _regress(self, c: float) -> Fit:
+        classes = len(self.task.classnames)
+        weight, bias = np.zeros((classes, self._x.shape[1])), np.full(classes, -np.inf)
+        if len(self.seen) < 2:
+            bias[self.seen if len(self.seen) else slice(None)] = 0
+            return Fit(weight, bias)
+        own_weight, own_bias, steps = self._solve(c)
+        # For two classes one score is fitted; the first class has the constant score 0.
+        zeros = len(self.seen) - len(own_weight)
+        weight[self.seen] = np.pad(own_weight, ((zeros, 0), (0, 0)))
+        bias[self.seen] = np.pad(own_bias, (zeros, 0))
+        return Fit(weight, bias, converged=steps < MAX_ITER)
+
+    def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, int]:
+        """Weights and biases of the classes that have images, and the iterations of lbfgs."""
+        if self._released:
+            labels = np.searchsorted(self.seen, self._y)
+            return fit_as_released(self._x, labels, c, max_iter=MAX_ITER, factors=self.weights)
+        model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITER, tol=GRADIENT / len(self._y))
+        model.fit(self._x, self._y, self.weights)
+        return model.coef_, model.intercept_, int(model.n_iter_.max())
