@@ -204,8 +204,8 @@ def _freedom(*parts: tuple[float, int]) -> float:
 def chosen_elsewhere(rows: Mapping[str, RowHits]) -> float:
     """The figure in percent of the best row, chosen on one half of the images and measured on the other.
 
-    A mean over up to HALVINGS divisions, both ways; equal rows share the choice. They depend on the names of the images alone; an image has all its
-    tasks in one half.
+    A mean over up to HALVINGS divisions, both ways; equal rows share the choice. The divisions depend on the names of
+    the images alone; an image has all its tasks in one half.
     """
     names = sorted({item.image for item in next(iter(rows.values())).items})
     figures = []
