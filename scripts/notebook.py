@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(cells: Sequence[dict[str, Any]]) -> None:
-    """Run the code cells in one namespace and replace their outputs: printed text, and pictures given to ``display``."""
+    """Run the code cells in one namespace and replace their outputs: texts, and pictures given to ``display``."""
     shown: list[dict[str, Any]] = []
     names: dict[str, Any] = {"display": lambda picture: shown.append(_picture(picture))}
     for number, cell in enumerate((cell for cell in cells if cell["cell_type"] == "code"), 1):
