@@ -30,7 +30,8 @@ _VIEWS = {"INPUT.TRANSFORMS": "random_resized_crop,normalize", "INPUT.RRCROP_SCA
 
 
 def _variant(optimiser: str, rate: float, steps: int = 400, **keys: object) -> dict[str, object]:
-    return {"OPTIM.NAME": optimiser, "OPTIM.LR": rate, "OPTIM.MIN_STEPS": steps, **keys}
+    as_released = {"TRAINER.MTCOOP.NORMALIZE": False, "TRAINER.MTCOOP.SHARED_CTX": False}
+    return {"OPTIM.NAME": optimiser, "OPTIM.LR": rate, "OPTIM.MIN_STEPS": steps, **as_released, **keys}
 
 
 VARIANTS: dict[str, dict[str, object]] = {
