@@ -13,7 +13,7 @@ from dassl.report.checks import Notice, notice_lines, notices
 from dassl.report.folders import differing_settings, notes
 from dassl.report.forms import print_form, print_table
 from dassl.report.metrics import ACCURACY, METRICS, Metric, lacking, only_accuracy, parse_metrics
-from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison, metric_sheets
+from dassl.report.sheets import MAKERS, Options, Sheet, check_comparison, metric_sheets, transfer_sheets
 from dassl.report.study import Suite, suites
 from dassl.report.tree import KEYWORDS, Tree, read_tree
 from dassl.results.record import RunResult
@@ -88,7 +88,9 @@ def _check_metrics(args: argparse.Namespace) -> None:
     """Refuse figures besides accuracy if other options exclude them (raise UserError)."""
     if only_accuracy(args.metrics):
         return
-    others = {f"--{name.replace('_', '-')}": getattr(args, name) for name in ("base2new", "new_tasks", "compare")}
+    others = {
+        f"--{name.replace('_', '-')}": getattr(args, name) for name in ("base2new", "new_tasks", "transfer", "compare")
+    }
     others |= {"--test-log": args.test_log, f"--keyword {args.keyword}": args.keyword not in (KEYWORD, "average")}
     for other, given in others.items():
         if given:
@@ -101,7 +103,7 @@ def _wants_paper(args: argparse.Namespace) -> bool:
     Raises:
         UserError: another option contradicts it.
     """
-    names = ("base2new", "new_tasks", "compare", "plot", "html")
+    names = ("base2new", "new_tasks", "transfer", "compare", "plot", "html")
     asked = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
     if args.layout == "paper":
         asked.append("--layout paper")
@@ -167,6 +169,8 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
     """The requested tables; by default the main ones, or else all that the runs allow."""
     if not only_accuracy(args.metrics):
         return _metric_sheets(args, found, options)
+    if args.transfer:
+        return _transfer(args, found, options)
     wishes = {"compare": args.compare, "base2new": args.base2new, "new-tasks": args.new_tasks}
     kinds = [kind for kind, wish in wishes.items() if wish] or ["main"]
     sheets = [sheet for kind in kinds for suite in found for sheet in MAKERS[kind](suite, options)]
@@ -179,6 +183,16 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
         }
         needed = " or ".join(keys.get(kind, "all classes and tasks") for kind in kinds)
         raise UserError(f"{args.directory} has no runs for such a table, which needs runs with {needed}")
+    return sheets
+
+
+def _transfer(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
+    sheets = list(transfer_sheets(found, options))
+    if not sheets:
+        raise UserError(
+            f"{args.directory} has no runs for --transfer, which needs runs trained on one suite and their evaluations "
+            "(--eval-only --model-dir) on others"
+        )
     return sheets
 
 
@@ -437,6 +451,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or one row per folder")
     add("--base2new", action="store_true", help="tables of base classes, new classes and their harmonic mean")
     add("--new-tasks", action="store_true", help="tables of tasks trained on and tasks never seen")
+    add("--transfer", action="store_true", help="tables of what was learned on one suite and tested on others")
     add("--compare", choices=("paper",), help="compare with the published figures")
     add("--plot", type=Path, metavar="PATH", help="draw accuracy over shots and cost: .png, .pdf, .svg, or a folder")
     add("--html", type=Path, metavar="FILE", help="write one page with tables, curves, mistakes, configs and remarks")

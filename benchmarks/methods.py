@@ -118,6 +118,7 @@ class RandomData:
 
     def __init__(self, tasks: list[Task], work: Work, side: int) -> None:
         self.tasks, self.offsets, self.task_of_class = tasks, class_offsets(tasks), task_of_class(tasks)
+        self.multi, self.label_sets = torch.zeros(len(tasks), dtype=torch.bool), None
         self.num_classes = len(self.task_of_class)
         self._shots = work.shots
         column = torch.randint(self.num_classes, (work.batch,))
@@ -128,6 +129,9 @@ class RandomData:
 
     def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:
         """Use images, not features."""
+
+    def truth(self, batch: dict[str, Any]) -> None:
+        """No task is multi-label."""
 
     def describe(self, column: Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """A batch of images of the given classes."""

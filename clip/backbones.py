@@ -1,5 +1,6 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Backbone(nn.Module):
         self.dtype = precision.features
         self.digest = digest
         self.preparation = preparation or Preparation()
-        self.visual = model.visual
+        self.visual = _only_features(model.visual)
         if isinstance(self.visual, ModifiedResNet):
             self.visual.to(memory_format=torch.channels_last)  # faster convolutions
         self.tokenizer = tokenizer or openai_tokenizer()
@@ -120,8 +121,7 @@ class Backbone(nn.Module):
             (B, F) in the encoders' dtype, not L2-normalised.
         """
         with self._precision.autocast():
-            found = self.visual(images.to(self._image_dtype))
-        return found[0] if isinstance(found, tuple) else found  # CoCa's tower also returns what its decoder reads
+            return self.visual(images.to(self._image_dtype))
 
     @property
     def _image_dtype(self) -> torch.dtype:
@@ -152,6 +152,14 @@ class Backbone(nn.Module):
     def tokenize(self, texts: str | Sequence[str]) -> Tensor:
         """Rows (N, L) of this text tower's tokens; raises TooLongError for a text that does not fit."""
         return self.tokenizer(texts)
+
+
+def _only_features(visual: Any) -> Any:
+    """The image tower, without the tokens that CoCa's also returns for its decoder."""
+    if getattr(visual, "output_tokens", False):
+        visual = copy.copy(visual)  # with the same weights
+        visual.output_tokens = False
+    return visual
 
 
 def load(
@@ -216,7 +224,7 @@ def image_transform(size: int, preparation: Preparation | None = None) -> Prepro
             is_train=False,
             mean=way.mean,
             std=way.std,
-            resize_mode=way.resize,  # type: ignore[arg-type]
+            resize_mode=way.resize,
             interpolation=way.interpolation,
         )
     return transforms.Compose(

@@ -1,34 +1,45 @@
 """Features of an image's places, besides its global feature.
 
-Letters: B images, P places, F embedding width. The places of a ResNet are the cells of its last grid (RN50: 7 x 7),
-those of a ViT its patches.
+Letters: B images, P places, W width of a tower, F embedding width. The places of a convolutional tower are the cells of
+its last grid (RN50: 7 x 7), those of a ViT its patches.
 """
+
+from typing import Any
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.nn import functional
 
+POOLS = ("token", "map", "avg")
 
-def local_features(visual: ModifiedResNet | VisionTransformer, images: Tensor) -> Tensor:
+
+def local_features(visual: nn.Module, images: Tensor) -> Tensor:
     """The global feature and one for each place, all in the space of the text features.
 
     Args:
-        visual: the image tower of a CLIP in OpenAI's layout.
+        visual: an image tower with places (``has_places``).
         images: (B, 3, H, W) normalised, in the tower's dtype.
 
     Returns:
         (B, 1 + P, F), not L2-normalised. Row 0 is the tower's own feature; the places follow row by row.
     """
-    return _resnet(visual, images) if isinstance(visual, ModifiedResNet) else _vit(visual, images)
+    if isinstance(visual, ModifiedResNet):
+        return _resnet(visual, images)
+    return _vit(visual, images) if isinstance(visual, VisionTransformer) else _timm(visual, images)
 
 
 def has_places(visual: nn.Module) -> bool:
     """Whether :func:`local_features` knows where the tower's places are."""
     if isinstance(visual, ModifiedResNet):
         return isinstance(visual.attnpool, AttentionPool2d)
-    return isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.proj is not None
+    if isinstance(visual, VisionTransformer):
+        return visual.attn_pool is None and visual.proj is not None and visual.pool_type == "tok"
+    return isinstance(visual, TimmModel) and _kind(visual) != ""
 
 
 def attend_everywhere(pool: AttentionPool2d, grid: Tensor) -> Tensor:
@@ -77,3 +88,36 @@ def _vit(visual: VisionTransformer, images: Tensor) -> Tensor:
     )
     tokens = torch.cat([last["image_intermediates_prefix"][0], last["image_intermediates"][0]], dim=1)
     return tokens @ visual.proj
+
+
+def _kind(visual: TimmModel) -> str:
+    """Whether a tower of timm ends in "tokens" or in a "grid" of cells that it pools itself; "": neither is known."""
+    trunk: Any = visual.trunk
+    if "pool" in visual.head._modules:  # open_clip's own pools, which have a position for each cell
+        return ""
+    if isinstance(trunk, TimmViT | Eva):
+        return "tokens" if trunk.global_pool in POOLS else ""
+    head = getattr(trunk, "head", None)
+    pooled = hasattr(head, "global_pool") and getattr(head, "input_fmt", "NCHW") == "NCHW"
+    return "grid" if pooled else ""
+
+
+def _timm(visual: TimmModel, images: Tensor) -> Tensor:
+    """The tower's own head, applied to each place as if the image had no other.
+
+    Under an attention pool (SigLIP, PE-Core) a place is its value, through the pool's own projection and MLP: what the
+    pool would answer if it looked at this place alone. It is the counterpart of ``attend_everywhere`` for pools with
+    one learned query, and our choice, as for ViTs without a pool.
+    """
+    trunk: Any = visual.trunk
+    features = trunk.forward_features(images)
+    whole = visual.head(trunk.forward_head(features))[:, None]
+    if _kind(visual) == "grid":
+        cells = features.flatten(2).transpose(1, 2)
+        alone = trunk.forward_head(cells.flatten(0, 1)[:, :, None, None])
+    else:
+        places = features[:, trunk.num_prefix_tokens :]
+        cells, alone = places, places.flatten(0, 1)
+        alone = alone if trunk.attn_pool is None else trunk.attn_pool(alone[:, None])
+        alone = trunk.head(trunk.head_drop(trunk.fc_norm(alone)))
+    return torch.cat([whole, visual.head(alone).unflatten(0, cells.shape[:2])], dim=1)

@@ -285,6 +285,8 @@ class TreeTower:
         self.layers = [Layer.of(block, self.dtype) for block in blocks]
         self.tokens = encoder.token_embedding.weight.detach()
         self.positions = encoder.positional_embedding.detach()
+        # Tables may have a low precision, but not the sums of gradients.
+        self.exact = torch.promote_types(self.tokens.dtype, torch.float32)
 
     def memory(self, plan: TreePlan, *, keep: bool) -> int:
         """Estimated peak bytes of a forward pass and, with ``keep``, a backward pass over ``plan``."""
@@ -297,7 +299,8 @@ class TreeTower:
 
     def embed(self, vectors: Tensor, plan: TreePlan) -> Tensor:
         """Input of the first layer (R, D); ``vectors`` (S, D) are the context nodes."""
-        x = functional.embedding(plan.item, self.tokens).index_copy_(0, plan.slot, vectors.to(self.tokens.dtype))
+        x = functional.embedding(plan.item, self.tokens).to(self.exact)
+        x = x.index_copy_(0, plan.slot, vectors.to(self.exact))
         return x.add_(functional.embedding(plan.depth, self.positions)).to(self.stream)
 
     def forward(self, vectors: Tensor, plan: TreePlan, *, keep: bool) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
@@ -317,7 +320,7 @@ class TreeTower:
         for number in range(len(self.layers) - 1, -1, -1):
             last = number == len(self.layers) - 1
             grad = self.layers[number].backward(grad, kept[number], plan, first=number == 0, last=last)
-        return grad.to(self.tokens.dtype)
+        return grad.to(self.exact)
 
 
 def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:

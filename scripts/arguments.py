@@ -44,6 +44,7 @@ class Command:
         learns: whether the method uses training images.
         protocol: as in a sweep.
         part: number of the part of the protocol that is carried out.
+        targets: suites on which protocol transfer evaluates; its runs are carried out at once.
         per_task: one run for each task.
         tasks: numbers of the tasks; None: all.
         asked: tasks that must exist, by the name of the argument that lists them.
@@ -61,6 +62,7 @@ class Command:
     seeds: tuple[int, ...] = (1,)
     protocol: str = ""
     part: int = 0
+    targets: tuple[str, ...] = ()
     per_task: bool = False
     tasks: Sequence[int] | None = None
     asked: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -295,6 +297,11 @@ def _set_protocol(command: Command, given: Words, words: Sequence[str]) -> None:
     if not words:
         return
     command.protocol, command.part = words[0], int("test" in words or given.get("base|new") == "new")
+    if command.protocol == "transfer":
+        command.targets = tuple(dict.fromkeys(given["TARGETS"].split(",")))
+        for target in command.targets:
+            _listed("TARGETS", target, "configs/datasets")
+        command.per_task = False
     if command.protocol == "newtasks":
         which = _task_choice(given["TASKS"], command)
         command.protocol = f"newtasks {which}"

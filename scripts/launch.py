@@ -97,9 +97,9 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
 
     setup_logger(None)
     flags, runs = plan(command, variables)
-    asked = [_asked(run, command, flags) for run in runs]
+    asked = [pair for run in runs for pair in _asked(run, command, flags)]
     for _, model in asked:
-        if model and model.result() is None:
+        if command.part and model and model.result() is None:
             raise UserError(
                 f"{model.folder} has no finished run; train it by {script.removesuffix('test.sh')}train.sh with the "
                 "same arguments"
@@ -115,18 +115,21 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
     return 0
 
 
-def _asked(run: "Run", command: Command, flags: Sequence[str]) -> tuple["Run", "Run | None"]:
-    """The requested part of a protocol, and the run that it evaluates, if any.
+def _asked(run: "Run", command: Command, flags: Sequence[str]) -> list[tuple["Run", "Run | None"]]:
+    """The requested runs of a protocol, each with the run that it evaluates, if any.
 
     A requested epoch has a separate folder.
     """
-    first, second = replace(run, evaluation=None), run.evaluation
-    if second is None or not command.part:
-        return first, None
+    first = replace(run, evaluations=())
+    if command.targets:
+        return [(first, None), *((each, first if command.learns else None) for each in run.evaluations)]
+    if not run.evaluations or not command.part:
+        return [(first, None)]
+    second = run.evaluations[0]
     epoch = f"-epoch={flags[flags.index('--load-epoch') + 1]}" if "--load-epoch" in flags else ""
     kind = second.kind.with_name(second.kind.name + epoch)
     second = replace(second, kind=kind, folder=kind / second.folder.relative_to(second.kind))
-    return second, first if command.learns else None
+    return [(second, first if command.learns else None)]
 
 
 def _done(run: "Run", model: "Run | None") -> bool:
@@ -270,6 +273,7 @@ def _sweep(command: Command, opts: Sequence[str], variables: Mapping[str, str]) 
         seeds=command.seeds,
         options=options,
         protocol=command.protocol,
+        targets=command.targets,
         output=str(output / command.dataset),
     )
 

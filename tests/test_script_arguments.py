@@ -39,6 +39,7 @@ GOOD = {
     **dict.fromkeys(("CSC", "TSC", "CLASS_CSC", "TASK_CSC"), "False"),
     "TASK": "0",
     "PG_TYPE": "lin",
+    "TARGETS": "rs8,fashion20",
     "CLS_SAMPLE_RATE": "0.1",
 }
 BAD = {
@@ -52,6 +53,7 @@ BAD = {
     "CLS_SAMPLE_RATE": ("1.5", "-0.1", "", "0.1x", "a"),
     "TASKS": ("old", "", ",", "1,x", "-1", "all"),
     "TRAINER": ("MTCoop", "", "."),
+    "TARGETS": ("rs9", "", "*"),
     "base|new": ("all", "", "old"),
 }
 

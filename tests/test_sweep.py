@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+import parse_test_res
 import sweep
 import train
 from dassl.sweep.executor_config import ExecutorConfig
@@ -80,14 +81,33 @@ def test_with_a_protocol_each_run_is_also_tested_on_what_it_never_saw(small, her
         new: ("new", "eval"),
     }
     (run,) = expand(read_sweep(str(small.file)))
-    words = run.evaluation.command().replace(str(run.evaluation.folder), str(lab.folder("alone"))).split()[2:]
+    (new_run,) = run.evaluations
+    words = new_run.command().replace(str(new_run.folder), str(lab.folder("alone"))).split()[2:]
     assert train.main(["--eval-only", "--model-dir", str(small.output / base), *words]) == 0
     assert figures(results[new]) == figures(lab.result("alone"))
     assert run.found() == "done"
-    (run.evaluation.folder / "results.json").unlink()
+    (new_run.folder / "results.json").unlink()
     assert run.found() == "begun"
     assert sweep.main(small.command()) == 0
     assert small.results().keys() == results.keys()
+
+
+def test_transfer_tests_each_run_on_the_targets_and_has_a_table(small, here, lab, capsys):
+    target = small.folder / "other.yaml"
+    tasks = [{"name": "kind of animal", "folder": "pets"}]
+    target.write_text(yaml.safe_dump({"DATASET": {"NAME": "MyTasks", "TITLE": "Other", "TASKS": tasks}}))
+    small.write(shots=[1], seeds=[1], protocol="transfer", targets=[str(target)])
+    assert sweep.main(small.command()) == 0
+    source, other = (f"transfer/{name}/MTCoOp/method_1shots/NATA/seed1" for name in ("source", "Other"))
+    results = small.results()
+    assert {folder: (len(each.tasks), each.mode) for folder, each in results.items()} == {
+        source: (2, "train"),
+        other: (1, "eval"),
+    }
+    capsys.readouterr()
+    assert parse_test_res.main([str(small.output), "--transfer"]) == 0
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("soft ")]
+    assert row == ["soft", *(f"{results[folder].metric:.2f}" for folder in (source, other, other))]
 
 
 def test_the_command_line_replaces_what_the_file_says(small, here):

@@ -2,20 +2,17 @@
 
 import shlex
 
-import pytest
-from safetensors.torch import save_file
-
 import parse_test_res
 import train
-from clip.weights import DEMO_FILE
 from dassl.data.own.splitfile import split_sizes
 from dassl.results.record import read_results
 from dassl.utils.tools import CHECKOUT
-from tests.clip.helpers import openai_state, random_model
+from scripts import compare
 from tests.test_docs import blocks
 
 PAGE = CHECKOUT / "docs" / "your-own-data.md"
 TASKS = ["mug condition", "tile colour", "tile shape"]
+SHORT = ["OPTIM.MIN_STEPS", "2", "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "0", "USE_CUDA", "False"]
 PROGRAMS = {"train.py": train.main, "parse_test_res.py": parse_test_res.main}
 
 
@@ -25,31 +22,24 @@ def commands(text):
     return [shlex.split(line) for line in lines if line.strip()]
 
 
-@pytest.fixture
-def instead_of_rn50(tmp_path):
-    """Config keys that put a small backbone and one epoch in place of RN50 and fifty."""
-    backbone = "demo"
-    if not DEMO_FILE.is_file():
-        backbone = str(tmp_path / "tiny.safetensors")
-        save_file(openai_state(random_model("rn")), backbone)
-    keys = {"MODEL.BACKBONE.NAME": backbone, "INPUT.SIZE": "64,64", "OPTIM.MAX_EPOCH": "1"}
-    keys |= {"DATALOADER.NUM_WORKERS": "0", "USE_CUDA": "False"}
-    return [word for pair in keys.items() for word in pair]
-
-
 def test_the_yaml_block_is_the_shipped_file():
     (block,) = blocks(PAGE, "yaml")
     assert block == (CHECKOUT / "configs" / "datasets" / "my_tasks.yaml").read_text(encoding="utf-8")
 
 
-def test_from_pictures_to_the_table(tmp_path, monkeypatch, capsys, instead_of_rn50):
+def test_from_pictures_to_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(PAGE, "python")
     exec(compile(code, str(PAGE), "exec"), {})  # the page's own code
-    training, table = map(commands, blocks(PAGE, "bash"))
+    comparison, training, table = map(commands, blocks(PAGE, "bash"))
+    ((bash, script, *words),) = comparison
+    assert (bash, script) == ("bash", "scripts/compare.sh")
+    assert compare.main([*words, "--seeds", "1", "--output-dir", "compared", *SHORT]) == 0
+    assert "all tasks:\n  Take " in capsys.readouterr().out
+    assert (tmp_path / "compared" / "page.html").is_file()
     for python, program, *words in training:
         assert python == "python"
-        assert PROGRAMS[program]([*words, *instead_of_rn50]) == 0, words
+        assert PROGRAMS[program]([*words, *SHORT]) == 0, words
     capsys.readouterr()
     ((_, program, *words),) = table
     assert PROGRAMS[program](words) == 0

@@ -122,6 +122,16 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
         )
 
 
+def check_places(backbone: clip.Backbone) -> None:
+    """Refuse a backbone without local features (UserError)."""
+    if not backbone.has_places:
+        kind = type(getattr(backbone.visual, "trunk", backbone.visual)).__name__
+        raise UserError(
+            f"{backbone.name} has no local features (its image tower, a {kind}, is none whose places are known); "
+            "choose a backbone with a ViT or ResNet of CLIP, or with a tower of timm that pools tokens or a grid"
+        )
+
+
 def _same(said: Any, fact: Any) -> bool:
     """Whether two settings are equal up to rounding."""
     if isinstance(fact, str):
@@ -389,8 +399,11 @@ class PromptTuner(TrainerX):
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
         if not any(task.weight for task in self.dm.tasks):
             return None
+        if not any(task.weight for task in self.dm.tasks):
+            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
-        return None if weights is None else weights.to(self.device)
+        assert weights is not None
+        return weights.to(self.device)
 
     def entry_weights(self, column: Tensor) -> Tensor | None:
         """The factors (E,) of entries with these true columns (E,); None: 1."""
@@ -478,6 +491,7 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             self._class_features = self.within_memory(self.model)
 
+    @told_to_users
     def vocabulary(self) -> Vocabulary:
         """The tokens of the backbone with the embeddings of the frozen text encoder."""
         texts, kinds = zip(*self.backbone.tokenizer.vocabulary(), strict=True)
@@ -503,12 +517,7 @@ class PromptTuner(TrainerX):
     @classmethod
     def encode_places(cls, tower: clip.Backbone, images: Tensor) -> Tensor:
         """Those of a frozen CLIP."""
-        if not tower.has_places:
-            kind = type(tower.visual).__name__
-            raise UserError(
-                f"{tower.name} has no local features (its image tower is a {kind}); choose a run with a ViT or ResNet "
-                "of CLIP"
-            )
+        check_places(tower)
         with torch.no_grad():
             return tower.encode_local(images).float()
 

@@ -26,6 +26,7 @@ from dassl.utils.errors import UserError
 from trainers._own_task import Block, OwnTaskTuner
 from trainers._prompts import EncoderModule, check_phrase, normal_parameter
 from trainers._transport import steps_needed, transport_cosines
+from trainers.base import check_places
 
 _PROGRAM = "plot-coop/train.py, which overrides the config file"  # else 200 epochs, batches of 128
 VALUES_AT_ONCE = 1 << 25  # cosines in a block: 128 MiB for them and as much for the kernel, the plan, a product
@@ -109,6 +110,11 @@ class PLOT(OwnTaskTuner):
             )
         for phrase in given:
             check_phrase(phrase, o.N_CTX, "TRAINER.PLOT.CTX_INIT")
+
+    def before_data(self) -> None:
+        """Refuse a backbone without local features before any image is read."""
+        super().before_data()
+        check_places(self.backbone)
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SeveralPrompts:
         """The model."""

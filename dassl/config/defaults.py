@@ -70,6 +70,13 @@ KEYS: tuple[Key, ...] = (
         "INPUT.MAX_PIXELS", 500_000_000, "larger images are refused; a pixel takes 4 bytes of memory", check=at_least(1)
     ),
     Key(
+        "INPUT.VIEWS",
+        0,
+        "random views of a training image that the epochs take in turn, which limits what is encoded; 0: a new view in "
+        "every epoch",
+        check=at_least(0),
+    ),
+    Key(
         "INPUT.RESOLUTION",
         "",
         "reduced: much larger images are decoded to what the transforms need, see docs/data.md; original: every pixel "
@@ -187,6 +194,18 @@ KEYS: tuple[Key, ...] = (
     # training and testing
     Key("TRAIN.CHECKPOINT_FREQ", 0, "epochs between kept checkpoints; 0: keep only the newest one", check=at_least(0)),
     Key("TRAIN.PRINT_FREQ", 10, "batches between log lines", check=at_least(1)),
+    Key(
+        "TRAIN.VAL_FREQ",
+        0,
+        "training steps between two validations where TEST.FINAL_MODEL needs them; 0: after every epoch",
+        check=at_least(0),
+    ),
+    Key(
+        "TRAIN.PATIENCE",
+        0,
+        "validations in a row without a better result after which training stops; 0: it never stops early",
+        check=at_least(0),
+    ),
     Key("TRAIN.LOGGERS", ("tensorboard",), "loggers of curves, see docs/extending.md; empty: none"),
     Key("TRAIN.COUNT_ITER", "train_x", "what counts as an epoch", ("train_x",)),
     Key(
@@ -218,8 +237,9 @@ KEYS: tuple[Key, ...] = (
     Key(
         "TEST.FINAL_MODEL",
         "last_step",
-        "model that is tested: that of the last epoch, or the best on val",
-        ("last_step", "best_val"),
+        "model that is tested: that of the last epoch, the best on val, or (auto) the best on val where it has enough "
+        "images, see docs/recipe.md",
+        ("last_step", "best_val", "auto"),
     ),
     Key("TRAINER.NAME", "", "registered name of the method"),
     Key(

@@ -40,17 +40,30 @@ class BatchPlan(Sampler[list[Key]]):
         count: number of images.
         shuffle: use a permutation drawn from (seed, epoch); else the order of the split.
         drop_last: leave out the short last batch, unless it is the only one.
+        views: of an image, in turn; 0: a new one in every epoch.
 
     Attributes:
-        epoch: the current epoch; it is also the view of the images.
+        epoch: the current epoch.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, drop_last: bool = False
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        views: int = 0,
     ) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.drop_last = drop_last and count >= batch_size
-        self.epoch = 0
+        self.epoch, self.views = 0, views
+
+    @property
+    def view(self) -> int:
+        """The view of the images in the current epoch."""
+        return self.epoch % self.views if self.views else self.epoch
 
     def __len__(self) -> int:
         whole, rest = divmod(self.count, self.batch_size)
@@ -65,9 +78,9 @@ class BatchPlan(Sampler[list[Key]]):
         return order[: len(self) * self.batch_size]
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch, order = self.epoch, self.order().tolist()
+        view, order = self.view, self.order().tolist()
         for start in range(0, len(order), self.batch_size):
-            yield [(epoch, index) for index in order[start : start + self.batch_size]]
+            yield [(view, index) for index in order[start : start + self.batch_size]]
 
 
 class KeyList(Sampler[list[Key]]):

@@ -84,7 +84,14 @@ class DataManager:
                 f"DATALOADER.TRAIN_X.SAMPLER: unknown {train.SAMPLER!r}; use RandomSampler or SequentialSampler"
             )
         dataset = self.dataset
-        train_plan = BatchPlan(len(dataset.train_x), train.BATCH_SIZE, seed=cfg.SEED, shuffle=shuffle, drop_last=True)
+        train_plan = BatchPlan(
+            len(dataset.train_x),
+            train.BATCH_SIZE,
+            seed=cfg.SEED,
+            shuffle=shuffle,
+            drop_last=True,
+            views=cfg.INPUT.VIEWS,
+        )
         self.train_loader_x = self._loader(dataset.train_x, train_plan, is_train=True)
         self.test_loader = self._loader(dataset.test, BatchPlan(len(dataset.test), batch))
         self.val_loader = self._loader(dataset.val, BatchPlan(len(dataset.val), batch)) if dataset.val else None

@@ -25,9 +25,10 @@ def check_splits(trainer: "TrainerX", *, training: bool) -> None:
         UserError: a split is empty. If test images are also training or validation images, it only warns.
     """
     cfg = trainer.cfg.TEST
+    trainer.choice.check()
     learns = training and trainer.trainable
     tests = not training or not cfg.NO_TEST
-    needed = {"train": learns, "val": learns and tests and cfg.FINAL_MODEL == "best_val"}
+    needed = {"train": learns, "val": learns and trainer.choice.on_val}
     needed[cfg.SPLIT] = needed.get(cfg.SPLIT, False) or tests
     for split in (name for name, wanted in needed.items() if wanted):
         trainer.loader(split)

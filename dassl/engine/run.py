@@ -237,7 +237,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
     cfg, data = trainer.cfg, trainer.dm.dataset
     tasks = [_task_result(score, trainer.decisions.get(score.index)) for score in trainer.evaluator.scores]
     quality = trainer.evaluator.overall_quality
-    val = None if trainer.best_epoch is None else SplitResult(trainer.best_result, ())
+    val = None if trainer.choice.epoch is None else SplitResult(trainer.choice.metric, ())
     total = trainer.seconds_before + time.monotonic() - started
     return RunResult(
         mode=mode,
@@ -250,8 +250,8 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         metric=trainer.evaluator.overall,
         tasks=tuple(tasks),
         val=val,
-        epochs=trainer.max_epoch if mode == "train" else 0,
-        best_epoch=trainer.best_epoch,
+        epochs=trainer.epoch + 1 if mode == "train" else 0,
+        best_epoch=trainer.choice.epoch,
         parameters=trainer.num_parameters,
         counts={"train": len(data.train_x), "val": len(data.val), "test": len(data.test)},
         classes=cfg.DATASET.SUBSAMPLE_CLASSES,
@@ -273,6 +273,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         ece=quality.ece,
         calibration=trainer.calibration,
         length=trainer.length if mode == "train" else None,
+        choice=trainer.choice.model if mode == "train" else None,
     )
 
 

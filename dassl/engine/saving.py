@@ -68,7 +68,7 @@ class Checkpoints:
                 "seconds": trainer.train_seconds,
                 **trainer.dm.train_digests,
                 "config": number_values(self.cfg),
-                "best": {"epoch": trainer.best_epoch, "result": trainer.best_result},
+                "best": trainer.choice.state_dict(),
                 "session": {
                     "device": device_name(trainer.device),
                     "text_chunk": trainer.smallest_chunk,
@@ -128,7 +128,7 @@ class Checkpoints:
         trainer, chosen_elsewhere, states = self.trainer, False, {}
         for name in trainer.modules:
             path = self._find(run, name, epoch)
-            chosen_elsewhere |= path.name == BEST and trainer.best_epoch is None
+            chosen_elsewhere |= path.name == BEST and trainer.choice.epoch is None
             content = load_checkpoint(path)
             self._refuse_other_than_best(path, content, epoch)
             check_names(content, trainer.bound_names, source=path)
@@ -147,7 +147,7 @@ class Checkpoints:
             return folder / epoch_file(epoch)
         best = folder / BEST
         whole = run.whole_epochs(list(self.trainer.modules))
-        if best.is_file() and (not whole or self.cfg.TEST.FINAL_MODEL == "best_val"):
+        if best.is_file() and (not whole or self.cfg.TEST.FINAL_MODEL != "last_step"):
             return best
         if not whole:
             raise self._incomplete(run)
@@ -169,7 +169,7 @@ class Checkpoints:
         """Another epoch in place of the best one, whose file is lost, would be another model than the run's."""
         told = content.get("best")
         best = told.get("epoch") if isinstance(told, dict) else None
-        if epoch is not None or path.name == BEST or self.cfg.TEST.FINAL_MODEL != "best_val":
+        if epoch is not None or path.name == BEST or self.cfg.TEST.FINAL_MODEL == "last_step":
             return
         if best in (None, content["epoch"]):
             return
@@ -212,7 +212,7 @@ class Checkpoints:
                 load_optimizer_state(trainer.optim, module, content["optimizer"])
                 trainer.sched.load_state_dict(content["scheduler"])
             self._take_over(run, name, content)
-            trainer.best_epoch, trainer.best_result = content["best"]["epoch"], content["best"]["result"]
+            trainer.choice.load_state_dict(content["best"])
         trainer.seconds_before = content.get("seconds", 0.0)
         self._remember(content.get("session"), content["epoch"])
         if content["scaler"]:  # empty if the run began without scaling, e.g. amp on a CPU

@@ -1,7 +1,6 @@
 """The training loop. A method subclasses TrainerX, builds a model and defines a training step."""
 
 import logging
-import math
 import time
 
 import torch
@@ -13,6 +12,7 @@ from dassl.data.loaders import BatchLoader
 from dassl.data.manager import DataManager
 from dassl.engine.calibration import calibrate, tested
 from dassl.engine.checks import check_learned, check_length, check_warm_up, report_mixed, report_weights
+from dassl.engine.choice import EpochChoice
 from dassl.engine.decisions import decide
 from dassl.engine.method import Method
 from dassl.engine.reporting import EpochLog, Loggers, open_loggers
@@ -51,8 +51,7 @@ class TrainerX(Method):
         self.sched: EpochSchedule | None = None
         self.start_epoch = self.epoch = 0
         self.max_epoch = planned_epochs(cfg.OPTIM, len(self.dm.train_loader_x))
-        self.best_result = -math.inf
-        self.best_epoch: int | None = None
+        self.choice = EpochChoice(self)
         self.printing, self.batch_index = False, 0
         self.seconds = {"train": 0.0, "test": 0.0}
         self.seconds_before, self._started = 0.0, 0.0  # seconds of training in earlier sessions, start of this one's
@@ -141,7 +140,7 @@ class TrainerX(Method):
     # ---- training -----------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train from ``start_epoch`` to the last epoch; then test."""
+        """Train from ``start_epoch`` to the last epoch, unless the choice of the model stops it; then test."""
         self.before_train()
         if self.trainable:
             self._started = time.monotonic() - self.dm.encode_seconds  # earlier encoding does not count either
@@ -149,6 +148,8 @@ class TrainerX(Method):
             done = self.start_epoch * len(self.dm.train_loader_x)
             with tqdm(total=total, initial=done, unit="batch", disable=None, leave=False) as bar:
                 for epoch in range(self.start_epoch, self.max_epoch):
+                    if self.choice.stops(epoch):
+                        break
                     self.epoch = epoch
                     self.run_epoch(bar)
                     self.after_epoch()
@@ -160,6 +161,7 @@ class TrainerX(Method):
         if self.trainable:
             self.start_epoch = self.checkpoints.resume()
             self.epoch = max(self.start_epoch - 1, 0)
+            self.choice.announce()
         check_length(self)
         check_warm_up(self)
         report_weights(self)
@@ -186,14 +188,11 @@ class TrainerX(Method):
                 bar.set_postfix(loss=f"{log.losses.meters['loss'].avg:.3f}")
 
     def after_epoch(self) -> None:
-        """Step the schedule, test on val for best_val, save."""
+        """Step the schedule, validate if it is time, save."""
         check_learned(self)
         self.step_schedule()
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
-            result = self.test("val")["metric"]
-            if result is not None and result > self.best_result:
-                self.best_result, self.best_epoch = result, self.epoch + 1
-                self.checkpoints.save(self.epoch + 1, best=True)
+        if self.choice.on_val and self.choice.due(self.epoch + 1):
+            self.choice.validate()
         self.checkpoints.save(self.epoch + 1)
         self.checkpoints.remove_old(self.epoch + 1)
 
@@ -202,8 +201,8 @@ class TrainerX(Method):
         if self.trainable:
             _log.info("Finished training")
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.best_epoch is not None:
-                _log.info("Deploy the model with the best val performance (epoch %d)", self.best_epoch)
+            if self.choice.on_val and self.choice.epoch is not None:
+                _log.info("Deploy the model with the best val performance (epoch %d)", self.choice.epoch)
                 self.checkpoints.load(self.cfg.OUTPUT_DIR)
             elif self.trainable:
                 _log.info("Deploy the last-epoch model")

@@ -422,6 +422,55 @@ def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) 
     return Sheet(title, keys, table, data=data, notes=_legend(table))
 
 
+# ---- transfer
+
+
+def transfer_sheets(found: Sequence[Suite], options: Options) -> Iterator[Sheet]:
+    """Methods x data sets, a table for each number of shots: the source, each target, and the mean over the targets.
+
+    The source of a backbone is the suite that its runs were trained on; targets are suites with evaluations alone.
+    """
+    plain = [(suite, suite.plain) for suite in found if suite.plain is not None]
+    for source, grid in ((suite, grid) for suite, grid in plain if _trained(suite)):
+        backbone = source.key.backbone
+        targets = [
+            (s.key.label, g) for s, g in plain if s.key.backbone == backbone and not _trained(s) and s is not source
+        ]
+        if targets:
+            for shots in [each for each in grid.shots if each != ANY_SHOTS] or [ANY_SHOTS]:
+                yield _transfer_sheet(source, grid, targets, shots, options)
+
+
+def _trained(suite: Suite) -> bool:
+    return any(record.learns and record.result.mode == "train" for record in suite.records)
+
+
+def _transfer_sheet(
+    source: Suite, grid: Grid, targets: Sequence[tuple[str, Grid]], shots: int, options: Options
+) -> Sheet:
+    rows = list(dict.fromkeys([*grid.rows, *(row for _, each in targets for row in each.rows)]))
+    cells = []
+    for row in rows:
+        own = [cell_figure(each, row, shots, options=options) if row in each.rows else None for _, each in targets]
+        first = cell_figure(grid, row, shots, options=options) if row in grid.rows else None
+        cells.append([first, *own, _mean_of_targets([each for _, each in targets], row, shots, options)])
+    header = ["method", source.key.label, *(name for name, _ in targets), "mean of targets"]
+    table = Table(header, [[row, *each] for row, each in zip(rows, _ranked_rows(cells), strict=True)])
+    title = f"{source.title}, {shots_heading(shots)}: learned there, tested on others, in %, {_spread(grid, options)}"
+    keys = {"suite": source.title, "shots": _shots_key(shots)}
+    return Sheet(title, keys, table, notes=_legend(table))
+
+
+def _mean_of_targets(grids: Sequence[Grid], row: str, shots: int, options: Options) -> Figure | None:
+    """The mean over the targets for each seed that has all of them."""
+    values = [grid.values(row, shots)[0] for grid in grids]
+    seeds = set.intersection(*(set(each) for each in values)) if values else set()
+    flat = all(row in grid.flat for grid in grids)
+    wanted = 0 if flat else len({seed for grid in grids for seed in grid.seeds})
+    means = {seed: sum(each[seed] for each in values) / len(values) for seed in sorted(seeds)}
+    return figure(means, wanted, interval=options.interval)
+
+
 # ---- shared
 
 

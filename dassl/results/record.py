@@ -227,6 +227,14 @@ class Rounding:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """Which model of a training was tested, "last_step" or "best_val", and why."""
+
+    model: Literal["last_step", "best_val"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class TrainingLength:
     """The length of a training by steps of an optimiser.
 
@@ -262,6 +270,7 @@ class RunResult:
         epochs: epochs trained; best_epoch: the one that was kept or, for an evaluation, asked for; None for the
             last.
         length: of the training; None for an evaluation, a fit, or from an older version.
+        choice: of the tested model; None for an evaluation or from an older version.
         parameters: trainable parameters.
         counts: images of "train", "val" and "test".
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
@@ -309,6 +318,7 @@ class RunResult:
     predicted_labels: PredictionsFile | None = None
     calibration: Calibration | None = None
     length: TrainingLength | None = None
+    choice: ModelChoice | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -19,18 +19,20 @@ from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
-PROTOCOLS = ("base2new", "newtasks")
+PROTOCOLS = ("base2new", "newtasks", "transfer")
 Part = tuple[str, dict[str, str]]  # folder of the runs of one part of a protocol, and its config keys
 
 
 def parts_of(protocol: str) -> tuple[Part, ...]:
-    """The two parts of a protocol; each run trains on the first and is evaluated on both. "" has no parts.
+    """The parts of a protocol within a suite; each run trains on the first and is evaluated on all. "" has no parts.
 
     Args:
         protocol: "base2new", or "newtasks", optionally with the training tasks: "newtasks new",
             "newtasks task0,task3".
     """
     name, _, tasks = protocol.partition(" ")
+    if name == "transfer":
+        return (("transfer/source", {}),)
     if name == "base2new":
         return tuple((f"base2new/{part}", {"DATASET.SUBSAMPLE_CLASSES": part}) for part in ("base", "new"))
     return _task_parts(tasks or "base") if name == "newtasks" else ()
@@ -59,6 +61,7 @@ class Sweep:
         options: config keys of all runs; they override those of a method.
         method_options: config keys of single methods, by label; they override ``options``.
         protocol: "", or which classes or tasks are for training and which only for testing (``parts_of``).
+        targets: suites on which protocol transfer evaluates what was learned on ``suites``.
         vary: config keys with lists of values; the grid is repeated with each combination.
         output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
     """
@@ -73,6 +76,7 @@ class Sweep:
     options: Mapping[str, Any] = field(default_factory=dict)
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     protocol: str = ""
+    targets: tuple[str, ...] = ()
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     output: str = ""
 
@@ -161,7 +165,10 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     for label in content.get("method_options", {}):
         if label not in [method.label for method in values["methods"]]:
             raise UserError(f"{place}: method_options: {label!r} is not among methods:; use the same label as there")
-    return Sweep(name, **values)
+    sweep = Sweep(name, **values)
+    if bool(sweep.targets) != (sweep.protocol == "transfer"):
+        raise UserError(f"{place}: protocol: transfer and targets: go together; give both or none")
+    return sweep
 
 
 def with_changes(sweep: Sweep, **changes: Any) -> Sweep:
@@ -240,6 +247,7 @@ def _text(value: Any) -> bool:
 
 _READABLE = {
     "suites": _names,
+    "targets": _names,
     "methods": lambda value: isinstance(value, list) and all(isinstance(each, str | dict) for each in value),
     "shots": _numbers(-1),
     "seeds": _numbers(0),
@@ -250,7 +258,7 @@ _READABLE = {
     "vary": lambda value: _options(value) and all(isinstance(each, list) and each for each in value.values()),
 }
 _EXPECTED = {
-    "suites": "a list of names in configs/datasets/ or of paths",
+    **dict.fromkeys(("suites", "targets"), "a list of names in configs/datasets/ or of paths"),
     "methods": "a list of labels from configs/methods.yaml, or of entries with label:, trainer: and so on",
     "shots": "a list of whole numbers (-1: all images)",
     "seeds": "a list of whole numbers, 0 or more",

@@ -44,7 +44,7 @@ class Run:
         task: number of the task, for a method that is trained task by task.
         part: config keys of its part of a protocol; they override all others.
         varied: the keys of ``vary:`` with their values.
-        evaluation: the evaluation of its learned tensors on the second part of a protocol.
+        evaluations: of its learned tensors, on the second part of a protocol or on each target.
     """
 
     method: Method
@@ -59,7 +59,7 @@ class Run:
     task: int | None = None
     part: Mapping[str, str] = field(default_factory=dict)
     varied: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: "Run | None" = None
+    evaluations: tuple["Run", ...] = ()
 
     @property
     def label(self) -> str:
@@ -117,8 +117,8 @@ class Run:
         return cfg, published
 
     def configs(self) -> list["CfgNode"]:
-        """Its config and, if there is one, that of its evaluation."""
-        return [self.config(), *([self.evaluation.config()] if self.evaluation else [])]
+        """Its config and those of its evaluations."""
+        return [self.config(), *(each.config() for each in self.evaluations)]
 
     def values(self) -> dict[str, Any]:
         """The config by dotted key, in the form that workers receive."""
@@ -128,18 +128,18 @@ class Run:
 
     def job(self, number: int) -> Job:
         """The job for a worker."""
-        return Job(number, self.values(), self.evaluation.values() if self.evaluation else None)
+        return Job(number, self.values(), tuple(each.values() for each in self.evaluations))
 
     def found(self) -> Found:
-        """The state of its folder and of its evaluation's."""
-        if self.result() is None or (self.evaluation and self.evaluation.result() is None):
+        """The state of its folder and of its evaluations' folders."""
+        if any(run.result() is None for run in (self, *self.evaluations)):
             return "begun" if (self.folder / LOG_FILE).is_file() else "new"
         return "other" if self.conflicts() else "done"
 
     def conflicts(self) -> list[str]:
         """The differences between the run in its folder and this one."""
         own = self._home().conflicts(self.config())
-        return own or (self.evaluation.conflicts() if self.evaluation else [])
+        return own or next((found for each in self.evaluations if (found := each.conflicts())), [])
 
     def result(self) -> RunResult | None:
         """Its result; None if there is none or it cannot be read."""
@@ -154,7 +154,7 @@ class Run:
         return RunFolder(self.folder)
 
     def command(self) -> str:
-        """The command that carries out this run separately, without its evaluation."""
+        """The command that carries out this run separately, without its evaluations."""
         return shlex.join(["python", "train.py", *self.arguments()])
 
     def arguments(self, *flags: str) -> list[str]:
@@ -248,9 +248,12 @@ def _check(run: Run, protocol: str) -> None:
     from dassl.registries import TRAINER_REGISTRY
 
     cfg, name, protocol = run.config(), run.method.label or run.method.trainer, protocol.split(" ")[0]
-    if protocol == "newtasks" and run.method.per_task:
-        raise UserError(f"{name} is trained task by task, so it learns nothing that protocol newtasks can test")
-    units = {"": (), "base2new": ("class",), "newtasks": ("class", "task")}[protocol]
+    if protocol in ("newtasks", "transfer") and run.method.per_task:
+        raise UserError(
+            f"{name} is trained task by task, so it learns nothing that protocol {protocol} can test; for a suite of "
+            "one task add a method with like: and per_task: false"
+        )
+    units = {"": (), "base2new": ("class",)}.get(protocol, ("class", "task"))
     for unit, cause in TRAINER_REGISTRY.get(run.method.trainer).bound_units(cfg).items():
         if unit in units:
             raise UserError(
@@ -285,13 +288,20 @@ class _Cells:
         size = f"_{shots if shots > 0 else 'all'}shots" if self.method.learns else ""
         setting = Path(self.method.trainer, f"{files[1].stem}{size}", f"{self.method.setting}{self.suffix}")
         inner = Path(f"seed{seed}") if task is None else Path(f"task{task}", f"seed{seed}")
-        fixed = (self.method, self.suite, shots, seed, files, self.options, self.pairs)
-        runs = [
-            Run(*fixed, kind / inner, kind, task, part, self.variation)
-            for name, part in parts_of(self.sweep.protocol) or (("", {}),)
-            for kind in [top / name / setting]
+        fixed = (shots, seed)
+        given = (self.options, self.pairs)
+
+        def run(name: str, suite: str, file: Path, part: Mapping[str, str]) -> Run:
+            kind = top / name / setting
+            files_of = (file, files[1])
+            return Run(self.method, suite, *fixed, files_of, *given, kind / inner, kind, task, part, self.variation)
+
+        runs = [run(name, self.suite, files[0], part) for name, part in parts_of(self.sweep.protocol) or (("", {}),)]
+        runs += [
+            run(f"transfer/{suite_name(target)}", target, find_file(target, CONFIGS / "datasets", "suite"), {})
+            for target in self.sweep.targets
         ]
-        return replace(runs[0], evaluation=runs[1]) if len(runs) > 1 else runs[0]
+        return replace(runs[0], evaluations=tuple(runs[1:]))
 
     def _files(self, shots: int) -> tuple[Path, Path]:
         stem = self.sweep.config or self.method.config_stem(self.sweep.backbone, shots)

@@ -20,12 +20,12 @@ class Job:
     """A run to carry out: its number in the sweep and its whole config by dotted key.
 
     Attributes:
-        evaluation: config of the evaluation that follows, if one does.
+        evaluations: configs of the evaluations that follow.
     """
 
     number: int
     config: dict[str, Any]
-    evaluation: dict[str, Any] | None = None
+    evaluations: tuple[dict[str, Any], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -71,8 +71,8 @@ class Worker:
         """Start or resume a run; a failure is returned as an outcome."""
         try:
             result = _run(job.config)
-            if job.evaluation is not None:
-                _run(job.evaluation, eval_only=True, model_dir=str(job.folder))
+            for evaluation in job.evaluations:
+                _run(evaluation, eval_only=True, model_dir=str(job.folder))
             return Outcome(job.number, seconds=result.seconds, metric=result.metric)
         except UserError as error:
             return Outcome(job.number, error=one_line(error), mistake=not isinstance(error, PassingError))

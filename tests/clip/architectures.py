@@ -112,6 +112,14 @@ class Words:
 
     def __init__(self, start: tuple[int, ...] = (), end: int = 1, pad_id: int = 1, size: int = 500) -> None:
         self.start, self.end, self.pad_id, self.size = list(start), end, pad_id, size
+        self.tokenizer = self  # open_clip's wrap one of Hugging Face
+
+    def __len__(self) -> int:
+        return self.size
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        """Invented spellings, as SentencePiece marks the start of a word."""
+        return [f"\u2581word{number}" if number % 2 else f"piece{number}" for number in ids]
 
     def __call__(self, texts: list[str], context_length: int) -> Tensor:
         rows = []

@@ -45,7 +45,7 @@ def test_the_first_file_that_is_there_is_fetched(site, tmp_path):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (errors.LocalEntryNotFoundError("no net\nmore"), r"x \(one of https://huggingface.co/a/b\) .*failed \(no net\)"),
+        (errors.LocalEntryNotFoundError("no\nmore"), r"x \(one of https://huggingface.co/a/b\) .*failed \(no\)"),
         (ConnectionError("refused"), r"failed \(refused\); .*`python -m clip fetch x --to FOLDER`.*WEIGHTS FOLDER"),
         (errors.GatedRepoError("gated", response=answer(403)), "is gated: accept its terms there, and log in"),
         (errors.RepositoryNotFoundError("none", response=answer(404)), "does not exist or is private"),

@@ -146,7 +146,7 @@ def test_tensors_beside_the_clip_are_said_and_two_clips_refused(tmp_path, caplog
 
 
 def test_openais_weights_from_the_mirror(tmp_path, monkeypatch, caplog, backbones):
-    """The Hub's mirror stands in where OpenAI's address cannot be reached; the digest of the tensors is the same."""
+    """The Hub's mirror is used where OpenAI's address cannot be reached; the digest of the tensors is the same."""
     mirror = tmp_path / "open_clip_model.safetensors"
     save_file(plain_state(), mirror)
     monkeypatch.setattr(loading, "check_sizes", lambda *args, **kwargs: None)

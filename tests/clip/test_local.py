@@ -6,6 +6,7 @@ from torch.nn import functional
 
 import clip
 from clip.local import attend_everywhere
+from tests.clip.architectures import network, small_backbone
 from tests.clip.helpers import random_model
 
 PLACES = {"vit": 4, "rn": 4}
@@ -80,3 +81,38 @@ def test_low_precision_stays_near_and_gives_the_encoders_dtype(model_files, back
 @pytest.mark.parametrize("kind", PLACES)
 def test_no_gradient_is_kept(backbones, kind):
     assert not backbones[kind].encode_local(images_for(backbones[kind])).requires_grad
+
+
+PLACES_OF = {"SigLIP": 100, "EVA02": 256, "PE-Core": 576, "MobileCLIP-S": 64, "MobileCLIP-B": 100, "ConvNeXt": 25}
+
+
+@pytest.mark.parametrize("kind", PLACES_OF)
+def test_a_tower_of_timm_has_its_own_feature_and_one_for_each_place(kind):
+    backbone = small_backbone(kind)
+    images = images_for(backbone, count=2)
+    found = backbone.encode_local(images)
+    assert backbone.has_places and found.shape == (2, 1 + PLACES_OF[kind], backbone.embed_dim)
+    torch.testing.assert_close(found[:, 0], backbone.encode_image(images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[:, 0], network(kind).encode_image(images), rtol=1e-4, atol=1e-5)
+    assert found[:, 1:].var(dim=1).amin() > 0
+
+
+@pytest.mark.parametrize("kind", ["SigLIP", "PE-Core"])
+def test_a_place_is_what_the_attention_pool_answers_to_it_alone(kind):
+    """The pool over all tokens, with every key but one hidden."""
+    visual = network(kind).visual
+    trunk, pool = visual.trunk, visual.trunk.attn_pool
+    image = images_for(small_backbone(kind), count=1)
+    tokens = trunk.forward_features(image)
+    place = 7
+    column = trunk.num_prefix_tokens + place
+    hidden = torch.full((1, 1, 1, tokens.shape[1]), -torch.inf).index_fill(3, torch.tensor([column]), 0)
+    answer = visual.head(trunk.head(trunk.fc_norm(pool(tokens, attn_mask=hidden))))
+    torch.testing.assert_close(small_backbone(kind).encode_local(image)[:, 1 + place], answer, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tower_whose_places_are_not_known_says_so():
+    backbone = small_backbone("CoCa")
+    assert not backbone.has_places
+    images = images_for(backbone)
+    torch.testing.assert_close(backbone.encode_image(images), network("CoCa").encode_image(images, normalize=False))

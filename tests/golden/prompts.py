@@ -65,10 +65,14 @@ class FixedData:
 
     def __init__(self, tasks: list[Task], batch: dict[str, Any]) -> None:
         self.tasks, self.offsets, self.task_of_class = tasks, class_offsets(tasks), task_of_class(tasks)
+        self.multi, self.label_sets = torch.zeros(len(tasks), dtype=torch.bool), None
         self.train_loader_x = self.val_loader = self.test_loader = [batch]
 
     def attach_encoder(self, encode: Callable[[Tensor], Tensor], encoder_id: str, *, test_rows: int = 0) -> None:
         """The recorded images are encoded anew."""
+
+    def truth(self, batch: dict[str, Any]) -> None:
+        """No task is multi-label."""
 
 
 @lru_cache(maxsize=4)

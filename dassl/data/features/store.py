@@ -184,7 +184,7 @@ class FeatureSource:
         """Batches {"feat": (B, ...) float32, ...} as :class:`BatchLoader` describes them."""
         if not len(plan):
             return
-        rows = self.store.get(self.images, plan.epoch, self.encode)
+        rows = self.store.get(self.images, plan.view, self.encode)
         order = plan.order()
         described = self._entries.batches(order, plan.batch_size, self.device)
         feature_bytes = 4 * int(np.prod(rows.shape, dtype=np.int64))

@@ -159,6 +159,32 @@ def test_order_of_an_epoch():
     assert order(BatchPlan(20, 6), 5) == list(range(20))
 
 
+def test_views_in_turn_and_orders_of_their_own():
+    plan = BatchPlan(20, 6, seed=3, shuffle=True, views=3)
+    free = BatchPlan(20, 6, seed=3, shuffle=True)
+    for epoch in range(7):
+        plan.epoch = free.epoch = epoch
+        assert [[(epoch % 3, index) for _, index in keys] for keys in free] == list(plan)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["images", "features"])
+def test_epochs_take_the_views_in_turn(tmp_path, make_cfg, stored):
+    keys = {"INPUT__TRANSFORMS": ("random_resized_crop",), "INPUT__VIEWS": 2, "DATALOADER__FEATURES": stored}
+    manager = DataManager(make_cfg(root=write_toy(tmp_path), **keys))
+    if stored:
+        manager.attach_encoder(lambda images: images.flatten(1)[:, :50], "flat")
+
+    def seen(epoch):
+        manager.train_loader_x.set_epoch(epoch)
+        index = [(batch["index"], batch["feat" if stored else "img"]) for batch in manager.train_loader_x]
+        return {int(i): image for numbers, images in index for i, image in zip(numbers, images, strict=True)}
+
+    first, second, third = map(seen, range(3))
+    both = first.keys() & third.keys()
+    assert both and all(torch.equal(first[i], third[i]) for i in both)
+    assert any(not torch.equal(first[i], second[i]) for i in first.keys() & second.keys())
+
+
 @pytest.mark.parametrize(
     ("count", "drop", "sizes"),
     [(20, True, [6, 6, 6]), (20, False, [6, 6, 6, 2]), (5, True, [5]), (6, True, [6]), (0, True, [])],

@@ -132,7 +132,7 @@ def test_a_resnet_draws_maps(lab, photos, maps, capsys, tmp_path):
 def test_a_backbone_without_local_features_is_refused_by_name(run, photos, maps, capsys, monkeypatch):
     monkeypatch.setattr(Backbone, "has_places", False)
     error = mistake(capsys, run, photos, "--explain", maps)
-    assert "vit.safetensors has no local features (its image tower is a VisionTransformer)" in error
+    assert "vit.safetensors has no local features (its image tower, a VisionTransformer, is none whose places" in error
     assert not maps.exists()
 
 

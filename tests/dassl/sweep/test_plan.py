@@ -129,12 +129,33 @@ def test_options_of_the_sweep_count_more_than_those_of_a_method():
 def test_a_protocol_gives_each_run_an_evaluation_in_the_folder_of_the_scripts(protocol, key, folders):
     nata = tuple(method for method in DEMO.methods if method.label == "SoftCPT-NATA")
     (run,) = demo(methods=nata, shots=(4,), seeds=(1,), protocol=protocol)
-    both = (run, run.evaluation)
+    both = (run, *run.evaluations)
     assert [each.folder.relative_to(Path("out").absolute()).as_posix() for each in both] == [
         f"{folder}/MTCoOp/demo_4shots/NATA/seed1" for folder in folders
     ]
     assert [getattr(each.config().DATASET, key) for each in both] == ["base", "new"]
-    assert run.job(7).evaluation == run.evaluation.values()
+    assert run.job(7).evaluations == (run.evaluations[0].values(),)
+
+
+def test_transfer_gives_each_run_an_evaluation_on_every_target():
+    nata = tuple(method for method in DEMO.methods if method.label == "SoftCPT-NATA")
+    targets = {"protocol": "transfer", "targets": ("demo_digits", "demo_counts")}
+    (run,) = demo(methods=nata, shots=(4,), seeds=(1,), **targets)
+    both = (run, *run.evaluations)
+    assert [each.folder.relative_to(Path("out").absolute()).as_posix() for each in both] == [
+        f"transfer/{name}/MTCoOp/demo_4shots/NATA/seed1" for name in ("source", "demo_digits", "demo_counts")
+    ]
+    assert [each.config().DATASET.NAME for each in both] == ["Demo6", "DemoDigits", "DemoCounts"]
+    assert [each.config().TRAINER.MTCOOP.N_CTX for each in both] == [16] * 3
+
+
+@pytest.mark.parametrize(("label", "said"), [
+    ("CoOp-CA", "trained task by task, so it learns nothing that protocol transfer can test"),
+    ("SoftCPT-NATS", "learns something for each task, so it has nothing for new tasks"),
+])  # fmt: skip
+def test_transfer_refuses_what_is_tied_to_its_tasks(label, said):
+    with pytest.raises(UserError, match=said):
+        demo(methods=(find_method(label),), shots=(4,), seeds=(1,), protocol="transfer", targets=("demo_digits",))
 
 
 @pytest.mark.parametrize(

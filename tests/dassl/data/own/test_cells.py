@@ -6,14 +6,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dassl.data.datum import classes_in
 from dassl.data.manager import DataManager
 from dassl.data.own.splitfile import split_sizes
+from dassl.utils.tools import CHECKOUT
 from tests.dassl.data.own.test_dataset import built, config, mistake, touch
 from tests.own import write_pictures
+from tests.test_docs import blocks
 
 TAGS = {"name": "tags", "table": "t.csv", "label": "tags", "type": "multi"}
 
@@ -149,3 +152,16 @@ def test_labels_of_batches_are_numbers_of_sets(root):
     none, both = [False] * 5, [False, False, False, True, True]
     assert {n: seen[str(n), 1] for n in range(12)} == {n: both if n % 2 else none for n in range(12)}
     assert all(seen[str(n), 0] == none for n in range(12))
+
+
+def test_the_page_says_labels_in_these_ways(root):
+    page = CHECKOUT / "docs" / "multi-label.md"
+    (described,) = blocks(page, "yaml")
+    (table,) = [block for block in blocks(page, "") if block.startswith("image,")]
+    header, *rows = table.splitlines()
+    write(root, *rows, header=header)
+    (root / "t.csv").rename(root / "pets.csv")
+    found = built(root, *yaml.safe_load(described)["DATASET"]["TASKS"])
+    assert [task.name for task in found.tasks] == ["animals in the picture", "pets in the picture"]
+    seen = {Path(i.impath).name: i.targets for i in (*found.train_x, *found.val, *found.test)}
+    assert seen == {"a.jpg": ((0, 3), (1, 3)), "b.jpg": ((0, 2), (1, 2)), "c.jpg": ((0, 0), (1, 0))}
