@@ -1,12 +1,13 @@
 """Compare the methods: parameters, seconds of a training step and of a test batch, peak memory.
 
 Every method learns the same tasks from the same batch: random images of six tasks with the numbers of classes of
-Plant-6, trained jointly, with a CLIP of RN50's size and random weights. For a method that is fitted at once, the fit
-counts as its only step. Image features are computed before the measurement, as with DATALOADER.FEATURES on; --images
-includes the image encoder. Each measurement has a separate process; the methods are interleaved, and the table has
-medians.
+Plant-6 (or ten, of General-10), trained jointly, with a CLIP of RN50's size and random weights. For a method that is
+fitted at once, the fit of all tasks counts as its only step. Image features are computed before the measurement, as
+with DATALOADER.FEATURES on; --images includes the image encoder. Each measurement has a separate process; the methods
+are interleaved, and the table has medians.
 
   python -m benchmarks.methods                                    the recorded figures (on a GPU if there is one)
+  python -m benchmarks.methods --tasks general10 --methods GDA    a fit of a large suite: 1,190 classes
   python -m benchmarks.methods --size small                       a narrower CLIP
   python -m benchmarks.methods --size tiny --steps 1 --rounds 1   the same code in seconds
 """
@@ -32,7 +33,8 @@ from torch import Tensor
 from benchmarks._common import commit, held, machine, peak, result_file
 from dassl.config import get_cfg_default, merge_cfg
 from dassl.data.columns import class_offsets, task_of_class
-from dassl.data.datum import Task
+from dassl.data.datum import Datum, Task
+from dassl.data.names_only import NoImages
 from dassl.engine import TRAINER_REGISTRY
 from dassl.results.tables import Table
 from dassl.utils.files import write_json
@@ -58,7 +60,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "text_cfg": {"width": 64, "heads": 1, "layers": 2},
     },
 }
-PLANT6 = (36, 5, 9, 15, 12, 39)
+TASKS = {"plant6": (36, 5, 9, 15, 12, 39), "general10": (100, 47, 10, 100, 101, 102, 37, 196, 397, 100)}
 LOOKS = ("fresh", "dried", "wild", "garden", "young", "red", "white", "common", "small")
 PLANTS = ("apple", "carrot", "tulip", "pepper", "maize", "mushroom", "cherry", "tomato", "grape", "rose", "bean")
 COOP16, COOP4 = ("TRAINER.COOP.N_CTX", "16"), ("TRAINER.COOP.N_CTX", "4", "TRAINER.COOP.CTX_INIT", "True")
@@ -99,6 +101,7 @@ class Work:
 
     size: str
     weights: str
+    tasks: str
     batch: int
     shots: int
     precision: str
@@ -107,10 +110,18 @@ class Work:
     cpu: bool
 
 
-def plant_tasks() -> list[Task]:
-    """Six tasks with Plant-6's numbers of classes; names of two words."""
-    names = iter([f"{look} {plant}" for look, plant in itertools.product(LOOKS, PLANTS)] * 2)
-    return [Task(f"kind of plant {t}", tuple(itertools.islice(names, n))) for t, n in enumerate(PLANT6)]
+def random_tasks(suite: str) -> list[Task]:
+    """Tasks with a suite's numbers of classes; names of two words, in every task from the first on."""
+    names = [f"{look} {plant}" for look, plant in itertools.product(LOOKS, PLANTS)]
+    names += [f"{name} {number}" for number in range(1, 6) for name in names[: len(LOOKS) * len(PLANTS)]]
+    return [Task(f"kind of plant {t}", tuple(names[:n])) for t, n in enumerate(TASKS[suite])]
+
+
+class Batches(list[dict[str, Any]]):
+    """Batches, of which every epoch has the same."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Does nothing."""
 
 
 class RandomData:
@@ -121,6 +132,10 @@ class RandomData:
         self.multi, self.label_sets = torch.zeros(len(tasks), dtype=torch.bool), None
         self.num_classes = len(self.task_of_class)
         self._shots = work.shots
+        owners = zip(self.task_of_class.tolist(), range(self.num_classes), strict=True)
+        labels = [(task, column - int(self.offsets[task])) for task, column in owners]
+        items = [Datum("", label, task) for task, label in labels for _ in range(work.shots)]
+        self.dataset = NoImages(tasks, train_x=items)
         column = torch.randint(self.num_classes, (work.batch,))
         self.images = torch.rand(work.batch, 3, side, side)
         self.batch = self.describe(column, {"img": self.images})
@@ -144,11 +159,13 @@ class RandomData:
         del self.batch["img"]
         self.batch["feat"] = trainer.encode_images(self.images).cpu()
 
-    def plain_loader(self, split: str) -> list[dict[str, Any]]:
-        """K copies of the first picture's features, slightly changed, for each class of "train" and of "val"."""
-        column = torch.arange(self.num_classes).repeat_interleave(self._shots if split == "train" else 1)
+    def plain_loader(self, split: str, *, augmented: bool = False) -> Batches:
+        """K copies of the first picture's features, slightly changed, for each class of "train"; at most 4 of "val"."""
+        count = self._shots if split == "train" else min(self._shots, 4)
+        column = torch.arange(self.num_classes).repeat_interleave(count)
         first = self.batch["feat"][:1]
-        return [self.describe(column, {"feat": first + 0.1 * first.std() * torch.randn(len(column), *first.shape[1:])})]
+        features = first + 0.1 * first.std() * torch.randn(len(column), *first.shape[1:])
+        return Batches([self.describe(column, {"feat": features})])
 
 
 def measure(row: Row, work: Work) -> dict[str, Any]:
@@ -191,7 +208,7 @@ def build(row: Row, work: Work) -> tuple[PromptTuner, RandomData]:
     )
     fixed += ("TRAINER.NAME", row.trainer, "USE_CUDA", str(not work.cpu))
     merge_cfg(cfg, pairs=(*fixed, f"TRAINER.{method.section}.PREC", work.precision, *row.options))
-    data = RandomData(plant_tasks(), work, int(side))
+    data = RandomData(random_tasks(work.tasks), work, int(side))
     trainer = method(cfg, data)
     if not work.images or isinstance(trainer, FittedTrainer):
         data.store_features(trainer)
@@ -259,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="RN50", help="size of the CLIP (default: RN50)")
     parser.add_argument("--methods", nargs="+", metavar="LABEL", help="rows to measure (default: all)")
+    parser.add_argument(
+        "--tasks", choices=list(TASKS), default="plant6", help="whose numbers of classes (default: plant6)"
+    )
     parser.add_argument("--batch", type=int, default=32, help="images of a batch (default: 32)")
     parser.add_argument("--shots", type=int, default=16, help="images per class for a fitted method")
     parser.add_argument("--precision", default="fp32", help="PREC of every method (default: fp32)")
@@ -276,14 +296,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         weights = Path(name) / "clip.safetensors"
         write_weights(args.size, weights)
-        work = Work(args.size, str(weights), args.batch, args.shots, args.precision, args.steps, args.images, args.cpu)
+        given = (args.tasks, args.batch, args.shots, args.precision, args.steps, args.images, args.cpu)
+        work = Work(args.size, str(weights), *given)
         found = take_turns(rows, work, args.rounds)
     print(table(found).render("markdown"), end="")
-    out = args.out or (result_file("methods", cpu=args.cpu) if args.size == "RN50" and not args.methods else None)
+    out = args.out or (
+        result_file("methods", cpu=args.cpu)
+        if args.size == "RN50" and not args.methods and args.tasks == "plant6"
+        else None
+    )
     if out:
         size = {key: value for key, value in asdict(work).items() if key != "weights"}
         figures = {label: {"trainer": rows[label].trainer, "rounds": each} for label, each in found.items()}
-        write_json(out, {"machine": machine(), "commit": commit(), "tasks": PLANT6, "size": size, "methods": figures})
+        write_json(
+            out,
+            {"machine": machine(), "commit": commit(), "tasks": TASKS[args.tasks], "size": size, "methods": figures},
+        )
     return 0
 
 

@@ -18,6 +18,7 @@ from clip.local import has_places, local_features
 from clip.names import available_models
 from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
+from clip.projection import before_projection
 from clip.text import TextEncoder
 from clip.tokenizer import Tokenizer, openai_tokenizer
 
@@ -127,6 +128,12 @@ class Backbone(nn.Module):
     def _image_dtype(self) -> torch.dtype:
         """That of the image tower's first matrix."""
         return next(weight.dtype for weight in self.visual.parameters() if weight.ndim > 3)
+
+    @torch.no_grad()
+    def encode_before_projection(self, images: Tensor) -> Tensor:
+        """Features (B, W) of normalised images from before the last projection, in the encoders' dtype."""
+        with self._precision.autocast():
+            return before_projection(self.visual, images.to(self._image_dtype))
 
     @property
     def has_places(self) -> bool:

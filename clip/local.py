@@ -13,7 +13,8 @@ from open_clip.transformer import VisionTransformer
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
-from torch.nn import functional
+
+from clip.projection import attended, last_grid, last_tokens
 
 POOLS = ("token", "map", "avg")
 
@@ -54,22 +55,11 @@ def attend_everywhere(pool: AttentionPool2d, grid: Tensor) -> Tensor:
     Returns:
         (B, 1 + h*w, F), the answer to the mean token first.
     """
-    cells = grid.flatten(2).transpose(1, 2)
-    tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)
-    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
-    query, key, value = (
-        project(tokens).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
-        for project in (pool.q_proj, pool.k_proj, pool.v_proj)
-    )
-    heads = functional.scaled_dot_product_attention(query, key, value)
-    return pool.c_proj(heads.transpose(1, 2).flatten(2))
+    return pool.c_proj(attended(pool, grid, places=True))
 
 
 def _resnet(visual: ModifiedResNet, images: Tensor) -> Tensor:
-    grid = visual.stem(images)
-    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        grid = stage(grid)
-    return attend_everywhere(visual.attnpool, grid)
+    return attend_everywhere(visual.attnpool, last_grid(visual, images))
 
 
 def _vit(visual: VisionTransformer, images: Tensor) -> Tensor:
@@ -78,16 +68,7 @@ def _vit(visual: VisionTransformer, images: Tensor) -> Tensor:
     The patch tokens were never trained for this space. It is the plain counterpart of ``attend_everywhere`` for towers
     without an attention pool, and our choice.
     """
-    last = visual.forward_intermediates(
-        images,
-        indices=1,
-        normalize_intermediates=True,
-        intermediates_only=True,
-        output_fmt="NLC",
-        output_extra_tokens=True,
-    )
-    tokens = torch.cat([last["image_intermediates_prefix"][0], last["image_intermediates"][0]], dim=1)
-    return tokens @ visual.proj
+    return last_tokens(visual, images) @ visual.proj
 
 
 def _kind(visual: TimmModel) -> str:

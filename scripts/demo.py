@@ -27,7 +27,18 @@ from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 
 # Rows that --all shows in addition to the paper's.
-FURTHER = ("TaskRes", "Tip-Adapter", "GDA", "LP++", "CLAP", "CM-LP")
+FURTHER = (
+    "TaskRes",
+    "Tip-Adapter",
+    "GDA",
+    "LP++",
+    "CLAP",
+    "CM-LP",
+    "Tip-Adapter-F",
+    "CLIP-Adapter",
+    "ProLIP",
+    "ProLIP-MT",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ few-shot validation images that every method has.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import class_offsets
 from dassl.data.datum import Task
 from dassl.data.loaders import on_host
+from dassl.engine.head import Head
 from trainers._fitted import FittedTrainer, SplitFeatures, hold_out
 from trainers.zsclip import template_prompts
 
@@ -140,6 +141,10 @@ class TaskHeads(nn.Module):
         """Logits (b, C_t) float32 of images with features (b, F), not normalised."""
         raise NotImplementedError
 
+    def head(self) -> Head | None:
+        """The same scores as a table; None: they are not those of a table."""
+        return None
+
 
 def feature_keys(section: str, *, views: int, released: str = "") -> tuple[Key, ...]:
     """The config keys that all methods on features have.
@@ -196,13 +201,25 @@ class FeatureMethod(FittedTrainer):
 
     def fit(self, train: SplitFeatures, val: SplitFeatures) -> None:
         """Fit task by task."""
-        views = self.train_views(train)
         shared = self.dm.dataset.validated_on_test()
-        for index, task in enumerate(self.dm.tasks):
-            work = self._work(index, replace(task, metric=self.chosen_by(task)), train, views, val)
-            self._report_absent(work)
+        for work in self.works(train, val):
             if len(work.label):
-                self.model.put(index, self._fitted(work, shared.get(index, 0)).tensors)
+                self.model.put(work.index, self._fitted(work, shared.get(work.index, 0)).tensors)
+
+    def class_texts(self) -> Tensor:
+        """The class texts (C, F) that fits start from; not normalised."""
+        return self.model.text
+
+    def works(self, train: SplitFeatures, val: SplitFeatures) -> Iterator[TaskWork]:
+        """The tasks one by one; a warning names classes without a training image."""
+        text, views = self.class_texts(), self.train_views(train)
+        for index, task in enumerate(self.dm.tasks):
+            rows, label = replace(train, features=torch.arange(len(train.features))).of_task(index)
+            parts = (text[self.model.columns(index)], views[:, rows], label, *val.of_task(index))
+            moved = (each.to(self.device) for each in parts)
+            work = TaskWork(index, replace(task, metric=self.chosen_by(task)), self.backbone.logit_scale, *moved)
+            self._report_absent(work)
+            yield work
 
     def chosen_by(self, task: Task) -> str:
         """The metric by which settings are chosen: the task's, or with RECIPE released that of the authors."""
@@ -218,13 +235,6 @@ class FeatureMethod(FittedTrainer):
         if not self.options.VIEWS:
             return train.features[None]
         return torch.stack(list(self.augmented_views(self.options.VIEWS)))
-
-    def _work(self, index: int, task: Task, train: SplitFeatures, views: Tensor, val: SplitFeatures) -> TaskWork:
-        rows, label = replace(train, features=torch.arange(len(train.features))).of_task(index)
-        seen, val_label = val.of_task(index)
-        own = self.model.columns(index)
-        features = (self.model.text[own], views[:, rows], label, seen, val_label)
-        return TaskWork(index, task, self.backbone.logit_scale, *(each.to(self.device) for each in features))
 
     def _fitted(self, work: TaskWork, shared: int) -> Fitted:
         if not shared:
@@ -255,6 +265,10 @@ class FeatureMethod(FittedTrainer):
             _log.warning("%s has no training image, so its classes are their texts only", work.place)
         elif absent:
             _log.warning("%s: no training image of %s", work.place, ", ".join(absent))
+
+    def head(self) -> Head:
+        """Rows of all classes, and the cache of Tip-Adapter."""
+        return self.model.head() or super().head()
 
     def before_test(self) -> None:
         """Does nothing: the class texts are encoded when the run begins."""
@@ -293,6 +307,13 @@ class ClassRows(TaskHeads):
         """Rows (C_t, F) and biases (C_t,) of a task; None: 0."""
         return self.weight[self.columns(task)], None
 
+    def head(self) -> Head:
+        """Rows and biases of all tasks."""
+        parts = [self.rows(task) for task in range(len(self.offsets) - 1)]
+        rows = torch.cat([each for each, _ in parts]).detach().cpu().float()
+        biases = [bias.detach().cpu().float() for _, bias in parts if bias is not None]
+        return Head("unit", rows, bias=torch.cat(biases) if biases else None)
+
     def score(self, features: Tensor, task: int) -> Tensor:
         """Logits (b, C_t): d(x) @ rows.T + bias."""
         rows, bias = self.rows(task)
@@ -307,7 +328,7 @@ class CachedImages(TaskHeads):
         counts: entries of each task.
 
     Attributes:
-        keys: (N, F), of unit length.
+        keys: (N, F), of unit length where they are fitted.
         label: (N,) class of each row inside its task. count: (T,) rows of each task.
     """
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from dassl.config import Key, above, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.head import Head
 from trainers._descent import cosine, descend, repeated, shuffled
 from trainers._features import ClassRows, FeatureMethod, Fitted, TaskWork, feature_keys
 
@@ -47,6 +48,10 @@ class ClassFeatures(ClassRows):
     def rows(self, task: int) -> tuple[Tensor, Tensor | None]:
         """Unit rows of a task times s."""
         return self.scale * functional.normalize(self.weight[self.columns(task)], dim=-1), None
+
+    def head(self) -> Head:
+        """Class features."""
+        return Head("cosine", functional.normalize(self.weight.detach().cpu().float(), dim=-1), self.scale)
 
 
 @TRAINER_REGISTRY.register()

@@ -3,15 +3,21 @@
 Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024.
 """
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+import clip
 from dassl.config import Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.inference.classifier import load_classifier
+from dassl.utils.errors import UserError
 from trainers._features import ClassRows, FeatureMethod, Fitted, TaskWork, feature_keys
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -43,6 +49,36 @@ def discriminant(x: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor
     rows = x.shape[1] * torch.cholesky_solve(means.T, torch.linalg.cholesky(scatter)).T
     bias = -0.5 * (rows * means).sum(dim=1) - torch.log(torch.tensor(float(classes)))
     return rows, torch.where(count > 0, bias, 0.0)
+
+
+def text_of_run(folder: str, tasks: Sequence[Task], backbone: clip.Backbone) -> tuple[Tensor, str]:
+    """Unit class features (C, F) of a finished run with the same tasks, classes and backbone, and their digest.
+
+    Raises:
+        UserError: the run is not finished or has no class features, or tasks, classes or backbone differ.
+    """
+    key = f"TRAINER.GDA.TEXT_FROM {folder}"
+    try:
+        run = load_classifier(folder)
+        text = torch.cat([run.class_features(task) for task in range(len(run.tasks))])
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    for mine, there in itertools.zip_longest(tasks, run.tasks):
+        if (mine and mine.name, mine and mine.classnames) != (there and there.name, there and there.classnames):
+            names = [repr(each.name) if each else "none" for each in (there, mine)]
+            raise UserError(
+                f"{key} has other tasks or classes (task {names[0]} there, {names[1]} here); name a run of the same "
+                "suite with the same choice of classes"
+            )
+    (name, digest), here = run.trainer.backbone_identity()[:2], backbone.digest
+    if digest != here:
+        raise UserError(
+            f"{key} has another backbone ({name}, digest {digest[:12]}; here {backbone.name}, {here[:12]}); name a run "
+            "of the same backbone"
+        )
+    identity = sha256(text.contiguous().numpy().tobytes()).hexdigest()
+    _log.info("Class features of %s (%s, digest %s)", folder, run.trainer.cfg.TRAINER.NAME, identity[:12])
+    return text, identity
 
 
 class Discriminants(ClassRows):
@@ -84,15 +120,24 @@ class GDA(FeatureMethod):
     config_keys = (
         *feature_keys("GDA", views=10, released="alpha is chosen by overall accuracy for every task"),
         Key("TRAINER.GDA.ALPHA", 1.0, "weight of the discriminant without validation images", check=at_least(0)),
+        Key("TRAINER.GDA.TEXT_FROM", "", "folder of a finished run of a prompt method, whose class features are taken"),
     )
 
     def build_heads(self, tasks: Sequence[Task], text: Tensor) -> Discriminants:
         """Zero-shot CLIP."""
         return Discriminants(tasks, text, scale=self.backbone.logit_scale)
 
+    def class_texts(self) -> Tensor:
+        """Those of the task's templates, or of the run that TEXT_FROM names."""
+        if not self.options.TEXT_FROM:
+            return super().class_texts()
+        text, identity = text_of_run(self.options.TEXT_FROM, self.dm.tasks, self.backbone)
+        self.text_digest = identity
+        return text.to(self.device)
+
     def fit_task(self, work: TaskWork, chosen: Mapping[str, float] | None = None) -> Fitted:
         """Fit the Gaussians of a task and choose alpha."""
-        text = work.scale * torch.nn.functional.normalize(work.text, dim=-1)
+        text = work.scale * functional.normalize(work.text, dim=-1)
         found = discriminant(*work.flat(), len(text))
         if found is None:
             _log.warning(
@@ -112,7 +157,7 @@ class GDA(FeatureMethod):
         """The given alpha, or the best of the grid with its metric; of equal ones the smallest."""
         if chosen or not work.searches:
             return (chosen or {"alpha": self.options.ALPHA})["alpha"], None
-        zero, added = work.zero_shot(work.val), torch.nn.functional.normalize(work.val, dim=-1) @ rows.T + bias
+        zero, added = work.zero_shot(work.val), functional.normalize(work.val, dim=-1) @ rows.T + bias
         rates = [work.val_rate(zero + alpha * added) for alpha in GRID]
         best = max(range(len(GRID)), key=rates.__getitem__)
         return GRID[best], rates[best]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from dassl.config import Key, above, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.head import Cache, Head
 from dassl.engine.published import task_datasets
 from trainers._features import CachedImages, FeatureMethod, Fitted, TaskWork, feature_keys
 
@@ -38,10 +39,10 @@ def grid_values(end: float, steps: int) -> Tensor:
     return 0.1 + torch.arange(steps, dtype=torch.float64) * (end - 0.1) / steps
 
 
-def class_sums(affinity: Tensor, label: Tensor, classes: int, *, beta: float) -> Tensor:
-    """Sum over the keys of each class of exp(-beta (1 - affinity)): (b, n), (n,) -> (b, C_t)."""
-    weight = torch.exp(beta * (affinity.T - 1))
-    return weight.new_zeros(classes, len(affinity)).index_add_(0, label, weight).T
+def class_sums(gap: Tensor, label: Tensor, classes: int, *, beta: float) -> Tensor:
+    """Sum over the keys of each class of exp(beta * gap), gap = cosine - 1: (n, b), (n,) -> (b, C_t)."""
+    near = torch.exp(beta * gap)
+    return near.new_zeros(classes, gap.shape[1]).index_add_(0, label, near).T
 
 
 def right_between(text: Tensor, cache: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,12 +73,12 @@ def search_cache(work: TaskWork, keys: Tensor, betas: Tensor, alphas: Tensor) ->
     found, truth = [], work.val_label.split(max(1, _AT_ONCE // len(keys)))
     parts = work.val.split(max(1, _AT_ONCE // len(keys)))
     text = [work.zero_shot(part) for part in parts]
-    affinity = [functional.normalize(part, dim=-1) @ keys.T for part in parts]
+    gaps = [keys @ functional.normalize(part, dim=-1).T - 1 for part in parts]
     grid = alphas.to(work.val)
     for beta in betas.tolist():
         hits = []
-        for zero, near, label in zip(text, affinity, truth, strict=True):
-            low, high = right_between(zero, class_sums(near, work.label, len(work.text), beta=beta), label)
+        for zero, gap, label in zip(text, gaps, truth, strict=True):
+            low, high = right_between(zero, class_sums(gap, work.label, len(work.text), beta=beta), label)
             hits.append((low[:, None] < grid) & (grid < high[:, None]))
         found.append(work.val_rates(torch.cat(hits)))
     rates = torch.stack(found)
@@ -111,8 +112,16 @@ class ImageCache(CachedImages):
     def score(self, features: Tensor, task: int) -> Tensor:
         """Logits (b, C_t) of images."""
         image, text, rows = functional.normalize(features, dim=-1), self.own_text(task), self.rows(task)
-        near = class_sums(image @ self.keys[rows].T, self.label[rows], len(text), beta=float(self.beta[task]))
+        near = class_sums(self.keys[rows] @ image.T - 1, self.label[rows], len(text), beta=float(self.beta[task]))
         return self.scale * image @ text.T + self.alpha[task] * near
+
+    def head(self) -> Head:
+        """Class texts, and the cache of each task."""
+        tasks = range(len(self.offsets) - 1)
+        text = torch.cat([self.own_text(task) for task in tasks]).cpu()
+        parts = [(self.keys[self.rows(t)], self.label[self.rows(t)], self.alpha[t], self.beta[t]) for t in tasks]
+        caches = tuple(Cache(*(each.detach().cpu() for each in part)) for part in parts)
+        return Head("unit", text, self.scale, caches=caches)
 
 
 def tip_keys(section: str) -> tuple[Key, ...]:
@@ -144,7 +153,6 @@ class TipAdapter(FeatureMethod):
     model: ImageCache
     section = "TIP"
     no_context = "its classes are hand-written prompts and the few-shot images"
-    no_table = "it compares an image with every training image"
     config_keys = tip_keys("TIP")
 
     def build_heads(self, tasks: Sequence[Task], text: Tensor) -> ImageCache:
@@ -153,6 +161,10 @@ class TipAdapter(FeatureMethod):
         for item in self.dm.dataset.train_x:
             for task, _ in item.targets:
                 counts[task] += 1
+        return self.new_cache(list(tasks), text, counts)
+
+    def new_cache(self, tasks: list[Task], text: Tensor, counts: list[int]) -> ImageCache:
+        """A cache with room for the images of each task."""
         return ImageCache(tasks, text, scale=self.backbone.logit_scale, counts=counts)
 
     def fit_task(self, work: TaskWork, chosen: Mapping[str, float] | None = None) -> Fitted:
@@ -163,11 +175,11 @@ class TipAdapter(FeatureMethod):
     def with_search(self, work: TaskWork, keys: Tensor, chosen: Mapping[str, float] | None) -> Fitted:
         """Keys (n, F) of a task with the given alpha and beta, or those of the search."""
         rate, (alpha, beta_end, alpha_end) = None, self.search_range(work.index)
-        found = dict(chosen or {"alpha": alpha, "beta": self.options.BETA})
+        found = {name: (chosen or {"alpha": alpha, "beta": self.options.BETA})[name] for name in ("alpha", "beta")}
         if chosen is None and work.searches:
             betas, alphas = (grid_values(*pair) for pair in zip((beta_end, alpha_end), self.search_steps, strict=True))
             found["alpha"], found["beta"], rate = search_cache(work, keys, betas, alphas)
-        settings = {name: torch.tensor(value) for name, value in found.items()}
+        settings = {name: torch.tensor(found[name]) for name in ("alpha", "beta")}
         return Fitted({"keys": keys, "label": work.label, **settings}, found, rate)
 
     @property

@@ -52,6 +52,7 @@ class Method:
         multi_label: whether it can learn tasks of which an image has any number of classes.
         unweighted: why it does not use the weights of classes (``Task.weight``); "": it uses them.
         precision: of the frozen encoders, for messages and results.
+        text_digest: of class features that were taken from another run; "": the method has its own.
     """
 
     config_keys: tuple[Key, ...] = ()
@@ -62,6 +63,7 @@ class Method:
     unweighted = ""
     multi_label = False
     precision = "fp32"
+    text_digest = ""
     cfg: CfgNode
     dm: "DataManager"
 

@@ -259,6 +259,7 @@ def _result(trainer: TrainerX, *, mode: Literal["train", "eval"], started: float
         subset_digest=data.subset_digest,
         test_digest=data.test_digest,
         config_digest=config_digest(cfg),
+        text_digest=trainer.text_digest,
         seconds={**trainer.seconds, "encode": trainer.dm.encode_seconds, "total": total},
         memory=peak_memory(trainer.device),
         versions=versions(),

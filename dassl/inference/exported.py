@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.engine.head import Head, score
+from dassl.engine.head import Cache, Head, score
 from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_path
 
@@ -91,6 +91,10 @@ def tensors_of(content: Exported) -> dict[str, Tensor]:
             found[f"bias.{task}"] = head.bias[start:stop].clone()
         if head.centers is not None:
             found[f"center.{task}"] = head.centers[task].clone()
+        if head.caches is not None:
+            cache = head.caches[task]
+            found[f"keys.{task}"], found[f"key_class.{task}"] = cache.keys.clone(), cache.label.clone()
+            found[f"cache.{task}"] = torch.stack([cache.alpha, cache.beta])
     return found
 
 
@@ -179,15 +183,33 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     assert_shapes(tasks, weight, bias, centers)
     if kind == "cosine":
         _check_lengths(weight)
-    head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers))
+    caches = _caches(tasks, tensors, weight[0].shape[1])
+    head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers), caches)
     return Exported(head, about)
 
 
-def _head_kind(name: str) -> Literal["cosine", "linear"]:
-    if name == "cosine":
-        return "cosine"
-    _expect(name == "linear", "its head is unknown")
-    return "linear"
+def _head_kind(name: str) -> Literal["cosine", "linear", "unit"]:
+    kinds: tuple[Literal["cosine", "linear", "unit"], ...] = ("cosine", "linear", "unit")
+    _expect(name in kinds, "its head is unknown")
+    return kinds[kinds.index(name)]
+
+
+def _caches(tasks: Sequence[dict[str, Any]], tensors: dict[str, Tensor], width: int) -> tuple[Cache, ...] | None:
+    """The caches of the tasks, checked; None if there are none."""
+    keys, label, pair = (_rows(tensors, name, len(tasks)) for name in ("keys", "key_class", "cache"))
+    _expect(len(keys) == len(label) == len(pair), "it lacks a part of its caches")
+    for number, task in enumerate(tasks[: len(keys)]):
+        mine, theirs, two = keys[number], label[number], pair[number]
+        _expect(mine.dim() == 2 and mine.shape[1] == width, f"the keys of task {number} have another width")
+        _expect(
+            theirs.dtype == torch.int64 and theirs.shape == mine.shape[:1], f"the keys of task {number} have no classes"
+        )
+        _expect(bool(((theirs >= 0) & (theirs < len(task["classes"]))).all()), f"a key of task {number} has no class")
+        _expect(two.dtype == torch.float32 and tuple(two.shape) == (2,), f"task {number} has no alpha and beta")
+        _expect(bool((two.abs() < LARGEST).all()), "its alpha or beta is not a finite number")
+        _expect(mine.dtype == torch.float32, "its keys are no float32")
+        _expect(bool((mine.abs() < LARGEST).all()), "its keys are not finite numbers")
+    return tuple(Cache(k, c, *p) for k, c, p in zip(keys, label, pair, strict=True)) if keys else None
 
 
 def _check_kinds(about: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ NEWER_KEYS = {
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
-_STARTS = "MODEL.INIT_WEIGHTS"
+_STARTS = ("MODEL.INIT_WEIGHTS", "TRAINER.GDA.TEXT_FROM")  # other runs that a run takes something from
 _NAMED_KEYS = 3  # more differing keys make an unreadable name
 # Further differences between rows that are not config keys.
 _METHOD, _TOGETHER, _EPOCH, _PRECISION, _UNKNOWN = "method", "together", "epoch", "precision", "config"
@@ -124,12 +124,12 @@ def changing_values(record: Record) -> dict[str, str]:
     out = idle_keys(record.config) | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
     found = {key: text for key, text in told.items() if text not in (*_EMPTY, _NO_NEWS.get(key))}
-    return {**found, _STARTS: _own_start(record)} if found.get(_STARTS) else found
+    return {**found, **{key: _own_start(record, key) for key in _STARTS if found.get(key)}}
 
 
-def _own_start(record: Record) -> str:
-    """The run whose learned tensors a run starts from, without seed and task, for each of which it may differ."""
-    parts = Path(str(record.config[_STARTS])).parts
+def _own_start(record: Record, key: str) -> str:
+    """The run that ``key`` names, without seed and task, for each of which it may differ."""
+    parts = Path(str(record.config[key])).parts
     return "/".join("seed*" if p == f"seed{record.result.seed}" else p for p in parts if p != record.task_choice)
 
 

@@ -276,6 +276,7 @@ class RunResult:
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
         subset_digest, test_digest: digests of the few-shot images and the test images before the choice of tasks and
             classes; "" from an older version.
+        text_digest: of the class features that the run took from another one (TRAINER.GDA.TEXT_FROM).
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features
             missing from the store, in neither of the two) and "total", which is the training of all sessions and
             everything else in the last one.
@@ -318,6 +319,7 @@ class RunResult:
     predicted_labels: PredictionsFile | None = None
     calibration: Calibration | None = None
     length: TrainingLength | None = None
+    text_digest: str = ""
     choice: ModelChoice | None = None
     format: Literal[1] = FORMAT
 

@@ -18,6 +18,23 @@ def test_the_benchmark_measures_and_writes_what_it_prints(tmp_path, monkeypatch,
     assert written["machine"]["cores"] >= 1 and "torch" in written["machine"]["versions"]
 
 
+def test_the_benchmark_of_large_photographs(tmp_path, monkeypatch, capsys):
+    small = data.LargeSize(images=2, size=(800, 600), epochs=1, rounds=1, crops=1)
+    monkeypatch.setattr(data, "QUICK_LARGE", small)
+    assert data.main(["--quick", "--large", "--out", str(tmp_path / "large.json")]) == 0
+    written = read_json(tmp_path / "large.json")
+    printed = capsys.readouterr().out
+    assert [measure["count"] for measure in written["measures"]] == [2, 2, 2, 2, 2, 2]
+    assert all(measure["name"] in printed for measure in written["measures"])
+    assert [each["images"] for each in written["differences"]] == [2, 2, 2, 2]
+    assert all(each["largest, of 255 levels"] > 0 for each in written["differences"])
+
+
+def test_recorded_figures_of_large_photographs_are_of_the_full_size():
+    recorded = read_json(data.RESULT_LARGE)
+    assert recorded["size"] == {**vars(data.FULL_LARGE), "size": list(data.FULL_LARGE.size)}
+
+
 def test_without_out_the_recorded_figures_stay(monkeypatch, capsys):
     before = data.RESULT.read_bytes() if data.RESULT.is_file() else None
     for name in ("list_measures", "file_measures", "decode_measures"):

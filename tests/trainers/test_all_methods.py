@@ -25,8 +25,11 @@ SMALL = {
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 20},
     "CLAP": {"TRAINER__CLAP__VIEWS": 2, "TRAINER__CLAP__EPOCHS": 20},
     "CrossModal": {"TRAINER__CMLP__STEPS": 200},
+    "TipAdapterF": {"TRAINER__TIPF__VIEWS": 2, "TRAINER__TIPF__EPOCHS": 5},
+    "CLIPAdapter": {"TRAINER__CLIPADAPTER__VIEWS": 2, "TRAINER__CLIPADAPTER__LR": 0.2},
+    "ProLIP": {"TRAINER__PROLIP__VIEWS": 2, "TRAINER__PROLIP__EPOCHS": 20},
 }
-ON_FEATURES = ["TipAdapter", "GDA", "LPPlusPlus", "CLAP", "CrossModal"]
+ON_FEATURES = ["TipAdapter", "GDA", "LPPlusPlus", "CLAP", "CrossModal", "TipAdapterF", "CLIPAdapter", "ProLIP"]
 # The remedy that a refused step from base to new classes must name.
 OWN_CLASSES_ONLY = "nothing for a class that it was not trained on"
 
@@ -87,7 +90,7 @@ def test_new_classes_are_evaluated_or_refused_in_one_line(lab, capsys, name):
     command = lab.command("new", "--eval-only", "--model-dir", str(lab.folder("base")), **keys)
     capsys.readouterr()
     code = train.main(command)
-    if lab.trainer("look", **options(name)).bound_names:
+    if "class" in METHODS[name].learned_for(lab.trainer("look", **options(name)).cfg):
         (line,) = capsys.readouterr().err.splitlines()
         assert code == 2 and OWN_CLASSES_ONLY in line
         assert lab.files("new") == []

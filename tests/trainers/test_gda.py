@@ -1,10 +1,12 @@
 """GDA's precision, rows and choice, computed anew in float64."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
+from dassl.inference.classifier import load_classifier
 from tests.trainers.features import work
 from trainers.gda import GRID, discriminant
 
@@ -101,3 +103,36 @@ def test_nothing_counts_as_learned(lab):
     result = lab.run(**OPTIONS)
     assert result.parameters == 0
     assert lab.learned()["gda/model.pth.tar-1:weight"].shape == (8, 24)
+
+
+def test_class_features_of_a_finished_run_take_the_place_of_templates(lab):
+    lab.run("soft", TRAINER__MTCOOP__PREC="fp32")
+    keys = {**OPTIONS, "TRAINER__GDA__TEXT_FROM": str(lab.folder("soft"))}
+    result, plain = lab.run("gda", **keys), lab.run("plain", **OPTIONS)
+    assert len(result.text_digest) == 64 and plain.text_digest == ""
+    soft = load_classifier(lab.folder("soft"))
+    text = torch.cat([soft.class_features(task) for task in range(2)])
+    trainer = lab.trainer("look", **keys)
+    trainer.train()
+    splits = [trainer.gather(trainer.dm.plain_loader(split)) for split in ("train", "val")]
+    taken = [task.text for task in trainer.works(*splits)]
+    torch.testing.assert_close(torch.cat(taken), text)
+    shutil.rmtree(lab.folder("soft"))  # what was fitted has all that is needed
+    again = lab.run("again", "--eval-only", "--model-dir", str(lab.folder("gda")), **keys)
+    assert again.tasks == result.tasks
+    assert load_classifier(lab.folder("gda")).tasks[0].name == result.tasks[0].name
+
+
+def test_a_run_with_other_tasks_or_no_class_features_is_refused_in_one_line(lab, capsys):
+    lab.run("pets", TRAINER__MTCOOP__PREC="fp32", dataset="ToyPets")
+    lab.run("probe", trainer="LinearProbe")
+    for run, words in (
+        ("pets", "has other tasks or classes"),
+        ("probe", "does not score"),
+        ("none", "is not a folder"),
+    ):
+        capsys.readouterr()
+        assert lab.main(f"gda-{run}", **OPTIONS, TRAINER__GDA__TEXT_FROM=str(lab.folder(run))) == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert "TRAINER.GDA.TEXT_FROM" in line and words in line
+        assert not (lab.folder(f"gda-{run}") / "results.json").exists()

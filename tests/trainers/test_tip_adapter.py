@@ -80,7 +80,7 @@ def test_the_grid_is_the_authors():
 
 def test_sums_are_over_the_keys_of_a_class():
     affinity, label = torch.tensor([[0.5, 1.0, 0.0]]), torch.tensor([2, 0, 2])
-    found = class_sums(affinity, label, 4, beta=2.0)
+    found = class_sums(affinity.T - 1, label, 4, beta=2.0)
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, math.exp(-1) + math.exp(-2), 0.0]]))
 
 

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import clip
 from dassl.data import contents, reduced
 from dassl.data.checking import look_at
 from dassl.data.contents import file_key
@@ -83,6 +84,21 @@ def test_the_input_differs_within_a_bound(tmp_path_factory, mode, size, seed, tu
         off = (one - other).abs() * 255
         most, mean = BOUNDS[kind, mode in ROUGH]
         assert off.max() <= most and off.mean() <= mean
+
+
+def test_features_differ_within_a_bound(tmp_path):
+    backbone, _ = clip.load("demo")
+    keys = {**CROP, "INPUT__SIZE": (64, 64), "INPUT__TRANSFORMS": ("random_resized_crop", "normalize")}
+    cfg = toy_cfg("", "", "", **keys)
+    reading = reading_of(cfg, as_seen=True)
+    path = write_scene(tmp_path, "JPEG", (1200, 900))
+    pair = read_image(path, AS_SEEN), read_image(path, reading)
+    assert full_size(pair[1]) == (1200, 900) and min(pair[1].size) == 262
+    for is_train, least in ((False, 0.9995), (True, 0.998)):
+        transform = build_transform(cfg, is_train)
+        views = [torch.stack([keyed_transform(transform, each, (1, v, "x")) for v in range(8)]) for each in pair]
+        one, other = (backbone.encode_image(view).float() for view in views)
+        assert torch.cosine_similarity(one, other).min() >= least
 
 
 def test_the_smallest_crop_of_a_reduced_picture_has_the_pixels_of_the_input(make_cfg):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.inference import load_classifier
 from dassl.inference.export import export_file
+from dassl.results.predictions import read_predictions
+from dassl.results.record import Reduction, read_results, write_results
 from dassl.utils.errors import UserError
+from tests.dassl.data.large import scene
 from tests.test_determinism import threads
 from tests.trainers.test_all_methods import METHODS, options
 
@@ -56,6 +60,32 @@ def test_the_predictions_are_those_that_the_runs_test_counted(lab, name):
         task = classifier.tasks[number]
         found[task.name][label, task.classnames.index(best[path, task.name])] += 1
     assert {name: matrix.tolist() for name, matrix in found.items()} == counted
+
+
+def test_large_images_are_read_as_in_the_runs_test(lab):
+    large = lab.root / "pets/images/test/kind0_0.png"
+    before = large.read_bytes()
+    scene(400, 300).save(large)
+    try:
+        for key, reduction in (("reduced", Reduction(131, 1)), ("original", None)):
+            result = lab.run(key, trainer="ZeroshotCLIP", INPUT__RESOLUTION=key)
+            assert result.reduction == reduction
+            classifier = load_classifier(lab.folder(key))
+            assert classifier.reading.shortest == (131 if reduction else 0)
+            rows = read_predictions(lab.folder(key))
+            (row,) = [row for row in rows if row.image.startswith("pets") and row.image.endswith("test/kind0_0.png")]
+            (answer,) = classifier.predict(str(large), row.task)
+            assert answer.best.name == row.predicted_class
+            assert answer.best.probability == pytest.approx(row.predicted_probability, abs=1e-5)
+    finally:
+        large.write_bytes(before)
+
+
+def test_a_run_of_an_older_version_saw_every_pixel(lab):
+    lab.run(trainer="ZeroshotCLIP", INPUT__RESOLUTION="reduced")
+    path = lab.folder("run") / "results.json"
+    write_results(path.parent, replace(read_results(path.parent), reduction=None))
+    assert load_classifier(path.parent).reading.shortest == 0
 
 
 def test_the_best_epoch_is_the_one_that_is_used(lab):

@@ -28,7 +28,12 @@ from tests.clip.helpers import SIZES, openai_state, random_model
 from tests.dassl.inference.test_classifier import ALL, photos, settings
 
 assert photos, "a fixture"
-NO_TABLE = {"CoCoOp": "computed for each image", "PLOT": "optimal transport"}
+NO_TABLE = {
+    "CoCoOp": "computed for each image",
+    "PLOT": "optimal transport",
+    "CLIPAdapter": "by a network of each task",
+    "ProLIP": "the image tower's last projection",
+}
 
 
 @pytest.fixture
@@ -192,7 +197,7 @@ def open_clip_files(backbone, folder):
 
 
 def test_the_lines_of_readme_score_every_kind_of_head_without_the_checkout(lab, photos, tmp_path):
-    """Class features, a linear head, a head with centers, and temperatures other than 1."""
+    """Class features, linear, with centers, rows of any length, a cache, and temperatures other than 1."""
     (lines,) = re.findall(r"```python\n(import json, open_clip.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
     classifiers = []
     for kind, trainer in {
@@ -200,6 +205,8 @@ def test_the_lines_of_readme_score_every_kind_of_head_without_the_checkout(lab, 
         "calibrated": "MTCoOp",
         "probe": "LinearProbe",
         "proto": "ProtoNet",
+        "gaussians": "GDA",
+        "cache": "TipAdapter",
     }.items():
         folder = tmp_path / kind
         folder.mkdir()
