@@ -58,6 +58,6 @@ def _row(name: str, weights: Path | None) -> tuple[str, ...]:
 
 
 def is_tree(text: Mapping[str, Any]) -> bool:
-    """Whether prompts share the computation of their beginnings: the text tower is causal and read at the text's end."""
+    """Whether the beginnings of prompts are computed once: the text tower is causal and read at the end."""
     plain = not text.get("no_causal_mask") and not text.get("embed_cls") and "hf_model_name" not in text
     return plain and text.get("pool_type", "argmax") in _READ_AT_END
