@@ -5,10 +5,9 @@ are compared image by image and seed by seed, so what is hard for both cancels. 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,9 @@ from dassl.report.tree import Record
 from dassl.results.predictions import read_predictions, shown_name
 
 ACCURACIES = ("overall_acc", "mean_acc")
+LEAST_ERRORS = 2.0
+MANY = 1000  # degrees of freedom from which on Student's t is the normal distribution
+HALVINGS, HALVED = 20, 40_000  # divisions of the test images; fewer if together they have more images
 Numbers = NDArray[np.float64]
 
 
@@ -35,15 +37,30 @@ class NotComparableError(Exception):
 
 
 class Estimate(NamedTuple):
-    """A figure or a difference in percent points, with its standard error."""
+    """A figure or a difference in percent points, with its standard error and the degrees of freedom of the error."""
 
     value: float
     error: float
+    freedom: float = math.inf
 
     @property
     def errors(self) -> float:
         """The value in standard errors."""
         return self.value / self.error if self.error else 0.0
+
+    @property
+    def needed(self) -> float:
+        """The standard errors from which a value is measurable: two-sided 5 % of Student's t, at least LEAST_ERRORS."""
+        if self.freedom > MANY:
+            return LEAST_ERRORS
+        from scipy.special import stdtrit  # slow to import
+
+        return max(LEAST_ERRORS, float(stdtrit(max(self.freedom, 1.0), 0.975)))
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the value is larger than luck explains, in either direction."""
+        return abs(self.errors) >= self.needed
 
 
 @dataclass(frozen=True)
@@ -65,12 +82,6 @@ class RowHits:
     def of_task(self, task: str) -> "RowHits":
         """Only one task."""
         return self._of([item.task == task for item in self.items])
-
-    def half(self, odd: int) -> "RowHits":
-        """Every second image in an order that depends on names alone; an image has all its tasks in one half."""
-        names = sorted({item.image for item in self.items}, key=lambda name: sha256(name.encode()).digest())
-        chosen = set(names[odd::2])
-        return self._of([item.image in chosen for item in self.items])
 
     def _of(self, keep: Sequence[bool]) -> "RowHits":
         items = tuple(item for item, kept in zip(self.items, keep, strict=True) if kept)
@@ -123,7 +134,14 @@ class RowHits:
         of_images = max(float(np.sum(draws**2)), float(np.sum(one_each**2)))
         seeds = len(by_seed)
         of_seeds = float(np.var(by_seed, ddof=1)) / seeds if self.seeds is not None and seeds > 1 else 0.0
-        return Estimate(100 * float(by_seed.mean()), 100 * math.sqrt(of_images + of_seeds))
+        freedom = _freedom((of_images, len(images) - 1), (of_seeds, seeds - 1))
+        return Estimate(100 * float(by_seed.mean()), 100 * math.sqrt(of_images + of_seeds), freedom)
+
+    def figure(self, images: Container[str]) -> float:
+        """The figure in percent on some of the images; 0 on none."""
+        keep = np.array([item.image in images for item in self.items], dtype=bool)
+        part = self._of(keep.tolist())
+        return 100 * float(part.hits.mean(0) @ part.strata[1]) if keep.any() else 0.0
 
     @property
     def chance(self) -> float:
@@ -176,10 +194,26 @@ def _hits(record: Record) -> list[tuple[Item, float]]:
     return [(Item(row.task, row.image, row.true_class), float(row.true_class == row.predicted_class)) for row in rows]
 
 
+def _freedom(*parts: tuple[float, int]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own (Welch and Satterthwaite)."""
+    whole = sum(variance for variance, _ in parts)
+    lost = sum(variance**2 / max(freedom, 1) for variance, freedom in parts)
+    return whole**2 / lost if lost else math.inf
+
+
 def chosen_elsewhere(rows: Mapping[str, RowHits]) -> float:
-    """The figure in percent of the best row, chosen on one half of the images and measured on the other; both ways."""
+    """The figure in percent of the best row, chosen on one half of the images and measured on the other.
+
+    A mean over up to HALVINGS divisions, both ways; equal rows share the choice. The divisions depend on the names of
+    the images alone; an image has all its tasks in one half.
+    """
+    names = sorted({item.image for item in next(iter(rows.values())).items})
     figures = []
-    for odd in (0, 1):
-        best = max(rows, key=lambda row: rows[row].half(odd).estimate.value)
-        figures.append(rows[best].half(1 - odd).estimate.value)
-    return sum(figures) / 2
+    for number in range(max(1, min(HALVINGS, HALVED // len(names)))):
+        order = [names[place] for place in np.random.default_rng(number).permutation(len(names))]
+        halves = [set(order[::2]), set(order[1::2])]
+        for chosen_by, measured_on in (halves, halves[::-1]):
+            found = {row: round(hits.figure(chosen_by), 9) for row, hits in rows.items()}
+            best = [row for row, figure in found.items() if figure == max(found.values())]
+            figures.append(sum(rows[row].figure(measured_on) for row in best) / len(best))
+    return sum(figures) / len(figures)

@@ -16,8 +16,9 @@ from dassl.report.tree import Record
 from dassl.results.predictions import read_predictions
 from dassl.results.tables import ANY_SHOTS, shots_heading
 
-# A difference is called measurable from CLEAR standard errors on, and open from UNSURE on; below, none is seen.
-CLEAR, UNSURE = 2.0, 1.0
+# Estimate.measurable says which differences are told from luck. Below, from UNSURE standard errors on, one is open.
+UNSURE = 1.0
+FEW = 30  # test images; a verdict on fewer says little
 # A difference within UNSURE errors is small only if the error itself is at most this many points.
 SMALL = 3.0
 LITTLE = 1.0  # points; a smaller gain from more images is not worth collecting them
@@ -46,6 +47,7 @@ class Verdict:
         ranked: the rows, best first.
         sentences: the verdict in words, the advice first.
         pairs: of one task, its most confused classes by the best row.
+        usable: whether the best row is measurably above chance.
     """
 
     task: str
@@ -53,6 +55,7 @@ class Verdict:
     ranked: Sequence[Ranked]
     sentences: Sequence[str]
     pairs: Sequence[Pair] = ()
+    usable: bool = True
 
     @property
     def best(self) -> str:
@@ -130,15 +133,15 @@ def _verdict(grid: Grid, shots: int, rows: Mapping[str, RowHits], task: str) -> 
     best = rows[order[0]]
     ranked = [Ranked(row, figures[row], best.minus(rows[row]).estimate) for row in order]
     sentences = [
-        *_advice(grid, shots, ranked),
-        *_chance(best),
+        *_advice(grid, shots, ranked, best),
         *_training(rows, ranked),
-        *([] if task else _choice(rows, order[0])),
-        *_sharing(rows, task),
-        *_more_images(grid, order[0], task),
+        *_choice(rows),
+        *_sharing(rows),
+        *_more_images(grid, order, task),
     ]
     pairs = _confused(grid, order[0], shots, task) if task else ()
-    return Verdict(task, shots, ranked, sentences, pairs)
+    above = _above_chance(best)
+    return Verdict(task, shots, ranked, sentences, pairs, above.measurable and above.value > 0)
 
 
 def _cost(grid: Grid, row: str, shots: int) -> float:
@@ -154,34 +157,44 @@ def _se(difference: Estimate) -> str:
     return f"{abs(difference.errors):.1f} standard errors"
 
 
-def _advice(grid: Grid, shots: int, ranked: Sequence[Ranked]) -> Iterator[str]:
+def _advice(grid: Grid, shots: int, ranked: Sequence[Ranked], hits: RowHits) -> Iterator[str]:
     best, others = ranked[0], ranked[1:]
     at = "" if best.row in grid.flat or shots == ANY_SHOTS else f" with {shots_heading(shots)}"
-    yield f"Take {best.row}{at}: {best.figure.value:.1f} ± {best.figure.error:.1f} %."
-    if not others:
-        return
-    equal = [each for each in others if each.behind.errors < CLEAR]
-    if not equal:
+    figure = f"{best.figure.value:.1f} ± {best.figure.error:.1f} %"
+    what = f"the most frequent class alone would get {hits.chance:.1f} %"
+    above = _above_chance(hits)
+    if above.measurable and above.value > 0:
+        yield f"Take {best.row}{at}: {figure}."
+        yield f"This is more than chance: {what}, {above.errors:.0f} standard errors below."
+    else:
+        yield f"Take none yet: the best, {best.row}{at}, has {figure}, which is not measurably more than chance."
+        yield f"Chance: {what} on these {hits.images} test images."
+    if hits.images < FEW:
+        yield f"There are only {hits.images} test images, so all of this says little; add test images."
+    yield from _lead(grid, shots, best, others)
+
+
+def _above_chance(best: RowHits) -> Estimate:
+    return best.estimate._replace(value=best.estimate.value - best.chance)
+
+
+def _lead(grid: Grid, shots: int, best: Ranked, others: Sequence[Ranked]) -> Iterator[str]:
+    equal = [each for each in others if not each.behind.measurable]
+    if others and not equal:
         second = others[0]
         lead = f"{second.behind.value:.1f} points above {second.row}, the second"
         yield f"It is {lead}: {_se(second.behind)}, a measurable lead."
+    if not equal:
         return
     names = ", ".join(f"{each.row} ({each.behind.value:.1f}, {each.behind.errors:.1f})" for each in equal)
     yield f"Not measurably worse (points and standard errors behind): {names}."
+    least = min(each.behind.needed * each.behind.error for each in equal)
+    if least > SMALL:
+        yield f"These test images and seeds show only differences of {least:.0f} points and more."
     cheapest = min([best, *equal], key=lambda each: _cost(grid, each.row, shots))
-    least, usual = (_cost(grid, each.row, shots) for each in (cheapest, best))
-    if usual - least >= WORTH:
-        yield f"Of these {cheapest.row} is the cheapest: {least:.1f} s of training instead of {usual:.1f} s."
-
-
-def _chance(best: RowHits) -> Iterator[str]:
-    figure, chance = best.estimate, best.chance
-    above = Estimate(figure.value - chance, figure.error)
-    what = f"the most frequent class alone would get {chance:.1f} %"
-    if above.errors < CLEAR:
-        yield f"This is NOT measurably more than chance ({what}; {best.images} test images): do not use it."
-    else:
-        yield f"This is more than chance: {what}, {above.errors:.0f} standard errors below."
+    less, usual = (_cost(grid, each.row, shots) for each in (cheapest, best))
+    if usual - less >= WORTH:
+        yield f"Of these {cheapest.row} is the cheapest: {less:.1f} s of training instead of {usual:.1f} s."
 
 
 def _training(rows: Mapping[str, RowHits], ranked: Sequence[Ranked]) -> Iterator[str]:
@@ -195,25 +208,22 @@ def _training(rows: Mapping[str, RowHits], ranked: Sequence[Ranked]) -> Iterator
 
 def _strength(difference: Estimate) -> str:
     """A difference in standard errors and what that means."""
-    size = abs(difference.errors)
-    meaning = "measurable" if size >= CLEAR else "not measurable"
+    meaning = "measurable" if difference.measurable else "not measurable"
     return f"{_se(difference)}: {meaning}"
 
 
-def _choice(rows: Mapping[str, RowHits], best: str) -> Iterator[str]:
+def _choice(rows: Mapping[str, RowHits]) -> Iterator[str]:
+    images = next(iter(rows.values())).images
     if len(rows) < 2:
         return
-    if next(iter(rows.values())).images < 4:
-        yield "The choice was made by the test images, and there are too few to say what that is worth."
+    why = f"The choice among {len(rows)} methods was made by the test images, which flatters the winner"
+    if images < FEW:
+        yield f"{why}; {images} are too few to say by how much."
         return
-    honest = chosen_elsewhere(rows)
-    yield (
-        f"The choice among {len(rows)} methods was made by the test images, which flatters the winner: chosen by one "
-        f"half of them, the method has {honest:.1f} % on the other half."
-    )
+    yield f"{why}: chosen by one half of them, the best method has {chosen_elsewhere(rows):.1f} % on the other half."
 
 
-def _sharing(rows: Mapping[str, RowHits], task: str) -> Iterator[str]:
+def _sharing(rows: Mapping[str, RowHits]) -> Iterator[str]:
     for family, (joint, alone) in SHARING.items():
         if joint in rows and alone in rows:
             gain = rows[joint].minus(rows[alone]).estimate
@@ -223,7 +233,7 @@ def _sharing(rows: Mapping[str, RowHits], task: str) -> Iterator[str]:
 
 def _shared(gain: Estimate, family: str) -> str:
     verb = "helped" if gain.value > 0 else "hurt"
-    if abs(gain.errors) >= CLEAR:
+    if gain.measurable:
         return f"Sharing between tasks {verb} {family}"
     if abs(gain.errors) >= UNSURE:
         return f"Sharing between tasks may have {verb} {family}"
@@ -237,11 +247,12 @@ def _points(difference: Estimate) -> str:
     return f"{round(difference.value, 1) + 0:+.1f} ± {difference.error:.1f} points"
 
 
-def _more_images(grid: Grid, row: str, task: str) -> Iterator[str]:
-    """The verdict on the last step of the curve over shots."""
-    if row in grid.flat:
-        return
-    shots = [each for each in grid.shots if grid.cell(row, each) and each > 0]
+def _more_images(grid: Grid, order: Sequence[str], task: str) -> Iterator[str]:
+    """The verdict on the last step of the curve over shots, of the best row that learns."""
+    row = next((row for row in order if row not in grid.flat), "")
+    shots = [each for each in grid.shots if grid.cell(row, each) and each > 0] if row else []
+    if row and len(shots) < 2:
+        yield "Whether more images help was not measured: that needs two numbers of --shots."
     if len(shots) < 2:
         return
     fewer, more = shots[-2:]
@@ -251,17 +262,19 @@ def _more_images(grid: Grid, row: str, task: str) -> Iterator[str]:
     except NotComparableError as error:
         yield f"Whether more images help cannot be said: {error}."
         return
-    step = f"from {fewer} to {more} images a class {row} gained {_points(gain)} ({_se(gain)})"
-    if gain.errors >= CLEAR and gain.value < LITTLE:
-        yield f"More images help a little: {step}."
-    elif gain.errors >= CLEAR:
-        yield f"More images still help: {step}; collect more."
-    elif gain.errors >= UNSURE:
-        yield f"More images may help: {step}."
-    elif gain.error <= SMALL:
-        yield f"More images of the same kind hardly help: {step}."
-    else:
-        yield f"Whether more images would help cannot be told: {step}."
+    yield f"{_helped(gain)}: from {fewer} to {more} images a class {row} gained {_points(gain)} ({_se(gain)})."
+
+
+def _helped(gain: Estimate) -> str:
+    if gain.measurable and gain.value < 0:
+        return "More images made it worse, so look at the images that were added"
+    if gain.measurable:
+        return "More images help a little" if gain.value < LITTLE else "More images still help, so collect more"
+    if gain.errors >= UNSURE:
+        return "More images may help"
+    if gain.error <= SMALL:
+        return "More images of the same kind hardly help"
+    return "Whether more images would help cannot be told"
 
 
 # ---- runs

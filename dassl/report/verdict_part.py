@@ -6,7 +6,7 @@ from html import escape
 
 from dassl.report.markup import folded, table_html
 from dassl.report.mistakes import Pair
-from dassl.report.verdict import CLEAR, Judged, Ranked, Verdict
+from dassl.report.verdict import Judged, Ranked, Verdict
 from dassl.results.tables import Table, shots_heading
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 720, 26, 190, 90  # of the drawing, in its own units
@@ -39,8 +39,8 @@ def verdict_html(judged: Judged, *, remarks: Sequence[str] = (), classify: str =
 
 _NOTE = (
     '<p class="note">± is one standard error, over the test images and the seeds. Methods are compared image by image, '
-    f"so a difference may be measurable although the bars overlap; from {CLEAR:g} standard errors on it is called so. "
-    "About one in twenty differences reaches that by luck.</p>\n"
+    "so a difference may be measurable although the bars overlap. Measurable means that luck alone would reach it in "
+    "fewer than one of twenty comparisons (Student's t; with few seeds it takes more standard errors).</p>\n"
 )
 
 
@@ -52,10 +52,18 @@ def _tasks(tasks: Sequence[Verdict]) -> str:
     rows = []
     for each in tasks:
         best = each.ranked[0]
-        equal = [other.row for other in each.ranked[1:] if other.behind.errors < CLEAR]
+        equal = [other.row for other in each.ranked[1:] if not other.behind.measurable]
         confused = "; ".join(f"{pair.true} taken for {pair.predicted} ({pair.share:.0%})" for pair in each.pairs[:1])
         figure = f"{best.figure.value:.1f} ± {best.figure.error:.1f}"
-        rows.append([each.task, best.row, figure, ", ".join(equal) or "-", confused or "-"])
+        rows.append(
+            [
+                each.task,
+                best.row if each.usable else f"none yet (best: {best.row})",
+                figure,
+                ", ".join(equal) or "-",
+                confused or "-",
+            ]
+        )
     header = ["task", "take", "%", "not measurably worse", "most confused"]
     return table_html(Table(header, rows), f"The best method of each task{_at(tasks)}")
 
@@ -87,8 +95,8 @@ def _bar(number: int, each: Ranked) -> str:
     def at(percent: float) -> float:
         return round(_LEFT + long * min(max(percent, 0.0), 100.0) / 100, 1)
 
-    value, error = each.figure
-    opacity = 0.75 if each.behind.errors < CLEAR else 0.35
+    value, error, _ = each.figure
+    opacity = 0.35 if each.behind.measurable else 0.75
     return (
         f'<text x="{_LEFT - 8}" y="{middle + 4}" text-anchor="end" fill="currentColor">{escape(each.row)}</text>'
         f'<rect x="{_LEFT}" y="{top}" width="{at(value) - _LEFT:.1f}" height="{_ROW - 8}" fill="#4477aa" '
@@ -111,7 +119,9 @@ def commands(judged: Judged) -> list[str]:
 
 def _commands(judged: Judged, classify: str) -> str:
     lines = "\n".join(escape(line.replace("NEW_IMAGES", classify)) for line in commands(judged))
+    doubt = "" if judged.overall is None or judged.overall.usable else "It is not measurably more than chance. "
     return (
-        f"<p>The run of the seed nearest the median. It makes a small file, and the file classifies new images:</p>\n"
+        f"<p>{doubt}The run of the seed nearest the median. It makes a small file, and the file classifies new "
+        "images:</p>\n"
         f"<pre>{lines}</pre>\n"
     )

@@ -34,7 +34,24 @@ def test_the_error_of_the_seeds_is_added():
     hits = [[1, 1, 1, 0] * 5, [1, 0, 0, 0] * 5, [1, 1, 0, 0] * 5]
     of_images = np.var(np.mean(hits, axis=0), ddof=1) / 20
     of_seeds = np.var([0.75, 0.25, 0.5], ddof=1) / 3
-    assert one_task(hits).estimate == pytest.approx((50.0, 100 * math.sqrt(of_images + of_seeds)))
+    freedom = (of_images + of_seeds) ** 2 / (of_images**2 / 19 + of_seeds**2 / 2)  # Welch and Satterthwaite
+    assert one_task(hits).estimate == pytest.approx((50.0, 100 * math.sqrt(of_images + of_seeds), freedom))
+
+
+def test_few_seeds_need_more_standard_errors():
+    assert Estimate(4.2, 1.0, 2).measurable is False  # Student's t with 2 degrees of freedom: 4.303
+    assert Estimate(-4.4, 1.0, 2).measurable is True
+    assert Estimate(2.1, 1.0, 30).needed == pytest.approx(2.0423, abs=1e-3)
+    assert Estimate(2.0, 1.0).measurable is True and Estimate(1.9, 1.0).measurable is False
+
+
+def test_luck_is_rarely_called_measurable():
+    """Equal methods whose seeds differ, three seeds: one comparison in twenty or fewer is called measurable."""
+    noise, called = np.random.default_rng(0), 0
+    for _ in range(400):
+        first, second = (one_task(noise.random((3, 80)) < noise.normal(0.6, 0.08, (3, 1))) for _ in "ab")
+        called += first.minus(second).estimate.measurable
+    assert called / 400 < 0.07
 
 
 def test_mean_acc_weighs_classes_equally():
@@ -45,7 +62,7 @@ def test_mean_acc_weighs_classes_equally():
 
 
 def test_a_perfect_row_is_not_certain():
-    assert one_task([[1] * 10]).estimate == pytest.approx((100.0, 10.0))  # one image more may be wrong
+    assert one_task([[1] * 10]).estimate[:2] == pytest.approx((100.0, 10.0))  # one image more may be wrong
     assert one_task([[1] * 1000]).estimate.error < 1
 
 
@@ -104,11 +121,17 @@ def test_a_choice_among_guesses_is_not_flattered():
     assert fmean(honest) == pytest.approx(50, abs=4)
 
 
-def test_the_halves_are_disjoint_and_keep_an_image_whole():
-    items = tuple(Item(task, f"{n}.jpg", "a") for task in "tu" for n in range(7))
-    both = RowHits(items, np.ones((1, 14)), (1,), {"t": "overall_acc", "u": "overall_acc"})
-    images = [{item.image for item in both.half(odd).items} for odd in (0, 1)]
-    assert images[0] & images[1] == set() and len(images[0] | images[1]) == 7
+def test_the_figure_on_some_images_keeps_an_image_whole():
+    items = tuple(Item(task, f"{n}.jpg", "a") for task in "tu" for n in range(4))
+    both = RowHits(items, np.array([[1.0, 0, 0, 0, 1, 1, 0, 0]]), (1,), {"t": "overall_acc", "u": "overall_acc"})
+    assert both.figure({"0.jpg", "1.jpg"}) == 75
+    assert both.figure({"2.jpg"}) == 0 and both.figure(()) == 0
+
+
+def test_the_choice_on_halves_depends_on_names_alone():
+    noise = np.random.default_rng(3)
+    rows = {str(n): one_task([noise.integers(0, 2, 40)]) for n in range(4)}
+    assert chosen_elsewhere(rows) == pytest.approx(chosen_elsewhere(dict(reversed(rows.items()))))
 
 
 def test_hits_are_read_from_the_predictions_of_all_seeds(tmp_path):

@@ -78,9 +78,13 @@ def test_equal_methods_are_named_and_the_cheapest_of_them(tmp_path):
 
 def test_a_guess_is_called_a_guess(tmp_path):
     write_runs(tmp_path, "CoOp-MT", 0.5, images=30)
-    assert "NOT measurably more than chance (the most frequent class alone would get 50.0 %; 60 test images)" in words(
-        tmp_path
-    )
+    text = words(tmp_path)
+    assert text.startswith("Take none yet: the best, CoOp-MT with 4 shots, has ")
+    assert "not measurably more than chance" in text
+    assert "the most frequent class alone would get 50.0 % on these 60 test images" in text
+    found = verdict(tmp_path)
+    assert not found.overall.usable and "none yet (best: CoOp-MT)" in verdict_html(found)
+    assert "It is not measurably more than chance. The run" in verdict_html(found)
 
 
 def test_a_method_above_chance_is_not_called_a_guess(tmp_path):
@@ -118,6 +122,39 @@ def test_the_curve_over_shots_is_judged_by_its_last_step(tmp_path, few, images, 
     write_runs(tmp_path, "CoOp-MT", few, shots=1, images=images)
     write_runs(tmp_path, "CoOp-MT", 0.9, shots=4, images=images)
     assert said in words(tmp_path)
+
+
+def test_too_few_test_images_are_named(tmp_path):
+    write_runs(tmp_path, "CoOp-MT", 0.9, images=10)
+    write_runs(tmp_path, "LP-CLIP", 0.8, images=10)
+    text = words(tmp_path)
+    assert "There are only 20 test images, so all of this says little" in text
+    assert "These test images and seeds show only differences of " in text
+    assert "20 are too few to say by how much" in text
+
+
+def test_a_winner_is_labelled_as_chosen_by_the_test_images_also_for_a_task(tmp_path):
+    write_runs(tmp_path, "CoOp-MT", 0.9)
+    write_runs(tmp_path, "LP-CLIP", 0.8)
+    found = verdict(tmp_path)
+    for each in (found.overall, *found.tasks):
+        assert "The choice among 2 methods was made by the test images" in " ".join(each.sentences)
+
+
+def test_more_images_are_judged_by_a_method_that_learns(tmp_path):
+    write_runs(tmp_path, "ZS-CLIP", 0.99, images=200)
+    for shots, skill in ((1, 0.9), (4, 0.5)):
+        write_runs(tmp_path, "CoOp-MT", skill, shots=shots, images=200)
+    text = words(tmp_path)
+    assert text.startswith("Take ZS-CLIP")
+    assert (
+        "More images made it worse, so look at the images that were added: from 1 to 4 images a class CoOp-MT" in text
+    )
+
+
+def test_one_number_of_shots_has_no_curve(tmp_path):
+    write_runs(tmp_path, "CoOp-MT", 0.9)
+    assert "Whether more images help was not measured" in words(tmp_path)
 
 
 def test_tasks_have_verdicts_of_their_own(tmp_path):
