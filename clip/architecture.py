@@ -13,6 +13,7 @@ from clip.errors import BackboneError
 HEAD_WIDTH = 64
 ACTIVATIONS = ("quickgelu", "gelu")
 ACTIVATION_KEY = "MODEL.BACKBONE.ACTIVATION"
+ARCH_KEY = "MODEL.BACKBONE.ARCH"
 HEADS_KEY = "MODEL.BACKBONE.HEAD_WIDTHS"
 COUNTER = "num_batches_tracked"
 ALWAYS = (
@@ -80,9 +81,47 @@ def choose_style(state: dict[str, Tensor], said: Style, *, known: Style | None, 
     if any(lacks.values()):
         raise BackboneError(
             f"{source} does not say how its network computes, and a wrong guess would change the features silently; "
-            f"set {' and '.join(text for text, lack in lacks.items() if lack)}"
+            f"set {' and '.join(text for text, lack in lacks.items() if lack)}{_or_name(state, source)}"
         )
     return style
+
+
+def _or_name(state: dict[str, Tensor], source: str) -> str:
+    """The rest of a sentence: which architectures have these sizes, and how to compare both activations."""
+    names = fitting(state, source=source)
+    if not names:
+        return ""
+    return (
+        f"; or set {ARCH_KEY} to the architecture that it is ({_some(names)}). `python -m clip activation {source} "
+        "IMAGES` shows which activation serves your images better"
+    )
+
+
+def check_listed(state: dict[str, Tensor], config: dict[str, Any], name: str, *, source: str) -> None:
+    """Refuse a file of other sizes than those of an architecture (raise BackboneError)."""
+    expected, found = _sizes(config), _sizes(infer_config(state, source=source, head_widths=(1, 1)))
+    if found != expected:
+        raise BackboneError(
+            f"{source} is no {name}: it has {_differing(found, expected)}; name the architecture of this file"
+        )
+
+
+def style_of(config: dict[str, Any]) -> Style:
+    """How a plain architecture of open_clip computes."""
+    text = CLIPTextCfg(**config["text_cfg"])
+    widths = (CLIPVisionCfg(**config["vision_cfg"]).head_width, text.width // text.heads)
+    return Style("quickgelu" if config.get("quick_gelu") else "gelu", widths)
+
+
+def fitting(state: dict[str, Tensor], *, source: str) -> list[str]:
+    """open_clip's architectures of the sizes of a file."""
+    found = _sizes(infer_config(state, source=source, head_widths=(1, 1)))
+    listed = ((name, listed_config(name)) for name in open_clip.list_models())
+    return [name for name, config in listed if is_plain(config) and _sizes(config) == found]
+
+
+def _differing(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    return ", ".join(f"{what} {found[what]} in place of {n}" for what, n in expected.items() if found[what] != n)
 
 
 def check_sizes(state: dict[str, Tensor], name: str, *, source: str, published: dict[str, str]) -> None:
@@ -96,9 +135,10 @@ def check_sizes(state: dict[str, Tensor], name: str, *, source: str, published: 
     if found == sizes[name]:
         return
     same = [other for other, theirs in sizes.items() if theirs == found]
-    differ = ", ".join(f"{what} {found[what]} in place of {n}" for what, n in sizes[name].items() if found[what] != n)
     remedy = f"name the backbone {same[0]}" if same else "name the backbone by the path of this file"
-    raise BackboneError(f"{source} is no {name}: it has {differ}; {remedy}, or give the weights of {name}")
+    raise BackboneError(
+        f"{source} is no {name}: it has {_differing(found, sizes[name])}; {remedy}, or give the weights of {name}"
+    )
 
 
 def check_finite(state: dict[str, Tensor], *, source: str) -> None:
@@ -120,17 +160,16 @@ def listed_config(name: str) -> dict[str, Any]:
 def _listed_head_widths(state: dict[str, Tensor], source: str) -> tuple[int, int]:
     """Head widths of open_clip's architectures of these sizes; 0 if there are none, or if they differ."""
     found = _sizes(infer_config(state, source=source, head_widths=(1, 1)))
-    listed = [config for config in map(listed_config, open_clip.list_models()) if _is_plain(config)]
+    listed = [config for config in map(listed_config, open_clip.list_models()) if is_plain(config)]
     widths = set()
     for config in listed:
         theirs = _sizes(config)
         if found | {"pixels": 0} == theirs | {"pixels": 0}:  # position embeddings are resized for other image sizes
-            text = CLIPTextCfg(**config["text_cfg"])
-            widths.add((CLIPVisionCfg(**config["vision_cfg"]).head_width, text.width // text.heads))
+            widths.add(style_of(config).head_widths)
     return widths.pop() if len(widths) == 1 else (0, 0)
 
 
-def _is_plain(config: dict[str, Any]) -> bool:
+def is_plain(config: dict[str, Any]) -> bool:
     """Whether an architecture of open_clip differs from OpenAI's at most in sizes and activation."""
     parts = (config, config["vision_cfg"], config["text_cfg"])
     return all(set(part) <= known for part, known in zip(parts, PLAIN, strict=True))
@@ -220,6 +259,7 @@ def _text_config(state: dict[str, Tensor], head_width: int) -> CLIPTextCfg:
         width=width,
         heads=width // head_width,
         layers=_count_blocks(state, "transformer.resblocks."),
+        mlp_ratio=_mlp_ratio(state, "transformer.resblocks.", width),
     )
 
 
@@ -227,7 +267,14 @@ def _vit_config(state: dict[str, Tensor], head_width: int) -> CLIPVisionCfg:
     width, _, _, patch = state["visual.conv1.weight"].shape
     grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     layers = _count_blocks(state, "visual.transformer.resblocks.")
-    return CLIPVisionCfg(layers=layers, width=width, head_width=head_width, patch_size=patch, image_size=grid * patch)
+    return CLIPVisionCfg(
+        layers=layers,
+        width=width,
+        head_width=head_width,
+        patch_size=patch,
+        image_size=grid * patch,
+        mlp_ratio=_mlp_ratio(state, "visual.transformer.resblocks.", width),
+    )
 
 
 def _resnet_config(state: dict[str, Tensor], head_width: int) -> CLIPVisionCfg:
@@ -236,6 +283,12 @@ def _resnet_config(state: dict[str, Tensor], head_width: int) -> CLIPVisionCfg:
     layers = tuple(_count_blocks(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
     width = state["visual.layer1.0.conv1.weight"].shape[0]
     return CLIPVisionCfg(layers=layers, width=width, head_width=head_width, image_size=grid * 32)
+
+
+def _mlp_ratio(state: dict[str, Tensor], prefix: str, width: int) -> float:
+    """4 in most networks; where it is not, a factor that gives the width of the MLPs when it is rounded down."""
+    first = state.get(f"{prefix}0.mlp.c_fc.weight")
+    return 4.0 if first is None or len(first) == 4 * width else (len(first) + 0.5) / width
 
 
 def _count_blocks(state: dict[str, Tensor], prefix: str) -> int:

@@ -1,31 +1,28 @@
 """Frozen CLIP backbones by name: ``load`` and what it returns."""
 
 import copy
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from clip.architecture import OPENAI, Style, build_model, check_finite, check_sizes, choose_style
-from clip.errors import BackboneError
+from clip.architecture import Style
+from clip.loading import Wish, load_network
 from clip.local import has_places, local_features
+from clip.names import available_models
 from clip.openclip import IMAGE_MEAN, IMAGE_STD, Preparation
 from clip.precision import Precision, choose_precision
 from clip.projection import before_projection
-from clip.reading import read_weights
 from clip.text import TextEncoder
-from clip.tokenizer import Tokenizer, openai_tokenizer, vocabulary_size
-from clip.weights import DEMO, PUBLISHED, available_models, check_published, digest_of, locate
+from clip.tokenizer import Tokenizer, openai_tokenizer
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
-
-logger = logging.getLogger(__name__)
 
 Preprocess = Callable[[Image.Image], Tensor]
 
@@ -177,6 +174,7 @@ def load(
     device: str | torch.device = "cpu",
     *,
     weights: str | Path = "",
+    arch: str = "",
     activation: str = "",
     head_widths: tuple[int, int] = (0, 0),
     precision: str = "fp32",
@@ -187,11 +185,13 @@ def load(
     """Load a frozen backbone.
 
     Args:
-        name: one of ``available_models()``, or the path of a file with weights in OpenAI's layout (TorchScript
-            archive, state dict, safetensors; any size). Published weights are downloaded if no copy is found.
+        name: one of OpenAI's names, open_clip's ``MODEL:TAG``, ``hf-hub:OWNER/NAME``, ``local-dir:PATH``, or the path
+            of a file (TorchScript archive, state dict, safetensors) or of a folder in open_clip's or transformers'
+            layout. Published weights are downloaded if no copy is found.
         device: where the encoders run; fixed here, because the precision depends on it.
         weights: for published names, a file, or a folder to look in first and to download to; "" looks in
-            ``$XDG_CACHE_HOME/clip`` and ``~/.cache/clip``.
+            ``$XDG_CACHE_HOME/clip``, ``~/.cache/clip`` and the Hub's cache.
+        arch: open_clip's name of the architecture of a file whose tensors do not show it.
         activation, head_widths: facts that tensors do not show: "quickgelu" or "gelu", and the width of an attention
             head of the image tower and of the text tower. Required for files that are not OpenAI's; the head widths
             only for sizes that open_clip does not list.
@@ -209,47 +209,38 @@ def load(
     """
     name, device = str(name), torch.device(device)
     chosen = choose_precision(precision, device)
-    path = locate(name, weights)
-    content = read_weights(path)
-    state, source = content.tensors, str(path)
-    if name in PUBLISHED:
-        check_sizes(state, name, source=source, published=PUBLISHED)
-        check_published(name, path)
-    known = OPENAI if content.by_openai or name in (*PUBLISHED, DEMO) else None
-    style = choose_style(state, Style(activation, (head_widths[0], head_widths[1])), known=known, source=source)
-    if known and style != known:
-        _contradicted(name, source, style)
-    model = build_model(state, source=source, style=style, cast_dtype=chosen.cast_dtype)
-    check_finite(state, source=source)
-    if model.vocab_size != vocabulary_size():
-        raise BackboneError(f"{path} has a vocabulary of {model.vocab_size} tokens, the tokenizer {vocabulary_size()}")
+    wish = Wish(Style(activation, (head_widths[0], head_widths[1])), arch)
+    found = load_network(name, weights, wish, chosen.cast_dtype)
+    parts: dict[str, Any] = {"tokenizer": found.tokenizer, "preparation": found.preparation}
     texts: dict[str, Any] = {"text_encoding": text_encoding, "text_chunk": text_chunk, "text_memory": text_memory}
-    digest = digest_of(state, "" if style == OPENAI else str(style))
-    backbone = Backbone(model, chosen, name=name, digest=digest, **texts).to(device)
-    return backbone, image_transform(backbone.image_size)
+    backbone = Backbone(found.model, chosen, name=name, digest=found.digest, **parts, **texts).to(device)
+    return backbone, image_transform(backbone.image_size, found.preparation)
 
 
-def _contradicted(name: str, source: str, style: Style) -> None:
-    """Handle a stated style that contradicts the known one: refuse it for a known name, follow it for a file."""
-    if name in available_models():
-        raise BackboneError(f"{style} is not true of {name}, which is computed with {OPENAI}; leave the keys out")
-    logger.warning(
-        "%s looks like a file of OpenAI's code, which computes with %s; %s is followed", source, OPENAI, style
-    )
+def image_transform(size: int, preparation: Preparation | None = None) -> Preprocess:
+    """Test-time transform of a PIL image to a normalised (3, size, size) fp32 tensor.
 
-
-def image_transform(size: int) -> Preprocess:
-    """Test-time transform of a PIL image: RGB, shorter side to ``size`` (bicubic), centre crop, CLIP's normalisation.
-
-    Returns a (3, size, size) fp32 tensor.
+    Args:
+        preparation: how; None: OpenAI's, which is the shorter side to ``size`` (bicubic) and a centre crop.
     """
+    way = preparation or Preparation()
+    if way.resize != "shortest":
+        # open_clip's own, which takes lists of values.
+        return open_clip.image_transform(
+            size,
+            is_train=False,
+            mean=way.mean,
+            std=way.std,
+            resize_mode=way.resize,
+            interpolation=way.interpolation,
+        )
     return transforms.Compose(
         [
             _to_rgb,
-            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.Resize(size, interpolation=transforms.InterpolationMode(way.interpolation)),
             transforms.CenterCrop(size),
             transforms.ToTensor(),
-            transforms.Normalize(IMAGE_MEAN, IMAGE_STD),
+            transforms.Normalize(way.mean, way.std),
         ]
     )
 

@@ -45,15 +45,13 @@ class Preparation:
         mean, std: of the three channels, for pixels in [0, 1].
         interpolation: "bicubic" or "bilinear".
         resize: "shortest" (the shorter side to the size, then the centre is cut out), "squash" (both sides to the size)
-            or "longest" (the longer side to the size, then the rest is filled).
-        fill: value of the three channels (0 to 255) beside a picture under "longest".
+            or "longest" (the longer side to the size, then the rest is filled with black).
     """
 
     mean: tuple[float, ...] = IMAGE_MEAN
     std: tuple[float, ...] = IMAGE_STD
     interpolation: str = "bicubic"
     resize: str = "shortest"
-    fill: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ def preparation_of(said: dict[str, Any], *, source: str) -> Preparation:
             # "random" is open_clip's word for training; its test transform takes bicubic then.
             interpolation=str(said.get("interpolation") or "bicubic").replace("random", "bicubic"),
             resize=str(said.get("resize_mode") or "shortest"),
-            fill=int(said.get("fill_color") or 0),
         )
     except (TypeError, ValueError) as error:
         raise BackboneError(f"{source} describes its images with wrong values: {error}") from error
@@ -114,6 +111,8 @@ def preparation_of(said: dict[str, Any], *, source: str) -> Preparation:
     ):
         if value not in known:
             raise BackboneError(f"{source} wants images with the {what} {value!r}; known are {', '.join(known)}")
+    if found.resize == "longest" and said.get("fill_color"):
+        raise BackboneError(f"{source} wants images filled with the colour {said['fill_color']!r}; known is 0 (black)")
     return found
 
 

@@ -1,5 +1,6 @@
 """Read the tensors of a weights file by name, without running code from the file."""
 
+import logging
 import pickle
 import re
 import string
@@ -18,7 +19,9 @@ from clip.errors import BackboneError
 
 SCALARS = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's own files
 NO_WEIGHTS = (*SCALARS, "num_batches_tracked", "attn_mask")
-ANCHOR = "visual.conv1.weight"  # every CLIP in OpenAI's layout has it
+# Names that show where the names of a CLIP begin: of OpenAI's layout, of transformers', and of any other.
+ANCHORS = ("visual.conv1.weight", "text_model.embeddings.token_embedding.weight", "logit_scale")
+COMPILED = "_orig_mod."  # torch.compile's, anywhere in a name
 FORMATS = "a TorchScript archive, a state dict saved by torch.save, or a safetensors file"
 HEAD_BYTES = 4096
 ALIGNMENT = 64  # bytes, of torch's own tensors on a CPU
@@ -40,6 +43,8 @@ KINDS = (
 _DEPTH = 3  # of a table of tensors below the top of a file
 _SHOWN = 5
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -56,11 +61,12 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Read weights in any of OpenAI's formats.
+    """Read weights in any format.
 
     Accepted are the published TorchScript archive, a state dict saved by ``torch.save``, and safetensors. The state
-    dict may be below a key such as "state_dict" or "model", and its names may share a prefix such as "module.". The
-    content decides, not the suffix.
+    dict may be below keys such as "state_dict" or "model", and the names of the CLIP in it may begin with a prefix such
+    as "module." or "model.clip_model."; what lies beside them is left out with a warning. The content decides, not the
+    suffix.
 
     Raises:
         BackboneError: the file cannot be read or holds no state dict.
@@ -171,16 +177,38 @@ def _text(head: bytes) -> str:
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The only table of tensors in a file's content, without the common prefix of its names."""
-    tables = dict(_tables(content, "", _DEPTH))
-    clips = {place: table for place, table in tables.items() if any(key.endswith(ANCHOR) for key in table)} or tables
+    tables = {place: _compiled_names(table) for place, table in _tables(content, "", _DEPTH)}
+    anchor = next((each for each in ANCHORS if any(_starts(table, each) for table in tables.values())), ANCHORS[0])
+    clips = {place: table for place, table in tables.items() if _starts(table, anchor)} or tables
     if len(clips) != 1:
         raise BackboneError(f"{path} {_no_single_table(content, clips)}")
     table = next(iter(clips.values()))
-    anchor = next((key for key in table if key.endswith(ANCHOR)), ANCHOR)
-    prefix = anchor.removesuffix(ANCHOR)
-    if prefix and all(key.startswith(prefix) for key in table):
-        table = {key.removeprefix(prefix): value for key, value in table.items()}
-    return table
+    starts = _starts(table, anchor)
+    if len(starts) > 1:
+        shown = _some([start or "(none)" for start in starts])
+        raise BackboneError(f"{path} holds several CLIPs, below {shown}; save the right one in a separate file")
+    return _below(table, starts[0], path) if starts else table
+
+
+def _compiled_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The table without torch.compile's part of names, if no two names are then the same."""
+    plain = {key.replace(COMPILED, ""): value for key, value in table.items()}
+    return plain if len(plain) == len(table) else table
+
+
+def _starts(table: dict[str, Tensor], anchor: str) -> list[str]:
+    """What stands before ``anchor`` in the names of a table."""
+    return [key.removesuffix(anchor) for key in table if key == anchor or key.endswith(f".{anchor}")]
+
+
+def _below(table: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    others = [key for key in table if not key.startswith(prefix)]
+    if others:
+        logger.warning(
+            "%s: %d tensors beside the CLIP in %s are not read (%s)", path, len(others), prefix, _some(others)
+        )
+    return {key.removeprefix(prefix): value for key, value in table.items() if key.startswith(prefix)}
 
 
 def _no_single_table(content: Any, tables: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Find, download and identify the weights of a backbone."""
 
-import difflib
 import hashlib
 import http.client
 import logging
@@ -16,12 +15,12 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 
+from clip import hub
 from clip.errors import BackboneError
+from clip.names import DEMO, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse
 
-DEMO = "demo"
 DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
-PUBLISHED = {"RN50": "RN50", "RN101": "RN101", "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16"}
-SUFFIXES = (".pt", ".safetensors", ".pth")
+__all__ = ["DEMO", "PUBLISHED", "SUFFIXES", "available_models"]
 SETTING = "MODEL.BACKBONE.WEIGHTS"
 NETWORK_TIMEOUT_S = 30
 _BLOCK = 2**20  # bytes that are hashed at a time
@@ -38,11 +37,6 @@ class Source:
     sha256: str
 
 
-def available_models() -> list[str]:
-    """Names that ``load`` knows; it takes the path of a weights file as well."""
-    return [*PUBLISHED, DEMO]
-
-
 def published_source(name: str) -> Source:
     """Address and checksum of a published backbone, from open_clip's table.
 
@@ -56,65 +50,80 @@ def locate(name: str, weights: str | Path = "") -> Path:
     """Find the weights file of a backbone; download a published one that is not found.
 
     Args:
-        name: one of ``available_models()`` or the path of a weights file.
-        weights: for published names, a file, or a folder to look in first and to download to; "" for the cache only.
+        name: see ``clip.names.parse``.
+        weights: for published names, a file, or a folder to look in first and to download to; "" for the caches only.
 
     Raises:
         BackboneError: unknown name, missing file, or a download that failed.
     """
-    return find(name, weights) or _fetch(name, _folders(_chosen(weights)))
+    found = find(name, weights)
+    if found is not None:
+        return found
+    named, chosen = parse(name), _chosen(weights)
+    if named.kind is Kind.OPENAI:
+        return _fetch(named, _folders(chosen))
+    folder = None if chosen is None else chosen / hub.slug(name)
+    return fetch_from_hub(named, folder)
 
 
 def find(name: str, weights: str | Path = "") -> Path | None:
     """Like :func:`locate`, but without a download: None for published weights that are not found."""
     chosen = _chosen(weights)
+    named = parse(name, with_file=chosen is not None and chosen.is_file())
+    published = named.kind in (Kind.OPENAI, Kind.TAG, Kind.HUB)
     if chosen is not None and not (chosen.is_file() or chosen.is_dir()):
-        make = f"make that folder to download {name} to" if name in PUBLISHED else f"leave it out for {name!r}"
+        make = f"make that folder to download {name} to" if published else f"leave it out for {name!r}"
         raise BackboneError(f"{SETTING} {chosen} is neither a file nor a folder; correct it, or {make}")
-    if name in PUBLISHED:
-        return _find_published(name, chosen)
     if chosen is not None and chosen.is_file():
+        if named.kind in (Kind.OPENAI, Kind.TAG):
+            return chosen
         raise BackboneError(
             f"{SETTING} {chosen} has no meaning for the backbone {name!r}; use that file's path as the backbone's name"
         )
-    path = DEMO_FILE if name == DEMO else Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise BackboneError(f"the backbone {name!r} is a folder; give the path of the weights file{_in_folder(path)}")
-    if path.suffix in SUFFIXES:
-        raise BackboneError(f"the weights file {path} of the backbone {name!r} does not exist; check the path")
-    raise BackboneError(_unknown_name(name))
+    if named.kind is Kind.OPENAI:
+        return _find_published(named, chosen)
+    if published:
+        return hub.find(named.repository, named.files, [] if chosen is None else [chosen / hub.slug(name)])
+    return _in_bundle(named) if named.kind is Kind.FOLDER else DEMO_FILE if named.kind is Kind.DEMO else named.path
+
+
+def _in_bundle(named: Named) -> Path:
+    found = hub.first_file(named.path, hub.TENSORS)
+    if found is None:
+        raise BackboneError(f"the folder {named.path} has none of {', '.join(hub.TENSORS)}; put the weights there")
+    return found
+
+
+def fetch_from_hub(named: Named, folder: Path | None) -> Path:
+    """Download the weights of a backbone and what describes them; returns the path of the weights.
+
+    Args:
+        folder: where to; None: the Hub's cache.
+    """
+    if named.kind is Kind.HUB:
+        hub.fetch(named.repository, hub.CONFIGS, name=named.name, folder=folder)
+        hub.fetch_others(named.repository, (hub.PREPARATION,), folder)
+    return hub.fetch(named.repository, named.files, name=named.name, folder=folder)
 
 
 def _chosen(weights: str | Path) -> Path | None:
     return Path(weights).expanduser() if str(weights) else None
 
 
-def _in_folder(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
-    return f" in it ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
-
-
-def _unknown_name(name: str) -> str:
-    lowered = {known.lower(): known for known in available_models()}
-    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
-    guess = f"did you mean {' or '.join(near)}? Choose" if near else "choose"
-    return (
-        f"unknown backbone {name!r}; {guess} one of {', '.join(available_models())}, or give the path of a file "
-        f"({', '.join(SUFFIXES)}) with weights in OpenAI's layout"
-    )
-
-
-def _find_published(name: str, chosen: Path | None) -> Path | None:
+def _find_published(named: Named, chosen: Path | None) -> Path | None:
     if chosen is not None and chosen.is_file():
         return chosen
     for folder in _folders(chosen):
         for suffix in SUFFIXES:
-            candidate = folder / f"{PUBLISHED[name]}{suffix}"
+            candidate = folder / f"{_stem(named)}{suffix}"
             if candidate.is_file():
                 return candidate
-    return None
+    folders = [] if chosen is None else [chosen / hub.slug(named.repository)]
+    return hub.find(named.repository, hub.TENSORS[:3], folders) if named.repository else None
+
+
+def _stem(named: Named) -> str:
+    return get_pretrained_cfg(named.arch, "openai")["url"].rsplit("/", 1)[-1].removesuffix(".pt")
 
 
 def _folders(chosen: Path | None) -> list[Path]:
@@ -130,24 +139,38 @@ def _cache_folders() -> list[Path]:
     return folders
 
 
-def _fetch(name: str, folders: list[Path]) -> Path:
-    """Download a published file to the first folder; the error message says how to get the file by hand."""
+def _fetch(named: Named, folders: list[Path]) -> Path:
+    """Download a published file to the first folder, or the same tensors from the Hub's mirror.
+
+    The error message says how to get the file by hand.
+    """
+    name = openai_name(named)
     source = published_source(name)
-    target = folders[0] / f"{PUBLISHED[name]}.pt"
+    target = folders[0] / f"{_stem(named)}.pt"
     logger.info("downloading the weights of %s from %s to %s", name, source.url, target)
     try:
         download(source, target)
     except NETWORK_ERRORS as error:
-        raise BackboneError(
-            f"the weights of {name} ({target.name}) are not in {' or '.join(map(str, folders))}, and downloading them "
-            f"from {source.url} failed ({error}); get that file on a machine with a network and put it into "
-            f"{folders[0]}, or set {SETTING} to it"
-        ) from error
+        logger.info("%s cannot be reached (%s); trying %s/%s", source.url, error, hub.SITE, named.repository)
+        try:
+            return hub.fetch(named.repository, hub.TENSORS[:3], name=name)
+        except BackboneError as second:
+            raise BackboneError(
+                f"the weights of {name} ({target.name}) are not in {' or '.join(map(str, folders))}, and downloading "
+                f"them from {source.url} failed ({error}), as did their mirror {hub.SITE}/{named.repository}; get that "
+                f"file on a machine with a network (`python -m clip fetch {name} --to FOLDER`) and put it into "
+                f"{folders[0]}, or set {SETTING} to it"
+            ) from second
     except OSError as error:
         raise BackboneError(
             f"cannot write {target}: {error.strerror or error}; free some space, or set {SETTING} to a writable folder"
         ) from error
     return target
+
+
+def openai_name(named: Named) -> str:
+    """OpenAI's name of one of its networks, however it is spelt."""
+    return next(name for name, arch in PUBLISHED.items() if arch == named.arch)
 
 
 def download(source: Source, target: Path) -> None:
@@ -175,16 +198,25 @@ def download(source: Source, target: Path) -> None:
 def check_published(name: str, path: Path) -> None:
     """Warn if the file of a published backbone is not byte for byte the published one."""
     expected, found = published_source(name).sha256, _file_digest(path)
-    if found != expected:
+    if found == expected:
+        return
+    if path.name in hub.TENSORS:  # its name on the Hub and in the Hub's cache
         logger.warning(
-            "the weights of %s are read from %s, which is not the published file (SHA-256 %s there, %s published): its "
-            "tensors have the published shapes, whether they have the published values is not known; use the "
-            "published file, or name the backbone by the path of this one",
+            "the weights of %s are read from %s, a mirror of OpenAI's tensors in another file format: its bytes cannot "
+            "be compared with OpenAI's; runs from OpenAI's own file must show the same digest of the weights",
             name,
             path,
-            found[:12],
-            expected[:12],
         )
+        return
+    logger.warning(
+        "the weights of %s are read from %s, which is not the published file (SHA-256 %s there, %s published): its "
+        "tensors have the published shapes, whether they have the published values is not known, and they are computed "
+        "with QuickGELU as OpenAI's; use the published file, or name the backbone by the path of this one",
+        name,
+        path,
+        found[:12],
+        expected[:12],
+    )
 
 
 def _file_digest(path: Path) -> str:

@@ -14,7 +14,8 @@ from yacs.config import CfgNode
 
 import clip
 from clip.device import take_rows, to_device
-from clip.weights import PUBLISHED, find
+from clip.names import open_clip_name
+from clip.weights import find
 from dassl.data.datum import Task
 from dassl.data.features.store import encode_fixed
 from dassl.data.loaders import on_host
@@ -65,6 +66,7 @@ def _backbone_options(cfg: CfgNode) -> dict[str, Any]:
     node = cfg.MODEL
     return {
         "weights": node.BACKBONE.WEIGHTS,
+        "arch": node.BACKBONE.ARCH,
         "activation": node.BACKBONE.ACTIVATION,
         "head_widths": tuple(node.BACKBONE.HEAD_WIDTHS),
         "text_encoding": node.TEXT_ENCODING,
@@ -78,6 +80,7 @@ def image_facts(backbone: clip.Backbone) -> dict[str, Any]:
     return {
         "SIZE": (backbone.image_size, backbone.image_size),
         "INTERPOLATION": backbone.interpolation,
+        "RESIZE": backbone.preparation.resize,
         "PIXEL_MEAN": backbone.image_mean,
         "PIXEL_STD": backbone.image_std,
     }
@@ -97,7 +100,9 @@ def check_preprocessing(said: CfgNode, backbone: clip.Backbone) -> None:
             "it out"
         )
     other = [
-        key for key in ("INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD") if said[key] and not _same(said[key], facts[key])
+        key
+        for key in ("INTERPOLATION", "RESIZE", "PIXEL_MEAN", "PIXEL_STD")
+        if said[key] and not _same(said[key], facts[key])
     ]
     for key in other:
         _log.warning(
@@ -535,8 +540,7 @@ class PromptTuner(TrainerX):
 
     def open_clip_name(self) -> tuple[str, str]:
         """Name and tag of the backbone in open_clip; empty for a file."""
-        name = PUBLISHED.get(self.backbone.name, "")
-        return (f"{name}-quickgelu", "openai") if name else ("", "")
+        return open_clip_name(self.backbone.name)
 
     def model_inference(self, batch: dict[str, Any]) -> Tensor:
         """Logits (B, C) of a test batch."""

@@ -29,6 +29,13 @@ KEYS: tuple[Key, ...] = (
         "how images are resized; empty: as for the backbone",
         ("", "bilinear", "bicubic", "nearest"),
     ),
+    Key(
+        "INPUT.RESIZE",
+        "",
+        "how a test image gets to INPUT.SIZE: shortest (the shorter side, then a centre crop), squash (both sides "
+        "whatever the proportions), longest (the longer side, then black bars); empty: as for the backbone",
+        ("", "shortest", "squash", "longest"),
+    ),
     Key("INPUT.TRANSFORMS", (), "names of the transforms; the order of application is fixed; empty: normalize"),
     Key("INPUT.NO_TRANSFORM", False, "only resize and normalise, also in training"),
     Key(
@@ -125,7 +132,13 @@ KEYS: tuple[Key, ...] = (
         "",
         "run folder whose learned tensors training starts from; several, with commas: from their mean",
     ),
-    Key("MODEL.BACKBONE.NAME", "", "RN50, RN101, ViT-B/32, ViT-B/16, demo, or a state dict file"),
+    Key(
+        "MODEL.BACKBONE.NAME",
+        "",
+        "one of OpenAI's names, open_clip's MODEL:TAG, hf-hub:OWNER/NAME, local-dir:PATH, demo, or a weights file; "
+        "see docs/backbones.md",
+    ),
+    Key("MODEL.BACKBONE.ARCH", "", "open_clip's name of the architecture of a weights file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),
     Key("MODEL.BACKBONE.WEIGHTS", "", "weights file, or folder that is searched for weights"),
     Key(

@@ -28,6 +28,7 @@ _OF_READING = ("BACKGROUND", "ORIENTATION", "MAX_PIXELS", "RESOLUTION")
 PLAIN = {
     "SIZE": (224, 224),
     "INTERPOLATION": "bilinear",
+    "RESIZE": "shortest",
     "PIXEL_MEAN": (0.485, 0.456, 0.406),
     "PIXEL_STD": (0.229, 0.224, 0.225),
     "TRANSFORMS": ("normalize",),
@@ -78,6 +79,10 @@ def transform_id(cfg: CfgNode, is_train: bool, reading: Reading) -> str:
         # Methods that train on different views share their test features.
         facts = {key: cfg.INPUT[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")}
         facts["normalize"] = "normalize" in cfg.INPUT.TRANSFORMS
+    # The only way before the key was there; stored features of that time stay valid.
+    facts.pop("RESIZE", None)
+    if cfg.INPUT.RESIZE not in ("", "shortest"):
+        facts["RESIZE"] = cfg.INPUT.RESIZE
     facts["reading"] = reading.name
     return sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
 
@@ -139,18 +144,47 @@ def _steps(cfg: CfgNode, names: set[str], random: bool) -> list[nn.Module]:
     mode = InterpolationMode(cfg.INPUT.INTERPOLATION)
     if random:
         return _train_steps(cfg, names, mode)
-    test = [ShorterSide([max(cfg.INPUT.SIZE)], interpolation=mode), v2.CenterCrop(cfg.INPUT.SIZE), ToFloat()]
-    return test + _normalize(cfg, names)
+    ways: dict[str, list[nn.Module]] = {
+        "shortest": [ShorterSide([max(cfg.INPUT.SIZE)], interpolation=mode), v2.CenterCrop(cfg.INPUT.SIZE)],
+        "squash": [v2.Resize(tuple(cfg.INPUT.SIZE), interpolation=mode)],
+        "longest": [LongerSide(cfg.INPUT.SIZE, mode)],
+    }
+    return [*ways[cfg.INPUT.RESIZE or "shortest"], ToFloat(), *_normalize(cfg, names)]
 
 
-def seen_box(size: Sequence[int], side: Sequence[int]) -> tuple[float, float, float, float]:
+class LongerSide(nn.Module):
+    """Resize that fits the whole image into ``side`` (height, width), in the middle of black bars."""
+
+    def __init__(self, side: Sequence[int], mode: InterpolationMode) -> None:
+        super().__init__()
+        self.side, self.mode = tuple(side), mode
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        """As open_clip's "longest"."""
+        height, width = self.side
+        new = _fitted(full_size(image), (width, height))
+        resized = v2.functional.resize(image, [new[1], new[0]], interpolation=self.mode)
+        left, top = (width - new[0]) // 2, (height - new[1]) // 2
+        return v2.functional.pad(resized, [left, top, width - new[0] - left, height - new[1] - top])
+
+
+def _fitted(size: Sequence[int], side: Sequence[int]) -> list[int]:
+    """Width and height of the largest picture of these proportions in ``side`` (width, height)."""
+    ratio = max(length / most for length, most in zip(size, side, strict=True))
+    return [max(1, round(length / ratio)) for length in size]
+
+
+def seen_box(size: Sequence[int], side: Sequence[int], way: str = "shortest") -> tuple[float, float, float, float]:
     """The part of a picture that the test transform keeps: left, top, right and bottom in pixels of the picture.
 
     Args:
         size: width and height of the picture.
         side: INPUT.SIZE, height and width.
+        way: INPUT.RESIZE; under "longest" the part is larger than the picture.
     """
-    resized = _resized(size, max(side))
+    if way == "squash":
+        return 0.0, 0.0, float(size[0]), float(size[1])
+    resized = _resized(size, max(side)) if way == "shortest" else _fitted(size, side[::-1])
     box: list[tuple[float, float]] = []
     for length, new, crop in zip(size, resized, reversed(side), strict=True):
         start = round((new - crop) / 2.0)

@@ -82,7 +82,7 @@ class MapWriter:
     def _draw(self, answers: Sequence[Prediction], cells: Sequence[Tensor]) -> list[Prediction]:
         """Write the maps of one image."""
         picture = read_image(answers[0].image, self.classifier.reading)
-        box = seen_box(picture.size, self.classifier.input.SIZE)
+        box = seen_box(picture.size, self.classifier.input.SIZE, self.classifier.input.RESIZE)
         found = []
         for answer, grid in zip(answers, cells, strict=True):
             path, digest = map_path(self.folder, answer.image, answer.task)

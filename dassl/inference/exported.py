@@ -107,7 +107,7 @@ def preprocessing(said: CfgNode) -> dict[str, Any]:
         "mean": list(said.PIXEL_MEAN) if normal else [0.0] * 3,
         "std": list(said.PIXEL_STD) if normal else [1.0] * 3,
         "interpolation": said.INTERPOLATION,
-        "resize_mode": "shortest",
+        "resize_mode": said.RESIZE,
         "fill_color": 0,
     }
 

@@ -94,11 +94,11 @@ def test_the_text_of_a_description_has_what_changes_features():
 
 
 def test_a_folder_describes_its_network(tmp_path):
-    said = {"mean": 0.5, "std": [0.5] * 3, "interpolation": "random", "resize_mode": "longest", "fill_color": 7}
+    said = {"mean": 0.5, "std": [0.5] * 3, "interpolation": "random", "resize_mode": "longest", "fill_color": 0}
     (tmp_path / openclip.CONFIG).write_text(json.dumps({"model_cfg": CONFIGS["GELU"], "preprocess_cfg": said}))
     found = described(tmp_path)
     assert found.model == CONFIGS["GELU"] and found.tokenizer == f"local-dir:{tmp_path}"
-    assert found.preparation == Preparation((0.5,) * 3, (0.5,) * 3, "bicubic", "longest", 7)
+    assert found.preparation == Preparation((0.5,) * 3, (0.5,) * 3, "bicubic", "longest")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,7 @@ def test_a_broken_description_gets_one_line(text, message, tmp_path):
         ({"std": "wide"}, "wrong values"),
         ({"resize_mode": "crop"}, "resize_mode 'crop'; known are shortest, squash, longest"),
         ({"interpolation": "nearest"}, "interpolation 'nearest'"),
+        ({"resize_mode": "longest", "fill_color": 7}, "filled with the colour 7"),
     ],
 )
 def test_a_preparation_that_is_not_known_is_refused(said, message):

@@ -1,6 +1,8 @@
+import hashlib
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from hypothesis import HealthCheck, given
@@ -213,3 +215,35 @@ def test_the_seen_box_is_what_the_test_transform_keeps(make_cfg, size, side):
         for place in range(count // 4, count - count // 4):
             expected = start + (place + 0.5) / count * (end - start) - 0.5
             assert abs(values[place] - expected) <= 1, (place, values[place], expected)
+
+
+@given(
+    size=st.tuples(st.integers(8, 90), st.integers(8, 90)),
+    way=st.sampled_from(["shortest", "squash", "longest"]),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_every_way_to_resize_is_open_clips(make_cfg, size, way, interpolation):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    cfg = make_cfg(INPUT__SIZE=(32, 32), INPUT__TRANSFORMS=(), INPUT__INTERPOLATION=interpolation, INPUT__RESIZE=way)
+    theirs = open_clip.image_transform(
+        32, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=way, interpolation=interpolation
+    )
+    assert torch.equal(build_transform(cfg, False)(Image.fromarray(noise)), theirs(Image.fromarray(noise)))
+
+
+def test_the_box_of_other_ways_to_resize():
+    assert seen_box((40, 20), (32, 32), "squash") == (0, 0, 40, 20)
+    assert seen_box((40, 20), (32, 32), "longest") == (0, -10, 40, 30)
+
+
+def test_the_way_to_resize_is_part_of_the_key_and_the_old_way_changes_no_key(make_cfg):
+    reading = Reading()
+    keys = [transform_id(make_cfg(INPUT__RESIZE=way), False, reading) for way in ("", "shortest", "squash", "longest")]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+    cfg = make_cfg(INPUT__RESIZE="shortest")
+    facts = {key: cfg.INPUT[key] for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")}
+    facts |= {"normalize": "normalize" in cfg.INPUT.TRANSFORMS, "reading": reading.name}
+    assert keys[1] == hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
+    random = [transform_id(make_cfg(INPUT__RESIZE=way), True, reading) for way in ("", "shortest", "squash")]
+    assert random[0] == random[1] != random[2]

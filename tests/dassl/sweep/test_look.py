@@ -79,7 +79,7 @@ def test_published_weights_are_fetched_once_and_only_announced_by_a_dry_run(smal
     fetched = []
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(weights, "_fetch", lambda name, folders: fetched.append(name) or small.backbone)
+    monkeypatch.setattr(weights, "_fetch", lambda named, folders: fetched.append(named.name) or small.backbone)
     monkeypatch.setattr("trainers.base.check_preprocessing", lambda said, backbone: None)
     todo = runs(small, "MODEL.BACKBONE.NAME", "RN50")
     (remark,) = look(todo, here=True, fetch=False)

@@ -1,0 +1,63 @@
+"""The table of all backbones that can be named."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from clip.errors import BackboneError
+from clip.names import DEMO, all_names, nearest_names, parse
+from clip.weights import find
+
+_COLUMNS = ("name", "text width", "text length", "pixels", "prompts", "weights here")
+_READ_AT_END = ("argmax", "eos")
+
+
+def architectures(letters: str = "") -> Iterator[str]:
+    """open_clip's architectures with these letters in their names."""
+    yield from (name for name in open_clip.list_models() if letters.lower() in name.lower())
+
+
+def table(letters: str = "", weights: Path | None = None) -> Iterator[str]:
+    """Lines of the table.
+
+    Args:
+        letters: only names with these letters.
+        weights: a folder to look in, besides the caches.
+
+    Raises:
+        BackboneError: no name has these letters.
+    """
+    names = [name for name in all_names() if letters.lower() in name.lower()]
+    if not names:
+        near = " or ".join(nearest_names(letters))
+        raise BackboneError(f"no backbone has {letters!r} in its name{f'; did you mean {near}?' if near else ''}")
+    rows = [_COLUMNS, *(_row(name, weights) for name in names)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield "Besides: hf-hub:OWNER/NAME, local-dir:PATH, and the path of a file or folder (docs/backbones.md)"
+
+
+def _row(name: str, weights: Path | None) -> tuple[str, ...]:
+    if name == DEMO:
+        return name, "128", "77", "64", "tree", "yes"
+    named = parse(name)
+    config = open_clip.get_model_config(named.arch)
+    text = config["text_cfg"]
+    here = find(name, weights or "") is not None
+    return (
+        name,
+        str(text.get("width", "-")),
+        str(text.get("context_length", 77)),
+        str(config["vision_cfg"].get("image_size", 224)),
+        "tree" if is_tree(text) else "plain",
+        "yes" if here else "no",
+    )
+
+
+def is_tree(text: Mapping[str, Any]) -> bool:
+    """Whether the beginnings of prompts are computed once: the text tower is causal and read at the end."""
+    plain = not text.get("no_causal_mask") and not text.get("embed_cls") and "hf_model_name" not in text
+    return plain and text.get("pool_type", "argmax") in _READ_AT_END
