@@ -49,7 +49,9 @@ def test_a_config_for_own_tasks_leaves_to_the_backbone_what_depends_on_it(method
     assert "fp32" in precisions
     least = OWN_STEPS if "OPTIM.LR" in keys(method) else 0
     assert least == cfg.OPTIM.MIN_STEPS
-    assert cfg.TRAINER == demo.TRAINER
+    own = {"TRAINER.MTCOOP.NORMALIZE", "TRAINER.MTCOOP.SHARED_CTX"} if method.parent.name == "MTCoOp" else set()
+    ours, theirs = flatten(cfg), flatten(demo)
+    assert {key for key in ours if key.startswith("TRAINER.") and ours[key] != theirs[key]} == own
 
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=name)
