@@ -50,7 +50,7 @@ EMBEDDED = "demo"
 PREFERRED = ("ViT-L/14", "ViT-B/16", "ViT-B/32", "RN101", "RN50")
 SHOTS = (1, 2, 4, 8, 16)
 # Methods that take seconds, then those that learn prompts by steps. Rows that configs/methods.yaml lacks are skipped.
-CHEAP = ("ZS-CLIP", "ProtoNet", "LP-CLIP", "Tip-Adapter")
+CHEAP = ("ZS-CLIP", "ProtoNet", "LP-CLIP", "Tip-Adapter", "GDA", "LP++", "CM-LP", "CLAP")
 PROMPTS = ("CoOp-MT", "SoftCPT-NATA", "SoftCPT-NATS", "CoOp-CA")
 # Processes that read images take longer to start than few images to read; runs go side by side instead.
 _QUICK = {"DATALOADER.NUM_WORKERS": 0}
@@ -167,8 +167,11 @@ def stages(args: argparse.Namespace, suite: Path, backbone: str, shots: Sequence
         output=str(folder),
     )
     most, fewer = (shots[-1],), tuple(shots[:-1])
+    learning = tuple(each for each in cheap if each.learns)
     if cheap:
-        yield Stage("methods that take seconds", replace(base, methods=tuple(cheap)))
+        yield Stage("methods that take seconds", replace(base, methods=tuple(cheap), shots=most))
+    if learning and fewer:
+        yield Stage("methods that take seconds, with fewer images", replace(base, methods=learning, shots=fewer))
     if prompts:
         yield Stage(f"prompts with {shots_heading(most[0])}", replace(base, methods=tuple(prompts), shots=most))
     if any(each.label == "SoftCPT-NATA" for each in prompts):

@@ -53,3 +53,13 @@ def test_equal_images_with_two_labels_do_not_betray_each_other():
     features[1] = features[0]  # the same image under both labels
     chances = cross_validated(features, labels, 2)
     assert chances[0] == pytest.approx(chances[1])
+
+
+def test_a_group_is_in_one_fold_also_through_an_equal_image():
+    features, labels = clouds(20, 2)
+    features[7] = features[3]
+    groups = ["a" if number in (1, 2, 3) else "b" if number == 8 else "" for number in range(20)]
+    groups[7] = "b"
+    found = folds(features, labels, groups)
+    assert len({*found[[1, 2, 3, 7, 8]]}) == 1
+    assert len({*found}) == 5

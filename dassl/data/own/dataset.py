@@ -99,6 +99,15 @@ class MyTasks(DatasetBase):
         return examined
 
     @classmethod
+    def groups(cls, cfg: CfgNode) -> dict[tuple[str, str], str]:
+        """The group of each image of an own task that has one, by the name of the task and the path."""
+        return {
+            (own.split.tasks[place].name, path): group
+            for own in _read_own(cfg, cls.data_root(cfg), _described(cfg), keep=False)
+            for (place, path), group in own.groups.items()
+        }
+
+    @classmethod
     def check_data(cls, cfg: CfgNode) -> None:
         """Refuse tasks whose images or labels are missing or unreadable (raise UserError)."""
         root = cls.data_root(cfg)
