@@ -38,6 +38,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     **{f"sgd {rate}": _variant("sgd", rate) for rate in (0.002, 0.02, 0.1)},
     "sgd 0.002, 1200 steps": _variant("sgd", 0.002, 1200),
     **{f"adam {rate}": _variant("adam", rate) for rate in (0.0005, 0.002, 0.01)},
+    "adam 0.002, normalised": _variant("adam", 0.002, **{"TRAINER.MTCOOP.NORMALIZE": True}),
+    "adam 0.002, shared": _variant("adam", 0.002, **{"TRAINER.MTCOOP.SHARED_CTX": True}),
+    "adam 0.002, shared normalised": _variant(
+        "adam", 0.002, **{"TRAINER.MTCOOP.NORMALIZE": True, "TRAINER.MTCOOP.SHARED_CTX": True}
+    ),
     "adam 0.002, 10 views": {**_variant("adam", 0.002), **_VIEWS},
 }
 
