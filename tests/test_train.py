@@ -117,7 +117,7 @@ MISTAKES = {
         "--eval-only comes after the first KEY",
     ),
     "config file": (
-        ("run", "--config-file", "configs/trainers/MTCoOp/rn5.yaml"),
+        ("run", "--config-file", "configs/trainers/MTCoOp/rn50_ep5.yaml"),
         {},
         "no such file; did you mean rn50",
     ),
