@@ -195,6 +195,8 @@ def write_report(
     """Write the page about all finished runs; returns its path and the verdict."""
     tree = read_tree(folder)
     found = suites(tree)
+    if not found:
+        raise UserError(f"no run in {folder} is finished, so there is no verdict; the lines above say why")
     judged = judge(found[0])
     notes = notices(tree, found)
     first = [Part("verdict", "Which method to take", verdict_html(judged, remarks=remarks))]
