@@ -7,10 +7,13 @@ The usage line at the top of a script names its arguments; their allowed values 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dassl.results.methods import Method, Start, find_method, read_methods
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+
+if TYPE_CHECKING:
+    from dassl.results.methods import Method, Start
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -68,7 +71,7 @@ class Command:
     part: int = 0
     targets: tuple[str, ...] = ()
     label: str = ""
-    start: Start | None = None
+    start: "Start | None" = None
     stage: str = ""
     per_task: bool = False
     tasks: Sequence[int] | None = None
@@ -218,8 +221,10 @@ def _single_trainer(given: Words, _: Variables) -> str:
     return given["TRAINER"]
 
 
-def _second_stage(given: Words) -> Method:
+def _second_stage(given: Words) -> "Method":
     """The row of configs/methods.yaml that starts from the method of the argument METHOD."""
+    from dassl.results.methods import read_methods
+
     rows = {row.start.method: row for row in read_methods().values() if row.start}
     if given["METHOD"] not in rows:
         raise ArgumentError(f"METHOD must be one of {' '.join(rows)}, not '{given['METHOD']}'")
@@ -272,6 +277,8 @@ def _single(command: Command, given: Words, variables: Variables) -> None:
 
 def _two_stages(command: Command, given: Words, _: Variables) -> None:
     """A method that learns source tasks together, and then each task of DATASET from there."""
+    from dassl.results.methods import Start
+
     row, source = _second_stage(given), given["SOURCE"]
     if source != "others":
         _listed("SOURCE (or others)", source, "configs/datasets")
@@ -283,8 +290,10 @@ def _two_stages(command: Command, given: Words, _: Variables) -> None:
     command.shots, command.per_task = (int(given["SHOTS"]),), True
 
 
-def source_of(command: Command) -> Method:
+def source_of(command: Command) -> "Method":
     """The method of the first stage."""
+    from dassl.results.methods import find_method
+
     assert command.start is not None
     return find_method(command.start.method)
 

@@ -12,6 +12,7 @@ import yaml
 
 from dassl.config import load_yaml, read_settings
 from dassl.results.methods import Method, find_method, make_method
+from dassl.utils.digests import hex_digest
 from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
 from dassl.utils.registry import nearest
@@ -19,6 +20,7 @@ from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
+_LONGEST_VALUE = 80  # letters of a value in the name of a folder
 PROTOCOLS = ("base2new", "newtasks", "transfer")
 Part = tuple[str, dict[str, str]]  # folder of the runs of one part of a protocol, and its config keys
 
@@ -282,4 +284,6 @@ _EXPECTED = {
 
 
 def _shown(value: Any) -> str:
-    return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+    """A value as part of a folder's name, which no file system takes if it is long."""
+    name = re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+    return name if len(name) <= _LONGEST_VALUE else f"{hex_digest(str(value).encode())[:8]}{name[8 - _LONGEST_VALUE :]}"

@@ -67,9 +67,17 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The name of the row in tables, curves and progress."""
-        names = short_names(list(self.varied))
-        keys = ", ".join(f"{names[key]} {value}" for key, value in self.varied.items())
+        """The name of the row in curves and progress."""
+        return self._label(self.varied)
+
+    @property
+    def row_label(self) -> str:
+        """The name of the row in tables, which have the backbone in their heading or in a column of its own."""
+        return self._label({key: value for key, value in self.varied.items() if key != "MODEL.BACKBONE.NAME"})
+
+    def _label(self, varied: Mapping[str, Any]) -> str:
+        names = short_names(list(varied))
+        keys = ", ".join(f"{names[key]} {value}" for key, value in varied.items())
         return f"{self.method.label} [{keys}]" if keys else self.method.label
 
     @property
@@ -119,8 +127,8 @@ class Run:
         merge_cfg(cfg, values=self.options, place=f"options of {self.method.label or self.method.trainer}")
         merge_cfg(cfg, pairs=self.pairs)
         fixed = {"TRAINER.NAME": self.method.trainer, "DATASET.NUM_SHOTS": self.shots, "SEED": self.seed, **self.part}
-        if self.method.label and self.label not in read_methods():
-            fixed["TRAINER.LABEL"] = self.label
+        if self.method.label and self.row_label not in read_methods():
+            fixed["TRAINER.LABEL"] = self.row_label
         task = {} if self.task is None else {"DATASET.SUBSAMPLE_TASKS": f"task{self.task}"}
         merge_cfg(cfg, values={**fixed, **task, "OUTPUT_DIR": str(self.folder)}, place="sweep")
         published = apply_published(cfg, named={*self.options, *self.pairs[::2]})
@@ -174,8 +182,8 @@ class Run:
         words = ["--trainer", self.method.trainer, "--dataset-config-file", suite]
         words += ["--config-file", method, "--seed", self.seed, "--output-dir", self.folder, *flags]
         keys = {**self.options, "DATASET.NUM_SHOTS": self.shots, **self.part}
-        if self.method.label and self.label not in read_methods():
-            keys["TRAINER.LABEL"] = self.label
+        if self.method.label and self.row_label not in read_methods():
+            keys["TRAINER.LABEL"] = self.row_label
         if self.task is not None:
             keys["DATASET.SUBSAMPLE_TASKS"] = f"task{self.task}"
         return [str(word) for word in [*words, *(word for pair in keys.items() for word in pair), *self.pairs]]
