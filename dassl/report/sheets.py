@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from dassl.report import paper
 from dassl.report.figures import (
@@ -80,7 +81,7 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
         ],
     )
     title = f"{suite.title}: {mean_of(grid)} in %, {spread(grid, options)}"
-    costs_note = _cost_note(grid) if names else []
+    costs_note = [*_cost_note(grid), *_source_notes(suite, grid)] if names else []
     notes = [*legend(table), *mixture_note(grid), *costs_note, *_schedule_notes(grid), *_published_notes(grid)]
     yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
@@ -493,6 +494,22 @@ def _cost_note(grid: Grid) -> list[str]:
     if cost_shots(grid) == ANY_SHOTS:
         return []
     return [f"training time: mean over seeds at {shots_heading(cost_shots(grid))}, runs of single tasks added up"]
+
+
+def _source_notes(suite: Suite, grid: Grid) -> Iterator[str]:
+    """Rows whose runs start from what others have learned, and what those took where it is known."""
+    trained = {record.folder.resolve(): record for record in suite.records if record.learns}
+    for row in grid.rows:
+        runs = [run for each in grid.cell(row, cost_shots(grid)).values() for run in each.records]
+        starts = (str(run.config.get("MODEL.INIT_WEIGHTS") or "").split(",") for run in runs)
+        folders = {Path(each.strip()).resolve() for listed in starts for each in listed if each.strip()}
+        if folders:
+            times = [trained[f].result.seconds.get("train") for f in folders if f in trained]
+            known = [time for time in times if time is not None]
+            whole = len(known) == len(folders)
+            (total,) = durations([sum(known)] if whole else [None])
+            took = f", {total.show('text')} in all" if total else ""
+            yield f"{row}: not counted is the training of the {len(folders)} runs that it starts from{took}"
 
 
 def mixture_note(grid: Grid) -> list[str]:
