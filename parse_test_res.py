@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+from dassl.report.backbones import backbone_sheets
 from dassl.report.checks import Notice, notice_lines, notices
 from dassl.report.folders import differing_settings, notes
 from dassl.report.forms import print_form, print_table
@@ -91,10 +92,23 @@ def _check_metrics(args: argparse.Namespace) -> None:
     others = {
         f"--{name.replace('_', '-')}": getattr(args, name) for name in ("base2new", "new_tasks", "transfer", "compare")
     }
-    others |= {"--test-log": args.test_log, f"--keyword {args.keyword}": args.keyword not in (KEYWORD, "average")}
+    others |= {
+        "--rows backbone": args.rows == "backbone",
+        "--test-log": args.test_log,
+        f"--keyword {args.keyword}": args.keyword not in (KEYWORD, "average"),
+    }
     for other, given in others.items():
         if given:
             raise UserError(f"--metrics and {other} contradict each other; leave out one of them")
+
+
+def _check_rows(args: argparse.Namespace) -> None:
+    """Refuse other tables beside that of the backbones (raise UserError)."""
+    for name in ("base2new", "new_tasks", "transfer", "compare"):
+        if getattr(args, name):
+            raise UserError(
+                f"--rows backbone and --{name.replace('_', '-')} contradict each other; leave out one of them"
+            )
 
 
 def _wants_paper(args: argparse.Namespace) -> bool:
@@ -105,6 +119,9 @@ def _wants_paper(args: argparse.Namespace) -> bool:
     """
     names = ("base2new", "new_tasks", "transfer", "compare", "plot", "html")
     asked = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    if args.rows == "backbone":
+        _check_rows(args)
+        asked.append("--rows backbone")
     if args.layout == "paper":
         asked.append("--layout paper")
     for other, given in {"--multi-exp": args.multi_exp, "--layout folders": args.layout == "folders"}.items():
@@ -171,6 +188,8 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
         return _metric_sheets(args, found, options)
     if args.transfer:
         return _transfer(args, found, options)
+    if args.rows == "backbone":
+        return _backbones(args, found, options)
     wishes = {"compare": args.compare, "base2new": args.base2new, "new-tasks": args.new_tasks}
     kinds = [kind for kind, wish in wishes.items() if wish] or ["main"]
     sheets = [sheet for kind in kinds for suite in found for sheet in MAKERS[kind](suite, options)]
@@ -183,6 +202,15 @@ def _sheets(args: argparse.Namespace, found: list[Suite], options: Options) -> l
         }
         needed = " or ".join(keys.get(kind, "all classes and tasks") for kind in kinds)
         raise UserError(f"{args.directory} has no runs for such a table, which needs runs with {needed}")
+    return sheets
+
+
+def _backbones(args: argparse.Namespace, found: list[Suite], options: Options) -> list[Sheet]:
+    sheets = list(backbone_sheets(found, options))
+    if not sheets:
+        raise UserError(
+            f"{args.directory} has no runs for --rows backbone, which needs runs with all classes and tasks"
+        )
     return sheets
 
 
@@ -448,6 +476,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"figures to print, from {', '.join(METRICS)} (default: {ACCURACY.key}); only results.json has the others",
     )
     add("--per-task", action="store_true", help="also show each task (always shown for a folder of runs)")
+    add(
+        "--rows",
+        choices=("method", "backbone"),
+        default="method",
+        help="methods x shots (default), or backbones x methods, a table for each number of shots",
+    )
     add("--layout", choices=("auto", "paper", "folders"), default="auto", help="methods x shots, or one row per folder")
     add("--base2new", action="store_true", help="tables of base classes, new classes and their harmonic mean")
     add("--new-tasks", action="store_true", help="tables of tasks trained on and tasks never seen")

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dassl.results.methods import find_method
 from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import Sweep, read_sweep, with_changes
 from dassl.sweep.look import look
@@ -62,8 +61,7 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
     """The sweep of the file, with the replacements from the command line."""
     sweep = read_sweep(args.sweep)
-    own = {method.label.casefold(): method for method in sweep.methods}  # the file may define or change this row
-    methods = tuple(own.get(name.casefold()) or find_method(name) for name in args.methods)
+    methods = tuple(sweep.method(name) for name in args.methods)  # the file may define or change a row
     changes = {"methods": methods, "shots": args.shots, "seeds": args.seeds, "output": args.output_dir}
     return with_changes(sweep, **changes)
 
@@ -94,6 +92,9 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     config, sweep = executor(args), chosen_sweep(args)
     if sweep.protocol and config.bring_back:
         raise UserError("--bring-back sends back one folder per run, but a protocol has two; use a shared folder")
+    for method in sweep.methods if config.bring_back else ():
+        if method.start:
+            raise UserError(f"{method.label} starts from runs that --bring-back leaves here; use a shared folder")
     root = ["DATASET.ROOT", str(Path(args.root).expanduser().absolute())] if args.root else []
     runs = expand(sweep, pairs=[*root, *args.options])
     found = [run.found() for run in runs]

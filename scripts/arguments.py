@@ -7,9 +7,13 @@ The usage line at the top of a script names its arguments; their allowed values 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+
+if TYPE_CHECKING:
+    from dassl.results.methods import Method, Start
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -45,6 +49,9 @@ class Command:
         protocol: as in a sweep.
         part: number of the part of the protocol that is carried out.
         targets: suites on which protocol transfer evaluates; its runs are carried out at once.
+        label: the row of a method of two stages.
+        start: what its runs start from.
+        stage: the stage that is carried out, "source" or "target".
         per_task: one run for each task.
         tasks: numbers of the tasks; None: all.
         asked: tasks that must exist, by the name of the argument that lists them.
@@ -63,6 +70,9 @@ class Command:
     protocol: str = ""
     part: int = 0
     targets: tuple[str, ...] = ()
+    label: str = ""
+    start: "Start | None" = None
+    stage: str = ""
     per_task: bool = False
     tasks: Sequence[int] | None = None
     asked: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -211,6 +221,20 @@ def _single_trainer(given: Words, _: Variables) -> str:
     return given["TRAINER"]
 
 
+def _second_stage(given: Words) -> "Method":
+    """The row of configs/methods.yaml that starts from the method of the argument METHOD."""
+    from dassl.results.methods import read_methods
+
+    rows = {row.start.method: row for row in read_methods().values() if row.start}
+    if given["METHOD"] not in rows:
+        raise ArgumentError(f"METHOD must be one of {' '.join(rows)}, not '{given['METHOD']}'")
+    return rows[given["METHOD"]]
+
+
+def _two_stage_trainer(given: Words, _: Variables) -> str:
+    return _second_stage(given).trainer
+
+
 def _zeroshot_trainer(_: Words, variables: Variables) -> str:
     trainer = variables.get("METHOD", "") or "ZeroshotCLIP"
     _one_of(*_ZERO_SHOT)("METHOD", trainer)
@@ -251,6 +275,29 @@ def _single(command: Command, given: Words, variables: Variables) -> None:
         _ask_for(command, "TASKS", numbers("TASKS", said))
 
 
+def _two_stages(command: Command, given: Words, _: Variables) -> None:
+    """A method that learns source tasks together, and then each task of DATASET from there."""
+    from dassl.results.methods import Start
+
+    row, source = _second_stage(given), given["SOURCE"]
+    if source != "others":
+        _listed("SOURCE (or others)", source, "configs/datasets")
+    where = {"tasks": "others"} if source == "others" else {"suite": source}
+    command.start = Start(given["METHOD"], seeds=command.seeds, **where)
+    command.keys = {key: str(value) for key, value in row.options.items()}
+    command.label = row.label
+    command.setting = row.setting if source == "others" else f"{row.setting}-from={source}"
+    command.shots, command.per_task = (int(given["SHOTS"]),), True
+
+
+def source_of(command: Command) -> "Method":
+    """The method of the first stage."""
+    from dassl.results.methods import find_method
+
+    assert command.start is not None
+    return find_method(command.start.method)
+
+
 def _zeroshot(command: Command, given: Words, _: Variables) -> None:
     command.setting = _ZERO_SHOT[command.trainer]
     if given["TASK"] != "all":
@@ -277,6 +324,7 @@ _TRAINERS: dict[str, Callable[[Words, Variables], str]] = {
     "softcpt": lambda *_: "MTCoOp",
     "hard": lambda *_: "MTCoOpHard",
     "single": _single_trainer,
+    "mvlpt": _two_stage_trainer,
     "zeroshot": _zeroshot_trainer,
     "linearprob": lambda *_: "LinearProbe",
 }
@@ -284,6 +332,7 @@ _METHODS: dict[str, Callable[[Command, Words, Variables], None]] = {
     "softcpt": _softcpt,
     "hard": _hard,
     "single": _single,
+    "mvlpt": _two_stages,
     "zeroshot": _zeroshot,
     "linearprob": _linear_probe,
 }
@@ -295,6 +344,9 @@ _METHODS: dict[str, Callable[[Command, Words, Variables], None]] = {
 def _set_protocol(command: Command, given: Words, words: Sequence[str]) -> None:
     """Set the protocol from ``words``: none, or a protocol and "train" or "test"; else an argument gives the part."""
     if not words:
+        return
+    if command.start:
+        command.stage = words[0]
         return
     command.protocol, command.part = words[0], int("test" in words or given.get("base|new") == "new")
     if command.protocol == "transfer":

@@ -22,7 +22,7 @@ from dassl.utils.cli import exit_code
 from dassl.utils.errors import UserError
 from dassl.utils.files import write_text
 from dassl.utils.tools import CHECKOUT
-from scripts.arguments import ArgumentError, Command, read_command
+from scripts.arguments import ArgumentError, Command, read_command, source_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -97,6 +97,8 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
 
     setup_logger(None)
     flags, runs = plan(command, variables)
+    if command.stage == "target":
+        _check_sources(runs)
     asked = [pair for run in runs for pair in _asked(run, command, flags)]
     for _, model in asked:
         if command.part and model and model.result() is None:
@@ -113,6 +115,15 @@ def _carry_out(script: str, command: Command, variables: Mapping[str, str], star
             print(f"{script}: stopped at {run.folder} (exit code {code})", file=sys.stderr)
             return code
     return 0
+
+
+def _check_sources(runs: Sequence["Run"]) -> None:
+    """Refuse a second stage before the first one is finished (UserError)."""
+    for source in (each for run in runs for each in run.sources):
+        if source.result() is None:
+            raise UserError(
+                f"{source.folder} has no finished run; train it by main_mvlpt_source.sh with the same arguments"
+            )
 
 
 def _asked(run: "Run", command: Command, flags: Sequence[str]) -> list[tuple["Run", "Run | None"]]:
@@ -206,6 +217,10 @@ def plan(command: Command, variables: Mapping[str, str]) -> tuple[list[str], lis
     pairs = [*train.flag_pairs(args), *args.opts]
     sweep = _sweep(command, args.opts, variables)
     (method,) = sweep.methods
+    if command.stage:
+        found = [run for run in expand(sweep, pairs=pairs) if bool(run.sources) == (command.stage == "target")]
+        found.sort(key=lambda run: (run.task or run.without or 0, command.seeds.index(run.seed)))
+        return _flags(args), found
     runs = expand(replace(sweep, methods=(replace(method, per_task=False),)), pairs=pairs)
     if command.asked or command.per_task:
         _check_tasks(command, count_tasks(runs[0]))
@@ -257,14 +272,20 @@ def _sweep(command: Command, opts: Sequence[str], variables: Mapping[str, str]) 
     suite = CONFIGS / "datasets" / f"{command.dataset}.yaml"
     config = CONFIGS / "trainers" / command.trainer / f"{command.cfg}.yaml"
     method = Method(
-        label="",
+        label=command.label,
         trainer=command.trainer,
         config=str(config),
         setting=_setting(command, opts, suite),
         options=command.keys,
         per_task=command.per_task,
         learns=command.learns,
+        start=command.start,
     )
+    written: tuple[Method, ...] = ()
+    if command.start:
+        source = source_of(command)
+        setting = _setting(replace(command, setting=source.setting, start=None), opts, suite)
+        written = (replace(source, config=str(config), setting=setting),)
     return Sweep(
         name=command.dataset,
         suites=(str(suite),),
@@ -274,6 +295,7 @@ def _sweep(command: Command, opts: Sequence[str], variables: Mapping[str, str]) 
         options=options,
         protocol=command.protocol,
         targets=command.targets,
+        written=written,
         output=str(output / command.dataset),
     )
 

@@ -40,6 +40,8 @@ GOOD = {
     "TASK": "0",
     "PG_TYPE": "lin",
     "TARGETS": "rs8,fashion20",
+    "METHOD": "MCoOp",
+    "SOURCE": "others",
     "CLS_SAMPLE_RATE": "0.1",
 }
 BAD = {
@@ -54,6 +56,8 @@ BAD = {
     "TASKS": ("old", "", ",", "1,x", "-1", "all"),
     "TRAINER": ("MTCoop", "", "."),
     "TARGETS": ("rs9", "", "*"),
+    "METHOD": ("CoOp-MT", "", "mcoop"),
+    "SOURCE": ("rs9", "", "task1"),
     "base|new": ("all", "", "old"),
 }
 
@@ -128,6 +132,10 @@ GRID = {
         "rs8/MTCoOp/rn50_ep50_1shots/CATS-CLS_SAMPLE_RATE=0.1",
         {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1"},
     ),
+    "sh main_mvlpt_source.sh MCoOp plant6 rn50_ep50 1 general10 TRAINER.MTCOOPH.N_CTX 4": (
+        "plant6/sources/general10/MTCoOpHard/rn50_ep50_1shots/mcoop-N_CTX=4",
+        {"TRAINER.MTCOOPH.N_CTX": "4", "TRAINER.MTCOOPH.UNION": "True"},
+    ),
     f"sh main_mtcoop_base2new_train.sh general10 rn50_ep50 1 {CATA} {MTCOOP}CLS_SAMPLE_RATE 0.1": (
         "general10/base2new/base/MTCoOp/rn50_ep50_1shots/CATA",
         {f"{MTCOOP}CLS_SAMPLE_RATE": "0.1", "DATASET.SUBSAMPLE_CLASSES": "base"},
@@ -164,6 +172,46 @@ def test_a_command_asks_for_the_right_runs(shell, line):
         cfg = train.setup_cfg(train.parse(call.words))
         assert call.flag("--trainer") == cfg.TRAINER.NAME and Path(cfg.OUTPUT_DIR).is_absolute()
     assert shell.run(line, SEEDS="1 2 3").stdout.count(" is done\n") == len(seeds) == len(shell.calls)
+
+
+@pytest.mark.parametrize(("source", "setting"), [("others", "mcoop_adapted"), ("rs8", "mcoop_adapted-from=rs8")])
+def test_the_second_stage_waits_for_the_first_and_starts_from_its_mean(shell, source, setting):
+    words = f"MCoOp plant6 vit_b16_ep200 4 {source}"
+    early = shell.run(f"sh main_mvlpt_target.sh {words}", SEEDS="1 2")
+    assert (early.returncode, shell.calls) == (2, [])
+    assert "has no finished run; train it by main_mvlpt_source.sh with the same arguments" in early.stderr
+    assert shell.run(f"sh main_mvlpt_source.sh {words}", SEEDS="1 2").returncode == 0
+    first = {call.flag("--output-dir"): call.keys for call in shell.calls}
+    assert len(first) == (6 * 2 if source == "others" else 2)
+    assert all("MODEL.INIT_WEIGHTS" not in keys for keys in first.values())
+    assert shell.run(f"sh main_mvlpt_target.sh {words}", SEEDS="1 2").returncode == 0
+    second = shell.calls[len(first) :]
+    assert [(call.keys["DATASET.SUBSAMPLE_TASKS"], call.flag("--seed")) for call in second] == [
+        (f"task{task}", seed) for task in range(6) for seed in "12"
+    ]
+    for call in second:
+        starts = call.keys["MODEL.INIT_WEIGHTS"].split(",")
+        assert [Path(start).name for start in starts] == ["seed1", "seed2"] and set(starts) <= first.keys()
+        others = {first[start].get("DATASET.SUBSAMPLE_TASKS") for start in starts}
+        assert others == {f"not:{call.keys['DATASET.SUBSAMPLE_TASKS']}" if source == "others" else None}
+    assert f"plant6/MTCoOpHard/vit_b16_ep200_4shots/{setting}/task0/seed1" in shell.runs()
+
+
+def test_the_scripts_of_two_stages_share_their_runs_with_a_sweep(shell):
+    for script in ("source", "target"):
+        shell.run(f"sh main_mvlpt_{script}.sh MCoOp plant6 rn50_ep200 1 others", SEEDS="1 2 3")
+    sweep = Sweep(
+        "two", ("plant6",), (find_method("MCoOp-adapted"),), (1,), (1, 2, 3), output=str(shell.output / "plant6")
+    )
+    cells = {str(run.folder): config_digest(run.config()) for run in expand(sweep)}
+    configs = {call.flag("--output-dir"): train.setup_cfg(train.parse(call.words)) for call in shell.calls}
+    assert {folder: config_digest(cfg) for folder, cfg in configs.items()} == cells
+    assert {label_of(cfg.TRAINER.NAME, flatten(cfg)) for cfg in configs.values()} == {"MCoOp", "MCoOp-adapted"}
+
+
+def test_a_suite_is_no_source_of_itself(shell):
+    done = shell.run("sh main_mvlpt_source.sh MCoOp plant6 vit_b16_ep200 4 plant6")
+    assert (done.returncode, shell.calls) == (2, []) and "learned the same tasks" in done.stderr
 
 
 def test_linear_probe_runs_its_grid(shell):

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 import yaml
 
 import parse_test_res
 import sweep
 import train
+from dassl.engine.checkpoint import load_checkpoint
 from dassl.sweep.executor_config import ExecutorConfig
 from dassl.sweep.grid import make_sweep, read_sweep
 from dassl.sweep.plan import expand
@@ -108,6 +110,44 @@ def test_transfer_tests_each_run_on_the_targets_and_has_a_table(small, here, lab
     assert parse_test_res.main([str(small.output), "--transfer"]) == 0
     (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("soft ")]
     assert row == ["soft", *(f"{results[folder].metric:.2f}" for folder in (source, other, other))]
+
+
+def test_two_stages_start_each_task_from_the_mean_of_the_others_and_have_a_table(small, here, lab, capsys):
+    config = str(small.folder / "method.yaml")
+    first = {"label": "MCoOp", "like": "MCoOp", "config": config, "setting": "mcoop"}
+    second = {"label": "MCoOp-adapted", "like": "MCoOp-adapted", "config": config, "setting": "second"}
+    second["start"] = {"method": "MCoOp", "tasks": "others", "seeds": [1, 2]}
+    small.write(methods=[first, second], shots=[1, 2], seeds=[1, 2])
+    assert sweep.main(small.command("--shots", "1", "--seeds", "1")) == 0
+    results = small.results()
+    sources = [f"sources/without_task0/MTCoOpHard/method_1shots/mcoop/seed{seed}" for seed in (1, 2)]
+    own = "MTCoOpHard/method_1shots/second/task0/seed1"
+    assert {*sources, own} < results.keys() and len(results) == 1 + 4 + 2
+    assert [task.name for task in results[sources[0]].tasks] == ["tools"]
+    assert [task.name for task in results[own].tasks] == ["pets"]
+    learned = [checkpoint(small.output / folder) for folder in sources]
+    (run,) = [each for each in expand(read_sweep(str(small.file))) if each.folder == small.output / own]
+    words = run.command().replace(str(run.folder), str(lab.folder("still"))).split()[2:]
+    assert train.main([*words, "OPTIM.LR", "0.0", "OPTIM.WARMUP_EPOCH", "0"]) == 0
+    assert torch.allclose(checkpoint(lab.folder("still")), (learned[0] + learned[1]) / 2)
+    assert sweep.main(small.command()) == 0
+    assert here[-1].submitted and len(small.results()) == 4 + 2 * 4 + 2 * 4
+    assert sweep.main(small.command()) == 0
+    assert here[-1].submitted == []
+    capsys.readouterr()
+    assert parse_test_res.main([str(small.output)]) == 0
+    out = capsys.readouterr().out
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("MCoOp-adapted ")]
+    assert row[1] == f"{2 * results[own].parameters:,}"
+    assert "MCoOp-adapted: not counted is the training of the 4 runs that it starts from, " in out
+    with pytest.raises(UserError, match="MCoOp-adapted starts from runs that --bring-back leaves here"):
+        sweep._carry_out(sweep.build_parser().parse_intermixed_args(small.command("--ray", "auto", "--bring-back")))
+
+
+def checkpoint(folder) -> torch.Tensor:
+    """The learned context of a run."""
+    (path,) = (folder / "prompt_learner").glob("model.pth.tar-*")
+    return load_checkpoint(path)["state_dict"]["ctx"]
 
 
 def test_the_command_line_replaces_what_the_file_says(small, here):

@@ -128,9 +128,16 @@ def changing_values(record: Record) -> dict[str, str]:
 
 
 def _own_start(record: Record, key: str) -> str:
-    """The run that ``key`` names, without seed and task, for each of which it may differ."""
-    parts = Path(str(record.config[key])).parts
-    return "/".join("seed*" if p == f"seed{record.result.seed}" else p for p in parts if p != record.task_choice)
+    """The runs that ``key`` names, without seed, task and shots, for each of which they may differ."""
+    runs = str(record.config[key]).split(",")
+    seeds = {f"seed{record.result.seed}"} if len(runs) == 1 else {Path(run.strip()).name for run in runs}
+    without = {record.task_choice, f"without_{record.task_choice}"}
+    shown = [
+        "seed*" if part in seeds and part.startswith("seed") else part.removesuffix(f"_{record.result.shots}shots")
+        for part in Path(runs[0].strip()).parts
+        if part not in without
+    ]
+    return "/".join(shown)
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from dassl.report import paper
 from dassl.report.figures import (
@@ -79,9 +80,9 @@ def main_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
             for row, cells in zip(grid.rows, _ranked_rows(figure_rows(grid, options=options)), strict=True)
         ],
     )
-    title = f"{suite.title}: {_mean_of(grid)} in %, {_spread(grid, options)}"
-    costs_note = _cost_note(grid) if names else []
-    notes = [*_legend(table), *_mixture_note(grid), *costs_note, *_schedule_notes(grid), *_published_notes(grid)]
+    title = f"{suite.title}: {mean_of(grid)} in %, {spread(grid, options)}"
+    costs_note = [*_cost_note(grid), *_source_notes(suite, grid)] if names else []
+    notes = [*legend(table), *mixture_note(grid), *costs_note, *_schedule_notes(grid), *_published_notes(grid)]
     yield Sheet(title, {"suite": suite.title, "task": OVERALL}, table, notes=notes)
     for task in grid.tasks if options.per_task else ():
         yield _task_sheet(suite, grid, task, options)
@@ -118,8 +119,8 @@ def task_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
         means = [cell_figure(grid, row, shots, options=options) for row in grid.rows]
         rows = _ranked_rows([[*each, mean] for each, mean in zip(cells, means, strict=True)])
         table = Table(["method", *grid.tasks, "average"], [[row, *r] for row, r in zip(grid.rows, rows, strict=True)])
-        title = f"{suite.title}, {shots_heading(shots)}: each task in %, {_spread(grid, options)}"
-        yield Sheet(title, {"suite": suite.title, "shots": _shots_key(shots)}, table, notes=_legend(table))
+        title = f"{suite.title}, {shots_heading(shots)}: each task in %, {spread(grid, options)}"
+        yield Sheet(title, {"suite": suite.title, "shots": shots_key(shots)}, table, notes=legend(table))
 
 
 def _task_cells(grid: Grid, shots: int, options: Options) -> list[list[Figure | None]]:
@@ -129,8 +130,8 @@ def _task_cells(grid: Grid, shots: int, options: Options) -> list[list[Figure | 
 def _task_sheet(suite: Suite, grid: Grid, task: str, options: Options) -> Sheet:
     rows = _ranked_rows(figure_rows(grid, task=task, options=options))
     table = Table(["method", *shot_headings(grid)], [[row, *cells] for row, cells in zip(grid.rows, rows, strict=True)])
-    title = f"{suite.title}, task {task}: in %, {_spread(grid, options)}"
-    return Sheet(title, {"suite": suite.title, "task": task}, table, notes=_legend(table))
+    title = f"{suite.title}, task {task}: in %, {spread(grid, options)}"
+    return Sheet(title, {"suite": suite.title, "task": task}, table, notes=legend(table))
 
 
 def metric_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
@@ -152,14 +153,14 @@ def _metric_sheet(suite: Suite, grid: Grid, shots: int, task: str | None, option
     headings = [metric.heading for metric in options.metrics]
     table = Table(["method", *headings], [[row, *cells] for row, *cells in zip(grid.rows, *columns, strict=True)])
     percent = ", ".join(metric.heading for metric in options.metrics if metric.unit)
-    what = f"task {task}" if task else _mean_of(grid)
+    what = f"task {task}" if task else mean_of(grid)
     title = (
-        f"{suite.title}, {shots_heading(shots)}: {what}{f', {percent} in %' * bool(percent)}, {_spread(grid, options)}"
+        f"{suite.title}, {shots_heading(shots)}: {what}{f', {percent} in %' * bool(percent)}, {spread(grid, options)}"
     )
-    keys = {"suite": suite.title, "shots": _shots_key(shots), "task": task or OVERALL}
+    keys = {"suite": suite.title, "shots": shots_key(shots), "task": task or OVERALL}
     lower = [metric.heading for metric in options.metrics if metric.lower]
     notes = [f"{' and '.join(lower)}: the lower, the better"] if lower else []
-    return Sheet(title, keys, table, notes=[*_legend(table), *notes, *_mixture_note(grid)])
+    return Sheet(title, keys, table, notes=[*legend(table), *notes, *mixture_note(grid)])
 
 
 def _metric_figure(
@@ -255,7 +256,7 @@ def comparison_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     wide = [[row, *_interleaved(ours[row], theirs[row])] for row in known]
     names = [f"{name} {kind}" for name in shot_headings(grid) for kind in ("ours", "published", "difference")]
     yield Sheet(
-        f"{suite.title}: {_mean_of(grid)} in %, compared with Ding et al. (2024), {_spread(grid, options)}",
+        f"{suite.title}: {mean_of(grid)} in %, compared with Ding et al. (2024), {spread(grid, options)}",
         {"suite": suite.title},
         table,
         data=Table(["method", *names], wide),
@@ -391,10 +392,10 @@ def _pair_sheet(suite: Suite, pairing: _Pairing, shots: int, task: str | None, o
     rows = _ranked_rows([_triple(pairing, row, shots, task, options) for row in names])
     table = Table(["method", *pairing.words, "H"], [[row, *cells] for row, cells in zip(names, rows, strict=True)])
     what = f"task {task}" if task else OVERALL
-    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: {what}, in %, {_spread(pairing.first, options)}"
-    keys = {"suite": suite.title, "shots": _shots_key(shots), **pairing.keys, "task": task or OVERALL}
+    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: {what}, in %, {spread(pairing.first, options)}"
+    keys = {"suite": suite.title, "shots": shots_key(shots), **pairing.keys, "task": task or OVERALL}
     about = "" if task else ", of the two means over tasks"
-    return Sheet(title, keys, table, notes=[f"H: harmonic mean for each seed{about}", *_legend(table)])
+    return Sheet(title, keys, table, notes=[f"H: harmonic mean for each seed{about}", *legend(table)])
 
 
 def _triple(pairing: _Pairing, row: str, shots: int, task: str | None, options: Options) -> list[Figure | None]:
@@ -414,12 +415,12 @@ def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) 
     table = Table(
         ["method", *grid.tasks], [[row, *each] for row, each in zip(grid.rows, _ranked_rows(cells), strict=True)]
     )
-    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: each new task, in %, {_spread(grid, options)}"
-    keys = {"suite": suite.title, "shots": _shots_key(shots), **pairing.keys}
+    title = f"{suite.title}, {shots_heading(shots)}, {pairing.about}: each new task, in %, {spread(grid, options)}"
+    keys = {"suite": suite.title, "shots": shots_key(shots), **pairing.keys}
     by_task = zip(grid.tasks, zip(*cells, strict=True), strict=True)
     long = [[task, row, cell] for task, column in by_task for row, cell in zip(grid.rows, column, strict=True)]
     data = Table(["task", "method", pairing.words[1]], long)
-    return Sheet(title, keys, table, data=data, notes=_legend(table))
+    return Sheet(title, keys, table, data=data, notes=legend(table))
 
 
 # ---- transfer
@@ -456,9 +457,9 @@ def _transfer_sheet(
         cells.append([first, *own, _mean_of_targets([each for _, each in targets], row, shots, options)])
     header = ["method", source.key.label, *(name for name, _ in targets), "mean of targets"]
     table = Table(header, [[row, *each] for row, each in zip(rows, _ranked_rows(cells), strict=True)])
-    title = f"{source.title}, {shots_heading(shots)}: learned there, tested on others, in %, {_spread(grid, options)}"
-    keys = {"suite": source.title, "shots": _shots_key(shots)}
-    return Sheet(title, keys, table, notes=_legend(table))
+    title = f"{source.title}, {shots_heading(shots)}: learned there, tested on others, in %, {spread(grid, options)}"
+    keys = {"suite": source.title, "shots": shots_key(shots)}
+    return Sheet(title, keys, table, notes=legend(table))
 
 
 def _mean_of_targets(grids: Sequence[Grid], row: str, shots: int, options: Options) -> Figure | None:
@@ -479,7 +480,7 @@ def _ranked_rows(rows: list[list[Figure | None]]) -> list[list[Figure | None]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _legend(table: Table) -> list[str]:
+def legend(table: Table) -> list[str]:
     """The meaning of the marks that a table has."""
     cells = [cell for row in table.rows for cell in row if isinstance(cell, Figure)]
     notes = ["(k/n): k of n seeds count"] if any(cell.count < cell.wanted for cell in cells) else []
@@ -495,7 +496,23 @@ def _cost_note(grid: Grid) -> list[str]:
     return [f"training time: mean over seeds at {shots_heading(cost_shots(grid))}, runs of single tasks added up"]
 
 
-def _mixture_note(grid: Grid) -> list[str]:
+def _source_notes(suite: Suite, grid: Grid) -> Iterator[str]:
+    """Rows whose runs start from what others have learned, and what those took where it is known."""
+    trained = {record.folder.resolve(): record for record in suite.records if record.learns}
+    for row in grid.rows:
+        runs = [run for each in grid.cell(row, cost_shots(grid)).values() for run in each.records]
+        starts = (str(run.config.get("MODEL.INIT_WEIGHTS") or "").split(",") for run in runs)
+        folders = {Path(each.strip()).resolve() for listed in starts for each in listed if each.strip()}
+        if folders:
+            times = [trained[f].result.seconds.get("train") for f in folders if f in trained]
+            known = [time for time in times if time is not None]
+            whole = len(known) == len(folders)
+            (total,) = durations([sum(known)] if whole else [None])
+            took = f", {total.show('text')} in all" if total else ""
+            yield f"{row}: not counted is the training of the {len(folders)} runs that it starts from{took}"
+
+
+def mixture_note(grid: Grid) -> list[str]:
     return ["no mean where runs did not see the same images: see the remarks"] if grid.mixed else []
 
 
@@ -527,11 +544,11 @@ def _config(grid: Grid, row: str, shots: int) -> Mapping[str, object]:
     return next((record.config for each in grid.cell(row, shots).values() for record in each.records), {})
 
 
-def _mean_of(grid: Grid) -> str:
+def mean_of(grid: Grid) -> str:
     return f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) != 1 else f"task {grid.tasks[0]}"
 
 
-def _spread(grid: Grid, options: Options) -> str:
+def spread(grid: Grid, options: Options) -> str:
     if not grid.seeds:
         return "one run"
     seeds = f"seed{'s' * (len(grid.seeds) > 1)} {', '.join(map(str, grid.seeds))}"
@@ -540,7 +557,7 @@ def _spread(grid: Grid, options: Options) -> str:
     return f"mean ± {options.interval.words} over {seeds}"
 
 
-def _shots_key(shots: int) -> str:
+def shots_key(shots: int) -> str:
     return "all" if shots < 0 else str(shots)
 
 

@@ -272,7 +272,7 @@ def _broken_protocol(broken: Broken) -> tuple[str, str]:
 
 
 def _grid(records: list[Record], names: Mapping[Path, str], unfinished: list[Broken]) -> Grid:
-    rows = sorted(dict.fromkeys(names[record.folder] for record in records), key=_paper_order)
+    rows = sorted(dict.fromkeys(names[record.folder] for record in records), key=paper_order)
     flat = {names[record.folder] for record in records if not record.learns}
     learned = [record for record in records if record.learns]
     shots = sorted({record.result.shots for record in learned}, key=lambda each: (each < 0, each)) or [ANY_SHOTS]
@@ -321,7 +321,7 @@ def _seeds_of(unfinished: Iterable[Broken]) -> Iterator[int]:
             yield each.config["SEED"]
 
 
-def _paper_order(row: str) -> tuple[int, str]:
+def paper_order(row: str) -> tuple[int, str]:
     """Sort key: the rows of configs/methods.yaml in its order, a variation after its method, then others by name."""
     known = list(read_methods())
     label = row.partition(" [")[0]

@@ -13,6 +13,9 @@ from dassl.utils.texts import printable
 
 _NAMED_TASKS = 4  # names of tasks in a heading
 _SHOWN = 8  # characters of a digest
+# How backbones are named (clip/names.py, which this room does not import).
+_HUB, _FOLDER = "hf-hub:", "local-dir:"
+_WEIGHTS = (".pt", ".safetensors", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,12 @@ def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tu
 
 
 def short_backbone(backbone: str) -> str:
-    """The name of a backbone, which may be the path of a file; "ViT-B/16" is not a path."""
-    path = Path(backbone)
-    return printable(path.stem if "/" in backbone and path.suffix else backbone)
+    """The name of a backbone, which may be the path of a file or a folder; "ViT-B/16" is not a path."""
+    path = Path(backbone.removeprefix(_FOLDER))
+    if backbone.startswith(_FOLDER):
+        return printable(path.name or backbone)
+    is_file = "/" in backbone and path.suffix in _WEIGHTS and not backbone.startswith(_HUB)
+    return printable(path.stem if is_file else backbone)
 
 
 def _test_digest(record: Record) -> str:

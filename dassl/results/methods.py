@@ -17,6 +17,28 @@ METHODS_FILE = CHECKOUT / "configs" / "methods.yaml"
 
 
 @dataclass(frozen=True)
+class Start:
+    """The runs from whose mean a run starts: the second stage of MVLPT.
+
+    Attributes:
+        method: label of their method.
+        tasks: "others": they learned all tasks of the suite but the run's own.
+        suite: the suite that they learned, another one; exactly one of ``tasks`` and ``suite`` is given.
+        seeds: theirs; (): the run's own seed.
+    """
+
+    method: str
+    tasks: str = ""
+    suite: str = ""
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+    @property
+    def words(self) -> str:
+        """What they learned."""
+        return "the other tasks" if self.tasks else self.suite
+
+
+@dataclass(frozen=True)
 class Method:
     """A row of a table.
 
@@ -33,6 +55,7 @@ class Method:
         separable: it learns each task independently, so single-task runs and a joint run are the same.
         learns: it uses training images; otherwise one run represents all shots and seeds.
         paper: it is a row of the paper's tables.
+        start: each of its runs starts from the mean over others, which a sweep carries out first.
     """
 
     label: str
@@ -46,6 +69,7 @@ class Method:
     separable: bool = False
     learns: bool = True
     paper: bool = True
+    start: Start | None = None
 
     def config_stem(self, backbone: str, shots: int) -> str:
         """Name of the config file, without suffix, for a backbone (rn50, ...) and a number of shots."""
@@ -109,7 +133,17 @@ def make_method(label: str, entry: Any, *, place: str) -> Method:
     missing = [name for name in ("trainer", "config", "setting") if name not in entry]
     if missing:
         raise UserError(f"{place}: method {label!r} has no {missing[0]}; add the line {missing[0]}: ...")
-    return Method(label, **entry)
+    start = _start(entry["start"]) if entry.get("start") else None
+    if start and start.tasks and not entry.get("per_task"):
+        raise UserError(f"{place}: method {label!r}: start: tasks: others needs per_task: true, a run for each task")
+    return Method(label, **{**entry, "start": start})
+
+
+def _start(value: Mapping[str, Any] | Start) -> Start:
+    if isinstance(value, Start):  # of a method that another one is like
+        return value
+    seeds = value.get("seeds", Start.seeds)
+    return Start(**{**value, "seeds": () if seeds == "own" else tuple(dict.fromkeys(seeds))})
 
 
 _EXPECTED = {
@@ -119,6 +153,7 @@ _EXPECTED = {
     **dict.fromkeys(("options", "backbones"), "KEY: VALUE lines"),
     "suite_options": "KEY: VALUE lines below the name of a suite",
     **dict.fromkeys(("per_task", "separable", "learns", "paper"), "true or false"),
+    "start": "method: LABEL with tasks: others or suite: NAME, and perhaps seeds: [1, 2, 3] or own",
 }
 
 
@@ -131,9 +166,21 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "config" and isinstance(value, dict):
         return bool(value) and all(type(key) is int and isinstance(each, str) for key, each in value.items())
+    if name == "start":
+        return value is None or isinstance(value, Start) or (isinstance(value, dict) and _is_start(value))
     if name == "setting":
         return isinstance(value, str) and value not in ("", ".", "..") and "/" not in value and is_one_line(value)
     return isinstance(value, str) and bool(value)
+
+
+def _is_start(value: Mapping[str, Any]) -> bool:
+    """Whether the fields are those of a :class:`Start`."""
+    seeds = value.get("seeds", "own")
+    listed = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    texts = all(isinstance(value.get(name, "-"), str) for name in ("method", "suite"))
+    one = ("suite" in value) != ("tasks" in value) and value.get("tasks", "others") == "others"
+    known = {each.name for each in fields(Start)}
+    return bool(value.get("method")) and texts and one and (listed or seeds == "own") and set(value) <= known
 
 
 def by_label(label: str) -> Method | None:
@@ -177,7 +224,11 @@ def label_of(trainer: str, config: Mapping[str, Any]) -> str:
 def nearest_method(trainer: str, config: Mapping[str, Any]) -> Method | None:
     """The method of ``trainer`` whose options agree best with the config of a run; None if no method has it."""
     rows = [method for method in read_methods().values() if method.trainer == trainer]
-    return min(rows, key=lambda method: (len(_differing(method, config)), -len(method.options)), default=None)
+
+    def distance(method: Method) -> tuple[int, int]:
+        return len(_differing(method, config)), -len(method.options) - (method.start is not None)
+
+    return min(rows, key=distance, default=None)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -187,7 +238,8 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _differing(method: Method, config: Mapping[str, Any]) -> list[str]:
-    return [key for key, value in method.options.items() if _plain(config.get(key)) != _plain(value)]
+    lacks = ["MODEL.INIT_WEIGHTS"] if method.start and not config.get("MODEL.INIT_WEIGHTS") else []
+    return lacks + [key for key, value in method.options.items() if _plain(config.get(key)) != _plain(value)]
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import yaml
 
 from dassl.config import load_yaml, read_settings
 from dassl.results.methods import Method, find_method, make_method
+from dassl.utils.digests import hex_digest
 from dassl.utils.errors import UserError
 from dassl.utils.files import file_state
 from dassl.utils.registry import nearest
@@ -19,6 +20,7 @@ from dassl.utils.texts import is_one_line
 from dassl.utils.tools import CHECKOUT
 
 CONFIGS = CHECKOUT / "configs"
+_LONGEST_VALUE = 80  # letters of a value in the name of a folder
 PROTOCOLS = ("base2new", "newtasks", "transfer")
 Part = tuple[str, dict[str, str]]  # folder of the runs of one part of a protocol, and its config keys
 
@@ -64,6 +66,7 @@ class Sweep:
         targets: suites on which protocol transfer evaluates what was learned on ``suites``.
         vary: config keys with lists of values; the grid is repeated with each combination.
         output: folder of the runs, relative to the current folder; "": ``output/<suite>``.
+        written: all methods of the file, among which a row may name the one that it starts from.
     """
 
     name: str
@@ -79,6 +82,16 @@ class Sweep:
     targets: tuple[str, ...] = ()
     vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     output: str = ""
+    written: tuple[Method, ...] = ()
+
+    def method(self, label: str) -> Method:
+        """The method called ``label``, of the file or else of configs/methods.yaml.
+
+        Raises:
+            UserError: there is none.
+        """
+        own = {method.label.casefold(): method for method in self.written}
+        return own.get(label.casefold()) or find_method(label)
 
     @property
     def folder(self) -> Path:
@@ -149,7 +162,7 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     Raises:
         UserError: a field is unknown, missing or of the wrong kind.
     """
-    known = [each.name for each in fields(Sweep) if each.name != "name"]
+    known = [each.name for each in fields(Sweep) if each.name not in ("name", "written")]
     for key, value in content.items():
         if key not in known:
             hint = " or ".join(nearest(str(key), known)) or ", ".join(known)
@@ -165,7 +178,7 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     for label in content.get("method_options", {}):
         if label not in [method.label for method in values["methods"]]:
             raise UserError(f"{place}: method_options: {label!r} is not among methods:; use the same label as there")
-    sweep = Sweep(name, **values)
+    sweep = Sweep(name, **values, written=values["methods"])
     if bool(sweep.targets) != (sweep.protocol == "transfer"):
         raise UserError(f"{place}: protocol: transfer and targets: go together; give both or none")
     return sweep
@@ -271,4 +284,6 @@ _EXPECTED = {
 
 
 def _shown(value: Any) -> str:
-    return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+    """A value as part of a folder's name, which no file system takes if it is long."""
+    name = re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+    return name if len(name) <= _LONGEST_VALUE else f"{hex_digest(str(value).encode())[:8]}{name[8 - _LONGEST_VALUE :]}"

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from dassl.sweep.executor import Executor
 from dassl.sweep.progress import Progress
@@ -17,7 +18,8 @@ _SAME_MISTAKES = 3  # a sweep ends if this many first runs fail by the same mist
 def carry_out(status: Status, executor: Executor, *, retries: int) -> list[Entry]:
     """Carry out the waiting runs of ``status``, each at most 1 + ``retries`` times; returns those that failed.
 
-    A run that fails by the user's mistake is not tried again.
+    A run that fails by the user's mistake is not tried again. A run that starts from others waits for them, and fails
+    with them.
 
     The status file always shows the state of the sweep. After an interruption (Ctrl-C, SIGTERM) the interrupted runs
     can be resumed, and the exception reaches the caller.
@@ -49,6 +51,7 @@ class _Loop:
         self.queue = deque(n for n, entry in enumerate(status.entries) if entry.state == "waiting")
         self.running = 0
         self.mistakes: list[Entry] = []  # of the runs so far
+        self.entries = {entry.run.folder: entry for entry in status.entries}
 
     def go(self) -> str:
         """Loop until no run waits or is running, or the first runs failed by the same mistake; returns that mistake."""
@@ -59,22 +62,40 @@ class _Loop:
                     f"the first {len(self.mistakes)} runs failed for the same reason, and the other "
                     f"{len(self.queue)} were not tried: {self.mistakes[0].error}"
                 )
-            while self.queue and self.executor.free and not vain:
-                self._start(self._next())
+            self._give_up()
+            while (ready := self._ready()) and self.executor.free and not vain:
+                self._start(self._next(ready))
             self.status.write()
-            for outcome in self.executor.wait(_SECONDS_TO_WAIT):
+            for outcome in self.executor.wait(_SECONDS_TO_WAIT) if self.queue or self.running else ():
                 self.running -= 1
                 self._settle(outcome)
             self.progress.show()
         return ""
 
-    def _next(self) -> int:
+    def _ready(self) -> list[int]:
+        """The numbers of the waiting runs whose sources are done."""
+        return [number for number in self.queue if all(each.state == "done" for each in self._sources(number))]
+
+    def _sources(self, number: int) -> list[Entry]:
+        return [self.entries[each.folder] for each in self.status.entries[number].run.sources]
+
+    def _give_up(self) -> None:
+        """Let the waiting runs fail whose sources have failed."""
+        for number in list(self.queue):
+            failed = next((each for each in self._sources(number) if each.state == "failed"), None)
+            if failed is not None:
+                entry = self.status.entries[number]
+                entry.state, entry.error = "failed", f"it starts from {failed.run.folder}, which failed"
+                self.queue.remove(number)
+                self.progress.report(entry)
+
+    def _next(self, ready: Sequence[int]) -> int:
         """The number of the next run; if the first ones failed, preferably of a method and suite not yet tried."""
         tried = [entry.run for entry in self._tried()]
         suites, rows = {run.suite for run in tried}, {run.row for run in tried}
-        runs = {number: self.status.entries[number].run for number in self.queue} if self.mistakes else {}
+        runs = {number: self.status.entries[number].run for number in ready} if self.mistakes else {}
         new = [number for number, run in runs.items() if run.row not in rows]
-        number = next((n for n in new if runs[n].suite not in suites), next(iter(new), self.queue[0]))
+        number = next((n for n in new if runs[n].suite not in suites), next(iter(new), ready[0]))
         self.queue.remove(number)
         return number
 

@@ -18,7 +18,7 @@ def describe(runs: Sequence[Run], found: Sequence[Found], *, jobs: int) -> str:
     counts = f"{len(runs)} runs: {', '.join(f'{n} {state}' for state, n in states.items() if n or state != 'other')}"
     counts += "; the folders of those counted as other hold finished runs of another config" * bool(states["other"])
     published = "".join(f"{line}\n" for line in _published(runs))
-    return f"{table}\n{published}{counts}\n{_time_needed(estimates, left, jobs)}\n"
+    return f"{table}\n{published}{_starts(runs)}{counts}\n{_time_needed(estimates, left, jobs)}\n"
 
 
 def _published(runs: Sequence[Run]) -> Iterator[str]:
@@ -34,13 +34,26 @@ def _published(runs: Sequence[Run]) -> Iterator[str]:
         yield f"published settings of {where}{some}: {keys}"
 
 
+def _starts(runs: Sequence[Run]) -> str:
+    """A line for each method that starts from runs of another one."""
+    lines = {
+        f"{run.method.label} starts from the mean over seed{'s' * (len(run.sources) > 1)} "
+        f"{', '.join(str(each.seed) for each in run.sources)} of {run.method.start.method}, trained on "
+        f"{run.method.start.words}, and waits for these runs\n"
+        for run in runs
+        if run.sources and run.method.start
+    }
+    return "".join(sorted(lines))
+
+
 def _rows(runs: Sequence[Run], found: Sequence[Found], estimates: Estimates) -> Iterator[list[str]]:
+    states = {run.folder: state for run, state in zip(runs, found, strict=True)}
     for run, state in zip(runs, found, strict=True):
         estimate = "" if state in ("done", "other") else _estimate_text(estimates.one(run))
         shots = shots_text(run.shots).split()[0] if run.method.learns else "-"
-        task = "all" if run.task is None else str(run.task)
         name = f"{run.label} on {suite_name(run.suite)}"
-        yield [name, shots, str(run.seed), task, state, estimate]
+        waits = state in ("begun", "new") and any(states[each.folder] != "done" for each in run.sources)
+        yield [name, shots, str(run.seed), run.tasks, f"{state}, waits" if waits else state, estimate]
 
 
 def _estimate_text(estimate: Estimate | None) -> str:

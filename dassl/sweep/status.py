@@ -58,6 +58,7 @@ class Entry:
             "shots": run.shots,
             "seed": run.seed,
             "task": run.task,
+            "starts_from": [each.folder.relative_to(top).as_posix() for each in run.sources],
             "state": self.state,
             "attempts": self.attempts,
             "worker": self.worker,

@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -225,6 +226,21 @@ def test_keys_that_cannot_change_the_figure_split_nothing(tmp_path):
         write_run(tmp_path, "ZS-CLIP", seed=seed, config={"OPTIM.MAX_EPOCH": seed})
     assert list(rows(tmp_path)) == [
         "ZS-CLIP", "CoOp-MT", "CoOp-MT [INIT_WEIGHTS output/first/seed*, LR 1.0]"
+    ]  # fmt: skip
+
+
+def test_runs_that_start_from_the_mean_of_others_are_a_row_over_shots_seeds_and_tasks(tmp_path):
+    method, options = "MCoOp-adapted", {"TRAINER.MTCOOPH.UNION": True, "TRAINER.MTCOOPH.TOKEN_POSITION": "middle"}
+    for shots, seed, task in product((1, 4), (1, 2), (0, 1)):
+        start = ",".join(f"out/sources/without_task{task}/x_{shots}shots/seed{s}" for s in (1, 2, 3))
+        config = {**options, "MODEL.INIT_WEIGHTS": start}
+        one = {"tasks": (TASKS[task],), "metrics": (50.0,), "choice": f"task{task}"}
+        write_run(tmp_path, method, shots=shots, seed=seed, config=config, **one)
+    assert list(rows(tmp_path)) == [method]
+    other = {**options, "MODEL.INIT_WEIGHTS": "out/sources/general10/x_4shots/seed1"}
+    write_run(tmp_path, method, config=other, tasks=TASKS[:1], metrics=(50.0,), choice="task0", place="suite")
+    assert list(rows(tmp_path)) == [
+        f"{method} [INIT_WEIGHTS out/sources/general10/x/seed*]", f"{method} [INIT_WEIGHTS out/sources/x/seed*]"
     ]  # fmt: skip
 
 

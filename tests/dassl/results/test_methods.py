@@ -25,6 +25,11 @@ def test_the_papers_rows_are_there_in_the_order_of_its_table():
     ]
 
 
+def defining(method):
+    """The config keys of a row."""
+    return {**method.options, **({"MODEL.INIT_WEIGHTS": "a,b"} if method.start else {})}
+
+
 @pytest.mark.parametrize("method", HERE, ids=lambda method: method.label)
 def test_every_method_has_its_configs_and_its_keys(method):
     for backbone in (*BACKBONES, "demo"):
@@ -40,14 +45,14 @@ def test_every_method_has_its_configs_and_its_keys(method):
 def test_a_run_of_a_method_gets_its_label(method, stem):
     cfg = get_cfg_default()
     name = "demo" if stem == "demo" else method.config_stem("rn50", 4)
-    merge_cfg(cfg, files=[CONFIGS / method.trainer / f"{name}.yaml"], values=method.options)
+    merge_cfg(cfg, files=[CONFIGS / method.trainer / f"{name}.yaml"], values=defining(method))
     assert label_of(method.trainer, flatten(cfg)) == method.label
 
 
 @pytest.mark.parametrize("method", HERE, ids=lambda method: method.label)
 def test_the_stored_config_of_a_run_gives_the_same_label(method):
     cfg = get_cfg_default()
-    merge_cfg(cfg, values=method.options)
+    merge_cfg(cfg, values=defining(method))
     stored = flatten(yaml.safe_load(cfg.dump()))
     assert label_of(method.trainer, stored) == method.label
 
@@ -84,6 +89,11 @@ def test_configs_by_number_of_shots():
         ({"trainer": "CoOp", "config": "a", "setting": "s", "options": ["A"]}, "expected KEY: VALUE lines"),
         ({"trainer": "CoOp", "config": "a", "setting": "s", "learns": "no"}, "learns is 'no'; expected true or false"),
         ({"trainer": "C", "config": "a", "setting": "s", "suite_options": {"A": 1}}, "below the name of a suite"),
+        ({"trainer": "C", "config": "a", "setting": "s", "start": "MCoOp"}, "start is 'MCoOp'; expected method: LABEL"),
+        (
+            {"trainer": "C", "config": "a", "setting": "s", "start": {"method": "A"}},
+            "with tasks: others or suite: NAME",
+        ),
     ],
 )
 def test_a_wrong_entry_is_said_in_one_line(entry, message):

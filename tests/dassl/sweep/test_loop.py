@@ -57,6 +57,43 @@ def test_the_number_of_retries_is_kept_to(status, retries):
     assert [entry.attempts for entry in status.entries] == [retries + 1] * 4
 
 
+@pytest.fixture
+def stages(small) -> Status:
+    """Two runs, and two that start from both."""
+    first = {"label": "first", "trainer": "MTCoOpHard", "config": str(small.folder / "method.yaml"), "setting": "first"}
+    second = {**first, "label": "second", "setting": "second", "per_task": True}
+    start = {"method": "first", "tasks": "others"}
+    small.write(methods=[{**second, "start": {**start, "seeds": [1, 2]}}, first], shots=[1], seeds=[1])
+    runs = [run for run in expand(read_sweep(str(small.file))) if run.sources or run.without is not None]
+    return Status("small", small.output, [Entry(run) for run in runs], Estimates())
+
+
+def test_a_run_waits_for_those_that_it_starts_from(stages):
+    assert [(each.run.tasks, each.run.seed) for each in stages.entries] == [
+        ("not 0", 1), ("not 0", 2), ("0", 1), ("not 1", 1), ("not 1", 2), ("1", 1)
+    ]  # fmt: skip
+    executor = Here(slots=3, answers=["no luck", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    assert carry_out(stages, executor, retries=1) == []
+    assert executor.submitted == [0, 1, 3, 4, 0, 5, 2]
+    assert written(stages)["runs"][2]["starts_from"] == [
+        f"sources/without_task0/MTCoOpHard/method_1shots/first/seed{seed}" for seed in (1, 2)
+    ]
+
+
+def test_a_run_fails_with_those_that_it_starts_from(stages):
+    executor = Here(answers=["no luck", 1.0, 1.0, 1.0, 1.0])
+    failed = carry_out(stages, executor, retries=0)
+    assert executor.submitted == [0, 1, 3, 4, 5]
+    assert [entry.error for entry in failed] == [
+        "no luck",
+        f"it starts from {stages.entries[0].run.folder}, which failed",
+    ]
+    assert [entry.attempts for entry in stages.entries] == [1, 1, 0, 1, 1, 1]
+    for entry in stages.entries:  # the same command again: what failed is tried anew
+        entry.state = "done" if entry.state == "done" else "waiting"
+    assert carry_out(stages, Here(answers=[1.0, 1.0]), retries=0) == []
+
+
 def test_runs_that_are_done_are_not_touched(status):
     for entry in status.entries[:3]:
         entry.state = "done"

@@ -171,6 +171,76 @@ def test_a_method_that_learns_nothing_for_others_takes_no_part_in_a_protocol(lab
         demo(methods=(find_method(label),), protocol=protocol)
 
 
+ADAPTED = {"label": "adapted", "like": "MCoOp-adapted"}
+
+
+def two_stages(**changes):
+    """Runs of a row that starts from others, on the demo suite."""
+    fields = {"suites": ["demo6"], "methods": [ADAPTED], "shots": [4], "seeds": [1, 5], "config": "demo"}
+    return expand(make_sweep("two", {**fields, "output": "out", **changes}, place="two.yaml"))
+
+
+def test_a_second_stage_starts_from_the_mean_over_runs_that_come_before_it():
+    runs = two_stages()
+    sources, targets = [run for run in runs if not run.sources], [run for run in runs if run.sources]
+    assert (len(sources), len(targets)) == (6 * 3, 6 * 2)
+    top = Path("out").absolute()
+    (run,) = [each for each in targets if (each.task, each.seed) == (2, 5)]
+    folders = [top / f"sources/without_task2/MTCoOpHard/demo_4shots/mcoop/seed{seed}" for seed in (1, 2, 3)]
+    assert run.folder == top / "MTCoOpHard/demo_4shots/adapted/task2/seed5"
+    assert run.config().MODEL.INIT_WEIGHTS.split(",") == list(map(str, folders))
+    assert [each.folder for each in run.sources] == folders
+    assert all(runs.index(each) < runs.index(run) for each in run.sources)
+    first = run.sources[0]
+    assert first.config().DATASET.SUBSAMPLE_TASKS == "not:task2" and first.config().MODEL.INIT_WEIGHTS == ""
+    assert first.config().TRAINER.MTCOOPH.UNION is True
+    assert (first.title, first.tasks) == ("MCoOp on demo6, 4 shots, seed 1, task not 2", "not 2")
+    text = describe(runs, ["new"] * len(runs), jobs=1)
+    assert "adapted starts from the mean over seeds 1, 2, 3 of MCoOp, trained on the other tasks" in text
+    assert text.count("new, waits") == 12
+    waiting = describe(runs, ["new" if each.sources else "done" for each in runs], jobs=1)
+    assert "waits " not in waiting.split("adapted starts")[0]
+
+
+def test_a_second_stage_may_start_from_another_suite_or_its_own_seed():
+    options = {"DATASET.SUBSAMPLE_TASKS": "task0,task4"}
+    runs = two_stages(
+        methods=[{**ADAPTED, "start": {"method": "MCoOp", "tasks": "others", "seeds": "own"}}], options=options
+    )
+    (run,) = [each for each in runs if (each.task, each.seed) == (4, 5)]
+    assert [each.seed for each in run.sources] == [5]
+    assert run.sources[0].config().DATASET.SUBSAMPLE_TASKS == "not:task1,task2,task3,task4,task5"
+    other = {**ADAPTED, "start": {"method": "mine", "suite": "demo_digits", "seeds": [7]}}
+    mine = {"label": "mine", "like": "MCoOp-masked", "options": {"OPTIM.LR": 0.5}}
+    run = two_stages(methods=[mine, other])[-1]
+    (source,) = run.sources
+    assert source.folder == Path("out/sources/demo_digits/MTCoOpHard/demo_4shots/mine/seed7").absolute()
+    assert (source.config().DATASET.NAME, source.config().OPTIM.LR) == ("DemoDigits", 0.5)
+
+
+@pytest.mark.parametrize(("start", "changes", "said"), [
+    ({"method": "MCoOp", "suite": "demo6"}, {}, "would start from runs that have learned the same tasks"),
+    ({"method": "SoftCPT-NATA", "tasks": "others"}, {}, "its trainer, MTCoOp, learns other tensors than MTCoOpHard"),
+    ({"method": "CoOp-CA-joint", "tasks": "others"}, {}, "TRAINER.MTCOOPH.TSC True learns something for each task"),
+    ({"method": "MCoOp-adapted", "tasks": "others"}, {}, "which starts from others itself"),
+    ({"method": "MCoOb", "tasks": "others"}, {}, "unknown method 'MCoOb'; did you mean MCoOp"),
+    ({"method": "MCoOp"}, {}, "expected method: LABEL with tasks: others or suite: NAME"),
+    ({"method": "MCoOp", "tasks": "others", "seeds": []}, {}, "expected method: LABEL"),
+    ({"method": "MCoOp", "tasks": "others"}, {"suites": ["demo_digits"]}, "there are no other tasks to start from"),
+    ({"method": "MCoOp", "tasks": "others"}, {"protocol": "base2new"}, "have seen what protocol base2new tests"),
+    ({"method": "MCoOp", "tasks": "others"}, {"options": {"MODEL.INIT_WEIGHTS": "x"}}, "because its start: sets it"),
+    ({"method": "MCoOp", "tasks": "others"}, {"output": "a,b"}, "has a comma, which separates runs"),
+])  # fmt: skip
+def test_a_start_that_cannot_be_is_refused(start, changes, said):
+    with pytest.raises(UserError, match=said):
+        two_stages(methods=[{**ADAPTED, "start": start}], **changes)
+
+
+def test_a_start_from_the_other_tasks_needs_a_run_for_each_task():
+    with pytest.raises(UserError, match="tasks: others needs per_task: true"):
+        two_stages(methods=[{**ADAPTED, "per_task": False}])
+
+
 def test_a_method_has_its_own_options_on_a_suite():
     cata = make_sweep("x", {"suites": ["general10", "plant6"], "methods": ["SoftCPT-CATA"]}, place="")
     rates = {run.suite: run.config().TRAINER.MTCOOP.CLS_SAMPLE_RATE for run in expand(cata)}
