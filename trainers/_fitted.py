@@ -45,6 +45,7 @@ class FittedTrainer(PromptTuner):
     the registered modules is saved and loaded by ``--eval-only``; parameters with ``requires_grad`` are counted.
     """
 
+    tunes = ()
     unweighted = "its fit has no weights"
 
     def check_cfg(self, cfg: CfgNode) -> None:

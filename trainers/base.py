@@ -262,9 +262,7 @@ class PromptTuner(TrainerX):
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""
-        # Products of other sizes round differently: with stored features, test batches have the same rows as without.
-        rows = 0 if self.cfg.TRAIN.DETERMINISTIC else self.test_rows
-        self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=rows)
+        self._serve_features()
         self.task_of_class = self.dm.task_of_class.to(self.device)
         self.offsets = self.dm.offsets.to(self.device)
         self.multi = self.dm.multi.to(self.device)
@@ -287,13 +285,29 @@ class PromptTuner(TrainerX):
         names = [f"{n} {tuple(p.shape)}" for n, p in self.model.named_parameters() if p.requires_grad]
         _log.info("Learned tensors: %s; %s values in all", ", ".join(names) or "none", f"{self.num_parameters:,}")
 
+    def _serve_features(self) -> None:
+        """Let batches have stored features; those of a tower that is tuned change with each step."""
+        name = self.cfg.TRAINER.NAME
+        if not self.tunes_images:
+            # Products of other sizes round differently: with stored features, test batches have the rows as without.
+            rows = 0 if self.cfg.TRAIN.DETERMINISTIC else self.test_rows
+            self.dm.attach_encoder(self.encode_images, self.encoder_id, test_rows=rows)
+        elif self.cfg.DATALOADER.FEATURES:
+            _log.info(
+                "%s tunes the image tower: nothing is stored (DATALOADER.FEATURES), images are encoded anew", name
+            )
+        if self.cfg.MODEL.IMAGE_CHECKPOINT and not self.tunes_images:
+            _log.info("%s leaves the image tower frozen: MODEL.IMAGE_CHECKPOINT changes nothing", name)
+
     def register_learned(self, modules: dict[str, nn.Module]) -> None:
         """Register the learned modules with one optimiser and one schedule for all of them."""
         optim = build_optimizer(self.model, self.cfg.OPTIM)
         sched = build_lr_scheduler(optim, self.cfg.OPTIM, epochs=self.max_epoch)
         for name, module in modules.items():
             self.register_model(name, module, optim, sched)
-        scaled = self.precision == "amp" and self.device.type == "cuda"
+        # The gradient of the loss passes an image tower in fp16, where small values vanish.
+        low = ("amp", "fp16") if self.tunes_images else ("amp",)
+        scaled = self.precision in low and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
 
     def _load_backbone(self) -> clip.Backbone:
@@ -319,12 +333,25 @@ class PromptTuner(TrainerX):
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, F) float32, not normalised, without gradient."""
         with torch.no_grad():
-            return self.backbone.encode_image(images.to(self.device, non_blocking=True)).float()
+            return self.through_tower(images.to(self.device, non_blocking=True)).float()
+
+    def through_tower(self, images: Tensor) -> Tensor:
+        """Features of images (B, 3, H, W) on the device: (B, F) in the encoders' dtype, not normalised.
+
+        A method that tunes the image tower overrides it, and lets the gradient pass. With MODEL.IMAGE_CHECKPOINT the
+        tower's blocks are computed again in the backward pass.
+        """
+        return self.backbone.encode_image(images)
 
     def image_features(self, batch: dict[str, Any]) -> Tensor:
-        """(B, F) float32, not normalised: the stored ones if the batch has them."""
+        """(B, F) float32, not normalised: the stored ones if the batch has them.
+
+        A tower that is tuned computes those of a training batch with gradient.
+        """
         if "feat" in batch:
             return batch["feat"].to(self.device)
+        if self.tunes_images and torch.is_grad_enabled():
+            return self.through_tower(batch["img"].to(self.device, non_blocking=True)).float()
         return encode_fixed(self.encode_images, batch["img"])
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -521,8 +548,14 @@ class PromptTuner(TrainerX):
         with torch.no_grad():
             return tower.encode_local(images).float()
 
+    def _frozen_only(self, what: str, instead: str) -> None:
+        """Refuse what only a frozen image tower gives (raise UserError)."""
+        if self.tunes_images:
+            raise UserError(f"{self.cfg.TRAINER.NAME} tunes the image tower, so {what}; {instead}")
+
     def local_features(self, images: Tensor) -> Tensor:
         """Those of the frozen CLIP."""
+        self._frozen_only("the frozen one's features of places say nothing of it", "choose a run of a text method")
         return self.encode_places(self.backbone, images.to(self.device))
 
     def place_cosines(self, local: Tensor, task: int, label: Tensor) -> Tensor:
@@ -536,6 +569,7 @@ class PromptTuner(TrainerX):
 
     def image_module(self) -> nn.Module:
         """The image tower of the frozen CLIP."""
+        self._frozen_only("it has no graph of the frozen one", "use -o FILE.safetensors, which writes an adapter file")
         return self.backbone.visual
 
     def open_clip_name(self) -> tuple[str, str]:

@@ -60,6 +60,8 @@ def text_of_run(folder: str, tasks: Sequence[Task], backbone: clip.Backbone) -> 
     key = f"TRAINER.GDA.TEXT_FROM {folder}"
     try:
         run = load_classifier(folder)
+        if run.trainer.tunes_images:
+            raise UserError("its class features belong to an image tower that it tuned; name a run of a text method")
         text = torch.cat([run.class_features(task) for task in range(len(run.tasks))])
     except UserError as error:
         raise UserError(f"{key}: {error}") from error

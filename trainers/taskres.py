@@ -55,6 +55,7 @@ class TaskRes(PromptTuner):
     """
 
     section = "TaskRes"
+    tunes = ()
     no_context = "it learns a residual of each class feature, and its prompts are hand-written"
     config_keys = (
         Key("TRAINER.TaskRes.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),

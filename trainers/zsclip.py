@@ -71,6 +71,7 @@ class ZeroshotCLIP(PromptTuner):
     no_context = "its prompts are hand-written, and nothing is learned"
     config_keys: tuple[Key, ...] = (Key("TRAINER.ZSCLIP.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),)
     trainable = False
+    tunes = ()
     unweighted = "it learns nothing"
     multi_label = True
 

@@ -160,6 +160,12 @@ KEYS: tuple[Key, ...] = (
         ("auto", "plain"),
     ),
     Key("MODEL.TEXT_CHUNK", 0, "prompts per chunk; 0: as many as the free memory allows", check=at_least(0)),
+    Key(
+        "MODEL.IMAGE_CHECKPOINT",
+        False,
+        "methods that tune the image tower: compute its blocks again in the backward pass, which needs less memory and "
+        "more time; figures are the same",
+    ),
     Key("MODEL.HEAD.NAME", "", "kept for old config files; no trainer here has a head"),
     Key("MODEL.HEAD.HIDDEN_LAYERS", (), "see MODEL.HEAD.NAME"),
     Key("MODEL.HEAD.ACTIVATION", "relu", "see MODEL.HEAD.NAME"),

@@ -49,6 +49,8 @@ class Method:
         no_table: why it has no :meth:`head`.
         no_context: why it has no :meth:`contexts`.
         trainable: whether it learns anything.
+        tunes: the towers, "text" and "image", that compute with learned tensors; () for a method on frozen features. An
+            image tower that is tuned has no stored features, and its export is an adapter file.
         multi_label: whether it can learn tasks of which an image has any number of classes.
         unweighted: why it does not use the weights of classes (``Task.weight``); "": it uses them.
         precision: of the frozen encoders, for messages and results.
@@ -60,12 +62,18 @@ class Method:
     no_table = "it scores images in another way"
     no_context = "it does not say which vectors it learns"
     trainable = True
+    tunes: tuple[str, ...] = ("text",)
     unweighted = ""
     multi_label = False
     precision = "fp32"
     text_digest = ""
     cfg: CfgNode
     dm: "DataManager"
+
+    @property
+    def tunes_images(self) -> bool:
+        """Whether image features change with what is learned."""
+        return "image" in self.tunes
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
@@ -143,7 +151,7 @@ class Method:
         raise NotImplementedError
 
     def image_module(self) -> nn.Module:
-        """The frozen network behind ``encode_images``, for a graph of its own."""
+        """The network behind ``encode_images``, with what was learned, for a graph of its own."""
         raise NotImplementedError
 
     @classmethod

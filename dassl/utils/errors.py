@@ -9,7 +9,8 @@ _FOLDER_BY = "RUN_FOLDER_BY"
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "failed to map segment")
 _LESS_MEMORY = (
     "set DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK to less, store features "
-    "(DATALOADER.FEATURES True), or use a machine with more memory"
+    "(DATALOADER.FEATURES True) or, where the image tower is tuned, set MODEL.IMAGE_CHECKPOINT True, or use a "
+    "machine with more memory"
 )
 
 
