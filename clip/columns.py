@@ -3,7 +3,7 @@
 Letters: N prompts, L columns, D width, M context vectors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,26 +70,45 @@ class ColumnTower:
         values = columns * (18 * width + heads * columns)
         return 4 * values * (len(blocks) + 1 if keep else 2)
 
-    def hidden(self, ids: Tensor, context: Tensor | None) -> Tensor:
+    def hidden(self, ids: Tensor, context: Tensor | None, deep: Mapping[int, Tensor] | None = None) -> Tensor:
         """Hidden states (N, D) that the features are read from.
 
         Args:
             ids: (N, L) int64, -(j+1) for context vector j.
             context: (N, M, D), the vectors of each prompt; None: there are none.
+            deep: by layer (N, m, D), what replaces the first m context vectors of each prompt before this block.
         """
         encoder, facts = self._encoder, self._encoder.facts
         embedded = encoder.token_embedding(ids.clamp_min(0))
         if context is not None:
-            # Context slots are the only negative entries and -M is the lowest: sorting finds their columns in order.
-            columns = ids.argsort(dim=1)[:, : context.shape[1]].flip(1)
-            embedded = embedded.scatter(1, columns[..., None].expand_as(context), context.to(embedded.dtype))
+            embedded = _replaced(embedded, self._slots(ids, context), context)
         with self._precision.autocast():
             dtype = encoder.transformer.get_cast_dtype()
-            hidden = encoder.transformer(self._placed(embedded.to(dtype)), attn_mask=self._mask(ids, dtype))
+            placed, mask = self._placed(embedded.to(dtype)), self._mask(ids, dtype)
+            if deep and context is not None:
+                hidden = self._deep(placed, mask, self._slots(ids, context), deep)
+            else:
+                hidden = encoder.transformer(placed, attn_mask=mask)
             if facts.class_token:
                 return hidden[:, -1]
             last = facts.columns(ids)[:, None, None].expand(-1, 1, hidden.shape[2])
             return hidden.gather(1, last).squeeze(1)
+
+    @staticmethod
+    def _slots(ids: Tensor, context: Tensor) -> Tensor:
+        """The columns (N, M) of the context vectors, in order: the only negative entries, -M the lowest."""
+        return ids.argsort(dim=1)[:, : context.shape[1]].flip(1)
+
+    def _deep(self, hidden: Tensor, mask: Tensor | None, slots: Tensor, deep: Mapping[int, Tensor]) -> Tensor:
+        """The blocks one by one, with rows in ``slots`` (N, M) replaced before some of them."""
+        columns_first = not self._encoder.transformer.batch_first
+        for number, block in enumerate(self._encoder.transformer.resblocks):
+            if number in deep:
+                hidden = _replaced(hidden, slots, deep[number])
+            hidden = hidden.transpose(0, 1).contiguous() if columns_first else hidden
+            hidden = block(hidden, attn_mask=mask)
+            hidden = hidden.transpose(0, 1) if columns_first else hidden
+        return hidden
 
     def _placed(self, embedded: Tensor) -> Tensor:
         """Tokens with their positions, and the class token at the last position."""
@@ -116,3 +135,9 @@ class ColumnTower:
         hidden.masked_fill_(~seen[:, None], float("-inf"))
         hidden = hidden if causal is None else hidden + causal.to(dtype)
         return hidden.repeat_interleave(self._encoder.transformer.resblocks[0].attn.num_heads, 0)
+
+
+def _replaced(hidden: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
+    """``hidden`` (N, L, D) with ``rows`` (N, m, D) in the first m of the columns ``slots`` (N, M) of each prompt."""
+    columns = slots[:, : rows.shape[1], None].expand_as(rows)
+    return hidden.scatter(1, columns, rows.to(hidden.dtype))

@@ -9,7 +9,7 @@ the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from clip.facts import facts_of, text_part
 from clip.precision import Precision, product_dtype
 from clip.tokenizer import Tokenizer, openai_tokenizer, pad, quote
 from clip.tower import TreeTower, leaf_states, not_standard
-from clip.tree import Forest, Trie
+from clip.tree import Deep, Forest, Trie
 
 POSITIONS = ("end", "middle", "front")
 TEXT_ENCODINGS = ("auto", "cut", "plain")
@@ -148,6 +148,7 @@ class _Known:
     Attributes:
         group: the ``group`` argument, and its state.
         own: whether each prompt has its own context (without ``group``).
+        deep: the deep rows.
         limit: limit of the encoder that it was planned for.
         size: different prompts that are encoded at once.
     """
@@ -155,15 +156,17 @@ class _Known:
     group: Tensor | None
     state: int
     own: bool
+    deep: tuple[Deep, ...]
     limit: int
     device: torch.device
     trie: Trie
     size: int
     forest: Forest
 
-    def fits(self, group: Tensor | None, own: bool, limit: int, device: torch.device) -> bool:
-        """Whether this is the trie of an assignment of contexts, planned for this limit."""
-        if (self.own, self.limit, self.device, self.group is None) != (own, limit, device, group is None):
+    def fits(self, group: Tensor | None, own: bool, deep: tuple[Deep, ...], limit: int, device: torch.device) -> bool:
+        """Whether this is the trie of an assignment of contexts and these deep rows, planned for this limit."""
+        mine = self.own, self.deep, self.limit, self.device, self.group is None
+        if mine != (own, deep, limit, device, group is None):
             return False
         if group is None or self.group is None or (self.group is group and self.state == group._version):
             return True
@@ -296,8 +299,9 @@ class TextEncoder(nn.Module):
         group: Tensor | None = None,
         *,
         rows: Tensor | None = None,
+        deep: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        """Features of prompts, differentiable in the contexts.
+        """Features of prompts, differentiable in the contexts and the deep rows.
 
         Args:
             layout: the N prompts.
@@ -306,6 +310,12 @@ class TextEncoder(nn.Module):
                 Pass the same tensor at each step; another one is compared with the known ones each time.
             rows: (K,) int64, best on the CPU: encode only these prompts, in this order. ``group`` is still that of all
                 prompts; but if each prompt has its own context, ``contexts`` is (K, M, D), for these prompts.
+            deep: deep rows by the number of a block, counted from 0 and not the first: before this block they replace
+                the first m <= M context vectors of each prompt. (m, D) for all prompts, or (N, m, D), with ``rows``
+                (K, m, D), for each its own; in any floating dtype, without positional embeddings.
+
+        Raises:
+            BackboneError: deep rows before a block that the tower does not have, or more of them than context vectors.
 
         Returns:
             (N, F), or (K, F) with ``rows``, in the encoder's dtype, not L2-normalised.
@@ -316,14 +326,33 @@ class TextEncoder(nn.Module):
         assert group is not None or groups in (1, count), (
             f"{groups} contexts for {count} prompts: give the group of each"
         )
+        deep = dict(sorted((deep or {}).items()))
+        kinds = self._deep(deep, n_ctx=given, count=count)
         if self.encoding != "auto":
-            return self._encode_columns(*_chosen(layout, contexts, group, rows), told=rows is None)
+            return self._encode_columns(*_chosen(layout, contexts, group, rows), deep, told=rows is None)
         own = bool(given) and group is None and groups > 1
-        known = self._known(layout, group if given else None, own)
+        known = self._known(layout, group if given else None, own, kinds)
         if rows is None:
-            return self._encode(known.forest, contexts)
+            return self._encode(known.forest, contexts, deep)
         trie = known.trie.select(rows, own=given if own else 0)
-        return self._encode(Forest.of(trie, known.size, self.device), contexts)
+        return self._encode(Forest.of(trie, known.size, self.device), contexts, deep)
+
+    def _deep(self, deep: Mapping[int, Tensor], *, n_ctx: int, count: int) -> tuple[Deep, ...]:
+        """The kinds of deep rows for ``count`` prompts, checked."""
+        blocks = len(self.transformer.resblocks)
+        for layer, rows in deep.items():
+            if not 0 < layer < blocks:
+                raise BackboneError(
+                    f"learned rows enter before block {layer + 1}, but the text tower has {blocks} blocks; choose one "
+                    f"of 2 to {blocks}"
+                )
+            if not 0 < rows.shape[-2] <= n_ctx:
+                raise BackboneError(
+                    f"{rows.shape[-2]} learned rows before block {layer + 1} replace context vectors, but a prompt has "
+                    f"{n_ctx}; choose as many context vectors as rows"
+                )
+            assert rows.dim() == 2 or len(rows) == count, f"{len(rows)} groups of deep rows for {count} prompts"
+        return tuple(Deep(layer, rows.shape[-2], rows.dim() == 3) for layer, rows in deep.items())
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts.
@@ -376,18 +405,18 @@ class TextEncoder(nn.Module):
         """Those of tokens, (K, D) fp32."""
         return self.token_embedding(torch.tensor(ids, device=self.device)).detach().float()
 
-    def _known(self, layout: PromptLayout, group: Tensor | None, own: bool) -> _Known:
+    def _known(self, layout: PromptLayout, group: Tensor | None, own: bool, deep: tuple[Deep, ...]) -> _Known:
         """The trie and the plans of a layout, cached or new."""
         device = self.device
         for known in layout.known:
-            if known.fits(group, own, self.limit, device):
+            if known.fits(group, own, deep, self.limit, device):
                 self.note(known.size, len(known.trie.keys))
                 return known
         owner = torch.arange(len(layout)) if own else group
-        trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner)
+        trie = self._trie(layout.slots, layout.eot, n_ctx=layout.n_ctx, group=owner, deep=deep)
         size = self._size(trie, learned=layout.n_ctx > 0)
         state = 0 if group is None else group._version
-        known = _Known(group, state, own, self.limit, device, trie, size, Forest.of(trie, size, device))
+        known = _Known(group, state, own, deep, self.limit, device, trie, size, Forest.of(trie, size, device))
         layout.known[:] = [*layout.known[1 - REMEMBERED :], known]
         return known
 
@@ -399,19 +428,27 @@ class TextEncoder(nn.Module):
 
     def _size(self, trie: Trie, *, learned: bool) -> int:
         """Different prompts to encode at once: all, if the tensors of a training step fit into memory."""
-        count, plan = len(trie.keys), trie.plan()
-        need = self._tower_of().memory(plan, keep=learned)
+        count, spans, layers = len(trie.keys), trie.spans(), len(self.transformer.resblocks)
+        need = self._tower_of().memory(spans, keep=learned)
         free = free_bytes(self.device)
         bound = self.memory or free * MEMORY_SHARE
-        size = min(count, self.chunk or _fitting(trie, int(plan.rows * bound / need)), self.limit or count)
+        rows = spans[0].rows if len(spans) == 1 else trie.largest(count, layers)
+        size = min(count, self.chunk or _fitting(trie, int(rows * bound / need), layers), self.limit or count)
         self.note(size, count)
         if learned:
-            most = need * trie.largest(size) // plan.rows
+            most = need * trie.largest(size, layers) // rows
             how = f"in chunks of {size}, at most {most >> 20} MiB each" if size < count else "at once"
             logger.info(
                 "Encoding %d prompts: %d tokens with common beginnings joined (%d without); a training step takes "
                 "about %d MiB for them, %d MiB are free: encoded %s",
-                *(len(trie), plan.nodes, len(trie) * self.facts.length, need >> 20, free >> 20, how),
+                *(
+                    len(trie),
+                    max(plan.nodes for plan in spans),
+                    len(trie) * self.facts.length,
+                    need >> 20,
+                    free >> 20,
+                    how,
+                ),
             )
         return size
 
@@ -422,18 +459,31 @@ class TextEncoder(nn.Module):
             self._tower = TreeTower(self, product_dtype(low, self.device))
         return self._tower
 
-    def _encode(self, forest: Forest, contexts: Tensor | None = None) -> Tensor:
+    def _encode(
+        self, forest: Forest, contexts: Tensor | None = None, deep: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
         """Run the tower over the rows of trees."""
         tower = self._tower_of()
-        vectors = tower.tokens.new_empty(0, tower.tokens.shape[1]) if contexts is None else contexts.flatten(0, 1)
+        width = tower.tokens.shape[1]
+        given = tower.tokens.new_empty(0, width) if contexts is None else contexts
+        tables = [table.reshape(-1, width) for table in (given, *(deep or {}).values())]
         # A table lookup and not an indexing: its gradient is summed in a fixed order on every device.
         look_up = functional.embedding
         keep = len(forest.plans) == 1
-        leaves = [leaf_states(look_up(plan.source, vectors), tower, plan, keep=keep) for plan in forest.plans]
+        leaves = []
+        for spans in forest.plans:
+            vectors = [look_up(plan.source, table) for plan, table in zip(spans, tables, strict=True)]
+            leaves.append(leaf_states(vectors, tower, spans, keep=keep))
         return look_up(forest.prompt, self._project(leaves[0] if keep else torch.cat(leaves)))
 
     def _encode_columns(
-        self, layout: PromptLayout, contexts: Tensor | None = None, group: Tensor | None = None, *, told: bool = False
+        self,
+        layout: PromptLayout,
+        contexts: Tensor | None = None,
+        group: Tensor | None = None,
+        deep: Mapping[int, Tensor] | None = None,
+        *,
+        told: bool = False,
     ) -> Tensor:
         """Run the tower over the columns of every prompt: all, or those up to its end.
 
@@ -441,7 +491,12 @@ class TextEncoder(nn.Module):
             told: whether the log tells how; once for each layout.
         """
         context = None if contexts is None or not layout.n_ctx else _Contexts(contexts, group, len(layout))
-        learned = context is not None and contexts is not None and contexts.requires_grad and torch.is_grad_enabled()
+        below = {
+            layer: _Contexts(rows if rows.dim() == 3 else rows[None], None, len(layout))
+            for layer, rows in (deep or {}).items()
+        }
+        values = [each.values for each in (context, *below.values()) if each is not None]
+        learned = torch.is_grad_enabled() and any(each.requires_grad for each in values)
         cut = self._cut(layout, learned=learned, told=told)
         slots = layout.slots.to(self.device)
         filling = max(columns for _, columns in cut.parts) - slots.shape[1]
@@ -450,7 +505,8 @@ class TextEncoder(nn.Module):
         def run(index: Tensor | None, columns: int) -> Tensor:
             ids = slots if index is None else slots[index]
             own = None if context is None else context.of(index)
-            return ColumnTower(self, self._precision).hidden(ids[:, :columns], own)
+            replaced = {layer: rows.of(index) for layer, rows in below.items()}
+            return ColumnTower(self, self._precision).hidden(ids[:, :columns], own, replaced)
 
         if cut.order is None:
             return self._project(run(*cut.parts[0]))
@@ -500,10 +556,10 @@ class TextEncoder(nn.Module):
             return hidden @ self.text_projection
 
 
-def _fitting(trie: Trie, rows: int) -> int:
+def _fitting(trie: Trie, rows: int, layers: int) -> int:
     """Different prompts in a chunk of the trie, so that no chunk has more than ``rows`` nodes (or has one prompt)."""
     size = len(trie.keys)
-    while size > 1 and (largest := trie.largest(size)) > rows:
+    while size > 1 and (largest := trie.largest(size, layers)) > rows:
         size = max(1, min(size - 1, size * rows // largest))
     return size
 

@@ -1,4 +1,4 @@
-"""The frozen text tower over the rows of a prefix tree, with a gradient only for the context vectors.
+"""The frozen text tower over the rows of a prefix tree, with a gradient only for context vectors and deep rows.
 
 Frozen weights shorten the backward pass: no weight has a gradient, so no layer needs the inputs of its linear maps. It
 is written by hand here, which keeps a third of what automatic differentiation keeps and starts fewer kernels:
@@ -12,7 +12,7 @@ is written by hand here, which keeps a third of what automatic differentiation k
 Letters as in ``clip.tree``; D width, H heads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +177,7 @@ class Layer:
         return x, (*kept_1, q, kv, weights, *kept_2, f)
 
     def backward(self, grad: Tensor, kept: tuple[Tensor, ...], plan: TreePlan, *, first: bool, last: bool) -> Tensor:
-        """The gradient at the input from that at the output; in the first layer only at the context nodes (S, D)."""
+        """The gradient at the input from that at the output; with ``first`` only at the context nodes (S, D)."""
         x, mean, scale, q, kv, weights, *kept_2, f = kept
         stream, dtype = grad.dtype, f.dtype
         grad_f = torch.mm(grad.to(dtype), self.fc2[0])
@@ -198,7 +198,7 @@ class Layer:
             dh = torch.mm(dkv, self.qkv[0][width:])
             dh.index_add_(0, plan.leaf, torch.mm(dq.index_select(0, plan.answer), self.qkv[0][:width]))
         if first:
-            # Below the first layer the gradient of literal tokens is not needed.
+            # Below it the gradient of the other rows is not needed.
             grad, x, mean, scale, both = (part.index_select(0, plan.slot) for part in (grad, x, mean, scale, both))
         if not last:
             dh = torch.mm(both, self.qkv[0])
@@ -288,14 +288,21 @@ class TreeTower:
         # Tables may have a low precision, but not the sums of gradients.
         self.exact = torch.promote_types(self.tokens.dtype, torch.float32)
 
-    def memory(self, plan: TreePlan, *, keep: bool) -> int:
-        """Estimated peak bytes of a forward pass and, with ``keep``, a backward pass over ``plan``."""
+    def memory(self, spans: Sequence[TreePlan], *, keep: bool) -> int:
+        """Estimated peak bytes of a forward pass and, with ``keep``, a backward pass over the plans of a chunk."""
         width, heads, wide = self.tokens.shape[1], self.layers[0].heads, len(self.layers[0].fc1[1])
         matrix, stream = self.dtype.itemsize, self.stream.itemsize
-        attention = heads * plan.hidden.shape[-1]
-        kept = 2 * width * stream + (3 * width + wide + attention) * matrix
-        passing = 3 * width * stream + (8 * width + wide + 2 * attention) * matrix
-        return plan.rows * ((len(self.layers) if keep else 1) * kept + passing)
+        kept, passing = [], []
+        for plan, stop in zip(spans, self._stops(spans), strict=True):
+            attention = heads * plan.hidden.shape[-1]
+            layers = stop - plan.layer if keep else 1
+            kept.append(layers * plan.rows * (2 * width * stream + (3 * width + wide + attention) * matrix))
+            passing.append(plan.rows * (3 * width * stream + (8 * width + wide + 2 * attention) * matrix))
+        return (sum(kept) if keep else max(kept)) + max(passing)
+
+    def _stops(self, spans: Sequence[TreePlan]) -> list[int]:
+        """The block behind each span."""
+        return [*(plan.layer for plan in spans[1:]), len(self.layers)]
 
     def embed(self, vectors: Tensor, plan: TreePlan) -> Tensor:
         """Input of the first layer (R, D); ``vectors`` (S, D) are the context nodes."""
@@ -303,24 +310,60 @@ class TreeTower:
         x = x.index_copy_(0, plan.slot, vectors.to(self.exact))
         return x.add_(functional.embedding(plan.depth, self.positions)).to(self.stream)
 
-    def forward(self, vectors: Tensor, plan: TreePlan, *, keep: bool) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """Hidden states of the leaves (U, D), and what each layer saves for ``backward`` (nothing without ``keep``)."""
-        x, kept = self.embed(vectors, plan), []
-        for number, layer in enumerate(self.layers, 1):
-            last = number == len(self.layers)
-            if number == 1 or last:
-                bias = _bias(plan.query_hidden if last else plan.hidden, self.dtype)
-            x, parts = layer.forward(x, plan, bias, last=last, dtype=self.dtype)
-            if keep:
-                kept.append(parts)
+    def enter(self, x: Tensor, vectors: Tensor, plan: TreePlan) -> Tensor:
+        """Rows of a later span (R, D) from those of the span before; ``vectors`` (S, D) are the deep rows."""
+        x = x if plan.same else functional.embedding(plan.item, x)
+        return x.index_copy_(0, plan.slot, vectors.to(x.dtype))
+
+    def leave(self, grad: Tensor, plan: TreePlan, rows: int) -> tuple[Tensor, Tensor]:
+        """The backward pass of ``enter``: gradients of the deep rows and of the ``rows`` rows of the span before."""
+        own = grad.index_select(0, plan.slot).to(self.exact)
+        grad = grad.index_fill(0, plan.slot, 0)
+        if not plan.same:
+            # Summed in a fixed order and at least in fp32.
+            exact = grad.to(torch.promote_types(grad.dtype, torch.float32))
+            grad = torch.ops.aten.embedding_dense_backward(exact, plan.item, rows, -1, False).to(grad.dtype)
+        return own, grad
+
+    def forward(
+        self, vectors: Sequence[Tensor], spans: Sequence[TreePlan], *, lowest: int | None
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Hidden states of the leaves (U, D), and what each layer saves for ``backward``.
+
+        Args:
+            vectors: for each span the context nodes or deep rows (S, D).
+            lowest: the first span whose vectors need a gradient; layers before it save nothing. None: no layer does.
+        """
+        x, kept, end = self.embed(vectors[0], spans[0]), [], len(self.layers)
+        first = end if lowest is None else spans[lowest].layer
+        for plan, own, stop in zip(spans, vectors, self._stops(spans), strict=True):
+            x = self.enter(x, own, plan) if plan.layer else x
+            for number in range(plan.layer, stop):
+                last = number == end - 1
+                if number == plan.layer or last:
+                    bias = _bias(plan.query_hidden if last else plan.hidden, self.dtype)
+                x, parts = self.layers[number].forward(x, plan, bias, last=last, dtype=self.dtype)
+                if number >= first:
+                    kept.append(parts)
         return x, kept
 
-    def backward(self, grad: Tensor, kept: list[tuple[Tensor, ...]], plan: TreePlan) -> Tensor:
-        """Gradient of the context nodes (S, D) in fp32 at least."""
-        for number in range(len(self.layers) - 1, -1, -1):
-            last = number == len(self.layers) - 1
-            grad = self.layers[number].backward(grad, kept[number], plan, first=number == 0, last=last)
-        return grad.to(self.exact)
+    def backward(
+        self, grad: Tensor, kept: list[tuple[Tensor, ...]], spans: Sequence[TreePlan], *, lowest: int
+    ) -> list[Tensor | None]:
+        """Gradients of each span's vectors (S, D) in fp32 at least; None before the span ``lowest``."""
+        found: list[Tensor | None] = [None] * len(spans)
+        first, stops = spans[lowest].layer, self._stops(spans)
+        for index in range(len(spans) - 1, lowest - 1, -1):
+            plan = spans[index]
+            for number in range(stops[index] - 1, plan.layer - 1, -1):
+                last = number == len(self.layers) - 1
+                saved = kept[number - first]
+                grad = self.layers[number].backward(grad, saved, plan, first=number == first, last=last)
+            if index == lowest:
+                found[index] = grad.to(self.exact)
+            else:
+                found[index], grad = self.leave(grad, plan, spans[index - 1].rows)
+        return found
 
 
 def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
@@ -331,39 +374,44 @@ class _Context(FunctionCtx):
     """What the forward pass leaves for the backward pass."""
 
     tower: TreeTower
-    plan: TreePlan
+    spans: Sequence[TreePlan]
+    lowest: int
     needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor, ...]
 
 
 class _Leaves(torch.autograd.Function):
-    """Hidden states of the leaves from the context nodes."""
+    """Hidden states of the leaves from the context nodes and deep rows."""
 
     @staticmethod
-    def forward(ctx: _Context, vectors: Tensor, tower: TreeTower, plan: TreePlan, keep: bool) -> Tensor:
-        with torch.autocast(vectors.device.type, enabled=False):
-            hidden, kept = tower.forward(vectors, plan, keep=keep and ctx.needs_input_grad[0])
-        ctx.tower, ctx.plan = tower, plan
-        ctx.save_for_backward(vectors, *(part for parts in kept for part in parts))
+    def forward(ctx: _Context, tower: TreeTower, spans: Sequence[TreePlan], keep: bool, *vectors: Tensor) -> Tensor:
+        needed = [index for index, needs in enumerate(ctx.needs_input_grad[3:]) if needs]
+        ctx.tower, ctx.spans, ctx.lowest = tower, spans, min(needed, default=0)
+        with torch.autocast(vectors[0].device.type, enabled=False):
+            hidden, kept = tower.forward(vectors, spans, lowest=ctx.lowest if keep and needed else None)
+        ctx.save_for_backward(*vectors, *(part for parts in kept for part in parts))
         return hidden
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        vectors, *flat = ctx.saved_tensors
-        tower, plan = ctx.tower, ctx.plan
-        with torch.autocast(vectors.device.type, enabled=False):
-            count = len(flat) // len(tower.layers)
-            kept = [tuple(flat[start : start + count]) for start in range(0, len(flat), count)] if flat else None
-            kept = kept or tower.forward(vectors, plan, keep=True)[1]
-            return tower.backward(grad, kept, plan).to(vectors.dtype), None, None, None
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tower, spans, lowest = ctx.tower, ctx.spans, ctx.lowest
+        vectors, flat = ctx.saved_tensors[: len(spans)], ctx.saved_tensors[len(spans) :]
+        with torch.autocast(vectors[0].device.type, enabled=False):
+            count = len(flat) // (len(tower.layers) - spans[lowest].layer)
+            kept = [flat[start : start + count] for start in range(0, len(flat), count)] if flat else None
+            kept = kept or tower.forward(vectors, spans, lowest=lowest)[1]
+            found = tower.backward(grad, kept, spans, lowest=lowest)
+        grads = zip(found, vectors, strict=True)
+        return None, None, None, *(None if part is None else part.to(each.dtype) for part, each in grads)
 
 
-def leaf_states(vectors: Tensor, tower: TreeTower, plan: TreePlan, *, keep: bool) -> Tensor:
-    """Hidden states of a plan's leaves (U, D) in the tower's dtype, differentiable in the context nodes.
+def leaf_states(vectors: Sequence[Tensor], tower: TreeTower, spans: Sequence[TreePlan], *, keep: bool) -> Tensor:
+    """Hidden states of a chunk's leaves (U, D) in the tower's dtype, differentiable in the vectors.
 
     Args:
-        vectors: (S, D), the context nodes in any floating dtype.
+        vectors: for each span (S, D) in any floating dtype: the context nodes, then the deep rows.
+        spans: the plans of the chunk.
         keep: save what the backward pass needs; otherwise it is computed again there.
     """
-    return _Leaves.apply(vectors, tower, plan, keep)
+    return _Leaves.apply(tower, spans, keep, *vectors)

@@ -14,11 +14,17 @@ In pre-order a node's descendants follow it without a gap. So those ancestors of
 block are ancestors of its first row: one path, with at most one node of each depth. A row attends to the keys of this
 path and of its own block, under a constant mask that keeps its ancestors and itself.
 
+Deep rows are learned vectors that replace context vectors before a later block. They cut the tower into spans of
+blocks, each with a tree of its own. In the tree of a later span a node's key is a deep row or a row of the span before,
+so two prompts share a node where they would compute the same: with deep rows that all prompts share the tree stays as
+it is, with deep rows of each prompt it branches at the first of them.
+
 Letters: N prompts, U different prompts, L columns, R rows, K blocks of P rows, A columns of a block's path, S context
 nodes, Q queries of a block in the last layer.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -30,15 +36,31 @@ BLOCK = 64
 ALIGN = 8
 
 
+@dataclass(frozen=True)
+class Deep:
+    """Deep rows before one block.
+
+    Attributes:
+        layer: number of the block, counted from 0.
+        count: m, the context vectors of each prompt that they replace, from the first.
+        own: each prompt has its own; otherwise all prompts share them.
+    """
+
+    layer: int
+    count: int
+    own: bool
+
+
 @dataclass(frozen=True, eq=False)
 class TreePlan:
     """Constant index tensors of one pass over a tree.
 
     Attributes:
-        item: (R,) int64, the token of each row; 0 for a context vector or padding.
+        item: (R,) int64, the token of each row, or in a later span the row that it was in the span before; 0 for a
+            context vector, a deep row or padding.
         depth: (R,) int64, the column of each row in its prompts.
         slot: (S,) int64, the rows that are context vectors.
-        source: (S,) int64, the row of the contexts (G * M, D) that each of them takes.
+        source: (S,) int64, the row of the contexts (G * M, D), or of the deep rows, that each of them takes.
         path: (K * A,) int64, the rows before each block that its rows descend from; padded with row 0.
         trunk: (V,) int64, the different rows in ``path``.
         path_in_trunk: (K * A,) int64, the place in ``trunk`` of each entry of ``path``.
@@ -48,6 +70,8 @@ class TreePlan:
         leaf: (U,) int64, the rows of the end-of-text tokens, prompt by prompt.
         answer: (U,) int64, the place in ``query`` of each of them.
         nodes: number of rows that are not padding.
+        layer: number of the first block that has this tree.
+        same: whether each row was the same row in the span before.
     """
 
     item: Tensor
@@ -63,6 +87,8 @@ class TreePlan:
     leaf: Tensor
     answer: Tensor
     nodes: int
+    layer: int = 0
+    same: bool = False
 
     @property
     def rows(self) -> int:
@@ -84,14 +110,23 @@ class Trie:
         keys: (U, L) int64. An entry >= 0 is a token, -(1 + s) is row s of the contexts (G * M, D); 0 after the end.
         end: (U,) int64, column of the end-of-text token.
         prompt: (N,) int64, the row of ``keys`` that each prompt is.
+        n_ctx: M, context vectors of a prompt.
+        deep: the deep rows, by increasing layer.
+        owner: (U,) int64, the prompt whose own deep rows each row of ``keys`` takes; None: there are none. Equal
+            prompts are then different.
     """
 
     keys: Tensor
     end: Tensor
     prompt: Tensor
+    n_ctx: int = 0
+    deep: tuple[Deep, ...] = ()
+    owner: Tensor | None = None
 
     @classmethod
-    def of(cls, slots: Tensor, end: Tensor, *, n_ctx: int = 0, group: Tensor | None = None) -> "Trie":
+    def of(
+        cls, slots: Tensor, end: Tensor, *, n_ctx: int = 0, group: Tensor | None = None, deep: tuple[Deep, ...] = ()
+    ) -> "Trie":
         """The trie of prompts.
 
         Args:
@@ -99,14 +134,18 @@ class Trie:
             end: (N,) int64, column of the end-of-text token.
             n_ctx: M, context vectors of a prompt.
             group: (N,) int64, the context of each prompt; None: all have the same.
+            deep: deep rows, by increasing layer.
         """
         keys = slots.cpu()
         if group is not None:
             keys = torch.where(keys < 0, keys - group.cpu()[:, None] * n_ctx, keys)
         end = end.cpu()
         keys = keys.masked_fill(torch.arange(keys.shape[1]) > end[:, None], 0)
-        unique, prompt = torch.unique(keys, dim=0, return_inverse=True)
-        return cls(unique, end.new_empty(len(unique)).scatter_(0, prompt, end), prompt)
+        if not any(each.own for each in deep):
+            return cls(*_unique(keys, end), n_ctx, deep)
+        apart = torch.cat([keys, torch.arange(len(keys))[:, None]], 1)
+        unique, end, prompt = _unique(apart, end)
+        return cls(unique[:, :-1], end, prompt, n_ctx, deep, unique[:, -1])
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -116,36 +155,95 @@ class Trie:
 
         Args:
             index: int64; best on the host, which otherwise waits for the device.
-            own: M, if each prompt has its own context; the contexts are then (K, M, D), those of ``index``.
+            own: M, if each prompt has its own context; the contexts are then (K, M, D), those of ``index``. So are
+                deep rows of each prompt.
         """
         index = index.cpu()
         kept, prompt = torch.unique(self.prompt[index], return_inverse=True)
-        keys = self.keys[kept]
+        keys, owner = self.keys[kept], self.owner
+        number = torch.zeros(len(self), dtype=torch.int64).index_copy_(0, index, torch.arange(len(index)))
+        if owner is not None:
+            owner = number[owner[kept]]
         if own:
-            number = torch.zeros(len(self), dtype=torch.int64).index_copy_(0, index, torch.arange(len(index)))
             row = -1 - keys.clamp_max(-1)
             keys = torch.where(keys < 0, -1 - number[row // own] * own - row % own, keys)
-        return Trie(keys, self.end[kept], prompt)
+        return replace(self, keys=keys, end=self.end[kept], prompt=prompt, owner=owner)
 
     def cut(self, size: int) -> "list[Trie]":
         """Chunks of ``size`` neighbouring different prompts each; a chunk's prompts are its own keys in order."""
-        parts = zip(self.keys.split(size), self.end.split(size), strict=True)
-        return [Trie(keys, end, torch.arange(len(keys))) for keys, end in parts]
+        owners = [None] * len(self.keys) if self.owner is None else self.owner.split(size)
+        parts = zip(self.keys.split(size), self.end.split(size), owners, strict=False)
+        return [
+            replace(self, keys=keys, end=end, prompt=torch.arange(len(keys)), owner=owner) for keys, end, owner in parts
+        ]
 
-    def largest(self, size: int) -> int:
-        """Nodes of the largest chunk that ``cut`` makes; some tasks have longer names than others."""
-        own = self.nodes()[1].sum(1)
-        above = (self.end + 1 - own)[::size]
-        return int((torch.stack([part.sum() for part in own.split(size)]) + above).max())
+    def largest(self, size: int, layers: int = 1) -> int:
+        """Nodes of the largest chunk that ``cut`` makes; some tasks have longer names than others.
+
+        With deep rows their mean over the ``layers`` blocks of the tower, rounded up.
+        """
+        layers = layers if self.deep else 1
+        starts = [*(each.layer for each in self.deep), layers]
+        nodes, before = torch.zeros((), dtype=torch.int64), 0
+        for (trie, place), start in zip(self._spans(), starts, strict=True):
+            own = _new(trie.keys[place], self.end).sum(1)
+            above = (self.end + 1 - own)[::size]
+            nodes = nodes + (start - before) * (torch.stack([part.sum() for part in own.split(size)]) + above)
+            before = start
+        return -(-int(nodes.max()) // layers)
+
+    def _spans(self) -> "Iterator[tuple[Trie, Tensor]]":
+        """The trie of each span of blocks, and the place (U,) of each different prompt among its keys."""
+        trie, place = self, torch.arange(len(self.keys))
+        yield trie, place
+        if not self.deep:
+            return
+        number = torch.where(self.keys < 0, (-1 - self.keys) % self.n_ctx, self.n_ctx)
+        behind = torch.arange(self.keys.shape[1]) > self.end[:, None]
+        for deep in self.deep:
+            row = number
+            if deep.own:
+                assert self.owner is not None, "of() tells whose deep rows a prompt takes"
+                row = number + self.owner[:, None] * deep.count
+            keys = torch.where(number < deep.count, -1 - row, trie.nodes()[0][place]).masked_fill(behind, 0)
+            trie = Trie(*_unique(keys, self.end))
+            place = trie.prompt
+            yield trie, place
 
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Row of the node at each column of each prompt (U, L), valid up to its end, and where a node first appears."""
-        column = torch.arange(self.keys.shape[1])
-        alike = (self.keys[1:] == self.keys[:-1]).int().cumprod(1).sum(1)
-        new = (column >= functional.pad(alike, (1, 0))[:, None]) & (column <= self.end[:, None])
+        new = _new(self.keys, self.end)
         numbers = torch.where(new, new.flatten().cumsum(0).view(new.shape) - 1, -1)
         # Rows increase from prompt to prompt: the largest so far in a column is the newest node of that depth.
         return numbers.cummax(0).values, new
+
+    def spans(self, block: int = BLOCK) -> tuple[TreePlan, ...]:
+        """The plan of each span of blocks: one, and one more for each deep row's block."""
+        plans: list[TreePlan] = []
+        before: tuple[Trie, Tensor, Tensor] | None = None
+        for (trie, place), layer in zip(self._spans(), (0, *(each.layer for each in self.deep)), strict=True):
+            nodes, new = trie.nodes()
+            if before is not None and trie.continues(*before, place):
+                item, slot, source = trie.items(new, plans[-1].rows)
+                plan = replace(plans[-1], item=item, slot=slot, source=source, same=True)
+            else:
+                plan = trie.plan(block)
+                plan = replace(plan, leaf=plan.leaf[place], answer=plan.answer[place])
+            plans.append(replace(plan, layer=layer))
+            before = trie, nodes, place
+        return tuple(plans)
+
+    def continues(self, before: "Trie", nodes: Tensor, place_before: Tensor, place: Tensor) -> bool:
+        """Whether this trie has the shape of the one before, whose ``nodes`` are given, with the prompts in place."""
+        inside = torch.arange(self.keys.shape[1]) <= self.end[:, None]
+        alike = len(self.keys) == len(before.keys) and torch.equal(place, place_before)
+        return alike and torch.equal(self.nodes()[0][inside], nodes[inside])
+
+    def items(self, new: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """``item``, ``slot`` and ``source`` of a plan of ``rows`` rows; ``new`` (U, L): where a node first appears."""
+        key = functional.pad(self.keys[new], (0, rows - int(new.sum())))
+        slot = (key < 0).nonzero().squeeze(1)
+        return key.clamp_min(0), slot, -key[slot] - 1
 
     def plan(self, block: int = BLOCK) -> TreePlan:
         """Cut the tree into blocks of about ``block`` rows."""
@@ -156,14 +254,12 @@ class Trie:
         trunk, path_in_trunk = path.flatten().unique(return_inverse=True)
         leaf = nodes.gather(1, self.end[:, None]).squeeze(1)
         query, answer = _queries(leaf, count, size)
-        filling = (0, count * size - len(owner))
-        key = functional.pad(self.keys[owner, depth], filling)
-        slot = (key < 0).nonzero().squeeze(1)
+        item, slot, source = self.items(new, count * size)
         return TreePlan(
-            item=key.clamp_min(0),
-            depth=functional.pad(depth, filling),
+            item=item,
+            depth=functional.pad(depth, (0, count * size - len(owner))),
             slot=slot,
-            source=-key[slot] - 1,
+            source=source,
             path=path.flatten(),
             trunk=trunk,
             path_in_trunk=path_in_trunk,
@@ -181,18 +277,32 @@ class Forest:
     """The plans that encode some prompts one after the other, and the place of each prompt's feature.
 
     Attributes:
-        plans: a plan for each chunk of the trie.
+        plans: for each chunk of the trie the plans of its spans.
         prompt: (N,) int64, the place of each prompt among all leaves.
     """
 
-    plans: list[TreePlan]
+    plans: list[tuple[TreePlan, ...]]
     prompt: Tensor
 
     @classmethod
     def of(cls, trie: Trie, size: int, device: torch.device) -> "Forest":
         """Cut ``trie`` into chunks of ``size`` different prompts."""
         parts = [trie] if size >= len(trie.keys) else trie.cut(size)
-        return cls([part.plan().to(device) for part in parts], to_device(trie.prompt, device))
+        plans = [tuple(plan.to(device) for plan in part.spans()) for part in parts]
+        return cls(plans, to_device(trie.prompt, device))
+
+
+def _unique(keys: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The different rows of ``keys`` (N, L) in order, the end (U,) of each, and the row that each prompt is (N,)."""
+    unique, prompt = torch.unique(keys, dim=0, return_inverse=True)
+    return unique, end.new_empty(len(unique)).scatter_(0, prompt, end), prompt
+
+
+def _new(keys: Tensor, end: Tensor) -> Tensor:
+    """Where (U, L) a row of ``keys`` leaves the row before it, up to its end."""
+    column = torch.arange(keys.shape[1])
+    alike = (keys[1:] == keys[:-1]).int().cumprod(1).sum(1)
+    return (column >= functional.pad(alike, (1, 0))[:, None]) & (column <= end[:, None])
 
 
 def _aligned(count: int) -> int:

@@ -1,6 +1,6 @@
 """Prompts: names with context vectors before, around or after them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ class ContextPrompts(EncoderModule):
         group: Tensor | None = None,
         *,
         rows: Tensor | None = None,
+        deep: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
         """Text features (N, F), not normalised.
 
@@ -132,9 +133,10 @@ class ContextPrompts(EncoderModule):
             group: (N,) context of each name; None if there is one context, or one per name.
             rows: (K,) only these names, features (K, F); contexts from outside with one per name are for these names.
                 Best on the CPU, where prompts are planned.
+            deep: by block, what replaces context vectors before it, as in ``TextEncoder``.
         """
         if contexts is None and self.ctx is not None:
             contexts = self.ctx[None] if self.ctx.dim() == 2 else self.ctx
             if rows is not None and self.ctx.dim() == 3:
                 contexts = contexts.index_select(0, to_device(rows, contexts.device))
-        return self.encoder(self.layout, contexts, group, rows=rows)
+        return self.encoder(self.layout, contexts, group, rows=rows, deep=deep)

@@ -112,7 +112,7 @@ def test_prompts_of_one_length_are_encoded_together_without_the_columns_behind(m
     seen = []
     own = ColumnTower.hidden
     monkeypatch.setattr(
-        ColumnTower, "hidden", lambda self, ids, context: seen.append(ids.shape) or own(self, ids, context)
+        ColumnTower, "hidden", lambda self, ids, *given: seen.append(ids.shape) or own(self, ids, *given)
     )
     long = "2012 Ford F-450 Super Duty crew cab"
     encoder(encoder.layout(["cat", long, "dog"], n_ctx=0))

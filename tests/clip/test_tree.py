@@ -212,7 +212,7 @@ def test_chunks_change_nothing(encoders, kind, chunk):
     mine, theirs = parts(again, contexts, group), whole(layout, contexts, group)
     assert_close(mine, theirs, 1e-12)
     assert_close(gradient(mine, contexts), gradient(theirs, contexts), 1e-11)
-    plans = again.known[0].forest.plans
+    plans = [spans[-1] for spans in again.known[0].forest.plans]
     assert sum(len(plan.leaf) for plan in plans) == len(layout.known[0].trie.keys)
     assert max(len(plan.leaf) for plan in plans) <= chunk
 
@@ -242,7 +242,7 @@ def test_a_tree_and_still_more_a_chunked_one_keep_little(encoders):
         kept.append(saved_bytes(lambda encoder=encoder, layout=layout: encoder(layout, contexts, group))[0])
     assert kept[0] > 10 * kept[1] > 20 * kept[2]
     plan = Trie.of(layout.slots, layout.eot, n_ctx=5, group=group).plan()
-    estimate = TreeTower(tree).memory(plan, keep=True)
+    estimate = TreeTower(tree).memory([plan], keep=True)
     assert kept[1] < estimate < 5 * kept[1]
 
 
@@ -272,7 +272,7 @@ def test_no_chunk_is_larger_than_what_was_allowed(encoders, monkeypatch):
     monkeypatch.setattr(text, "free_bytes", lambda device: int(budget / text.MEMORY_SHARE))
     encoder(layout, contexts, group)
     (known,) = layout.known
-    needs = [TreeTower(encoder).memory(part.plan(), keep=True) for part in known.trie.cut(known.size)]
+    needs = [TreeTower(encoder).memory(part.spans(), keep=True) for part in known.trie.cut(known.size)]
     assert 1 < known.size < len(known.trie.keys) and budget / 2 < max(needs) <= budget * 1.05
     assert max(needs) > 1.3 * sum(needs) / len(needs)
 
@@ -420,7 +420,7 @@ def test_contexts_that_need_no_gradient_keep_nothing(encoders):
     vectors = torch.randn(len(plan.slot), 128)
     for learned, least in ((False, 0), (True, 10**5)):
         kept, hidden = saved_bytes(
-            lambda learned=learned: leaf_states(vectors.requires_grad_(learned), tower, plan, keep=True)
+            lambda learned=learned: leaf_states([vectors.requires_grad_(learned)], tower, [plan], keep=True)
         )
         assert hidden.requires_grad == learned
         assert (kept > least) if learned else (kept == 0)

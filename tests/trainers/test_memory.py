@@ -14,11 +14,11 @@ def too_many(monkeypatch, most, *, after=0, error=torch.OutOfMemoryError):
     """Let the encoder fail for more than ``most`` prompts at once, once it was called ``after`` times."""
     states, calls = text.leaf_states, []
 
-    def limited(vectors, tower, plan, *, keep):
-        calls.append(len(plan.leaf))
-        if len(calls) > after and len(plan.leaf) > most:
+    def limited(vectors, tower, spans, *, keep):
+        calls.append(len(spans[-1].leaf))
+        if len(calls) > after and len(spans[-1].leaf) > most:
             raise error(FULL)
-        return states(vectors, tower, plan, keep=keep)
+        return states(vectors, tower, spans, keep=keep)
 
     monkeypatch.setattr(text, "leaf_states", limited)
     return calls
