@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.inference import load_classifier
-from dassl.inference.classifier import ExportedClassifier
 from dassl.inference.export import export_file, export_folder
 from dassl.inference.onnx import export_onnx
 from dassl.inference.outputs import keep_the_run
@@ -50,7 +49,7 @@ def _carry_out(argv: Sequence[str] | None) -> None:
         raise UserError(f"-o {args.out} is neither a .safetensors file nor a folder (write {args.out}/ for a folder)")
     _check_places(args)
     classifier = load_classifier(args.run, device="cpu", weights=args.weights)
-    if isinstance(classifier, ExportedClassifier):
+    if classifier.folder.is_file():
         raise UserError(f"{args.run} is already an exported file; give the folder of a finished run")
     tasks = None if args.task is None else [classifier.task_number(args.task)]
     if args.onnx is not None:

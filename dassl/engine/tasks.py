@@ -17,11 +17,12 @@ _AGAIN = "delete its results.json and start the run's command again: it only tes
 
 def write_tasks(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the tasks of the run in ``folder``."""
-    content = [_content(task) for task in tasks]
+    content = [told_of(task) for task in tasks]
     write_json(folder / TASKS_FILE, {"format": _FORMAT, "tasks": content}, signed=True)
 
 
-def _content(task: Task) -> dict[str, Any]:
+def told_of(task: Task) -> dict[str, Any]:
+    """A task as JSON values."""
     # The places of the data are useless without it; older versions do not know the newer fields.
     unused = {name for name in ("weight", "multi") if not getattr(task, name)}
     return {name: value for name, value in asdict(task).items() if name not in {"places", *unused}}
@@ -43,7 +44,7 @@ def read_tasks(folder: Path) -> list[Task]:
     try:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}, this version reads {_FORMAT}")
-        tasks = [_task(each) for each in content["tasks"]]
+        tasks = [task_of(each) for each in content["tasks"]]
         if not tasks:
             raise ValueError("there is no task")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -51,7 +52,8 @@ def read_tasks(folder: Path) -> list[Task]:
     return tasks
 
 
-def _task(content: dict[str, Any]) -> Task:
+def task_of(content: dict[str, Any]) -> Task:
+    """Inverse of :func:`told_of`; raises KeyError, TypeError, ValueError or AttributeError for what is no task."""
     task = Task(**content)
     if type(task.multi) is not bool:
         raise ValueError("multi must be true or false")

@@ -25,6 +25,7 @@ from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import read_tasks
 from dassl.engine.trainer import TrainerX
 from dassl.engine.transfer import check_weights
+from dassl.inference.adapter import Adapter, is_adapter, read_adapter
 from dassl.inference.exported import Exported, is_multi, preprocessing, read_exported
 from dassl.inference.temperatures import temperatures
 from dassl.metrics.multilabel import FIXED_THRESHOLD
@@ -98,8 +99,21 @@ class Classifier:
         thresholds: the probability from which a class of a multi-label task is predicted, by task.
     """
 
-    def __init__(self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform) -> None:
+    def __init__(
+        self, folder: Path, trainer: TrainerX, reading: Reading, transform: Transform, adapter: Adapter | None = None
+    ) -> None:
         self.folder, self.reading, self.transform, self._trainer = folder, reading, transform, trainer
+        self._adapter = adapter
+        if adapter is None:
+            self._take_fitted(folder, trainer)
+        else:
+            self.temperatures, self.thresholds = list(adapter.about["temperature"]), adapter.thresholds
+        trainer.set_model_mode("eval")
+        with torch.no_grad(), arithmetic(trainer.cfg):
+            trainer.before_test()
+
+    def _take_fitted(self, folder: Path, trainer: TrainerX) -> None:
+        """Take temperatures, thresholds and biases from a run folder."""
         self.temperatures = temperatures(folder, trainer)
         decisions = stored_decisions(RunFolder(folder), trainer.dm.tasks)
         self.thresholds = {
@@ -108,9 +122,6 @@ class Classifier:
             if task.multi
         }
         trainer.put_biases({n: each.bias for n, each in decisions.items() if each.bias is not None})
-        trainer.set_model_mode("eval")
-        with torch.no_grad(), arithmetic(trainer.cfg):
-            trainer.before_test()
 
     @property
     def trainer(self) -> TrainerX:
@@ -265,7 +276,8 @@ class Classifier:
         for key, names in classes.items():
             number = self.task_number(key)
             tasks[number] = replace(tasks[number], classnames=_checked(names, tasks[number].name))
-        found = Classifier(self.folder, _trainer(self.folder, cfg, tasks), self.reading, self.transform)
+        trainer = _trainer(self.folder, cfg, tasks, self._adapter)
+        found = Classifier(self.folder, trainer, self.reading, self.transform, self._adapter)
         # A temperature, and a threshold, fits only the class names that it was fitted with.
         pairs = zip(found.tasks, self.tasks, self.temperatures, strict=True)
         found.temperatures = [value if mine.classnames == own.classnames else 1.0 for mine, own, value in pairs]
@@ -278,7 +290,7 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
     """Load the classifier of a finished run.
 
     Args:
-        run: its folder, or an exported file or folder. No image, data folder or split file is needed.
+        run: its folder, an exported file or folder, or an adapter file. No image, data folder or split file is needed.
         device: "cpu" or "cuda"; by default a GPU if there is one.
         weights: file or folder of the backbone's weights, if they are not where the run had them.
 
@@ -288,7 +300,8 @@ def load_classifier(run: Path | str, *, device: str = "", weights: str = "") -> 
     folder = Path(run).expanduser()
     exported = folder / EXPORTED_FILE if (folder / EXPORTED_FILE).is_file() else folder
     if exported.is_file():
-        return _exported(exported, device=device, weights=weights)
+        read = _adapted if is_adapter(exported) else _exported
+        return read(exported, device=device, weights=weights)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of a finished run, or an exported file")
     if not RunFolder(folder).has_result():
@@ -311,27 +324,19 @@ class ExportedClassifier(Classifier):
         told = enumerate(content.about["tasks"])
         self.thresholds = {number: each["threshold"] for number, each in told if is_multi(each)}
         trainer, self._device = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), torch.device("cpu")
+        if "image" in trainer.tunes:
+            raise UserError(f"{path} has a table, but {trainer.__name__} tunes the image tower; export the run again")
         if cfg.USE_CUDA and torch.cuda.is_available():
             self._device = torch.device("cuda")
         with arithmetic(cfg):
             self._tower, facts = trainer.image_tower(cfg, self._device)
-        there, here = content.about["backbone"]["digest"], self._tower.digest
-        if there != here:
-            raise UserError(
-                f"{path} needs other weights of {self._tower.name} (digest {there[:12]} in the file, {here[:12]} "
-                "here); name them with --weights"
-            )
+        _check_digest(path, content.about, self._tower.name, self._tower.digest)
         width = content.head.weight.shape[1]
         if width != self._tower.embed_dim:
             raise UserError(f"{path} has features of width {width}, but {self._tower.name} {self._tower.embed_dim}")
         self.reading = Reading(**content.about["reading"])
-        settled = self._settled = settle_input(cfg, facts)
-        told = content.about["preprocess_cfg"]
-        wrong = [key for key, value in preprocessing(settled.INPUT).items() if told.get(key) != value]
-        if wrong or tuple(settled.INPUT.SIZE) != facts["SIZE"]:
-            what = f"{', '.join(wrong)} of preprocess_cfg" if wrong else f"INPUT.SIZE {tuple(settled.INPUT.SIZE)}"
-            raise UserError(f"{path} contradicts itself: {what} differs from its config; export the run again")
-        self.transform = build_transform(settled, False)
+        self._settled = _settled(path, cfg, facts, content.about["preprocess_cfg"])
+        self.transform = build_transform(self._settled, False)
 
     @property
     def tasks(self) -> list[Task]:
@@ -374,6 +379,36 @@ class ExportedClassifier(Classifier):
             f"{self.folder} holds class features and no text encoder, so it cannot take other class names; use the run "
             "folder"
         )
+
+
+def _check_digest(path: Path, about: Mapping[str, Any], name: str, here: str) -> None:
+    """Refuse other weights than the file was made with (raise UserError)."""
+    there = about["backbone"]["digest"]
+    if there != here:
+        raise UserError(
+            f"{path} needs other weights of {name} (digest {there[:12]} in the file, {here[:12]} here); name them with "
+            "--weights"
+        )
+
+
+def _settled(path: Path, cfg: CfgNode, facts: Mapping[str, Any], told: Mapping[str, Any]) -> CfgNode:
+    """The config with the backbone's preprocessing, which must be what the file tells (else UserError)."""
+    settled = settle_input(cfg, facts)
+    wrong = [key for key, value in preprocessing(settled.INPUT).items() if told.get(key) != value]
+    if wrong or tuple(settled.INPUT.SIZE) != facts["SIZE"]:
+        what = f"{', '.join(wrong)} of preprocess_cfg" if wrong else f"INPUT.SIZE {tuple(settled.INPUT.SIZE)}"
+        raise UserError(f"{path} contradicts itself: {what} differs from its config; export the run again")
+    return settled
+
+
+def _adapted(path: Path, *, device: str, weights: str) -> Classifier:
+    """The classifier of an adapter file."""
+    adapter = read_adapter(path)
+    values = {**adapter.about["config"], "MODEL.INIT_WEIGHTS": "", "RESUME": "", "OUTPUT_DIR": str(path.parent)}
+    cfg = _here(values, str(path), device=device, weights=weights)
+    trainer = _trainer(path, cfg, adapter.tasks, adapter)
+    settled = _settled(path, cfg, trainer.image_facts(), adapter.about["preprocess_cfg"])
+    return Classifier(path, trainer, Reading(**adapter.about["reading"]), build_transform(settled, False), adapter)
 
 
 def _task(told: Mapping[str, Any]) -> Task:
@@ -439,9 +474,14 @@ def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -
     return cfg
 
 
-def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task]) -> TrainerX:
+def _trainer(folder: Path, cfg: CfgNode, tasks: Sequence[Task], adapter: Adapter | None = None) -> TrainerX:
+    """The trainer with what was learned: that of a run folder, or of an adapter file at ``folder``."""
     with arithmetic(cfg):
         trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, NamesOnly(tasks))
+        if adapter is not None:
+            _check_digest(folder, adapter.about, *trainer.backbone_identity()[:2])
+            adapter.load_into(trainer.modules, folder)
+            return trainer
         check_weights(trainer, RunFolder(folder))
         if trainer.trainable and trainer.modules:
             trainer.checkpoints.load(folder, epoch=_tested_epoch(folder))

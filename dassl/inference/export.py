@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dassl.config.comparing import number_values
 from dassl.data.datum import Task
+from dassl.engine.tasks import told_of
+from dassl.inference.adapter import Adapter, write_adapter
 from dassl.inference.card import model_card
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
 from dassl.inference.exported import MULTI, Exported, preprocessing, schema_of, write_exported
@@ -28,11 +30,24 @@ def exported_content(classifier: Classifier) -> Exported:
     Raises:
         UserError: the method has no table of classes.
     """
+    return Exported(classifier.trainer.head(), _about(classifier))
+
+
+def adapter_content(classifier: Classifier) -> Adapter:
+    """The content of the adapter file of a run that tunes the image tower."""
+    about = _about(classifier)
+    known = zip(about["tasks"], map(told_of, classifier.tasks), strict=True)
+    tasks = [{**own, **{k: v for k, v in told.items() if k not in ("classnames", "multi")}} for own, told in known]
+    return Adapter(_learned(classifier), {**about, "tasks": tasks})
+
+
+def _about(classifier: Classifier) -> dict[str, Any]:
+    """The metadata of an export, by key."""
     trainer, result = classifier.trainer, asdict(read_results(classifier.folder))
     name, tag = trainer.open_clip_name()
     tasks = [{key: value for key, value in each.items() if key != "per_class"} for each in result["tasks"]]
     backbone, config = _without_homes(result["backbone"]), _without_homes(number_values(trainer.cfg))
-    about = {
+    return {
         "tasks": [_task(task, classifier.thresholds.get(number)) for number, task in enumerate(classifier.tasks)],
         "temperature": list(classifier.temperatures),
         "backbone": {**backbone, "open_clip_name": name, "open_clip_tag": tag},
@@ -42,7 +57,6 @@ def exported_content(classifier: Classifier) -> Exported:
         "results": {**{key: result[key] for key in _RECORD}, "tasks": tasks},
         "config": {key: each for key, each in config.items() if key not in ("MODEL.INIT_WEIGHTS", "RESUME")},
     }
-    return Exported(trainer.head(), about)
 
 
 def _task(task: Task, threshold: float | None) -> dict[str, Any]:
@@ -55,8 +69,11 @@ def _without_homes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def export_file(classifier: Classifier, path: Path) -> None:
-    """Write one safetensors file."""
-    write_exported(path, exported_content(classifier))
+    """Write one safetensors file: a table of classes, or an adapter if the method tunes the image tower."""
+    if classifier.trainer.tunes_images:
+        write_adapter(path, adapter_content(classifier))
+    else:
+        write_exported(path, exported_content(classifier))
 
 
 def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "") -> None:
@@ -66,8 +83,13 @@ def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "")
         license_id: the Hub's identifier of the licence that the card names; "" if none was given.
 
     Raises:
-        UserError: the folder has files already, or the method has no table of classes.
+        UserError: the folder has files already, or the method has no table of classes or tunes the image tower.
     """
+    if classifier.trainer.tunes_images:
+        raise UserError(
+            f"{classifier.trainer.cfg.TRAINER.NAME} tunes the image tower, so no table on the frozen one gives its "
+            "answers; write an adapter file with -o FILE.safetensors"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; choose another folder, or empty it")
     content = exported_content(classifier)

@@ -2,12 +2,12 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import ImageColor
@@ -27,7 +27,8 @@ MAX_HEADER = 16 << 20
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, RecursionError, RuntimeError, AttributeError)
 LENGTH_OFF = 1e-3  # of a class feature; fp16 features are normalised in fp32
 LARGEST = 1e6  # of a value: larger ones overflow in products
-_JSON = ("tasks", "temperature", "backbone", "preprocess_cfg", "reading", "training", "results", "config")
+JSON_KEYS = ("tasks", "temperature", "backbone", "preprocess_cfg", "reading", "training", "results", "config")
+T = TypeVar("T")
 _TEXTS = ("format", "schema", "head", "logit_scale", "digest")
 
 
@@ -114,14 +115,14 @@ def preprocessing(said: CfgNode) -> dict[str, Any]:
 
 def write_exported(path: Path, content: Exported) -> None:
     """Write the file atomically."""
-    told = {key: json.dumps(content.about[key], ensure_ascii=False, sort_keys=True) for key in _JSON}
-    told |= {
-        "format": "pt",
-        "schema": schema_of(content.about["tasks"]),
-        "head": content.head.kind,
-        "logit_scale": repr(content.head.scale),
-    }
-    tensors = tensors_of(content)
+    head = {"head": content.head.kind, "logit_scale": repr(content.head.scale)}
+    write_signed(path, {**head, "schema": schema_of(content.about["tasks"])}, content.about, tensors_of(content))
+
+
+def write_signed(path: Path, texts: dict[str, str], about: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write tensors with metadata, texts and JSON, and a digest of all of it."""
+    told = {key: json.dumps(about[key], ensure_ascii=False, sort_keys=True) for key in JSON_KEYS}
+    told |= {"format": "pt", **texts}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {**told, "digest": content_digest(told, tensors)})
 
@@ -142,12 +143,21 @@ def read_exported(path: Path) -> Exported:
     Raises:
         UserError: it is cut off or damaged, its header is too large, or it is not of this schema.
     """
+    return read_signed(path, _content)
+
+
+def read_signed(path: Path, parse: Callable[[dict[str, str], dict[str, Tensor]], T]) -> T:
+    """What ``parse`` makes of the metadata and the tensors of a file.
+
+    Raises:
+        UserError: the file is cut off or damaged, its header is too large, or ``parse`` finds it wrong.
+    """
     _check_header(path)
     try:
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return _content(told, tensors)
+        return parse(told, tensors)
     except (*_DAMAGED, SafetensorError) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no exported classifier, or is damaged ({text}); export the run again") from error
@@ -166,18 +176,9 @@ def _check_header(path: Path) -> None:
 
 
 def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
-    known = (SCHEMA, MULTI_SCHEMA)
-    _expect(told.get("schema") in known, f"its schema is {told.get('schema')!r}, this version reads {known}")
-    lacks = [key for key in (*_JSON, *_TEXTS) if key not in told]
-    _expect(not lacks, f"it lacks the metadata {', '.join(lacks)}")
-    _expect(told["digest"] == content_digest(told, tensors), "its content does not match its digest")
-    about = {key: json.loads(told[key]) for key in _JSON}
-    _check_kinds(about)
+    about = checked_about(told, tensors, schemas=(SCHEMA, MULTI_SCHEMA), texts=_TEXTS)
     kind, scale, tasks = _head_kind(told["head"]), float(told["logit_scale"]), about["tasks"]
     _expect(0 < scale < 1e6, "its head is unknown")
-    _expect(bool(tasks) and all(_names(each) for each in tasks), "its tasks have no names")
-    temperature = about["temperature"]
-    _expect(len(temperature) == len(tasks) and all(1e-3 < each < 1e3 for each in temperature), "its temperatures")
     weight = _rows(tensors, row_name(kind), len(tasks))
     bias, centers = _rows(tensors, "bias", len(tasks)), _rows(tensors, "center", len(tasks))
     assert_shapes(tasks, weight, bias, centers)
@@ -186,6 +187,22 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Exported:
     caches = _caches(tasks, tensors, weight[0].shape[1])
     head = Head(kind, torch.cat(weight), scale, torch.cat(bias) if bias else None, stacked(centers), caches)
     return Exported(head, about)
+
+
+def checked_about(
+    told: dict[str, str], tensors: dict[str, Tensor], *, schemas: Sequence[str], texts: Sequence[str]
+) -> dict[str, Any]:
+    """The JSON metadata of a file; raises ValueError and others if they are not as this program writes them."""
+    _expect(told.get("schema") in schemas, f"its schema is {told.get('schema')!r}, this version reads {schemas}")
+    lacks = [key for key in (*JSON_KEYS, *texts) if key not in told]
+    _expect(not lacks, f"it lacks the metadata {', '.join(lacks)}")
+    _expect(told["digest"] == content_digest(told, tensors), "its content does not match its digest")
+    about = {key: json.loads(told[key]) for key in JSON_KEYS}
+    _check_kinds(about)
+    tasks, temperature = about["tasks"], about["temperature"]
+    _expect(bool(tasks) and all(_names(each) for each in tasks), "its tasks have no names")
+    _expect(len(temperature) == len(tasks) and all(1e-3 < each < 1e3 for each in temperature), "its temperatures")
+    return about
 
 
 def _head_kind(name: str) -> Literal["cosine", "linear", "unit"]:

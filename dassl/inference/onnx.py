@@ -43,9 +43,10 @@ def export_onnx(classifier: Classifier, path: Path, tasks: Sequence[int] | None 
     lacks = [name for name in _NEEDED if find_spec(name) is None]
     if lacks:
         raise UserError(f"--onnx needs {' and '.join(lacks)}; install them with pip install -r requirements-export.txt")
+    tower = classifier.trainer.image_module()
     content = exported_content(classifier)
     wanted = list(range(len(classifier.tasks))) if tasks is None else list(tasks)
-    graph = Graph(classifier.trainer.image_module().float(), content, wanted).eval()
+    graph = Graph(tower.float(), content, wanted).eval()
     side = classifier.input.SIZE
     images = torch.randn(3, 3, *side, generator=torch.Generator().manual_seed(0))
     with atomic_path(path) as temporary:

@@ -4,16 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from dassl.config import PRECISIONS, Key
 from dassl.data import flat_classnames
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.cache import use_cache
 from dassl.utils.errors import UserError
 from tests.lab import figures, same_tensors
-from trainers._prompts import ContextPrompts, context_keys
+from trainers._prompts import ContextPrompts
 from trainers.base import PromptTuner
 
-SHORT = {"trainer": "Brightness", "OPTIM__MAX_EPOCH": 2, "OPTIM__WARMUP_EPOCH": 0, "TRAINER__BRIGHT__N_CTX": 2}
+SHORT = {"trainer": "Brightness", "OPTIM__MAX_EPOCH": 2, "OPTIM__WARMUP_EPOCH": 0}
 
 
 class Bright(nn.Module):
@@ -29,12 +28,8 @@ class Bright(nn.Module):
 
 
 class Brightness(PromptTuner):
-    section = "BRIGHT"
+    section = "MTCOOPH"
     tunes = ("text", "image")
-    config_keys = (
-        Key("TRAINER.BRIGHT.PREC", "fp32", "precision of the frozen encoders", PRECISIONS),
-        *context_keys("TRAINER.BRIGHT.", n_ctx=2, what="the class prompts"),
-    )
 
     def build_prompts(self, backbone, tasks):
         return Bright(backbone, flat_classnames(tasks), self.options, self.cfg.SEED)
@@ -96,7 +91,7 @@ def test_a_frozen_method_is_told_that_checkpointing_changes_nothing(lab):
 
 @pytest.mark.parametrize("precision", ["amp", "bf16"])
 def test_every_precision_learns_in_float32(lab, precision):
-    assert lab.run(**SHORT, TRAINER__BRIGHT__PREC=precision).backbone.precision == precision
+    assert lab.run(**SHORT, TRAINER__MTCOOPH__PREC=precision).backbone.precision == precision
     assert all(value.dtype == torch.float32 for value in lab.learned().values())
     assert any((value != 1).any() for key, value in lab.learned().items() if key.endswith("factor"))
 
