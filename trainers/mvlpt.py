@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 
 import clip
 from clip.text import POSITIONS
-from clip.vision import VisionTower
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -24,6 +23,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, check_phrase, normal_parameter
 from trainers._union import UnionTuner, union_key
+from trainers.base import told_to_users
 from trainers.zsclip import parse_templates, template_prompts
 
 MIXTURES = ("released", "mixed", "none")
@@ -191,10 +191,16 @@ class MVLPT(UnionTuner):
         if wrong or len(templates) > 1:
             raise UserError(f"TRAINER.MVLPT.TEMPLATE {o.TEMPLATE!r}: {(wrong or ['expected one template'])[0]}")
 
+    @told_to_users
+    def before_data(self) -> None:
+        """Refuse a backbone without a ViT."""
+        super().before_data()
+        self.tower = self.backbone.tower_sizes
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SharedPrompts:
         """The tokens, and the prompts that read those of the text."""
-        o, self.tower = self.options, VisionTower(backbone)
-        sizes = (backbone.text_width, self.tower.width, self.tower.layers, self.tower.patch)
+        o, tower = self.options, self.tower
+        sizes = (backbone.text_width, tower.width, tower.layers, tower.patch)
         phrase = backbone.text.phrase_vectors(o.CTX_INIT) if o.CTX_INIT else None
         tokens = SharedTokens(*sizes, o, seed=self.cfg.SEED, phrase=phrase)
         if not o.N_CTX:
@@ -211,7 +217,8 @@ class MVLPT(UnionTuner):
     def through_tower(self, images: Tensor) -> Tensor:
         """Features of images beside the learned tokens."""
         _, visual = self.model.prompt_learner()
-        return self.tower(images, visual)
+        again = self.cfg.MODEL.IMAGE_CHECKPOINT and torch.is_grad_enabled()
+        return self.backbone.encode_with_tokens(images, visual, again=again)
 
     def contexts(self) -> list[Context]:
         """The context that prompts have, of everything."""

@@ -201,6 +201,14 @@ def test_two_stages_average_all_learned_tensors(lab):
         lab.trainer(**MVPT, MODEL__INIT_WEIGHTS=str(folders[0]))
 
 
+def test_checkpointing_changes_nothing_but_memory(lab):
+    learned = []
+    for again in (False, True):
+        lab.run(str(again), **MUPT, MODEL__IMAGE_CHECKPOINT=again, OPTIM__MAX_EPOCH=1, OPTIM__WARMUP_EPOCH=0)
+        learned.append({key.split(":")[1]: value for key, value in lab.learned(str(again)).items()})
+    assert same_tensors(*learned)
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"CTX_INIT": "a photo of a"}, "has 4 words but the context has 2 vectors"),
     ({"TEMPLATE": "a photo"}, "must have .* for the name exactly once"),
