@@ -15,6 +15,7 @@ ACTIVATIONS = ("quickgelu", "gelu")
 ACTIVATION_KEY = "MODEL.BACKBONE.ACTIVATION"
 ARCH_KEY = "MODEL.BACKBONE.ARCH"
 HEADS_KEY = "MODEL.BACKBONE.HEAD_WIDTHS"
+MOST_SCALE = 10.0  # logarithm of the factor of cosines, which is about 4.6 in published networks
 COUNTER = "num_batches_tracked"
 ALWAYS = (
     "visual.conv1.weight",
@@ -142,13 +143,19 @@ def check_sizes(state: dict[str, Tensor], name: str, *, source: str, published: 
 
 
 def check_finite(state: dict[str, Tensor], *, source: str) -> None:
-    """Refuse weights with NaN or infinite values, with which every prediction would be the same (BackboneError)."""
+    """Refuse weights with NaN or infinite values or factor, which make every prediction the same (BackboneError)."""
     wrong = {key: int((~value.isfinite()).sum()) for key, value in state.items() if not value.isfinite().all()}
     if wrong:
         shown = _some([f"{key} ({count:,} of {state[key].numel():,} values)" for key, count in wrong.items()])
         raise BackboneError(
             f"{source} has values that are not finite (NaN or infinite) in {shown}; the file is damaged, or its "
             "training has failed: use another copy or an earlier checkpoint"
+        )
+    scale = state.get("logit_scale")
+    if scale is not None and scale.is_floating_point() and scale.numel() == 1 and scale.item() > MOST_SCALE:
+        raise BackboneError(
+            f"{source} has a logit_scale of {scale.item():.4g}, so a factor of e to this power; its training has "
+            "failed, or the file holds the factor in place of its logarithm"
         )
 
 
@@ -309,6 +316,11 @@ def check_layout(
     if parts:
         raise BackboneError(f"{source} is not {of}: {'; '.join(parts)}")
     for key, tensor in expected.items():
+        if tensor.is_floating_point() and not state[key].is_floating_point():
+            raise BackboneError(
+                f"{source} has {key} in {str(state[key].dtype).removeprefix('torch.')}, as quantised files do; get the "
+                "weights in fp32, fp16 or bf16"
+            )
         if state[key].shape != tensor.shape:
             raise BackboneError(
                 f"{source} is not {of}: {key} has the shape {tuple(state[key].shape)}, but the "

@@ -21,7 +21,10 @@ def fetch(names: Sequence[str], folder: Path) -> Iterator[str]:
     for named in every:
         if named.kind not in (Kind.OPENAI, Kind.TAG, Kind.HUB):
             raise BackboneError(f"the backbone {named.name!r} is on this machine already; copy it")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackboneError(f"the folder {folder} cannot be made ({error.strerror or error}); give another") from error
     for named in every:
         path = _openai(named, folder) if named.kind is Kind.OPENAI else _from_hub(named, folder / hub.slug(named.name))
         yield f"{named.name}: {path} ({path.stat().st_size / 2**20:,.0f} MiB)"

@@ -7,6 +7,7 @@ them out, and in the Hub's own cache. Only tables (json), tokens and tensors are
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import huggingface_hub
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
 
 from clip.errors import BackboneError
 
+NETWORK_TIMEOUT_S = 30
 SITE = "https://huggingface.co"
 CONFIGS = ("open_clip_config.json", "config.json")
 # In the order in which one is chosen.
@@ -87,6 +89,7 @@ def fetch(repository: str, files: Sequence[str], *, name: str, folder: Path | No
     """
     for file in files:
         try:
+            check_reachable()
             logger.info("downloading %s of %s", file, repository)
             return Path(huggingface_hub.hf_hub_download(repository, file, local_dir=folder))
         except LocalEntryNotFoundError as error:
@@ -113,12 +116,28 @@ def fetch_others(repository: str, files: Sequence[str], folder: Path | None) -> 
     found = []
     for file in files:
         try:
+            check_reachable()
             found.append(Path(huggingface_hub.hf_hub_download(repository, file, local_dir=folder)))
         except EntryNotFoundError:
             continue
         except OSError as error:
             raise BackboneError(f"{file} of {SITE}/{repository} cannot be fetched ({_reason(error)})") from error
     return found
+
+
+@lru_cache(maxsize=1)  # a failure is not kept
+def check_reachable() -> None:
+    """Ask the Hub for an answer, once: without a network the Hub's own library tries for half a minute, file by file.
+
+    Raises:
+        ConnectionError: there is none.
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return  # its library says so at once
+    try:
+        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=NETWORK_TIMEOUT_S)
+    except Exception as error:  # its errors depend on the library below it
+        raise ConnectionError(_reason(error)) from error
 
 
 def _no_network(repository: str, files: Sequence[str], name: str, error: Exception) -> str:

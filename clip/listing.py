@@ -15,8 +15,11 @@ _READ_AT_END = ("argmax", "eos")
 
 
 def architectures(letters: str = "") -> Iterator[str]:
-    """open_clip's architectures with these letters in their names."""
-    yield from (name for name in open_clip.list_models() if letters.lower() in name.lower())
+    """open_clip's architectures with these letters in their names (BackboneError if there are none)."""
+    names = [name for name in open_clip.list_models() if letters.lower() in name.lower()]
+    if not names:
+        raise BackboneError(f"open_clip has no architecture with {letters!r} in its name")
+    yield from names
 
 
 def table(letters: str = "", weights: Path | None = None) -> Iterator[str]:

@@ -22,11 +22,11 @@ from clip.architecture import (
     style_of,
 )
 from clip.errors import BackboneError
-from clip.names import ARCH_SETTING, PUBLISHED, Kind, Named, architecture_named, parse
+from clip.names import ARCH_SETTING, PUBLISHED, Kind, Named, architecture_named, parse, user_path
 from clip.openclip import CONFIG, Description, Preparation, build_network, described, listed, preparations, tagged
 from clip.reading import ANCHORS, read_weights
 from clip.tokenizer import CONTEXT_LENGTH, BytePairs, Tokenizer, openai_tokenizer, tokenizer_of, vocabulary_size
-from clip.weights import check_published, digest_of, locate, openai_name
+from clip.weights import check_published, digest_of, locate, openai_name, published_name
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def load_network(name: str, weights: str | Path, wish: Wish, cast_dtype: torch.d
         BackboneError: see ``clip.load``.
     """
     path = locate(name, weights)
-    named = parse(name, with_file=bool(weights) and Path(weights).expanduser().is_file())
+    named = parse(name, with_file=bool(weights) and user_path(str(weights)).is_file())
     content = _read(path)
     description = _description(named, path, wish.arch)
     if description is None:
@@ -147,8 +147,18 @@ def _openai_network(
     if known and style != known:
         _contradicted(named.name, source, style, known, refuse=by_name)
     if content.by_openai and not by_name:
-        logger.info("%s computes with %s: it has the three scalars of OpenAI's own files", source, OPENAI)
+        logger.info("%s computes with %s: %s", source, style, _why_openai(path))
     return _plain(state, source, style, preparation, cast_dtype)
+
+
+def _why_openai(path: Path) -> str:
+    name = published_name(path)
+    if name:
+        return f"it is OpenAI's file of {name} (SHA-256)"
+    return (
+        "it has three scalars that only OpenAI's code writes; it is none of OpenAI's published files (SHA-256), so "
+        f"nothing else tells its activation. Set {ACTIVATION_KEY} if it was trained with another one"
+    )
 
 
 def _listed_network(

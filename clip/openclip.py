@@ -9,6 +9,7 @@ Descriptions come from open_clip's own lists (``listed``, ``tagged``) or from a 
 """
 
 import json
+import math
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -95,6 +96,8 @@ def preparation_of(said: dict[str, Any], *, source: str) -> Preparation:
         BackboneError: an unknown way to resize or interpolate, or values that are no channels.
     """
     default = Preparation()
+    if not isinstance(said, dict):
+        raise BackboneError(f"{source} describes its images by {str(said)[:40]!r}, which is no table of settings")
     try:
         found = Preparation(
             mean=_channels(said.get("mean"), default.mean),
@@ -105,6 +108,8 @@ def preparation_of(said: dict[str, Any], *, source: str) -> Preparation:
         )
     except (TypeError, ValueError) as error:
         raise BackboneError(f"{source} describes its images with wrong values: {error}") from error
+    if min(found.std) <= 0:
+        raise BackboneError(f"{source} divides its images by {min(found.std)}; a deviation is above 0")
     for what, value, known in (
         ("interpolation", found.interpolation, INTERPOLATIONS),
         ("resize_mode", found.resize, RESIZES),
@@ -122,6 +127,8 @@ def _channels(said: Any, default: tuple[float, ...]) -> tuple[float, ...]:
     values = tuple(float(value) for value in (said if isinstance(said, (list, tuple)) else [said] * 3))
     if len(values) != 3:
         raise ValueError(f"{len(values)} channels in place of 3")
+    if not all(map(math.isfinite, values)):
+        raise ValueError("a channel's value is not finite")
     return values
 
 
@@ -235,7 +242,12 @@ def _empty(description: Description, cast_dtype: torch.dtype | None) -> nn.Modul
     config = deepcopy(description.model)
     vision, text = config["vision_cfg"], config["text_cfg"]
     custom = config.pop("custom_text", False) or "hf_model_name" in text
-    # Never weights of a part from elsewhere: all come from the file.
+    # Never weights of a part from elsewhere: all come from the file, and the network from this machine.
+    if ":" in str(vision.get("timm_model_name", "")):
+        raise BackboneError(
+            f"{description.name} takes its image tower from {vision['timm_model_name']!r}; only names of timm's own "
+            "networks are followed"
+        )
     if "timm_model_name" in vision:
         vision["timm_model_pretrained"] = False
     if "hf_model_name" in text:

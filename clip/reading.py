@@ -85,6 +85,8 @@ def read_weights(path: Path) -> Weights:
     if kind:
         raise BackboneError(f"{path} {kind}")
     state = _state_dict(content, path)
+    if any(value.is_meta for value in state.values()):
+        raise BackboneError(f"{path} has names and shapes of tensors, but no values; save it from a loaded model")
     by_openai = all(key in state for key in SCALARS)
     kept = {key: value.detach() for key, value in state.items() if key.split(".")[-1] not in NO_WEIGHTS}
     return Weights({key: _settled(value) for key, value in kept.items()}, by_openai)

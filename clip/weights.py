@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clip import hub
 from clip.errors import BackboneError
-from clip.names import DEMO, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse
+from clip.names import DEMO, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse, user_path
 
 DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
 __all__ = ["DEMO", "PUBLISHED", "SUFFIXES", "available_models"]
@@ -107,7 +107,7 @@ def fetch_from_hub(named: Named, folder: Path | None) -> Path:
 
 
 def _chosen(weights: str | Path) -> Path | None:
-    return Path(weights).expanduser() if str(weights) else None
+    return user_path(str(weights)) if str(weights) else None
 
 
 def _find_published(named: Named, chosen: Path | None) -> Path | None:
@@ -217,6 +217,12 @@ def check_published(name: str, path: Path) -> None:
         found[:12],
         expected[:12],
     )
+
+
+def published_name(path: Path) -> str:
+    """OpenAI's name of a file that is byte for byte one of OpenAI's; "" if it is none of them."""
+    found = _file_digest(path)
+    return next((name for name in PUBLISHED if published_source(name).sha256 == found), "")
 
 
 def _file_digest(path: Path) -> str:

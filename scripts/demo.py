@@ -29,6 +29,7 @@ from dassl.utils.tools import CHECKOUT
 # Rows that --all shows in addition to the paper's.
 FURTHER = (
     "TaskRes",
+    "TCP",
     "Tip-Adapter",
     "GDA",
     "LP++",

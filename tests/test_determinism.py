@@ -62,8 +62,7 @@ def test_the_entries_of_results_json_that_may_vary_are_three_and_no_other(lab):
 
 
 WAYS = {
-    "one worker": {"DATALOADER__NUM_WORKERS": 1},
-    "four workers": {"DATALOADER__NUM_WORKERS": 4},
+    "two workers": {"DATALOADER__NUM_WORKERS": 2},
     "cold store": {"DATALOADER__FEATURES": True},
     "warm store": {"DATALOADER__FEATURES": True},
 }

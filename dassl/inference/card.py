@@ -11,10 +11,13 @@ from dassl.inference.classifier import EXPORTED_FILE
 from dassl.inference.exported import Exported
 from dassl.utils.texts import printable
 
+_HUB = "hf-hub:"
 # OpenAI's own repositories on the Hub, which has none of its ResNets.
 _BASE_MODELS = {
     "ViT-B/32": "openai/clip-vit-base-patch32",
     "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-L/14": "openai/clip-vit-large-patch14",
+    "ViT-L/14@336px": "openai/clip-vit-large-patch14-336",
 }
 
 
@@ -43,6 +46,8 @@ def base_model(backbone: dict[str, Any]) -> str:
     """The Hub's name of a backbone: OpenAI's repository, else the one that open_clip reads; "" if unknown."""
     if backbone["name"] in _BASE_MODELS:
         return _BASE_MODELS[backbone["name"]]
+    if backbone["open_clip_name"].startswith(_HUB):
+        return backbone["open_clip_name"].removeprefix(_HUB)
     known = get_pretrained_cfg(backbone["open_clip_name"], backbone["open_clip_tag"])
     return "/".join(known.get("hf_hub", "").split("/")[:2])  # a file name may follow
 

@@ -29,6 +29,7 @@ def site(monkeypatch, tmp_path):
         return str(folder / file)
 
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "check_reachable", lambda: None)
     return files, asked
 
 
@@ -57,6 +58,28 @@ def test_what_cannot_be_fetched_is_one_line(site, error, message):
     with pytest.raises(clip.BackboneError, match=message) as caught:
         hub.fetch("a/b", ("one",), name="x")
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_it_is_asked_for_an_answer_once(monkeypatch):
+    class Session:
+        asked = 0
+
+        def head(self, address, timeout):
+            self.asked += 1
+            if self.asked == 1:
+                raise RuntimeError("name or service\nnot known")
+
+    session = Session()
+    monkeypatch.setattr(hub.huggingface_hub.utils, "get_session", lambda: session)
+    monkeypatch.setattr(hub.huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", lambda *each, **more: "/cache/one")
+    hub.check_reachable.cache_clear()
+    with pytest.raises(clip.BackboneError, match=r"failed \(name or service\); on a machine with a network run"):
+        hub.fetch("a/b", ("one", "two"), name="x")
+    assert session.asked == 1
+    assert [str(hub.fetch("a/b", ("one",), name="x")) for _ in range(2)] == ["/cache/one"] * 2
+    assert session.asked == 2, "an answer is remembered, a failure is not"
+    hub.check_reachable.cache_clear()
 
 
 def test_a_folder_comes_before_the_cache(tmp_path, monkeypatch):

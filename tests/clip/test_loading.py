@@ -1,5 +1,6 @@
 """Which network a name or a file becomes, and what is said about it."""
 
+import hashlib
 import json
 import logging
 
@@ -15,7 +16,7 @@ from clip import loading, openclip, weights
 from clip.hub import slug
 from clip.reading import read_weights
 from tests.clip.architectures import CONFIGS, network
-from tests.clip.helpers import SIZES, random_model
+from tests.clip.helpers import SIZES, openai_state, random_model
 
 OWN = {"GELU", "EVA02", "CoCa", "PE-Core", "MobileCLIP-S", "layer scale"}
 
@@ -159,3 +160,40 @@ def test_openais_weights_from_the_mirror(tmp_path, monkeypatch, caplog, backbone
     monkeypatch.setattr(weights.hub, "fetch", lambda *args, **kwargs: mirror)
     assert clip.load("ViT-B/16")[0].digest == backbones["vit"].digest
     assert "a mirror of OpenAI's tensors in another file format" in caplog.text
+
+
+def test_openais_files_are_known_by_their_digest(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "clip.safetensors"
+    save_file({key: value.clone() for key, value in openai_state(random_model("vit")).items()}, path)
+    backbone, _ = clip.load(str(path))
+    assert "it has three scalars that only OpenAI's code writes; it is none of OpenAI's published files" in caplog.text
+    assert weights.published_name(path) == ""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = weights.published_source
+    there = {"ViT-B/32": weights.Source("https://here", found)}
+    monkeypatch.setattr(weights, "published_source", lambda name: there.get(name) or known(name))
+    caplog.clear()
+    assert clip.load(str(path))[0].digest == backbone.digest and weights.published_name(path) == "ViT-B/32"
+    assert "it is OpenAI's file of ViT-B/32 (SHA-256)" in caplog.text
+
+
+def test_digests_of_openais_files_are_those_in_their_addresses():
+    digests = {name: weights.published_source(name).sha256 for name in weights.PUBLISHED}
+    assert len(set(digests.values())) == 9 and all(len(each) == 64 for each in digests.values())
+    assert digests["ViT-B/32"].startswith("40d365715913c9da98579312b702a82c18be219c")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.int8), "in int8, as quantised files do"),
+        (lambda value: value.to(torch.complex64), "in complex64"),
+        (lambda value: value.to("meta"), "names and shapes of tensors, but no values"),
+        (lambda value: value * 0 + 100, "has a logit_scale of 100, so a factor of e to this power"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(change, message, tmp_path):
+    torch.save({key: change(value) for key, value in plain_state().items()}, tmp_path / "w.pt")
+    with pytest.raises(clip.BackboneError, match=message):
+        clip.load(str(tmp_path / "w.pt"), activation="gelu", head_widths=(64, 64))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import clip
 from clip.names import Kind, all_names, architecture_named, nearest_names, open_clip_name, parse
+from clip.openclip import listed, tagged
 
 
 def test_all_nine_names_of_openai_and_their_spelling_by_open_clip():
@@ -81,7 +82,40 @@ def test_architectures():
 def test_names_by_which_open_clip_makes_the_network():
     assert open_clip_name("RN50") == ("RN50-quickgelu", "openai")
     assert open_clip_name("EVA02-B-16:merged2b_s8b_b131k") == ("EVA02-B-16", "merged2b_s8b_b131k")
+    assert open_clip_name("ViT-B-16:dfn2b") == ("ViT-B-16-quickgelu", "dfn2b")
+    assert open_clip_name("ViT-L-14:dfn2b_s39b") == ("ViT-L-14", "dfn2b_s39b")
+    assert open_clip_name("hf-hub:imageomics/bioclip") == ("hf-hub:imageomics/bioclip", "")
     assert open_clip_name("demo") == open_clip_name("/nowhere.pt") == ("", "")
+
+
+def test_the_network_that_open_clip_makes_of_an_exported_name_computes_as_ours():
+    for name in all_names():
+        named, (arch, tag) = parse(name), open_clip_name(name)
+        if named.kind is Kind.TAG:
+            assert listed(arch).quick is tagged(named.arch, named.tag).quick and tag == named.tag
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "has no name"),
+        ("local-dir:", "has no name"),
+        ("x" * 5000, "unknown backbone"),
+        ("~nobody-has-this-name/w", "unknown backbone"),
+        ("https://huggingface.co/a/bb/", "did you mean hf-hub:a/bb?"),
+        ("imageomics/bioclip", "did you mean hf-hub:imageomics/bioclip"),
+        ("ViT-B/61", "did you mean ViT-B/16"),
+    ],
+)
+def test_odd_names_are_one_line(name, told):
+    with pytest.raises(clip.BackboneError) as caught:
+        parse(name)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_tags_are_folded():
+    assert parse("ViT-B-16:OpenAI").kind is Kind.OPENAI
+    assert parse("ViT-B-16:DFN2B").tag == parse("ViT-B-16:dfn2b").tag == "dfn2b"
 
 
 @given(st.text(max_size=30))

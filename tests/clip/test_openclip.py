@@ -59,6 +59,10 @@ def test_names_of_old_text_towers_and_missing_bias_are_translated():
     ("changes", "message"),
     [
         ({"vision_cfg": {"timm_model_name": "no_such_net"}}, "open_clip cannot build here: "),
+        (
+            {"vision_cfg": {"timm_model_name": "hf-hub:a/b"}},
+            "takes its image tower from 'hf-hub:a/b'; only names of timm",
+        ),
         ({"text_cfg": {"what": 1}}, "open_clip cannot build here: .*what"),
     ],
 )
@@ -124,6 +128,9 @@ def test_a_broken_description_gets_one_line(text, message, tmp_path):
     [
         ({"mean": [1, 2]}, "wrong values: 2 channels"),
         ({"std": "wide"}, "wrong values"),
+        ({"mean": [float("nan"), 0, 0]}, "wrong values: a channel's value is not finite"),
+        ({"std": [1, 0, 1]}, r"divides its images by 0.0; a deviation is above 0"),
+        ([1], r"describes its images by '\[1\]', which is no table"),
         ({"resize_mode": "crop"}, "resize_mode 'crop'; known are shortest, squash, longest"),
         ({"interpolation": "nearest"}, "interpolation 'nearest'"),
         ({"resize_mode": "longest", "fill_color": 7}, "filled with the colour 7"),

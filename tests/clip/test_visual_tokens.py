@@ -70,9 +70,9 @@ def test_low_precision_stays_near_fp32_and_gives_fp32_gradients(precision):
 @pytest.mark.parametrize("kind", ["SigLIP", "CoCa", "MobileCLIP-B"])
 def test_other_towers_are_refused_by_name(kind):
     with pytest.raises(clip.BackboneError, match=f"{kind} takes no learned tokens.* is no ViT of CLIP's form"):
-        small_backbone(kind).tower_sizes
+        assert small_backbone(kind).tower_sizes
 
 
 def test_a_resnet_is_refused_by_name(backbones):
-    with pytest.raises(clip.BackboneError, match="takes no learned tokens: its image tower .ModifiedResNet"):
-        backbones["rn"].tower_sizes
+    with pytest.raises(clip.BackboneError, match=r"takes no learned tokens: its image tower \(ModifiedResNet"):
+        assert backbones["rn"].tower_sizes

@@ -18,7 +18,7 @@ from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, training_
 from trainers.base import PromptTuner
 
 # Two epochs of three batches are few steps: larger ones than most of the shipped settings take.
-RATES = {"MTCoOp": 0.002, "TaskRes": 0.01}
+RATES = {"MTCoOp": 0.002, "TaskRes": 0.01, "TCP": 0.002}
 CLASSES = [10, 8, 8, 8, 6, 8]
 
 

@@ -328,7 +328,7 @@ def test_softcpt_items_must_fit_the_tasks(tmp_path, row):
         read_split(path, tmp_path, TASK)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(is_one_line)
+TEXT = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=8).filter(is_one_line)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)

@@ -58,6 +58,8 @@ def test_what_is_not_known_is_left_out_and_said():
         ("other", ("ViT-B-32", "laion2b_s34b_b79k"), "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
         ("other", ("ViT-B-32", "unknown"), ""),
         ("demo", ("", ""), ""),
+        ("hf-hub:imageomics/bioclip", ("hf-hub:imageomics/bioclip", ""), "imageomics/bioclip"),
+        ("ViT-L/14", ("ViT-L-14-quickgelu", "openai"), "openai/clip-vit-large-patch14"),
     ],
 )
 def test_the_backbones_name_on_the_hub(name, open_clip, wanted):
