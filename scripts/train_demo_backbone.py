@@ -3,8 +3,8 @@
     python scripts/train_demo_backbone.py --seed 1 --output FILE
     python scripts/train_demo_backbone.py --seed 1 --output FILE --image-tower vit --epochs 10 --lr 0.001
 
-With --image-tower vit, a vision transformer learns beside the finished text tower of the demo backbone, which stays as it
-is (Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022, the other way round).
+With --image-tower vit, a vision transformer learns beside the finished text tower of the demo backbone, which stays as
+it is (Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022, the other way round).
 
 The loss is CLIP's contrastive loss plus an auxiliary loss that speeds up the start: a linear layer, dropped afterwards,
 predicts from the image feature which words the caption has. Both use only image-caption pairs. The result is one
