@@ -23,7 +23,6 @@ from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
 from trainers._prompts import ContextPrompts, check_phrase, normal_parameter
 from trainers._union import UnionTuner, union_key
-from trainers.base import told_to_users
 from trainers.zsclip import parse_templates, template_prompts
 
 MIXTURES = ("released", "mixed", "none")
@@ -191,15 +190,14 @@ class MVLPT(UnionTuner):
         if wrong or len(templates) > 1:
             raise UserError(f"TRAINER.MVLPT.TEMPLATE {o.TEMPLATE!r}: {(wrong or ['expected one template'])[0]}")
 
-    @told_to_users
-    def before_data(self) -> None:
-        """Refuse a backbone without a ViT."""
-        super().before_data()
-        self.tower = self.backbone.tower_sizes
+    @classmethod
+    def check_backbone(cls, backbone: clip.Backbone) -> None:
+        """Refuse one without a ViT."""
+        assert backbone.tower_sizes
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SharedPrompts:
         """The tokens, and the prompts that read those of the text."""
-        o, tower = self.options, self.tower
+        o, tower = self.options, backbone.tower_sizes
         sizes = (backbone.text_width, tower.width, tower.layers, tower.patch)
         phrase = backbone.text.phrase_vectors(o.CTX_INIT) if o.CTX_INIT else None
         tokens = SharedTokens(*sizes, o, seed=self.cfg.SEED, phrase=phrase)
