@@ -175,13 +175,16 @@ def measure(row: Row, work: Work) -> dict[str, Any]:
     train, test = actions(trainer, data)
     reset_peak_memory()
     before = held(trainer.device)
-    train()  # warm-up; its memory counts, because a process does not return freed host memory
-    steps = [timed(train, trainer.device) for _ in range(work.steps)]
+    fits = isinstance(trainer, FittedTrainer)
+    if not fits:
+        train()  # warm-up; its memory counts, because a process does not return freed host memory
+    steps = [timed(train, trainer.device) for _ in range(1 if fits else work.steps)]
     grown = peak(trainer.device) - before
-    tests = [timed(test, trainer.device) for _ in range(work.steps)]
+    tests = [timed(test, trainer.device)[0] for _ in range(work.steps)]
     return {
         "parameters": trainer.num_parameters,
-        "step": steps,
+        "step": [wall for wall, _ in steps],
+        "step CPU": [cpu for _, cpu in steps],
         "test": tests,
         "held MiB": before,
         "step MiB": max(grown, 0.0),
@@ -230,15 +233,15 @@ def actions(trainer: PromptTuner, data: RandomData) -> tuple[Callable[[], object
     return lambda: trainer.forward_backward(data.batch), test
 
 
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds of an action, including its last kernel."""
+def timed(action: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Wall-clock seconds of an action, including its last kernel, and CPU seconds of the process."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     action()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - used
 
 
 def write_weights(size: str, path: Path) -> None:
@@ -266,9 +269,10 @@ def table(found: dict[str, list[dict[str, Any]]]) -> Table:
         step, test = (statistics.median(s for one in each for s in one[key]) for key in ("step", "test"))
         base = base or step
         memory = statistics.median(one["step MiB"] for one in each)
-        count = f"{each[0]['parameters']:,}"
-        rows.append([label, count, f"{1000 * step:.1f}", f"{step / base:.2f}", f"{1000 * test:.1f}", f"{memory:.0f}"])
-    return Table(["method", "parameters", "step ms", "relative", "test batch ms", "step MiB"], rows)
+        cpu = statistics.median(s for one in each for s in one["step CPU"])
+        times = [f"{1000 * step:.1f}", f"{1000 * cpu:.1f}", f"{step / base:.2f}", f"{1000 * test:.1f}"]
+        rows.append([label, f"{each[0]['parameters']:,}", *times, f"{memory:.0f}"])
+    return Table(["method", "parameters", "step ms", "CPU ms", "relative", "test batch ms", "step MiB"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from clip.precision import Precision, choose_precision
 from clip.projection import before_projection
 from clip.text import TextEncoder
 from clip.tokenizer import Tokenizer, openai_tokenizer
+from clip.visual_tokens import TowerSizes, encode_with_tokens, tower_sizes
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Backbone", "available_models", "image_transform", "load"]
 
@@ -134,6 +135,25 @@ class Backbone(nn.Module):
         """Features (B, W) of normalised images from before the last projection, in the encoders' dtype."""
         with self._precision.autocast():
             return before_projection(self.visual, images.to(self._image_dtype))
+
+    @property
+    def tower_sizes(self) -> TowerSizes:
+        """Sizes of the image tower (BackboneError if it takes no learned tokens)."""
+        return tower_sizes(self.visual, self.name)
+
+    def encode_with_tokens(self, images: Tensor, tokens: Tensor, *, again: bool = False) -> Tensor:
+        """Features of normalised images with learned tokens in the image tower, differentiable in the tokens.
+
+        Args:
+            images: (B, 3, H, W) floating, H = W = ``image_size``.
+            tokens: (n, m, d), m tokens for each of the first n blocks; see ``clip.visual_tokens``.
+            again: compute the blocks again in the backward pass, which needs less memory.
+
+        Returns:
+            (B, F) in the encoders' dtype, not L2-normalised.
+        """
+        with self._precision.autocast():
+            return encode_with_tokens(self.visual, images.to(self._image_dtype), tokens, again=again)
 
     @property
     def has_places(self) -> bool:

@@ -289,6 +289,11 @@ class TextEncoder(nn.Module):
         return self.token_embedding.embedding_dim
 
     @property
+    def depth(self) -> int:
+        """Number of its blocks."""
+        return len(self.transformer.resblocks)
+
+    @property
     def feature_width(self) -> int:
         """F, width of a feature."""
         if isinstance(self.transformer, WrappedTower):
@@ -356,12 +361,12 @@ class TextEncoder(nn.Module):
 
     def _deep(self, deep: Mapping[int, Tensor], *, n_ctx: int, count: int) -> tuple[Deep, ...]:
         """The kinds of deep rows for ``count`` prompts, checked."""
-        blocks = len(self.transformer.resblocks)
         if deep and isinstance(self.transformer, WrappedTower):
             raise BackboneError(
                 f"the text tower {self.transformer.kind} of transformers takes no learned rows between its blocks; "
                 "choose a backbone with a text tower of open_clip, or a method without such rows"
             )
+        blocks = self.depth
         for layer, rows in deep.items():
             if not 0 < layer < blocks:
                 raise BackboneError(
@@ -450,7 +455,7 @@ class TextEncoder(nn.Module):
 
     def _size(self, trie: Trie, *, learned: bool) -> int:
         """Different prompts to encode at once: all, if the tensors of a training step fit into memory."""
-        count, spans, layers = len(trie.keys), trie.spans(), len(self.transformer.resblocks)
+        count, spans, layers = len(trie.keys), trie.spans(), self.depth
         need = self._tower_of().memory(spans, keep=learned)
         free = free_bytes(self.device)
         bound = self.memory or free * MEMORY_SHARE

@@ -28,7 +28,9 @@ from dassl.utils.tools import CHECKOUT
 
 # Rows that --all shows in addition to the paper's.
 FURTHER = (
+    "MCoOp",
     "TaskRes",
+    "TCP",
     "Tip-Adapter",
     "GDA",
     "LP++",

@@ -1,6 +1,6 @@
 #!/bin/sh
-# MVLPT's second stage: METHOD (MCoOp) learns each task of DATASET by itself, from the mean over SEEDS of what
-# main_mvlpt_source.sh with the same arguments has learned.
+# MVLPT's second stage: METHOD (MCoOp, MVPT or MUPT) learns each task of DATASET by itself, from the mean over SEEDS of
+# what main_mvlpt_source.sh with the same arguments has learned.
 #
 #   sh main_mvlpt_target.sh MCoOp plant6 vit_b16_ep200 16 others
 #

@@ -1,6 +1,10 @@
 """Train the demo backbone: a small CLIP, both towers from scratch, on rendered image-caption pairs.
 
     python scripts/train_demo_backbone.py --seed 1 --output FILE
+    python scripts/train_demo_backbone.py --seed 1 --output FILE --image-tower vit --epochs 10 --lr 0.001
+
+With --image-tower vit, a vision transformer learns beside the finished text tower of the demo backbone, which stays as
+it is (Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022, the other way round).
 
 The loss is CLIP's contrastive loss plus an auxiliary loss that speeds up the start: a linear layer, dropped afterwards,
 predicts from the image feature which words the caption has. Both use only image-caption pairs. The result is one
@@ -32,24 +36,36 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from clip.weights import DEMO_FILE
 from dassl.utils.files import atomic_path, write_json
 from datasets import demo6
 from datasets._render.canvas import SIZE
 from datasets._render.pretrain import Scene, caption, scene
 from datasets._render.suite import MEMBERS, PER_CLASS, classnames, render, split
 
-EMBED_DIM, WIDTH, BLOCKS = 128, 16, (1, 2, 2, 1)
+EMBED_DIM = 128
+TOWERS = {
+    "resnet": CLIPVisionCfg(layers=(1, 2, 2, 1), width=16, image_size=SIZE, head_width=64),
+    "vit": CLIPVisionCfg(layers=4, width=128, patch_size=8, image_size=SIZE, head_width=64),
+}
 TEXT_WIDTH, TEXT_LAYERS, CONTEXT, VOCABULARY = 64, 4, 77, 49408
 SCALARS = {"input_resolution": SIZE, "context_length": CONTEXT, "vocab_size": VOCABULARY}
 
 
-def build_model() -> CLIP:
-    """The untrained backbone: ModifiedResNet and a causal text transformer, with head counts by OpenAI's rules."""
-    vision = CLIPVisionCfg(layers=BLOCKS, width=WIDTH, image_size=SIZE, head_width=64)
+def build_model(tower: str = "resnet") -> CLIP:
+    """The untrained backbone: one of TOWERS and a causal text transformer, with head counts by OpenAI's rules."""
     text = CLIPTextCfg(
         context_length=CONTEXT, vocab_size=VOCABULARY, width=TEXT_WIDTH, heads=TEXT_WIDTH // 64, layers=TEXT_LAYERS
     )
-    return CLIP(EMBED_DIM, vision, text, quick_gelu=True)
+    return CLIP(EMBED_DIM, TOWERS[tower], text, quick_gelu=True)
+
+
+def lock_text(model: CLIP, path: Path = DEMO_FILE) -> None:
+    """Put the text tower of a finished backbone into a model, and train it no further."""
+    texts = {name: value.float() for name, value in load_file(path).items() if "visual" not in name}
+    model.load_state_dict({name: value for name, value in texts.items() if name not in SCALARS}, strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("visual") or name == "logit_scale")
 
 
 def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
@@ -120,8 +136,9 @@ class WordLoss(nn.Module):
 
 def build_optimizer(model: nn.Module, lr: float) -> torch.optim.AdamW:
     """AdamW with decay on weight matrices only, because decay would erase the words that no caption uses."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
+    learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in learned if p.ndim > 1 and "embedding" not in name]
+    others = [p for name, p in learned if p.ndim <= 1 or "embedding" in name]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr, (0.9, 0.98), weight_decay=0.1, fused=True)
 
@@ -181,8 +198,9 @@ def save(model: CLIP, path: Path, facts: dict[str, str]) -> None:
 @torch.no_grad()
 def similarities(path: Path, part: str, per_class: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
     """For each task of Demo6, cosines (n, C_t) of a split's images and template prompts, and the labels (n,)."""
-    model, tokenizer = build_model().eval(), CaptionTokenizer()
-    model.load_state_dict({k: v.float() for k, v in load_file(path).items() if k not in SCALARS}, strict=True)
+    state = {k: v.float() for k, v in load_file(path).items() if k not in SCALARS}
+    model, tokenizer = build_model("vit" if "visual.proj" in state else "resnet").eval(), CaptionTokenizer()
+    model.load_state_dict(state, strict=True)
     result = {}
     for name in MEMBERS:
         texts = [getattr(demo6, name).template.format(classname) for classname in classnames(name)]
@@ -225,6 +243,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of pictures, captions and initial weights (default: 1)"
     )
+    parser.add_argument("--image-tower", choices=list(TOWERS), default="resnet", help="see above (default: resnet)")
     parser.add_argument("--pairs", type=int, default=40000, help="number of rendered pictures (default: 40000)")
     parser.add_argument("--epochs", type=int, default=7, help="passes over the pictures (default: 7)")
     parser.add_argument("--batch", type=int, default=128, help="pairs per step (default: 128)")
@@ -243,7 +262,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     images, scenes = render_pairs(args.pairs, args.seed, args.workers)
     rendered = time.perf_counter()
-    model = build_model()
+    model = build_model(args.image_tower)
+    if args.image_tower == "vit":
+        lock_text(model)
     train(model, images, scenes, args)
     seconds = {"rendering": round(rendered - start), "training": round(time.perf_counter() - rendered)}
     facts = {"seed": str(args.seed), "pairs": str(args.pairs), "epochs": str(args.epochs)}

@@ -47,6 +47,7 @@ class FittedTrainer(PromptTuner):
 
     tunes = ()
     unweighted = "its fit has no weights"
+    encoding = 0.0  # seconds in which this session gathered features
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse starting weights, which a fit cannot use."""
@@ -77,13 +78,12 @@ class FittedTrainer(PromptTuner):
 
     def run_epoch(self, bar: tqdm) -> None:
         """Gather the features and fit."""
-        started = time.monotonic()
+        started, self.encoding = time.monotonic(), 0.0
         train, val = (self.gather(self.dm.plain_loader(split)) for split in ("train", "val"))
-        encoded = time.monotonic()
         self.fit(train, val)
         _log.info(
             "Fitted to the features of %d train and %d val images (encoding %.1f s, fit %.1f s)",
-            *(len(train.features), len(val.features), encoded - started, time.monotonic() - encoded),
+            *(len(train.features), len(val.features), self.encoding, time.monotonic() - started - self.encoding),
         )
         bar.update(bar.total or 0)
 
@@ -101,6 +101,7 @@ class FittedTrainer(PromptTuner):
         Raises:
             UserError: a feature is not a finite number.
         """
+        started = time.monotonic()
         features, entries, count = [], [], 0
         for batch in batches:
             features.append(self.image_features(batch).float().cpu())
@@ -110,6 +111,7 @@ class FittedTrainer(PromptTuner):
                 raise UserError(f"the feature of {first} is not finite (precision {self.precision}); {remedy}")
             entries.append(torch.stack([batch["row"] + count, batch["task"], batch["label"]]).cpu())
             count += len(features[-1])
+        self.encoding += time.monotonic() - started
         if not features:
             none = torch.zeros(0, dtype=torch.int64)
             return SplitFeatures(torch.zeros(0, self.backbone.embed_dim), none, none, none)

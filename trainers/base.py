@@ -245,9 +245,11 @@ class PromptTuner(TrainerX):
         """Modules with learned tensors, by the name of their checkpoint folder."""
         raise NotImplementedError
 
+    @told_to_users
     def before_data(self) -> None:
-        """Load the frozen backbone, so that a wrong name or size is reported before any image is read."""
+        """Load the frozen backbone, so that a wrong name, size or kind is reported before any image is read."""
         self.backbone = self._load_backbone()
+        self.check_backbone(self.backbone)
         self.precision = self.backbone.precision
 
     @classmethod
@@ -257,8 +259,14 @@ class PromptTuner(TrainerX):
         name = _backbone_name(cfg)
         if not fetch and find(name, cfg.MODEL.BACKBONE.WEIGHTS) is None:
             return f"the weights of {name} are not on this machine and will be downloaded when the runs start"
-        check_preprocessing(cfg.INPUT, clip.load(name, **_backbone_options(cfg))[0])
+        backbone = clip.load(name, **_backbone_options(cfg))[0]
+        check_preprocessing(cfg.INPUT, backbone)
+        cls.check_backbone(backbone)
         return ""
+
+    @classmethod
+    def check_backbone(cls, backbone: clip.Backbone) -> None:
+        """Refuse a backbone that the method cannot use (raise UserError or BackboneError)."""
 
     def build_model(self) -> None:
         """Build the prompts, the optimiser and the schedule."""

@@ -1,8 +1,6 @@
 """Hard sharing (trainer MTCoOpHard): CoOp's context learned on all tasks of a suite at once."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,18 +15,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.contexts import Context, contexts_of
 from dassl.utils.errors import UserError
 from trainers._prompts import ContextPrompts, check_phrase, context_keys
-from trainers.base import PromptTuner, Scores
-
-_log = logging.getLogger(__name__)
-
-
-def names_in_several(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """The class names that stand in several tasks (CLIP ignores case and blanks), with the names of these tasks."""
-    found: dict[str, list[str]] = {}
-    for task in tasks:
-        for name in {" ".join(each.lower().replace("_", " ").split()) for each in task.classnames}:
-            found.setdefault(name, []).append(task.name)
-    return {name: where for name, where in found.items() if len(where) > 1}
+from trainers._union import UnionTuner, union_key
 
 
 class SharedContext(nn.Module):
@@ -69,7 +56,7 @@ class TaskContexts(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class MTCoOpHard(PromptTuner):
+class MTCoOpHard(UnionTuner):
     """CoOp inside the multi-task engine.
 
     CSC False, TSC False: CoOp-MT, one context for everything. TSC True: CoOp-CA, one context per task.
@@ -85,7 +72,7 @@ class MTCoOpHard(PromptTuner):
         Key("TRAINER.MTCOOPH.PREC", "fp16", "precision of the frozen encoders", PRECISIONS),
         *context_keys("TRAINER.MTCOOPH.", n_ctx=16, what="the class prompts"),
         Key("TRAINER.MTCOOPH.TSC", False, "one context per task"),
-        Key("TRAINER.MTCOOPH.UNION", False, "softmax over the classes of all tasks in training, as in MVLPT"),
+        union_key("TRAINER.MTCOOPH."),
     )
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -99,26 +86,6 @@ class MTCoOpHard(PromptTuner):
         """The model of the chosen mode."""
         kind = TaskContexts if self.options.TSC else SharedContext
         return kind(backbone, tasks, self.options, seed=self.cfg.SEED)
-
-    def build_model(self) -> None:
-        """Warn of class names that UNION makes rivals although they are equal."""
-        super().build_model()
-        shared = names_in_several(self.dm.tasks) if self.options.UNION else {}
-        if shared:
-            name, tasks = next(iter(shared.items()))
-            _log.warning(
-                "TRAINER.MTCOOPH.UNION: %d class names stand in several tasks (%r in %s); the softmax over all tasks "
-                "makes them rivals with equal features; rename them in `classes`, or set UNION False",
-                len(shared),
-                name,
-                " and ".join(tasks),
-            )
-
-    def cross_entropy(self, scores: Scores) -> tuple[Tensor, dict[str, float]]:
-        """With UNION, every column is a rival."""
-        if self.options.UNION:
-            scores = replace(scores, columns=torch.ones_like(scores.columns))
-        return super().cross_entropy(scores)
 
     def learned_modules(self) -> dict[str, nn.Module]:
         """One folder, as in the original."""

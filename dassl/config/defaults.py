@@ -181,6 +181,7 @@ KEYS: tuple[Key, ...] = (
     Key("OPTIM.RMSPROP_ALPHA", 0.99, "smoothing constant of rmsprop"),
     Key("OPTIM.ADAM_BETA1", 0.9, "first beta of the adam family", check=between(0, 1)),
     Key("OPTIM.ADAM_BETA2", 0.999, "second beta of the adam family", check=between(0, 1)),
+    Key("OPTIM.ADAM_EPS", 1e-8, "added to the divisor of the adam family's steps", check=above(0)),
     Key("OPTIM.LR_SCHEDULER", "single_step", "schedule of the learning rate", SCHEDULERS),
     Key("OPTIM.STEPSIZE", (-1,), "epochs at which the rate drops; single_step uses the last one; below 1: MAX_EPOCH"),
     Key("OPTIM.GAMMA", 0.1, "factor of a drop", check=above(0)),

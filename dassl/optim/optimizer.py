@@ -42,7 +42,7 @@ def _adam(learned: list[nn.Parameter], cfg: CfgNode) -> torch.optim.Optimizer:
     kind = kinds.get(cfg.NAME, torch.optim.RAdam)
     extra = {"amsgrad": True} if cfg.NAME == "amsgrad" else {}
     betas = (cfg.ADAM_BETA1, cfg.ADAM_BETA2)
-    return kind(learned, lr=cfg.LR, betas=betas, weight_decay=cfg.WEIGHT_DECAY, **extra)
+    return kind(learned, lr=cfg.LR, betas=betas, eps=cfg.ADAM_EPS, weight_decay=cfg.WEIGHT_DECAY, **extra)
 
 
 _OPTIMIZERS = {"sgd": _sgd, "rmsprop": _rmsprop, "adam": _adam, "amsgrad": _adam, "adamw": _adam, "radam": _adam}

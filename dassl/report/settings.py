@@ -29,6 +29,7 @@ NEWER_KEYS = {
     "MULTI.GAMMA_NEG": "4.0",
     "MULTI.GAMMA_POS": "0.0",
     "MULTI.LOSS": "bce",
+    "OPTIM.ADAM_EPS": "1e-08",
     "OPTIM.MIN_STEPS": "0",
     "TEST.CALIBRATE": "False",
     "TRAIN.DETERMINISTIC": "False",

@@ -19,7 +19,9 @@ SMALL = {
     "CoOp": {"TRAINER__COOP__N_CTX": 2},
     "ProGrad": {"OPTIM__LR": 0.01, "TRAINER__COOP__N_CTX": 10, "TRAINER__COOP__CTX_INIT": True},
     "KgCoOp": {"TRAINER__COOP__N_CTX": 4, "TRAINER__COOP__CTX_INIT": True, "TRAINER__COOP__W": 8},
+    "TCP": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.002, "OPTIM__ADAM_EPS": 1e-3},
     "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
+    "MVLPT": {"OPTIM__LR": 0.01, "TRAINER__MVLPT__N_CTX": 2, "TRAINER__MVLPT__VISUAL_N_CTX": 2},
     "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},
     "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 20},
@@ -140,7 +142,9 @@ def test_other_positions_of_the_name_learn_or_are_refused_in_one_line(lab, name,
     assert torch.isfinite(summary["loss"])
 
 
-@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes", *ON_FEATURES])
+@pytest.mark.parametrize(
+    "name", ["CoOp", "CoCoOp", "ProGrad", "KgCoOp", "PLOT", "ProtoNet", "TaskRes", "TCP", *ON_FEATURES]
+)
 def test_a_method_has_a_config_for_every_backbone_and_for_the_demo(name):
     folder = CHECKOUT / "configs" / "trainers" / name
     assert {merged(path)["MODEL.BACKBONE.NAME"] for path in folder.glob("*")} == {

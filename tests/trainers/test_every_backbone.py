@@ -19,8 +19,12 @@ METHODS = {t.__name__: t for t in TRAINER_REGISTRY if t.__module__.startswith("t
 # A tree with GELU; a bidirectional tower with another tokenizer; one with a class token; a tree beside a tower of timm.
 KINDS = ("GELU", "SigLIP", "CoCa", "MobileCLIP-B")
 # What a backbone lacks for a method, and which backbones do.
-LACKED = {"PLOT": "has no local features .*VisionTransformer", "ProLIP": "tunes the last projection"}
-LACKING = {"PLOT": ("CoCa",), "ProLIP": ("SigLIP", "CoCa", "MobileCLIP-B")}
+LACKED = {
+    "PLOT": "has no local features .*VisionTransformer",
+    "ProLIP": "tunes the last projection",
+    "MVLPT": "takes no learned tokens",
+}
+LACKING = {"PLOT": ("CoCa",), "ProLIP": ("SigLIP", "CoCa", "MobileCLIP-B"), "MVLPT": ("SigLIP", "CoCa", "MobileCLIP-B")}
 STEPS = {
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 3},
     "CLAP": {"TRAINER__CLAP__VIEWS": 1, "TRAINER__CLAP__EPOCHS": 2},

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from dassl.data.datum import Task
-from trainers.mtcoop_hard import names_in_several
+from trainers._union import names_in_several
 
 HARD = {"trainer": "MTCoOpHard", "DATALOADER__TRAIN_X__BATCH_SIZE": 16}
 UNION = {**HARD, "TRAINER__MTCOOPH__UNION": True}

@@ -1,5 +1,6 @@
 """Every method that learns on the embedded suite, with the settings that it ships for it but two epochs of one view."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 import train
-from dassl.engine import build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.results.record import read_results
 from dassl.utils.cache import use_cache
+from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import figures, same_tensors
@@ -18,7 +20,7 @@ from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, training_
 from trainers.base import PromptTuner
 
 # Two epochs of three batches are few steps: larger ones than most of the shipped settings take.
-RATES = {"MTCoOp": 0.002, "TaskRes": 0.01}
+RATES = {"MTCoOp": 0.002, "TaskRes": 0.01, "TCP": 0.002}
 CLASSES = [10, 8, 8, 8, 6, 8]
 
 
@@ -82,8 +84,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # One of the methods on stored features stands for all; tests/trainers/test_all_methods.py has each of them.
 ON_FEATURES = {"CLAP", "CLIPAdapter", "CrossModal", "GDA", "LPPlusPlus", "ProLIP", "TipAdapterF"}
 
+# The demo's image tower is a ResNet, which these refuse.
+VIT_ONLY = {"MVLPT"}
 
-@pytest.fixture(params=[name for name in METHODS if name not in ON_FEATURES])
+
+@pytest.fixture(params=[name for name in METHODS if name not in ON_FEATURES | VIT_ONLY])
 def demo(request: pytest.FixtureRequest, shared: Path) -> Iterator[Demo]:
     """Runs of each method, in a process that keeps the backbone."""
     use_cache()
@@ -109,6 +114,15 @@ def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figure
     assert train.main(demo.command("again", "--eval-only", "--model-dir", str(demo.place("whole")))) == 0
     again = read_results(demo.place("again"))
     assert (again.metric, again.tasks, again.parameters) == (whole.metric, whole.tasks, whole.parameters)
+
+
+@pytest.mark.parametrize("name", sorted(VIT_ONLY))
+def test_a_method_that_needs_a_vit_refuses_the_demo_in_one_line(shared, capsys, name):
+    assert train.main(Demo(shared, name).command("refused")) == 2
+    cfg = train.setup_cfg(train.parse(Demo(shared, name).command("refused")))
+    with pytest.raises(UserError, match="demo takes no learned tokens"):  # as a sweep does, before its first run
+        TRAINER_REGISTRY.get(name).check_model(cfg, fetch=False)
+    assert re.search(r"error: demo takes no learned tokens.*choose one such as ViT-B/16\n$", capsys.readouterr().err)
 
 
 def test_base_classes_lead_to_new_ones_or_are_refused_in_one_line(demo, capsys):

@@ -14,6 +14,7 @@ from trainers.mtcoop import SoftContext
 from trainers.mtcoop_hard import SharedContext, TaskContexts
 from trainers.plot import SeveralPrompts
 from trainers.taskres import ShiftedFeatures
+from trainers.tcp import ClassAwarePrompts
 
 SUITES = {"General-10": (10, 1191), "Plant-6": (6, 116), "RS-8": (8, 208), "Fashion-20": (20, 78)}
 # By suite, in the order of SUITES.
@@ -108,6 +109,10 @@ def test_one_task_of_other_methods_and_backbones():
     cocoop = get_cfg_default().TRAINER.COCOOP
     cocoop.N_CTX = 4
     assert learned(ConditionalPrompts(backbone(*VIT), [task], cocoop, seed=0)) == 35_360
+    tcp = get_cfg_default().TRAINER.TCP
+    for sizes, count in ((VIT, 331_904), (RN50, 790_784)):
+        known = torch.zeros(26, sizes[0])
+        assert learned(ClassAwarePrompts(backbone(*sizes), [task], tcp, known=known, layer=8, seed=0)) == count
     assert learned(ShiftedFeatures(torch.zeros(26, 1024), scale=0.5)) == 26 * 1024
 
 

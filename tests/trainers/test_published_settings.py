@@ -41,6 +41,13 @@ PLOT = {"TRAINER.PLOT.N": 4, "TRAINER.PLOT.N_CTX": 16, "TRAINER.PLOT.CSC": False
 PROGRAD = {"TRAINER.COOP.N_CTX": 16, "TRAINER.COOP.CTX_INIT": "True", "LOSS.T": 1.0}
 KGCOOP = {"TRAINER.COOP.N_CTX": 4, "TRAINER.COOP.CTX_INIT": "True", "TRAINER.COOP.W": 8.0}
 COCOOP = {"TRAINER.COCOOP.N_CTX": 4, "TRAINER.COCOOP.CTX_INIT": "a photo of a"}
+TCP = {
+    "TRAINER.TCP.N_CTX": 4,
+    "TRAINER.TCP.CTX_INIT": "",
+    "TRAINER.TCP.LAYER": 8,
+    "TRAINER.TCP.W": 8.0,
+    "OPTIM.ADAM_EPS": 1e-3,
+}
 TASKRES_EPOCHS = {1: 100, 2: 100, 4: 100, 8: 200, 16: 200}
 
 
@@ -69,6 +76,7 @@ ROWS = [
         {**PLOT, "TRAINER.PLOT.GLOBAL_LOGITS": True},
         suite="imagenet",
     ),
+    Row("TCP", "TCP scripts/base2new_train.sh", ALWAYS_50, 32, 0.002, TCP, "adam"),
     taskres("oxford_pets"),
     taskres("oxford_flowers", scale=1.0),
     taskres("imagenet", rate=2e-4),
@@ -187,6 +195,7 @@ def test_files_for_backbones_of_our_own_choice_say_so():
         "KgCoOp": ("rn50_ep100", "vit_b16_ep100_ctxv1"),
         "PLOT": ("rn50",),
         "TaskRes": ("adam_lr2e-3_B256_ep100", "adam_lr2e-3_B256_ep200"),
+        "TCP": ("vit_b16",),
         "CoCoOp": ("rn50_c4_ep10_batch1_ctxv1", "vit_b16_c4_ep10_batch1_ctxv1"),
     }
     for trainer, names in authors.items():

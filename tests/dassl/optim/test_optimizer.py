@@ -36,6 +36,12 @@ def test_every_optimiser_moves_what_is_learned_and_nothing_else(name):
     assert moved == {"body.weight", "head.weight"}
 
 
+def test_the_adam_family_divides_by_the_root_and_epsilon():
+    for name in ("adam", "adamw"):
+        weight = steps(name, [0.002], LR=0.1, WEIGHT_DECAY=0, ADAM_EPS=0.006)
+        assert weight == pytest.approx(1 - 0.1 * 0.002 / (0.002 + 0.006))
+
+
 def test_sgd_follows_its_formula():
     weight = nn.Parameter(torch.tensor([1.0]))
     model = nn.Module()
