@@ -201,6 +201,17 @@ def test_two_stages_average_all_learned_tensors(lab):
         lab.trainer(**MVPT, MODEL__INIT_WEIGHTS=str(folders[0]))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "amp"])
+def test_low_precision_trains_fp32_tensors(lab, precision):
+    trainer = lab.trainer(**MUPT, TRAINER__MVLPT__PREC=precision, OPTIM__WARMUP_EPOCH=0)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    shown = trainer.forward_backward(next(iter(trainer.dm.train_loader_x)))
+    assert torch.isfinite(torch.as_tensor(shown["loss"]))
+    for name, parameter in trainer.model.named_parameters():
+        assert parameter.dtype == torch.float32 and bool(torch.isfinite(parameter).all())
+        assert not torch.equal(parameter, before[name]) or name.endswith("bias"), name
+
+
 def test_checkpointing_changes_nothing_but_memory(lab):
     learned = []
     for again in (False, True):
