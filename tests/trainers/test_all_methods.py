@@ -22,6 +22,7 @@ SMALL = {
     "TCP": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.002, "OPTIM__ADAM_EPS": 1e-3},
     "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
     "MVLPT": {"OPTIM__LR": 0.01, "TRAINER__MVLPT__N_CTX": 2, "TRAINER__MVLPT__VISUAL_N_CTX": 2},
+    "CLIPLoRA": {"OPTIM__NAME": "adamw", "OPTIM__LR": 0.005},
     "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},
     "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 20},

@@ -23,8 +23,10 @@ LACKED = {
     "PLOT": "has no local features .*VisionTransformer",
     "ProLIP": "tunes the last projection",
     "MVLPT": "takes no learned tokens",
+    "CLIPLoRA": "cannot tune",
 }
-LACKING = {"PLOT": ("CoCa",), "ProLIP": ("SigLIP", "CoCa", "MobileCLIP-B"), "MVLPT": ("SigLIP", "CoCa", "MobileCLIP-B")}
+NO_VIT = ("SigLIP", "MobileCLIP-B")
+LACKING = {"PLOT": ("CoCa",), **dict.fromkeys(("ProLIP", "MVLPT"), (*NO_VIT, "CoCa")), "CLIPLoRA": NO_VIT}
 STEPS = {
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 3},
     "CLAP": {"TRAINER__CLAP__VIEWS": 1, "TRAINER__CLAP__EPOCHS": 2},
