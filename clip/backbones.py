@@ -141,19 +141,23 @@ class Backbone(nn.Module):
         """Sizes of the image tower (BackboneError if it takes no learned tokens)."""
         return tower_sizes(self.visual, self.name)
 
-    def encode_with_tokens(self, images: Tensor, tokens: Tensor, *, again: bool = False) -> Tensor:
+    def encode_with_tokens(
+        self, images: Tensor, tokens: Tensor, *, again: bool = False, norm_first: bool = False
+    ) -> Tensor:
         """Features of normalised images with learned tokens in the image tower, differentiable in the tokens.
 
         Args:
             images: (B, 3, H, W) floating, H = W = ``image_size``.
             tokens: (n, m, d), m tokens for each of the first n blocks; see ``clip.visual_tokens``.
             again: compute the blocks again in the backward pass, which needs less memory.
+            norm_first: whether the tokens of the first block pass the norm before it.
 
         Returns:
             (B, F) in the encoders' dtype, not L2-normalised.
         """
+        ways = {"again": again, "norm_first": norm_first}
         with self._precision.autocast():
-            return encode_with_tokens(self.visual, images.to(self._image_dtype), tokens, again=again)
+            return encode_with_tokens(self.visual, images.to(self._image_dtype), tokens, **ways)
 
     @property
     def has_places(self) -> bool:

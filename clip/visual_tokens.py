@@ -41,17 +41,22 @@ def tower_sizes(visual: nn.Module, name: str) -> TowerSizes:
     return TowerSizes(visual.conv1.out_channels, len(visual.transformer.resblocks), patch)
 
 
-def encode_with_tokens(visual: VisionTransformer, images: Tensor, tokens: Tensor, *, again: bool = False) -> Tensor:
+def encode_with_tokens(
+    visual: VisionTransformer, images: Tensor, tokens: Tensor, *, again: bool = False, norm_first: bool = False
+) -> Tensor:
     """Image features with learned tokens in the sequence, differentiable in the tokens.
 
-    The tokens enter after positional embeddings and the first norm, so they get neither. Before each block that has
-    tokens of its own these replace what the block before made of the others; later blocks keep what is there.
+    The tokens enter after positional embeddings and the first norm, so they get neither (``norm_first``: those of the
+    first block get the norm). Blocks have no mask, so tokens behind the patches would give the same features. Before
+    each block that has tokens of its own these replace what the block before made of the others; later blocks keep what
+    is there.
 
     Args:
         visual: a tower that :func:`tower_sizes` accepts.
         images: (B, 3, H, W) normalised, in the tower's dtype.
         tokens: (n, m, d) for the first n <= L blocks, n at least 1; any floating dtype.
         again: compute the blocks again in the backward pass, which needs less memory; the result is the same.
+        norm_first: pass the tokens of the first block through the norm before it, as PromptSRC and MaPLe do.
 
     Returns:
         (B, F), not L2-normalised.
@@ -61,8 +66,9 @@ def encode_with_tokens(visual: VisionTransformer, images: Tensor, tokens: Tensor
     first, patches = x[:, :1], x[:, 1:]
     for number, block in enumerate(visual.transformer.resblocks):
         if number < len(tokens):
-            own = tokens[number].to(x.dtype).expand(len(x), -1, -1)
-            x = torch.cat([first, own, patches], dim=1)
+            own = tokens[number].to(x.dtype)
+            own = visual.ln_pre(own).to(x.dtype) if norm_first and not number else own
+            x = torch.cat([first, own.expand(len(x), -1, -1), patches], dim=1)
         x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
         first, patches = x[:, :1], x[:, 1 + count :]
     pooled, _ = visual._pool(x)

@@ -23,6 +23,8 @@ SMALL = {
     "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
     "MVLPT": {"OPTIM__LR": 0.01, "TRAINER__MVLPT__N_CTX": 2, "TRAINER__MVLPT__VISUAL_N_CTX": 2},
     "CLIPLoRA": {"OPTIM__NAME": "adamw", "OPTIM__LR": 0.005},
+    "MaPLe": {"TRAINER__MAPLE__DEPTH": 2},
+    "PromptSRC": {"TRAINER__PROMPTSRC__DEPTH": 2, "TRAINER__PROMPTSRC__VISUAL_N_CTX": 2},
     "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},
     "PLOT": {"TRAINER__PLOT__N": 2, "TRAINER__PLOT__N_CTX": 2},
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 20},

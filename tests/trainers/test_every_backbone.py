@@ -23,11 +23,16 @@ LACKED = {
     "PLOT": "has no local features .*VisionTransformer",
     "ProLIP": "tunes the last projection",
     "MVLPT": "takes no learned tokens",
+    "MaPLe": "takes no learned tokens",
+    "PromptSRC": "takes no learned tokens",
     "CLIPLoRA": "cannot tune",
 }
-NO_VIT = ("SigLIP", "MobileCLIP-B")
-LACKING = {"PLOT": ("CoCa",), **dict.fromkeys(("ProLIP", "MVLPT"), (*NO_VIT, "CoCa")), "CLIPLoRA": NO_VIT}
+NO_VIT = ("SigLIP", "CoCa", "MobileCLIP-B")
+LACKING = {"PLOT": ("CoCa",), **dict.fromkeys(["ProLIP", "MVLPT", "MaPLe", "PromptSRC"], NO_VIT)}
+LACKING["CLIPLoRA"] = ("SigLIP", "MobileCLIP-B")
 STEPS = {
+    "MaPLe": {"TRAINER__MAPLE__DEPTH": 1},  # some of these towers have one block
+    "PromptSRC": {"TRAINER__PROMPTSRC__DEPTH": 1},
     "LPPlusPlus": {"TRAINER__LPPP__STEPS": 3},
     "CLAP": {"TRAINER__CLAP__VIEWS": 1, "TRAINER__CLAP__EPOCHS": 2},
     "CrossModal": {"TRAINER__CMLP__STEPS": 3},

@@ -48,6 +48,17 @@ TCP = {
     "TRAINER.TCP.W": 8.0,
     "OPTIM.ADAM_EPS": 1e-3,
 }
+MAPLE = {"TRAINER.MAPLE.N_CTX": 2, "TRAINER.MAPLE.CTX_INIT": "a photo of a", "TRAINER.MAPLE.DEPTH": 9}
+PROMPTSRC = {
+    "TRAINER.PROMPTSRC.N_CTX": 4,
+    "TRAINER.PROMPTSRC.VISUAL_N_CTX": 4,
+    "TRAINER.PROMPTSRC.DEPTH": 9,
+    "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT": 25.0,
+    "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT": 10.0,
+}
+EARLY = {"TRAINER.PROMPTSRC.GPA_MEAN": 30.0, "TRAINER.PROMPTSRC.GPA_STD": 30.0}
+LATE = {"TRAINER.PROMPTSRC.GPA_MEAN": 45.0, "TRAINER.PROMPTSRC.GPA_STD": 5.0}
+ALWAYS_5, VIT = dict.fromkeys(COOP_EPOCHS, 5), ("vit_b32", "vit_b16")
 TASKRES_EPOCHS = {1: 100, 2: 100, 4: 100, 8: 200, 16: 200}
 
 
@@ -55,6 +66,12 @@ def taskres(suite: str, *, rate: float = 0.002, scale: float = 0.5) -> Row:
     """A row of TaskRes."""
     keys = {"TRAINER.TaskRes.RESIDUAL_SCALE": scale}
     return Row("TaskRes", "TaskRes train_regular.sh", TASKRES_EPOCHS, 256, rate, keys, "adam", suite)
+
+
+def promptsrc(suite: str, average: dict[str, float]) -> Row:
+    """A row of PromptSRC."""
+    keys = {**PROMPTSRC, **average}
+    return Row("PromptSRC", "PromptSRC few_shot/*.yaml", ALWAYS_50, 4, 0.0025, keys, suite=suite, backbones=VIT)
 
 
 ROWS = [
@@ -77,6 +94,9 @@ ROWS = [
         suite="imagenet",
     ),
     Row("TCP", "TCP scripts/base2new_train.sh", ALWAYS_50, 32, 0.002, TCP, "adam"),
+    Row("MaPLe", "MaPLe vit_b16_c2_ep5_batch4_2ctx.yaml", ALWAYS_5, 4, 0.0035, MAPLE, backbones=VIT),
+    promptsrc("oxford_pets", EARLY),
+    promptsrc("eurosat", LATE),
     taskres("oxford_pets"),
     taskres("oxford_flowers", scale=1.0),
     taskres("imagenet", rate=2e-4),
@@ -196,6 +216,8 @@ def test_files_for_backbones_of_our_own_choice_say_so():
         "PLOT": ("rn50",),
         "TaskRes": ("adam_lr2e-3_B256_ep100", "adam_lr2e-3_B256_ep200"),
         "TCP": ("vit_b16",),
+        "MaPLe": ("vit_b16", "vit_b16_transfer"),
+        "PromptSRC": ("vit_b16_ep20", "vit_b16_ep50", "vit_b16_transfer"),
         "CoCoOp": ("rn50_c4_ep10_batch1_ctxv1", "vit_b16_c4_ep10_batch1_ctxv1"),
     }
     for trainer, names in authors.items():

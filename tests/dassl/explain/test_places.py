@@ -61,6 +61,8 @@ def mistake(capsys, *arguments):
 WITHOUT = {
     "LinearProbe": "no class features",
     "MVLPT": "features of places",
+    "MaPLe": "features of places",
+    "PromptSRC": "features of places",
     **dict.fromkeys(("CLIPAdapter", "ProLIP"), "no features of classes for --explain"),
     **dict.fromkeys(("CrossModal", "GDA", "LPPlusPlus", "TipAdapter", "TipAdapterF"), "no class features"),
 }
