@@ -5,12 +5,13 @@ Letters: N prompts, L columns, D width, M context vectors.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from clip.precision import Precision
+from clip.wrapped import WrappedTower
 
 if TYPE_CHECKING:
     from clip.text import TextEncoder
@@ -65,10 +66,14 @@ class ColumnTower:
 
     def memory(self, columns: int, *, keep: bool) -> int:
         """Estimated peak bytes of a prompt of ``columns`` in a forward pass and, with ``keep``, a backward pass."""
-        blocks = self._encoder.transformer.resblocks
-        width, heads = self._encoder.width, blocks[0].attn.num_heads
+        tower: Any = self._encoder.transformer
+        width = self._encoder.width
+        if isinstance(tower, WrappedTower):
+            depth, heads = tower.depth, tower.heads
+        else:
+            depth, heads = len(tower.resblocks), tower.resblocks[0].attn.num_heads
         values = columns * (18 * width + heads * columns)
-        return 4 * values * (len(blocks) + 1 if keep else 2)
+        return 4 * values * (depth + 1 if keep else 2)
 
     def hidden(self, ids: Tensor, context: Tensor | None, deep: Mapping[int, Tensor] | None = None) -> Tensor:
         """Hidden states (N, D) that the features are read from.
@@ -84,6 +89,8 @@ class ColumnTower:
             embedded = _replaced(embedded, self._slots(ids, context), context)
         with self._precision.autocast():
             dtype = encoder.transformer.get_cast_dtype()
+            if isinstance(encoder.transformer, WrappedTower):
+                return encoder.transformer(embedded.to(dtype), ids)
             placed, mask = self._placed(embedded.to(dtype)), self._mask(ids, dtype)
             if deep and context is not None:
                 hidden = self._deep(placed, mask, self._slots(ids, context), deep)

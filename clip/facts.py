@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from open_clip.hf_model import HFTextEncoder
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from clip.errors import BackboneError
+from clip.wrapped import WrappedTower
 
 END_POOLS = ("argmax", "eos")
 POOLS = (*END_POOLS, "first", "last")
@@ -24,7 +26,8 @@ class TextFacts:
         length: columns of a text, without a class token.
         causal: a token sees only those before it.
         pool: where the feature is read: at the largest token id ("argmax"), at the first token ``end_id`` ("eos"), in
-            the "first" or in the "last" column. A class token comes before all of these.
+            the "first" or in the "last" column. A class token comes before all of these; a tower of
+            transformers pools by itself, without padding, and counts as "first".
         end_id: the token of "eos"; -1 where it has no meaning.
         pad_id: the token that no token sees; -1: padding is seen like text.
         class_token: a learned vector stands behind the last column and is read (CoCa).
@@ -93,6 +96,9 @@ def facts_of(model: nn.Module) -> TextFacts:
         BackboneError: it is of an unknown kind, or its feature is not read in one column.
     """
     part = text_part(model)
+    if isinstance(part, HFTextEncoder):
+        tower = WrappedTower(part)
+        return TextFacts(tower.length, causal=False, pool="first", pad_id=tower.pad_id)
     if not all(hasattr(part, name) for name in ("token_embedding", "positional_embedding", "transformer", "ln_final")):
         raise BackboneError(
             f"the text tower {type(part).__name__} takes no embeddings of tokens in open_clip's way, so prompts with "

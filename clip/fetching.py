@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clip import hub
+from clip import hub, wrapped
 from clip.errors import BackboneError
 from clip.names import Kind, Named, parse
 from clip.openclip import CONFIG, read_json, tagged
@@ -47,8 +47,10 @@ def _from_hub(named: Named, folder: Path) -> Path:
     model = tagged(named.arch, named.tag).model if named.kind is Kind.TAG else _model_of(folder)
     if not (folder / CONFIG).is_file() and named.kind is Kind.TAG:
         (folder / CONFIG).write_text(json.dumps({"model_cfg": model}), encoding="utf-8")
-    tokenizer = model.get("text_cfg", {}).get("hf_tokenizer_name")
-    if tokenizer:
+    text = model.get("text_cfg", {})
+    if tower := text.get("hf_model_name"):
+        hub.fetch(tower, (wrapped.CONFIG,), name=f"the text tower {tower}", folder=folder / wrapped.FOLDER)
+    if tokenizer := text.get("hf_tokenizer_name"):
         hub.fetch_others(tokenizer, hub.TOKENS, folder)
     return path
 

@@ -27,6 +27,7 @@ from clip.openclip import CONFIG, Description, Preparation, build_network, descr
 from clip.reading import ANCHORS, read_weights
 from clip.tokenizer import CONTEXT_LENGTH, BytePairs, Tokenizer, openai_tokenizer, tokenizer_of, vocabulary_size
 from clip.weights import check_published, digest_of, locate, openai_name, published_name
+from clip.wrapped import config_folder
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +206,9 @@ def _other_network(
                 raise BackboneError(f"{told}; leave it out")
             logger.warning("%s; it is followed", told)
         description = asked
+    if description.wrapped:
+        folder = config_folder(description.wrapped, Path(content.source).parent)
+        description = replace(description, text_folder=str(folder))
     model = build_network(description, content.state, source=content.source, cast_dtype=cast_dtype)
     tokenizer = tokenizer_of(description.tokenizer, description.model["text_cfg"])
     if tokenizer.size > int(getattr(model, "vocab_size", 0) or tokenizer.size):

@@ -18,9 +18,11 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip import hf_model
 from open_clip.coca_model import CoCa
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.convert import convert_state_dict
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict, convert_weights_to_lp
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained, list_pretrained_tags_by_model
 from open_clip.transformer import AttentionalPooler, LayerNormFp32
@@ -63,6 +65,7 @@ class Description:
         name: for messages: the architecture, or the place of the description.
         model: open_clip's model config: ``embed_dim``, ``vision_cfg``, ``text_cfg``, ``quick_gelu``, ...
         preparation: of images.
+        text_folder: with the config.json of a text tower of transformers; "" for other towers.
         tokenizer: the name that ``open_clip.get_tokenizer`` takes: of an architecture, or "local-dir:FOLDER".
     """
 
@@ -70,6 +73,12 @@ class Description:
     model: dict[str, Any]
     preparation: Preparation = field(default_factory=Preparation)
     tokenizer: str = ""
+    text_folder: str = ""
+
+    @property
+    def wrapped(self) -> str:
+        """transformers' name of the text tower; "" for a tower of open_clip."""
+        return str(self.model["text_cfg"].get("hf_model_name") or "")
 
     @property
     def quick(self) -> bool:
@@ -227,7 +236,7 @@ def build_network(
 
 def _to_low_precision(model: nn.Module, dtype: torch.dtype, *, timm: bool) -> None:
     """As open_clip does it, which knows two ways; and the queries of CoCa's pool, which it forgets."""
-    if timm:
+    if timm or isinstance(getattr(model, "text", None), HFTextEncoder):
         model.to(dtype)
     else:
         convert_weights_to_lp(model, dtype)
@@ -252,6 +261,12 @@ def _empty(description: Description, cast_dtype: torch.dtype | None) -> nn.Modul
         vision["timm_model_pretrained"] = False
     if "hf_model_name" in text:
         text["hf_model_pretrained"] = False
+        text["hf_model_name"] = description.text_folder or text["hf_model_name"]
+    if "hf_model_name" in text and hf_model.transformers is None:
+        raise BackboneError(
+            f"the text tower of {description.name} ({text['hf_model_name']}) needs the package transformers; install "
+            "it (pip install transformers)"
+        )
     kind = CoCa if custom and "multimodal_cfg" in config else CustomTextCLIP if custom else CLIP
     try:
         return kind(**config, cast_dtype=cast_dtype)

@@ -10,10 +10,11 @@ the tower; Zhou et al. 2022, CoOp, for learned context and the positions of the 
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from open_clip.hf_model import HFTextEncoder
 from open_clip.transformer import Transformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +28,7 @@ from clip.precision import Precision, product_dtype
 from clip.tokenizer import Tokenizer, openai_tokenizer, pad, quote
 from clip.tower import TreeTower, leaf_states, not_standard
 from clip.tree import Deep, Forest, Trie
+from clip.wrapped import WrappedTower
 
 POSITIONS = ("end", "middle", "front")
 TEXT_ENCODINGS = ("auto", "cut", "plain")
@@ -202,7 +204,7 @@ class TextEncoder(nn.Module):
     token_embedding: nn.Embedding
     positional_embedding: Tensor
     class_embedding: Tensor | None
-    transformer: Transformer
+    transformer: Transformer  # or a WrappedTower
     ln_final: nn.LayerNorm
     text_projection: Tensor | nn.Linear | None
 
@@ -222,22 +224,35 @@ class TextEncoder(nn.Module):
         if chunk < 0:
             raise BackboneError(f"the number of prompts encoded at once is {chunk}; 0 chooses it by the free memory")
         self.facts = facts_of(model)
-        part = text_part(model)
+        self._take(text_part(model))
+        places = len(self.positional_embedding)
+        mask = torch.full((places, places), float("-inf")).triu_(1)
+        self.register_buffer("causal_mask", mask, persistent=False)
+        self.tokenizer = tokenizer or openai_tokenizer()
+        if isinstance(self.transformer, WrappedTower):  # it may have any number of positions, its texts have not
+            length = self.tokenizer.length
+            self.facts = replace(self.facts, length=min(length, self.facts.length or length))
+        self.chunk, self.memory, self.limit = chunk, memory, 0
+        self.forget()
+        self._precision = precision
+        self._tower: TreeTower | None = None
+        self.encoding = self._way(encoding)
+
+    def _take(self, part: Any) -> None:
+        """The modules of the text tower, by the names that they have here."""
+        if isinstance(part, HFTextEncoder):
+            tower: Any = WrappedTower(part)
+            norm: Any = nn.Identity()
+            self.transformer, self.ln_final = tower, norm
+            self.token_embedding, self.text_projection = tower.token_embedding, tower.projection
+            self.positional_embedding, self.class_embedding = torch.zeros(0), None
+            return
         self.token_embedding = part.token_embedding
         self.positional_embedding = part.positional_embedding
         self.class_embedding = part.cls_emb if self.facts.class_token else None
         self.transformer = part.transformer
         self.ln_final = part.ln_final
         self.text_projection = part.text_projection
-        places = len(self.positional_embedding)
-        mask = torch.full((places, places), float("-inf")).triu_(1)
-        self.register_buffer("causal_mask", mask, persistent=False)
-        self.tokenizer = tokenizer or openai_tokenizer()
-        self.chunk, self.memory, self.limit = chunk, memory, 0
-        self.forget()
-        self._precision = precision
-        self._tower: TreeTower | None = None
-        self.encoding = self._way(encoding)
 
     def _way(self, asked: str) -> str:
         """The encoding in force; the log says why it is not the requested one."""
@@ -281,6 +296,8 @@ class TextEncoder(nn.Module):
     @property
     def feature_width(self) -> int:
         """F, width of a feature."""
+        if isinstance(self.transformer, WrappedTower):
+            return self.transformer.feature_width
         if self.text_projection is None:
             return self.width
         if isinstance(self.text_projection, nn.Linear):
@@ -344,6 +361,11 @@ class TextEncoder(nn.Module):
 
     def _deep(self, deep: Mapping[int, Tensor], *, n_ctx: int, count: int) -> tuple[Deep, ...]:
         """The kinds of deep rows for ``count`` prompts, checked."""
+        if deep and isinstance(self.transformer, WrappedTower):
+            raise BackboneError(
+                f"the text tower {self.transformer.kind} of transformers takes no learned rows between its blocks; "
+                "choose a backbone with a text tower of open_clip, or a method without such rows"
+            )
         blocks = self.depth
         for layer, rows in deep.items():
             if not 0 < layer < blocks:
@@ -501,6 +523,7 @@ class TextEncoder(nn.Module):
             for layer, rows in (deep or {}).items()
         }
         values = [each.values for each in (context, *below.values()) if each is not None]
+        values += self.transformer.parameters()  # a tuned copy of the tower has learned ones among them
         learned = torch.is_grad_enabled() and any(each.requires_grad for each in values)
         cut = self._cut(layout, learned=learned, told=told)
         slots = layout.slots.to(self.device)
@@ -556,7 +579,7 @@ class TextEncoder(nn.Module):
             hidden = self.ln_final(hidden.to(self.transformer.get_cast_dtype()))
             if self.text_projection is None:
                 return hidden
-            if isinstance(self.text_projection, nn.Linear):
+            if isinstance(self.text_projection, nn.Module):  # also several layers
                 return self.text_projection(hidden)
             return hidden @ self.text_projection
 
