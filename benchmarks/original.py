@@ -6,7 +6,7 @@ come from automatic differentiation. Class names are encoded again for each batc
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -76,9 +76,10 @@ class OriginalText(nn.Module):
         group: Tensor | None = None,
         *,
         rows: Tensor | None = None,
+        deep: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
         """Features (N, F); the context vectors directly follow the start token. See :class:`TextEncoder`."""
-        assert rows is None, "the released code encodes all classes"
+        assert rows is None and not deep, "the released code encodes all classes, with context in the first block only"
         first, rest = self._literals(layout)
         parts = [first, rest]
         if contexts is not None:

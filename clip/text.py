@@ -523,6 +523,7 @@ class TextEncoder(nn.Module):
             for layer, rows in (deep or {}).items()
         }
         values = [each.values for each in (context, *below.values()) if each is not None]
+        values += self.transformer.parameters()  # a tuned copy of the tower has learned ones among them
         learned = torch.is_grad_enabled() and any(each.requires_grad for each in values)
         cut = self._cut(layout, learned=learned, told=told)
         slots = layout.slots.to(self.device)

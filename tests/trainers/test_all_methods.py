@@ -22,6 +22,7 @@ SMALL = {
     "TCP": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.002, "OPTIM__ADAM_EPS": 1e-3},
     "TaskRes": {"OPTIM__NAME": "adam", "OPTIM__LR": 0.02},
     "MVLPT": {"OPTIM__LR": 0.01, "TRAINER__MVLPT__N_CTX": 2, "TRAINER__MVLPT__VISUAL_N_CTX": 2},
+    "CLIPLoRA": {"OPTIM__NAME": "adamw", "OPTIM__LR": 0.005},
     "MaPLe": {"TRAINER__MAPLE__DEPTH": 2},
     "PromptSRC": {"TRAINER__PROMPTSRC__DEPTH": 2, "TRAINER__PROMPTSRC__VISUAL_N_CTX": 2},
     "CoCoOp": {"TRAINER__COCOOP__N_CTX": 2},

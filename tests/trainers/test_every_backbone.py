@@ -25,9 +25,11 @@ LACKED = {
     "MVLPT": "takes no learned tokens",
     "MaPLe": "takes no learned tokens",
     "PromptSRC": "takes no learned tokens",
+    "CLIPLoRA": "cannot tune",
 }
 NO_VIT = ("SigLIP", "CoCa", "MobileCLIP-B")
 LACKING = {"PLOT": ("CoCa",), **dict.fromkeys(["ProLIP", "MVLPT", "MaPLe", "PromptSRC"], NO_VIT)}
+LACKING["CLIPLoRA"] = ("SigLIP", "MobileCLIP-B")
 STEPS = {
     "MaPLe": {"TRAINER__MAPLE__DEPTH": 1},  # some of these towers have one block
     "PromptSRC": {"TRAINER__PROMPTSRC__DEPTH": 1},

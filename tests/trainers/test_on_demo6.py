@@ -85,7 +85,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ON_FEATURES = {"CLAP", "CLIPAdapter", "CrossModal", "GDA", "LPPlusPlus", "ProLIP", "TipAdapterF"}
 
 # The demo's image tower is a ResNet, which these refuse.
-VIT_ONLY = {"MVLPT", "MaPLe", "PromptSRC"}
+VIT_ONLY = {"CLIPLoRA", "MVLPT", "MaPLe", "PromptSRC"}
 
 
 @pytest.fixture(params=[name for name in METHODS if name not in ON_FEATURES | VIT_ONLY])

@@ -14,6 +14,7 @@ from tests.dassl.inference.test_classifier import ALL, settings
 WITHOUT = {
     "CLAP": "it learns class features",
     "CLIPAdapter": "a network on image features",
+    "CLIPLoRA": "additions to the weights of both towers",
     "CrossModal": "weights on features of images",
     "GDA": "Gaussians of image features",
     "LPPlusPlus": "weights on image features",
