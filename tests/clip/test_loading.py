@@ -197,3 +197,24 @@ def test_tensors_that_are_no_weights_are_refused(change, message, tmp_path):
     torch.save({key: change(value) for key, value in plain_state().items()}, tmp_path / "w.pt")
     with pytest.raises(clip.BackboneError, match=message):
         clip.load(str(tmp_path / "w.pt"), activation="gelu", head_widths=(64, 64))
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("quick_gelu", True),
+        ("text_cfg", {"pool_type": "first"}),
+        ("text_cfg", {"act_kwargs": {"approximate": "tanh"}}),
+        ("text_cfg", {"heads": 4}),
+        ("vision_cfg", {"pool_type": "avg"}),
+        ("vision_cfg", {"head_width": 16}),
+    ],
+)
+def test_the_same_tensors_computed_otherwise_have_another_digest(part, change, tmp_path):
+    save_file({k: v.contiguous() for k, v in network("GELU").state_dict().items()}, tmp_path / "model.safetensors")
+    usual = CONFIGS["GELU"]
+    digests = set()
+    for config in (usual, {**usual, part: {**usual[part], **change} if isinstance(change, dict) else change}):
+        (tmp_path / openclip.CONFIG).write_text(json.dumps({"model_cfg": config}))
+        digests.add(clip.load(f"local-dir:{tmp_path}")[0].digest)
+    assert len(digests) == 2

@@ -247,3 +247,21 @@ def test_the_way_to_resize_is_part_of_the_key_and_the_old_way_changes_no_key(mak
     assert keys[1] == hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
     random = [transform_id(make_cfg(INPUT__RESIZE=way), True, reading) for way in ("", "shortest", "squash")]
     assert random[0] == random[1] != random[2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"INPUT__SIZE": (48, 48)},
+        {"INPUT__INTERPOLATION": "bilinear"},
+        {"INPUT__PIXEL_MEAN": (0.5, 0.5, 0.5)},
+        {"INPUT__PIXEL_STD": (0.5, 0.5, 0.5)},
+        {"INPUT__RESIZE": "squash"},
+        {"INPUT__RESIZE": "longest"},
+    ],
+)
+@pytest.mark.parametrize("is_train", [False, True])
+def test_stored_features_of_another_preparation_have_another_key(make_cfg, change, is_train):
+    usual = {"INPUT__SIZE": (32, 32), "INPUT__INTERPOLATION": "bicubic"}
+    mine, theirs = (transform_id(make_cfg(**each), is_train, Reading()) for each in (usual, {**usual, **change}))
+    assert mine != theirs
