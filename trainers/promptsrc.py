@@ -90,7 +90,12 @@ class GaussianAverage(nn.Module):
 
     Args:
         weights: (E,) of the epochs.
+
+    Attributes:
+        only_resumes: it is no part of an export.
     """
+
+    only_resumes = True
 
     def __init__(self, module: nn.Module, weights: Tensor) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ class Adapter:
         Raises:
             UserError: tensors are missing, too many, or of other shapes.
         """
-        rest = dict(self.learned)
+        rest, modules = dict(self.learned), scoring(modules)
         for name, module in modules.items():
             start, last = f"{name}.", name == list(modules)[-1]
             own = {key: rest.pop(key) for key in self.learned if key.startswith(start)}
@@ -55,6 +55,11 @@ class Adapter:
             load_learned(
                 module, {k.removeprefix(start): v for k, v in (own | (rest if last else {})).items()}, source=path
             )
+
+
+def scoring(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The registered modules that score images: one with ``only_resumes`` serves an unfinished training alone."""
+    return {name: module for name, module in modules.items() if not getattr(module, "only_resumes", False)}
 
 
 def is_adapter(path: Path) -> bool:

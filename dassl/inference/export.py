@@ -11,7 +11,7 @@ from torch import Tensor
 from dassl.config.comparing import number_values
 from dassl.data.datum import Task
 from dassl.engine.tasks import told_of
-from dassl.inference.adapter import Adapter, write_adapter
+from dassl.inference.adapter import Adapter, scoring, write_adapter
 from dassl.inference.card import model_card
 from dassl.inference.classifier import EXPORTED_FILE, Classifier
 from dassl.inference.exported import MULTI, Exported, preprocessing, schema_of, write_exported
@@ -107,7 +107,7 @@ def export_folder(classifier: Classifier, folder: Path, *, license_id: str = "")
 
 def _learned(classifier: Classifier) -> dict[str, Tensor]:
     """The learned tensors as {module.key: tensor}."""
-    modules = classifier.trainer.modules
+    modules = scoring(classifier.trainer.modules)
     return {
         f"{name}.{key}": value.detach().cpu().contiguous().clone()
         for name, module in modules.items()

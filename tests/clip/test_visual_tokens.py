@@ -8,7 +8,7 @@ from tests.clip.architectures import small_backbone
 from tests.clip.helpers import random_model
 
 
-def plainly(visual, image, tokens):
+def plainly(visual, image, tokens, norm_first):
     """The tower of one image (3, H, W), token by token: patches and positions, then block by block."""
     side, found = visual.patch_size[0], []
     for y in range(0, image.shape[1], side):
@@ -21,6 +21,7 @@ def plainly(visual, image, tokens):
     own = []
     for number, block in enumerate(visual.transformer.resblocks):
         own = list(tokens[number]) if number < len(tokens) else own
+        own = [visual.ln_pre(each) for each in own] if norm_first and number == 0 else own
         out = block(torch.stack([rows[0], *own, *rows[1:]])[None])[0]
         rows, own = [out[0], *out[1 + len(own) :]], list(out[1 : 1 + len(own)])
     return visual.ln_post(rows[0]) @ visual.proj
@@ -28,15 +29,16 @@ def plainly(visual, image, tokens):
 
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("again", [False, True])
-def test_the_sequence_is_that_of_a_plain_computation(backbones, blocks, again):
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_the_sequence_is_that_of_a_plain_computation(backbones, blocks, again, norm_first):
     backbone, visual = backbones["vit"], random_model("vit").visual
     sizes, side = backbone.tower_sizes, backbone.image_size
     assert (sizes.width, sizes.layers) == (visual.conv1.out_channels, len(visual.transformer.resblocks))
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     tokens = torch.randn(min(blocks, sizes.layers), 3, sizes.width, generator=torch.Generator().manual_seed(2))
     mine, theirs = tokens.clone().requires_grad_(), tokens.clone().requires_grad_()
-    found = backbone.encode_with_tokens(images, mine, again=again)
-    expected = torch.stack([plainly(visual, image, theirs) for image in images])
+    found = backbone.encode_with_tokens(images, mine, again=again, norm_first=norm_first)
+    expected = torch.stack([plainly(visual, image, theirs, norm_first) for image in images])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     found.square().sum().backward()
     expected.square().sum().backward()

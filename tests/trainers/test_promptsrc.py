@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+import export
+from dassl.inference import load_classifier
+from dassl.inference.adapter import read_adapter
 from tests.dassl.engine.cutting import interrupted_after_the_last_step
 from tests.lab import same_tensors
 from trainers.promptsrc import GaussianAverage, IndependentTokens, distance, divergence, gaussian_weights
@@ -129,6 +132,16 @@ def test_no_other_run_starts_from_an_average(lab):
     assert all(not value.any() for value in trainer.average.buffers())
     learned = torch.load(lab.folder("first") / "prompt_learner/model.pth.tar-1")["state_dict"]
     assert same_tensors(trainer.model.prompt_learner.state_dict(), learned)
+
+
+def test_an_adapter_file_answers_as_the_run_without_its_average(lab):
+    lab.run(**SMALL, OPTIM__MAX_EPOCH=1)
+    path = lab.output / "tuned.safetensors"
+    assert export.main([str(lab.folder("run")), "-o", str(path)]) == 0
+    assert {name.partition(".")[0] for name in read_adapter(path).learned} == {"prompt_learner"}
+    images = torch.randn(3, 3, 32, 32)
+    run, mine = (load_classifier(each).probabilities(images) for each in (lab.folder("run"), path))
+    assert run.keys() == mine.keys() and all(torch.equal(run[task], mine[task]) for task in run)
 
 
 def test_a_mean_behind_the_last_epoch_is_told(lab, caplog):
