@@ -83,8 +83,8 @@ def bars(ranked: Sequence[Ranked]) -> str:
     inner = "".join(_bar(number, each) for number, each in enumerate(ranked))
     label = "; ".join(f"{each.row} {each.figure.value:.1f} %" for each in ranked)
     return (
-        f'<figure class="narrow" tabindex="0"><svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}" '
-        f'font-family="inherit" font-size="13">{inner}</svg></figure>\n'
+        f'<figure class="narrow" tabindex="0"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}" font-family="inherit" font-size="13">{inner}</svg></figure>\n'
     )
 
 
