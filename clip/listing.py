@@ -1,6 +1,8 @@
 """The table of all backbones that can be named."""
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ from clip.errors import BackboneError
 from clip.names import DEMO, all_names, nearest_names, parse
 from clip.weights import find
 
-_COLUMNS = ("name", "text width", "text length", "pixels", "prompts", "weights here")
+# Parameters in millions by architecture. tests/clip/test_listing.py builds some of them again; those of text towers
+# that need transformers are not in it.
+_SIZES = Path(__file__).parent / "assets" / "sizes.json"
+_COLUMNS = ("name", "parameters", "text width", "text length", "pixels", "prompts", "weights here")
 _READ_AT_END = ("argmax", "eos")
 
 
@@ -45,19 +50,27 @@ def table(letters: str = "", weights: Path | None = None) -> Iterator[str]:
 
 def _row(name: str, weights: Path | None) -> tuple[str, ...]:
     if name == DEMO:
-        return name, "128", "77", "64", "tree", "yes"
+        return name, "5 M", "128", "77", "64", "tree", "yes"
     named = parse(name)
     config = open_clip.get_model_config(named.arch)
     text = config["text_cfg"]
     here = find(name, weights or "") is not None
+    size = _sizes().get(named.arch)
     return (
         name,
+        "-" if size is None else f"{size} M",
         str(text.get("width", "-")),
         str(text.get("context_length", 77)),
         str(config["vision_cfg"].get("image_size", 224)),
         "tree" if is_tree(text) else "plain",
         "yes" if here else "no",
     )
+
+
+@lru_cache(maxsize=1)
+def _sizes() -> dict[str, int]:
+    """Millions of parameters by open_clip's name of an architecture."""
+    return json.loads(_SIZES.read_text(encoding="utf-8"))
 
 
 def is_tree(text: Mapping[str, Any]) -> bool:

@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from clip import text
+from clip.backbones import Backbone
 from clip.columns import ColumnTower
 from clip.errors import BackboneError
 from clip.facts import facts_of
+from clip.openclip import Description, build_network
+from clip.precision import choose_precision
 from clip.text import POSITIONS
 from clip.tokenizer import BytePairs
-from tests.clip.architectures import CONFIGS, TREE, network, small_backbone
+from tests.clip.architectures import CONFIGS, TREE, network, small_backbone, tokenizer_for
 from tests.clip.test_tree import assert_close, gradient
 
 NAMES = ["cat", "tabby_cat", "cat", "Siberian husky, sled dog", "2012 Ford F-450", "2012 Ford Focus", "airport (paved)"]
@@ -172,3 +175,30 @@ def test_a_tower_without_token_embeddings_is_refused_by_its_name():
     model.text = torch.nn.Linear(1, 1)
     with pytest.raises(BackboneError, match="text tower Linear takes no embeddings of tokens"):
         facts_of(model)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "amp"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_tower_computes_in_low_precision(kind, precision):
+    chosen = choose_precision(precision, torch.device("cpu"))
+    built = build_network(
+        Description(kind, CONFIGS[kind]), network(kind).state_dict(), source="w.pt", cast_dtype=chosen.cast_dtype
+    )
+    low = Backbone(built, chosen, name=kind, digest="0", tokenizer=tokenizer_for(kind))
+    exact = small_backbone(kind)
+    generator = torch.Generator().manual_seed(0)
+    context = torch.randn(1, N_CTX, exact.text_width, generator=generator) * 0.1
+    found = []
+    for each in (low, exact):
+        given = context.clone().requires_grad_()
+        features = each.text(each.text.layout(NAMES, n_ctx=N_CTX), given).float()
+        found.append((features, gradient(features, given)))
+    (mine, my_gradient), (theirs, their_gradient) = found
+    assert torch.cosine_similarity(mine, theirs).min() > 0.98
+    assert torch.cosine_similarity(my_gradient.flatten(), their_gradient.flatten(), dim=0) > 0.9
+    images = torch.randn(2, 3, low.image_size, low.image_size, generator=generator)
+    seen = [each.encode_image(images).float() for each in (low, exact)]
+    assert torch.cosine_similarity(*seen).min() > 0.98
+    if low.has_places:
+        places = low.encode_local(images).float()
+        assert torch.cosine_similarity(places[:, 0], seen[1]).min() > 0.98 and places.isfinite().all()

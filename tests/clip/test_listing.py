@@ -1,10 +1,13 @@
 """The table of all backbones."""
 
+import open_clip
 import pytest
+import torch
+from open_clip.model import CLIP, CustomTextCLIP
 
 import clip
 from clip.listing import architectures, is_tree, table
-from clip.names import all_names
+from clip.names import all_names, parse
 from tests.clip.architectures import CONFIGS, TREE
 
 
@@ -12,9 +15,23 @@ def test_the_table_has_every_name(empty_home):
     lines = list(table())
     assert [line.split()[0] for line in lines[1:-1]] == list(all_names())
     [siglip] = [line for line in lines if line.startswith("ViT-B-16-SigLIP2:webli ")]
-    assert siglip.split()[1:] == ["768", "64", "224", "plain", "no"]
+    assert siglip.split()[1:] == ["375", "M", "768", "64", "224", "plain", "no"]
     [openai] = [line for line in lines if line.startswith("ViT-L/14 ")]
-    assert openai.split()[1:] == ["768", "77", "224", "tree", "no"]
+    assert openai.split()[1:] == ["428", "M", "768", "77", "224", "tree", "no"]
+    sizeless = {parse(line.split()[0]).arch for line in lines[1:-1] if line.split()[1] == "-"}
+    assert all("hf_model_name" in open_clip.get_model_config(arch)["text_cfg"] for arch in sizeless)
+
+
+@pytest.mark.parametrize("arch", ["RN50", "ViT-B-32", "EVA02-B-16"])
+def test_sizes_are_those_of_the_networks(arch):
+    config = open_clip.get_model_config(arch)
+    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
+    config["vision_cfg"].pop("timm_model_pretrained", None)
+    with torch.device("meta"):
+        count = sum(each.numel() for each in kind(**config).parameters())
+    name = next(name for name in all_names() if name != "demo" and parse(name).arch == arch)
+    [line] = [line for line in table(name) if line.startswith(f"{name} ")]
+    assert f" {round(count / 1e6)} M " in line
 
 
 def test_letters_choose_and_weights_are_found(empty_home, model_files, tmp_path):
