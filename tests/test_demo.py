@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dassl.results.methods import Method, paper_labels
+import clip
+from dassl.engine import TRAINER_REGISTRY
+from dassl.results.methods import Method, paper_labels, read_methods
 from dassl.results.record import read_results
 from dassl.sweep.plan import expand
+from dassl.utils.errors import UserError
 from scripts import demo
 
 LABELS = ("ZS-CLIP", "CoOp-MT", "CoOp-CA-joint", "SoftCPT-NATA", "SoftCPT-NATS")
@@ -71,6 +74,16 @@ def test_all_shows_what_the_methods_cost_and_keeps_what_is_there(finished, monke
 def test_the_rows_of_all_are_those_of_the_paper_and_a_recent_one():
     args = demo.build_parser().parse_intermixed_args(["--all"])
     assert [method.label for method in demo.chosen_sweep(args).methods] == [*paper_labels(), *demo.FURTHER]
+
+
+def test_the_rows_that_all_leaves_out_are_those_that_refuse_the_demo():
+    backbone, refused = clip.load("demo")[0], set()
+    for trainer in TRAINER_REGISTRY:
+        try:
+            trainer.check_backbone(backbone)
+        except (UserError, clip.BackboneError):
+            refused.add(trainer.__name__)
+    assert refused == {read_methods()[label].trainer for label in demo.NEED_VIT}
 
 
 def test_the_plan_has_every_cell_once():

@@ -89,9 +89,14 @@ class DeepTuner(PromptTuner):
                 f"vectors; set N_CTX to at most {words}, or CTX_INIT to nothing for a random start"
             )
 
+    @classmethod
+    def check_backbone(cls, backbone: clip.Backbone) -> None:
+        """Refuse one without a ViT."""
+        assert backbone.tower_sizes
+
     @told_to_users
     def before_data(self) -> None:
-        """Refuse a backbone without a ViT."""
+        """As every prompt method; the sizes of the image tower are needed for the settings."""
         super().before_data()
         self.tower = self.backbone.tower_sizes
 

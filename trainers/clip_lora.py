@@ -80,11 +80,16 @@ class CLIPLoRA(PromptTuner):
         for shots in (1, 2, 4, 8, 16)
     )
 
+    @classmethod
+    def check_backbone(cls, backbone: clip.Backbone) -> None:
+        """Refuse towers without q, k and v in CLIP's layout."""
+        if reason := lacks_attention(backbone):
+            raise UserError(f"CLIPLoRA cannot tune {backbone.name}: {reason}; choose a ViT, such as ViT-B/16")
+
     def _load_backbone(self) -> clip.Backbone:
         """A copy of the frozen backbone, with its tensors and the additions."""
         frozen, o = super()._load_backbone(), self.options
-        if reason := lacks_attention(frozen):
-            raise UserError(f"CLIPLoRA cannot tune {frozen.name}: {reason}; choose a ViT, such as ViT-B/16")
+        self.check_backbone(frozen)
         scale = o.ALPHA / math.sqrt(o.RANK)
         tuned, self._added = tune(frozen, o.RANK, scale=scale, dropout=o.DROPOUT)
         tuned.visual.set_grad_checkpointing(self.cfg.MODEL.IMAGE_CHECKPOINT)

@@ -1,6 +1,5 @@
 """How good predictions and their probabilities are, beside accuracy: macro F1, log-likelihood, calibration error."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,8 +82,9 @@ class Quality:
     impossible: int = 0
 
     def __str__(self) -> str:
-        known = {"macro F1 {:.2f}%": self.macro_f1, "NLL {:.4f}": self.nll, "ECE {:.2f}%": self.ece}
-        return ", ".join(form.format(math.nan if value is None else value) for form, value in known.items())
+        forms = {"macro F1 {:.2f}%": self.macro_f1, "NLL {:.4f}": self.nll, "ECE {:.2f}%": self.ece}
+        known = [form.format(value) for form, value in forms.items() if value is not None]
+        return ", ".join(known) or "no macro F1, NLL or ECE"
 
 
 def quality(confusion: np.ndarray, log_true: np.ndarray, log_predicted: np.ndarray, correct: np.ndarray) -> Quality:

@@ -9,7 +9,7 @@ from dassl.report.mistakes import Pair
 from dassl.report.verdict import Judged, Ranked, Verdict
 from dassl.results.tables import Table, shots_heading
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 720, 26, 190, 90  # of the drawing, in its own units
+_WIDTH, _ROW, _LEFT, _RIGHT = 400, 26, 130, 88  # of the drawing, in its own units
 
 
 def verdict_html(judged: Judged, *, remarks: Sequence[str] = (), classify: str = "IMAGE ...") -> str:
@@ -83,8 +83,8 @@ def bars(ranked: Sequence[Ranked]) -> str:
     inner = "".join(_bar(number, each) for number, each in enumerate(ranked))
     label = "; ".join(f"{each.row} {each.figure.value:.1f} %" for each in ranked)
     return (
-        f'<figure tabindex="0"><svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}" '
-        f'font-family="inherit" font-size="13">{inner}</svg></figure>\n'
+        f'<figure class="narrow" tabindex="0"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}" font-family="inherit" font-size="13">{inner}</svg></figure>\n'
     )
 
 

@@ -99,4 +99,5 @@ def test_a_mean_needs_every_task():
     whole, partly = Quality(50.0, 1.0, 2.0), Quality(70.0, None, 4.0, impossible=2)
     assert mean_quality([whole, partly]) == Quality(60.0, None, 3.0, impossible=2)
     assert mean_quality([]) == Quality()
-    assert str(partly) == "macro F1 70.00%, NLL nan, ECE 4.00%"
+    assert str(partly) == "macro F1 70.00%, ECE 4.00%"
+    assert str(Quality()) == "no macro F1, NLL or ECE"
