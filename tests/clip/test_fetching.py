@@ -49,3 +49,15 @@ def test_openais_file_goes_to_the_folder_or_its_mirror_does(site, tmp_path, empt
 def test_what_is_here_is_not_fetched(name, tmp_path):
     with pytest.raises(clip.BackboneError, match="is on this machine already"):
         list(fetching.fetch([name], tmp_path))
+
+
+def test_the_config_of_a_text_tower_of_transformers_comes_along(site, tmp_path):
+    files, _ = site
+    text = {"hf_model_name": "a/bert", "hf_tokenizer_name": "a/bert"}
+    files["a/b", openclip.CONFIG] = json.dumps({"model_cfg": {"text_cfg": text}}).encode()
+    files["a/b", "open_clip_model.safetensors"] = b"v"
+    files["a/bert", "config.json"] = b'{"model_type": "bert"}'
+    files["a/bert", "vocab.txt"] = b"w"
+    list(fetching.fetch(["hf-hub:a/b"], tmp_path))
+    assert clip.wrapped.config_folder("a/bert", tmp_path / "a--b") == tmp_path / "a--b" / "text"
+    assert (tmp_path / "a--b" / "vocab.txt").is_file()

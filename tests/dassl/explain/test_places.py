@@ -16,8 +16,9 @@ import export
 import predict
 from clip.backbones import Backbone
 from dassl.data.images import AS_SEEN
+from dassl.data.transforms import seen_box
 from dassl.explain import places
-from dassl.explain.places import map_path
+from dassl.explain.places import map_path, overlay
 from dassl.inference import load_classifier
 from dassl.utils.errors import UserError
 from tests.clip.helpers import openai_state, random_model
@@ -289,3 +290,16 @@ def test_a_method_with_scores_of_its_own_says_so(lab, monkeypatch):
     trainer.before_test()
     with pytest.raises(UserError, match="CoOp has no features of classes for --explain: it scores images in another"):
         trainer.place_cosines(torch.zeros(1, 5, 24), 0, torch.tensor([0]))
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40)])
+def test_black_bars_of_the_longer_side_belong_to_the_map_but_not_to_the_picture(size):
+    grid = np.zeros((4, 4))
+    grid[1, 2] = 1
+    left, top, right, bottom = box = seen_box(size, (32, 32), "longest")
+    drawn = np.asarray(overlay(Image.new("RGB", size), grid, box)).astype(int)
+    assert drawn.shape == (size[1], size[0], 3)
+    heat = drawn[..., 0] - drawn[..., 2]
+    rows, columns = np.where(heat == heat.max())
+    center = left + (right - left) * 2.5 / 4, top + (bottom - top) * 1.5 / 4
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(center, abs=1)
