@@ -249,7 +249,6 @@ class PromptTuner(TrainerX):
     def before_data(self) -> None:
         """Load the frozen backbone, so that a wrong name, size or kind is reported before any image is read."""
         self.backbone = self._load_backbone()
-        self.check_backbone(self.backbone)
         self.precision = self.backbone.precision
 
     @classmethod
@@ -324,6 +323,7 @@ class PromptTuner(TrainerX):
         backbone.text.forget()
         _log.info("Backbone %s (%s, weights %s)", name, backbone.precision, backbone.digest[:12])
         check_preprocessing(self.cfg.INPUT, backbone)
+        self.check_backbone(backbone)
         return backbone
 
     def image_facts(self) -> dict[str, Any]:

@@ -89,7 +89,6 @@ class CLIPLoRA(PromptTuner):
     def _load_backbone(self) -> clip.Backbone:
         """A copy of the frozen backbone, with its tensors and the additions."""
         frozen, o = super()._load_backbone(), self.options
-        self.check_backbone(frozen)
         scale = o.ALPHA / math.sqrt(o.RANK)
         tuned, self._added = tune(frozen, o.RANK, scale=scale, dropout=o.DROPOUT)
         tuned.visual.set_grad_checkpointing(self.cfg.MODEL.IMAGE_CHECKPOINT)
