@@ -434,8 +434,6 @@ class PromptTuner(TrainerX):
         """Weights (C,) of the classes in the loss; None: no task asks for any."""
         if not any(task.weight for task in self.dm.tasks):
             return None
-        if not any(task.weight for task in self.dm.tasks):
-            return None
         weights = class_weights(self.dm.tasks, self.dm.dataset.train_x)
         assert weights is not None
         return weights.to(self.device)

@@ -168,9 +168,26 @@ class PromptSRC(DeepTuner):
                 mean,
                 epochs,
             )
+        self._report_unaveraged()
         weights = gaussian_weights(epochs, mean, std)
         self.average = GaussianAverage(self.model.prompt_learner, weights).to(self.device)
         self.register_model("average", self.average)
+
+    def _report_unaveraged(self) -> None:
+        """Warn of settings under which tokens may be tested that are no average."""
+        final, patience = self.cfg.TEST.FINAL_MODEL, self.cfg.TRAIN.PATIENCE
+        if final != "last_step":
+            _log.warning(
+                "TEST.FINAL_MODEL %s may test an epoch before the last, whose tokens are not averaged; set it to "
+                "last_step, or TRAINER.PROMPTSRC.GPA False",
+                final,
+            )
+        if patience:
+            _log.warning(
+                "TRAIN.PATIENCE %d may end the training before its tokens are averaged; set it to 0, or "
+                "TRAINER.PROMPTSRC.GPA False",
+                patience,
+            )
 
     def after_epoch(self) -> None:
         """Add the epoch to the average, which replaces the tokens behind the last one."""

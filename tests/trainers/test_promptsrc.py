@@ -147,3 +147,13 @@ def test_an_adapter_file_answers_as_the_run_without_its_average(lab):
 def test_a_mean_behind_the_last_epoch_is_told(lab, caplog):
     lab.trainer(**SMALL, TRAINER__PROMPTSRC__GPA_MEAN=15.0, OPTIM__MAX_EPOCH=2)
     assert "GPA_MEAN is 15, but there are 2 epochs" in caplog.text
+
+
+def test_what_may_leave_the_average_out_is_told(lab, caplog):
+    lab.trainer(**SMALL, OPTIM__MAX_EPOCH=2)
+    assert "averaged" not in caplog.text
+    lab.trainer(**SMALL, OPTIM__MAX_EPOCH=2, TEST__FINAL_MODEL="best_val", TRAIN__PATIENCE=1)
+    assert "TEST.FINAL_MODEL best_val may test an epoch" in caplog.text and "TRAIN.PATIENCE 1 may end" in caplog.text
+    caplog.clear()
+    lab.trainer(**SMALL, OPTIM__MAX_EPOCH=2, TEST__FINAL_MODEL="best_val", TRAINER__PROMPTSRC__GPA=False)
+    assert "averaged" not in caplog.text
