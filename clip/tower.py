@@ -396,7 +396,8 @@ class _Leaves(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         tower, spans, lowest = ctx.tower, ctx.spans, ctx.lowest
-        vectors, flat = ctx.saved_tensors[: len(spans)], ctx.saved_tensors[len(spans) :]
+        saved = ctx.saved_tensors  # once: a checkpoint around it unpacks no tensor twice
+        vectors, flat = saved[: len(spans)], saved[len(spans) :]
         with torch.autocast(vectors[0].device.type, enabled=False):
             count = len(flat) // (len(tower.layers) - spans[lowest].layer)
             kept = [flat[start : start + count] for start in range(0, len(flat), count)] if flat else None

@@ -240,7 +240,7 @@ def test_checkpoints_hold_what_was_learned_and_nothing_else(lab):
         assert content["epoch"] == EPOCHS
         assert all(tensor.dtype == torch.float32 for tensor in content["state_dict"].values())
     size = sum((lab.folder("run") / name).stat().st_size for name in contents)
-    assert size < 2 * 4 * result.parameters + 30_000  # the tensors, their momentum, the config, and little else
+    assert size < 2 * 4 * result.parameters + 45_000  # the tensors, their momentum, the config, and little else
     assert (lab.folder("run") / "prompt_gen" / "checkpoint").read_text() == f"model.pth.tar-{EPOCHS}\n"
 
 
