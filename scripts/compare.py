@@ -8,16 +8,22 @@ import argparse
 import sys
 import webbrowser
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
 from clip.weights import available_models, find
+from dassl.data.contents import content_digests
 from dassl.data.dataset import find_dataset
+from dassl.data.datum import Split
+from dassl.data.images import identity
 from dassl.data.own.description import multi_tasks
+from dassl.data.splits import SPLITS
 from dassl.registries import TRAINER_REGISTRY
 from dassl.report.checks import notice_lines, notices
 from dassl.report.forms import print_form
@@ -39,6 +45,7 @@ from dassl.sweep.session import start
 from dassl.sweep.status import Entry
 from dassl.utils.cli import Parser, exit_code, names, numbers, say
 from dassl.utils.errors import UserError
+from dassl.utils.files import read_json, write_json
 from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 from datasets import check
@@ -46,6 +53,7 @@ from datasets._command import read_choice
 from scripts.suspects import examine
 
 EMBEDDED = "demo"
+DATA_FILE = "data.json"  # in the output folder: what was compared
 # The best first; of these the first one whose weights are on this machine is the default.
 PREFERRED = ("ViT-L/14", "ViT-B/16", "ViT-B/32", "RN101", "RN50")
 SHOTS = (1, 2, 4, 8, 16)
@@ -100,15 +108,44 @@ def chosen_backbone(name: str) -> str:
     return EMBEDDED
 
 
-def useful_shots(cfg: CfgNode, asked: Sequence[int]) -> tuple[int, ...]:
+def whole_split(cfg: CfgNode) -> Split:
+    """All images of the tasks, whatever the shots."""
+    whole = cfg.clone()
+    whole.DATASET.NUM_SHOTS = -1
+    return find_dataset(whole).load(whole).split
+
+
+def describe_data(split: Split, root: Path) -> dict[str, Any]:
+    """What tells whether a comparison goes on with the same data: numbers, and a digest of tasks, labels and images."""
+    items = [(name, item) for name, items in zip(SPLITS, split.lists, strict=True) for item in items]
+    digest = blake2b(repr([asdict(replace(task, places={})) for task in split.tasks]).encode(), digest_size=16)
+    for (name, item), content in zip(items, content_digests([item.impath for _, item in items]), strict=True):
+        digest.update(f"{name} {identity(item.impath, root)} {item.targets} ".encode() + content)
+    return {"root": str(root), "images": len(items), "digest": digest.hexdigest()}
+
+
+def check_same_data(folder: Path, data: Mapping[str, Any]) -> None:
+    """Refuse a folder whose runs are on other data, which their config does not tell.
+
+    Raises:
+        UserError: it holds a comparison of other images, labels or tasks.
+    """
+    path = folder / DATA_FILE
+    before = read_json(path) if path.is_file() else data
+    if before.get("digest") != data["digest"]:
+        raise UserError(
+            f"{folder} holds a comparison of other data ({before.get('images')} images of {before.get('root')}; now "
+            f"{data['images']} of {data['root']}): images, labels, classes or tasks differ; use another --output-dir, "
+            "or delete that folder to compare anew"
+        )
+
+
+def useful_shots(split: Split, asked: Sequence[int]) -> tuple[int, ...]:
     """The numbers of shots that some class has images for; with a line for those that are dropped.
 
     Raises:
         UserError: there is no training image.
     """
-    whole = cfg.clone()
-    whole.DATASET.NUM_SHOTS = -1
-    split = find_dataset(whole).load(whole).split
     counts = Counter(
         (number, each)
         for item in split.train
@@ -116,7 +153,7 @@ def useful_shots(cfg: CfgNode, asked: Sequence[int]) -> tuple[int, ...]:
         for each in split.tasks[number].classes_of(label)
     )
     if not counts:
-        raise UserError(f"{cfg.DATASET.NAME} has no training image; see docs/your-own-data.md")
+        raise UserError("the tasks have no training image; see docs/your-own-data.md")
     most = max(counts.values())
     kept = [shots for shots in sorted(set(asked)) if shots <= most]
     dropped = [shots for shots in sorted(set(asked)) if shots > most]
@@ -242,9 +279,8 @@ def _print_verdict(judged: Judged, page: Path, remarks: Sequence[str], notes: Se
             print(f"  {sentence}")
     for line in [*judged.left_out, *notes]:
         print(line)
-    print("\nuse it:")
-    for line in commands(judged):
-        print(f"  {line}")
+    if lines := commands(judged):
+        print("\nuse it:", *lines, sep="\n  ")
     print(f"\npage: {page}")
 
 
@@ -277,14 +313,18 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     if not args.dry_run:
         _checked(args, suite)
     cfg = read_choice(str(suite), args.root)
-    shots = useful_shots(cfg, args.shots)
+    split = whole_split(cfg)
+    shots = useful_shots(split, args.shots)
     folder = (args.output_dir or CHECKOUT / "output" / "compare" / suite.stem / backbone.replace("/", "-")).absolute()
+    data = describe_data(split, Path(cfg.DATASET.ROOT).expanduser().absolute())
+    check_same_data(folder, data)
     planned = [
         (stage, expand(stage.sweep, pairs=_pairs(args))) for stage in stages(args, suite, backbone, shots, folder)
     ]
     if args.dry_run:
         _show_plan(planned, args)
         return []
+    write_json(folder / DATA_FILE, data)
     failed = [entry for stage, runs in planned for entry in _stage(stage, runs, folder, args)]
     examined = _examined(args, suite, backbone, folder)
     page, judged = write_report(folder, [*remarks, *_failures(failed)], examined, root=args.root)

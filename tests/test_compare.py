@@ -1,5 +1,6 @@
 """scripts/compare.sh from end to end on drawn images: plan, runs, verdict, page; started again it repeats nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,34 @@ def test_the_page_shows_the_same(finished):
     assert page.index('id="verdict"') < page.index('id="suspects"') < page.index('id="suite1"')
     assert "<strong>Take " in page and "discs/blue/03.png" in page
     assert page.count("data:image/jpeg;base64") >= 1
+
+
+@pytest.mark.parametrize("change", ["another picture", "one less", "another label", "another metric"])
+def test_other_data_are_refused_before_a_run_of_them_is_shown(finished, command, tasks, tmp_path, capsys, change):
+    """Even where no config tells: the same names below another root."""
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    root, own = tmp_path / "pictures", tmp_path / "mine.yaml"
+    shutil.copytree(tasks.parent / "pictures", root)
+    own.write_text(tasks.read_text())
+    if change == "another picture":
+        Image.new("RGB", (64, 64), "green").save(root / "discs/red/00.png")
+    elif change == "one less":
+        (root / "squares/blue/11.png").unlink()
+    elif change == "another label":
+        (root / "discs/red/00.png").rename(root / "discs/blue/00b.png")
+    else:
+        own.write_text(tasks.read_text().replace('folder: "discs"', 'folder: "discs", metric: mean_acc'))
+    changed = [str(own), "--root", str(root), *command[3:]]
+    capsys.readouterr()
+    assert compare.main(changed) == 2
+    told = capsys.readouterr().err
+    assert "holds a comparison of other data" in told and str(root) in told and "--output-dir" in told
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_data_elsewhere_go_on(finished, command, tasks, tmp_path):
+    shutil.copytree(tasks.parent / "pictures", tmp_path / "moved")
+    assert compare.main([str(tasks), "--root", str(tmp_path / "moved"), *command[3:]]) == 0
 
 
 def test_a_dry_run_starts_nothing(command, tasks, capsys):
