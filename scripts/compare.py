@@ -136,7 +136,7 @@ def check_same_data(folder: Path, data: Mapping[str, Any]) -> None:
         raise UserError(
             f"{folder} holds a comparison of other data ({before.get('images')} images of {before.get('root')}; now "
             f"{data['images']} of {data['root']}): images, labels, classes or tasks differ; use another --output-dir, "
-            "or delete that folder to compare anew"
+            "or delete that folder"
         )
 
 
