@@ -116,7 +116,7 @@ def whole_split(cfg: CfgNode) -> Split:
 
 
 def describe_data(split: Split, root: Path) -> dict[str, Any]:
-    """What tells whether a comparison goes on with the same data: numbers, and a digest of tasks, labels and images."""
+    """What tells whether a comparison has the same data: numbers, and a digest of tasks, labels and images."""
     items = [(name, item) for name, items in zip(SPLITS, split.lists, strict=True) for item in items]
     digest = blake2b(repr([asdict(replace(task, places={})) for task in split.tasks]).encode(), digest_size=16)
     for (name, item), content in zip(items, content_digests([item.impath for _, item in items]), strict=True):
