@@ -9,7 +9,7 @@ from dassl.report.mistakes import Pair
 from dassl.report.verdict import Judged, Ranked, Verdict
 from dassl.results.tables import Table, shots_heading
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 400, 26, 130, 88  # of the drawing, in its own units
+_WIDTH, _ROW, _LEFT, _RIGHT = 400, 26, 130, 104  # of the drawing, in its own units
 
 
 def verdict_html(judged: Judged, *, remarks: Sequence[str] = (), classify: str = "IMAGE ...") -> str:
