@@ -139,7 +139,9 @@ class CLIPLoRA(PromptTuner):
 
     def image_module(self) -> nn.Module:
         """The image tower with the additions in its weights."""
-        return merged_copy(self.backbone.visual)
+        merged = merged_copy(self.backbone.visual)
+        merged.set_grad_checkpointing(False)
+        return merged
 
     def local_features(self, images: Tensor) -> Tensor:
         """Those of the tuned tower."""

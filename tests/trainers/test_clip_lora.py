@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import export
 import train
 from clip.lora import LowRank
+from dassl.inference import load_classifier
 from dassl.utils.errors import UserError
 from trainers.clip_lora import draw_start
 
@@ -33,7 +35,11 @@ def test_the_start_is_that_of_kaiming_with_the_root_of_five():
     low = added["text"][0]
     fan_in = 64
     bound = math.sqrt(2 / (1 + 5)) * math.sqrt(3 / fan_in)  # gain of a leaky ReLU with slope sqrt(5)
-    assert not low.b.any() and float(low.a.abs().max()) <= bound and float(low.a.abs().max()) > 0.9 * bound
+    assert (
+        not low.b.any()
+        and float(low.a.detach().abs().max()) <= bound
+        and float(low.a.detach().abs().max()) > 0.9 * bound
+    )
     kept = low.a.clone()
     draw_start(added, 1)
     assert torch.equal(low.a, kept)
@@ -86,3 +92,25 @@ def test_the_authors_number_of_steps(shots):
 def test_a_resnet_is_refused_by_name(lab):
     with pytest.raises(UserError, match=r"cannot tune .*: its image tower, a ModifiedResNet, .*; choose a ViT"):
         lab.trainer(**OPTIONS, MODEL__BACKBONE__NAME="demo", INPUT__SIZE="64,64")
+
+
+def test_an_adapter_file_answers_exactly_as_the_run_does_whatever_is_computed_again(lab):
+    lab.run(**OPTIONS, MODEL__IMAGE_CHECKPOINT=True)
+    path = lab.output / "tuned.safetensors"
+    assert export.main([str(lab.folder("run")), "-o", str(path)]) == 0
+    run, adapter = load_classifier(lab.folder("run")), load_classifier(path)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    theirs = adapter.probabilities(images)
+    assert theirs and all(torch.equal(mine, theirs[task]) for task, mine in run.probabilities(images).items())
+    module = run.trainer.image_module()
+    assert not module.transformer.grad_checkpointing and not any(isinstance(m, LowRank) for m in module.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(module(images), run.trainer.encode_images(images), rtol=1e-4, atol=1e-5)
+
+
+def test_checkpointing_changes_no_learned_number(lab):
+    for run, again in (("run", False), ("again", True)):
+        lab.run(run, **OPTIONS, MODEL__IMAGE_CHECKPOINT=again)
+    mine, theirs = lab.learned("run"), lab.learned("again")
+    assert lab.result("run").config_digest == lab.result("again").config_digest
+    assert mine and all(torch.equal(value, theirs[key]) for key, value in mine.items())
