@@ -140,6 +140,20 @@ def check_same_data(folder: Path, data: Mapping[str, Any]) -> None:
         )
 
 
+def check_same_config(runs: Sequence[Run]) -> None:
+    """Refuse to judge finished runs that were made with other settings.
+
+    Raises:
+        UserError: a folder holds such a run.
+    """
+    for run in runs:
+        if run.found() == "other":
+            raise UserError(
+                f"{run.folder} holds a run with another config ({run.conflicts()[0]}), which a verdict would mix in; "
+                "use another --output-dir"
+            )
+
+
 def useful_shots(split: Split, asked: Sequence[int]) -> tuple[int, ...]:
     """The numbers of shots that some class has images for; with a line for those that are dropped.
 
@@ -304,6 +318,8 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     setup_logger(None)
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: give the number of seeds, 1 or more")
+    if args.shots and min(args.shots) < 1:
+        raise UserError(f"--shots {min(args.shots)}: give numbers of training images per class, 1 or more")
     suite = find_file(args.tasks, CONFIGS / "datasets", "task").absolute()
     chosen_methods(args.methods)  # a wrong name is told before the data are checked
     backbone = chosen_backbone(args.backbone)
@@ -324,6 +340,7 @@ def _carry_out(args: argparse.Namespace) -> list[Entry]:
     if args.dry_run:
         _show_plan(planned, args)
         return []
+    check_same_config([run for _, runs in planned for run in runs])
     write_json(folder / DATA_FILE, data)
     failed = [entry for stage, runs in planned for entry in _stage(stage, runs, folder, args)]
     examined = _examined(args, suite, backbone, folder)

@@ -93,6 +93,13 @@ def test_other_data_are_refused_before_a_run_of_them_is_shown(finished, command,
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
+def test_runs_with_other_settings_get_no_verdict(finished, command, capsys):
+    capsys.readouterr()
+    assert compare.main([*command, "OPTIM.LR", "0.5"]) == 2
+    told = capsys.readouterr()
+    assert "with another config (OPTIM.LR" in told.err and "--output-dir" in told.err and "Take " not in told.out
+
+
 def test_the_same_data_elsewhere_go_on(finished, command, tasks, tmp_path):
     shutil.copytree(tasks.parent / "pictures", tmp_path / "moved")
     assert compare.main([str(tasks), "--root", str(tmp_path / "moved"), *command[3:]]) == 0
@@ -110,6 +117,7 @@ def test_a_dry_run_starts_nothing(command, tasks, capsys):
 @pytest.mark.parametrize(("words", "said"), [
     (["nothing.yaml"], "there is no task file 'nothing.yaml'"),
     (["my_tasks", "--seeds", "0"], "--seeds 0: give the number of seeds, 1 or more"),
+    (["my_tasks", "--shots", "2,0"], "--shots 0: give numbers of training images per class, 1 or more"),
     (["my_tasks", "--methods", "CoOp-MX"], "unknown method 'CoOp-MX'; did you mean CoOp-MT"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(tmp_path, words, said, capsys):

@@ -5,7 +5,7 @@ The rules are at the top of this file. Everything is computed from the predictio
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from statistics import median
 
@@ -90,10 +90,19 @@ def judge(suite: Suite) -> Judged:
         return Judged(None, left_out=("there is no run of all classes",))
     shots = grid.shots[0] if grid.shots[0] < 0 else grid.shots[-1]
     rows, left_out = _rows(grid, shots)
-    left_out += _other_figures(suite)
+    others = _other_figures(suite)
+    if others:
+        left_out.append(f"not measured by accuracy, and so in the tables only: {', '.join(others)}")
     if not rows:
         return Judged(None, left_out=left_out)
     overall = _verdict(grid, shots, rows, "")
+    if others:
+        advice, *reasons = overall.sentences
+        scope = (
+            f"This is about what is measured by accuracy: {', '.join(_tasks(rows))}. For {', '.join(others)} another "
+            "method may be the best; see the tables before you use its file for them."
+        )
+        overall = replace(overall, sentences=[advice, scope, *reasons])
     best = overall.best
     tasks = [
         _verdict(grid, shots, {row: each.of_task(task) for row, each in rows.items()}, task) for task in _tasks(rows)
@@ -102,10 +111,9 @@ def judge(suite: Suite) -> Judged:
 
 
 def _other_figures(suite: Suite) -> list[str]:
-    """The tasks that are no part of the verdict."""
+    """The tasks that are no part of the verdict, with their metrics."""
     tasks = {task.name: task.metric_name for record in suite.records for task in record.result.tasks}
-    other = [f"{name} ({metric})" for name, metric in tasks.items() if metric not in ACCURACIES]
-    return [f"not measured by accuracy, and so in the tables only: {', '.join(other)}"] if other else []
+    return [f"{name} ({metric})" for name, metric in tasks.items() if metric not in ACCURACIES]
 
 
 def _tasks(rows: Mapping[str, RowHits]) -> list[str]:

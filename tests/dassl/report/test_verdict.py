@@ -65,6 +65,17 @@ def test_a_clear_winner_is_named_with_its_lead(tmp_path):
     assert "points above LP-CLIP, the second" in text and "a measurable lead" in text
 
 
+def test_what_the_verdict_is_not_about_follows_the_advice(tmp_path, monkeypatch):
+    write_runs(tmp_path, "CoOp-MT", 0.9)
+    write_runs(tmp_path, "LP-CLIP", 0.6)
+    assert "This is about" not in words(tmp_path)
+    monkeypatch.setattr("dassl.report.verdict._other_figures", lambda suite: ["tags (mAP)"])
+    judged = verdict(tmp_path)
+    advice, scope, *_ = judged.overall.sentences
+    assert advice.startswith("Take CoOp-MT") and scope.startswith("This is about what is measured by accuracy: crack, ")
+    assert "For tags (mAP) another method may be the best" in scope and "tags (mAP)" in judged.left_out[-1]
+
+
 def test_equal_methods_are_named_and_the_cheapest_of_them(tmp_path):
     write_runs(tmp_path, "CoOp-MT", 0.801, seconds=100.0)
     write_runs(tmp_path, "LP-CLIP", 0.8, seconds=1.0)
