@@ -62,8 +62,9 @@ def build_model(tower: str = "resnet") -> CLIP:
 
 def lock_text(model: CLIP, path: Path = DEMO_FILE) -> None:
     """Put the text tower of a finished backbone into a model, and train it no further."""
-    texts = {name: value.float() for name, value in load_file(path).items() if "visual" not in name}
-    model.load_state_dict({name: value for name, value in texts.items() if name not in SCALARS}, strict=False)
+    state = load_file(path)
+    texts = {name: state[name].float() for name in model.state_dict() if name in state and "visual" not in name}
+    model.load_state_dict(texts, strict=False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual") or name == "logit_scale")
 

@@ -1,4 +1,4 @@
-"""What PromptSRC and MaPLe share: learned tokens before the first blocks of both towers.
+"""Learned tokens in the image tower, and before the first blocks of both towers, as PromptSRC and MaPLe have them.
 
 Letters: n depth, M context vectors of width D, m image tokens of width d, F features.
 """
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import clip
+from clip.visual_tokens import TowerSizes
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
 from dassl.engine.contexts import Context, contexts_of
 from dassl.utils.errors import UserError
 from trainers._prompts import ContextPrompts
-from trainers.base import PromptTuner, told_to_users
+from trainers.base import PromptTuner
 
 Tokens = tuple[Tensor, Tensor, Tensor]
 
@@ -69,36 +70,59 @@ class DeepPrompts(nn.Module):
         return self.prompts(ctx[None], deep=dict(enumerate(deep, start=1)))
 
 
-class DeepTuner(PromptTuner):
+class ImageTokenTuner(PromptTuner):
+    """A method that puts learned tokens into the image tower.
+
+    Attributes:
+        norm_first: whether the tokens of the first block pass the norm before it.
+    """
+
+    tunes = ("text", "image")
+    norm_first = False
+
+    def image_tokens(self) -> Tensor:
+        """The tokens (n, m, d) of the first n blocks of the image tower."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_backbone(cls, backbone: clip.Backbone) -> None:
+        """Refuse one without a ViT."""
+        _ = backbone.tower_sizes
+
+    def learned_modules(self) -> dict[str, nn.Module]:
+        """All of it in one folder, as in the originals."""
+        return {"prompt_learner": self.model.get_submodule("prompt_learner")}
+
+    def through_tower(self, images: Tensor) -> Tensor:
+        """Features of images beside the learned tokens."""
+        again = self.cfg.MODEL.IMAGE_CHECKPOINT and torch.is_grad_enabled()
+        return self.backbone.encode_with_tokens(images, self.image_tokens(), again=again, norm_first=self.norm_first)
+
+
+class DeepTuner(ImageTokenTuner):
     """A method with learned tokens in the first blocks of both towers.
 
     The tokens of the image tower enter the first block through the norm before it. Before each further block with
     tokens of its own these replace the earlier ones; what the last of them become stays in the sequence.
     """
 
-    tunes = ("text", "image")
+    norm_first = True
     model: DeepPrompts
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a phrase that is shorter than the context."""
         o = cfg.TRAINER[self.section]
-        words = len(o.CTX_INIT.replace("_", " ").split())
-        if words and words < o.N_CTX:
+        words = len(split_phrase(o.CTX_INIT, o.N_CTX)[0].split())
+        if 0 < words < o.N_CTX:
             raise UserError(
                 f"TRAINER.{self.section}.CTX_INIT {o.CTX_INIT!r} has {words} words but the context has {o.N_CTX} "
                 f"vectors; set N_CTX to at most {words}, or CTX_INIT to nothing for a random start"
             )
 
-    @classmethod
-    def check_backbone(cls, backbone: clip.Backbone) -> None:
-        """Refuse one without a ViT."""
-        assert backbone.tower_sizes
-
-    @told_to_users
-    def before_data(self) -> None:
-        """As every prompt method; the sizes of the image tower are needed for the settings."""
-        super().before_data()
-        self.tower = self.backbone.tower_sizes
+    @property
+    def tower(self) -> TowerSizes:
+        """The sizes of the image tower."""
+        return self.backbone.tower_sizes
 
     @property
     def depth(self) -> int:
@@ -116,15 +140,9 @@ class DeepTuner(PromptTuner):
         phrase, _ = split_phrase(self.options.CTX_INIT, self.options.N_CTX)
         return self.backbone.text.phrase_vectors(phrase).float() if phrase else None
 
-    def learned_modules(self) -> dict[str, nn.Module]:
-        """All of it in one folder."""
-        return {"prompt_learner": self.model.prompt_learner}
-
-    def through_tower(self, images: Tensor) -> Tensor:
-        """Features of images beside the learned tokens."""
-        _, _, visual = self.model.tokens()
-        again = self.cfg.MODEL.IMAGE_CHECKPOINT and torch.is_grad_enabled()
-        return self.backbone.encode_with_tokens(images, visual, again=again, norm_first=True)
+    def image_tokens(self) -> Tensor:
+        """Those of the learner."""
+        return self.model.tokens()[2]
 
     def contexts(self) -> list[Context]:
         """The context of the first block."""

@@ -31,6 +31,12 @@ def normal_parameter(shape: Sequence[int], *, seed: int, name: str) -> nn.Parame
     return nn.Parameter(torch.randn(*shape, generator=generator) * CTX_STD)
 
 
+def uniform_parameter(shape: Sequence[int], bound: float, *, seed: int, name: str) -> nn.Parameter:
+    """A tensor drawn from U(-bound, bound); the draw depends only on the seed and the name."""
+    generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
 def check_phrase(phrase: str, n_ctx: int, key: str) -> None:
     """Refuse a phrase whose words do not match the number of context vectors."""
     words = len(phrase.replace("_", " ").split())

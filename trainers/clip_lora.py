@@ -21,6 +21,7 @@ from dassl.engine.published import Published
 from dassl.optim.lr_scheduler import learning_rate
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
+from trainers._prompts import EncoderModule, uniform_parameter
 from trainers.base import PromptTuner
 from trainers.zsclip import template_prompts
 
@@ -33,12 +34,10 @@ def draw_start(added: nn.ModuleDict, seed: int) -> None:
     for name, module in added.named_modules():
         if isinstance(module, LowRank):
             bound = module.a.shape[-1] ** -0.5
-            generator = torch.Generator().manual_seed(derived_seed("init", seed, f"lora.{name}"))
-            drawn = torch.empty(module.a.shape).uniform_(-bound, bound, generator=generator)
-            module.a.data.copy_(drawn)
+            module.a.data.copy_(uniform_parameter(module.a.shape, bound, seed=seed, name=f"lora.{name}"))
 
 
-class TunedTexts(nn.Module):
+class TunedTexts(EncoderModule):
     """Class features of hand-written prompts by a text tower with learned additions.
 
     Attributes:
@@ -46,16 +45,15 @@ class TunedTexts(nn.Module):
     """
 
     def __init__(self, backbone: clip.Backbone, added: nn.ModuleDict, tasks: Sequence[Task]) -> None:
-        super().__init__()
+        super().__init__(backbone.text)
         self.lora = added
-        self._backbone = (backbone,)  # inside a tuple, so that torch does not register it as a submodule
         tokens = backbone.tokenize([prompt for task in tasks for prompt in template_prompts(task)])
         ends = backbone.text.facts.ends(tokens)
         self.layout = PromptLayout(tokens, tokens, ends, 0).to(backbone.text.device)
 
     def forward(self, columns: Tensor | None = None) -> Tensor:
         """Class features (C, F), or (K, F) of ``columns``, not normalised."""
-        return self._backbone[0].text(self.layout, rows=columns)
+        return self.encoder(self.layout, rows=columns)
 
 
 @TRAINER_REGISTRY.register()

@@ -21,18 +21,13 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.contexts import Context, contexts_of
 from dassl.utils.errors import UserError
 from dassl.utils.tools import derived_seed
-from trainers._prompts import ContextPrompts, check_phrase, normal_parameter
+from trainers._deep import ImageTokenTuner
+from trainers._prompts import ContextPrompts, check_phrase, normal_parameter, uniform_parameter
 from trainers._union import UnionTuner, union_key
 from trainers.zsclip import parse_templates, template_prompts
 
 MIXTURES = ("released", "mixed", "none")
 Tokens = tuple[Tensor | None, Tensor]
-
-
-def uniform_parameter(shape: Sequence[int], bound: float, *, seed: int, name: str) -> nn.Parameter:
-    """A tensor drawn from U(-bound, bound); the draw depends only on the seed and the name."""
-    generator = torch.Generator().manual_seed(derived_seed("init", seed, name))
-    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
 
 
 class MixingBlock(nn.Module):
@@ -151,7 +146,7 @@ class SharedPrompts(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class MVLPT(UnionTuner):
+class MVLPT(ImageTokenTuner, UnionTuner):
     """One set of tokens for all tasks of a suite.
 
     N_CTX 0: MVPT, tokens in the image tower beside hand-written prompts. Else MUPT, tokens in both towers, which a
@@ -160,7 +155,6 @@ class MVLPT(UnionTuner):
     """
 
     section = "MVLPT"
-    tunes = ("text", "image")
     no_context = "without N_CTX it learns tokens in the image tower only"
     model: SharedPrompts
     config_keys = (
@@ -190,11 +184,6 @@ class MVLPT(UnionTuner):
         if wrong or len(templates) > 1:
             raise UserError(f"TRAINER.MVLPT.TEMPLATE {o.TEMPLATE!r}: {(wrong or ['expected one template'])[0]}")
 
-    @classmethod
-    def check_backbone(cls, backbone: clip.Backbone) -> None:
-        """Refuse one without a ViT."""
-        assert backbone.tower_sizes
-
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> SharedPrompts:
         """The tokens, and the prompts that read those of the text."""
         o, tower = self.options, backbone.tower_sizes
@@ -208,15 +197,9 @@ class MVLPT(UnionTuner):
         position = {"n_ctx": o.N_CTX, "position": o.TOKEN_POSITION, "phrase": o.CTX_INIT}
         return SharedPrompts(tokens, ContextPrompts(backbone.text, names, **position), None)
 
-    def learned_modules(self) -> dict[str, nn.Module]:
-        """One folder, as in the original."""
-        return {"prompt_learner": self.model.prompt_learner}
-
-    def through_tower(self, images: Tensor) -> Tensor:
-        """Features of images beside the learned tokens."""
-        _, visual = self.model.prompt_learner()
-        again = self.cfg.MODEL.IMAGE_CHECKPOINT and torch.is_grad_enabled()
-        return self.backbone.encode_with_tokens(images, visual, again=again)
+    def image_tokens(self) -> Tensor:
+        """Those that are learned, or made of them."""
+        return self.model.prompt_learner()[1]
 
     def contexts(self) -> list[Context]:
         """The context that prompts have, of everything."""

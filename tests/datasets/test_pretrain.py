@@ -10,8 +10,10 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import clip
+from clip.weights import DEMO_FILE
 from datasets import demo6
 from datasets._render.pretrain import caption, scene
 from datasets._render.suite import MEMBERS, classnames
@@ -77,3 +79,16 @@ def test_the_shipped_weights() -> None:
     above = [result[name] - 100 / len(classnames(name)) for name in MEMBERS]
     assert np.mean(above) > 10
     assert max(result.values()) < 97, "room for tuning"
+
+
+def test_beside_a_locked_text_tower_only_the_image_tower_learns() -> None:
+    model = script.build_model("vit")
+    script.lock_text(model)
+    demo = script.build_model()
+    demo.load_state_dict({k: v.float() for k, v in load_file(DEMO_FILE).items() if k not in script.SCALARS})
+    tokens = script.CaptionTokenizer()(["a drawing of three amber coins", "scarlet"])
+    with torch.no_grad():
+        assert torch.equal(script.encode_text(model, tokens), script.encode_text(demo, tokens))
+    learned = {name.partition(".")[0] for name, value in model.named_parameters() if value.requires_grad}
+    assert learned == {"visual", "logit_scale"}
+    assert model.visual(torch.zeros(1, 3, 64, 64)).shape == (1, script.EMBED_DIM)
