@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dassl.metrics.multilabel import average_precisions, mean_average_precision
 from trainers._logistic import GRADIENT
-from trainers._probe import MAX_ITER, Fit, TaskProbe
+from trainers._probe import GRID, MAX_ITER, Fit, TaskProbe
 
 
 class LabelProbe(TaskProbe):
@@ -27,6 +27,11 @@ class LabelProbe(TaskProbe):
     def searches(self) -> bool:
         """Whether C makes a difference and there are images to choose it on."""
         return self.fits and bool(self._val_y.any())
+
+    @property
+    def chains(self) -> list[list[float]]:
+        """The values of C of the grid, each by itself."""
+        return [[c] for c in GRID]
 
     def score(self, c: float) -> float:
         """mAP on the validation images, in %."""

@@ -5,18 +5,16 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from dassl.data.datum import Task
 from dassl.evaluation.scores import score_task
 from dassl.metrics.weights import balanced_weights
-from trainers._logistic import GRADIENT, fit_as_released
+from trainers._logistic import fit_as_released
+from trainers._regression import Regression
 
+GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 MAX_ITER = 1000
-# scikit-learn (from 1.4 on) minimises the mean of the losses, where the published fits minimised their sum. Divided by
-# the number of images, the largest gradient at which lbfgs may stop is the published one. Its other rule, a step that
-# gains too little, is stricter now than then; trainers/_logistic.py has the old one.
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,11 @@ class TaskProbe:
         """Whether C makes a difference and there are images to choose it on."""
         return len(self._val_y) > 0 and self.fits
 
+    @property
+    def chains(self) -> list[list[float]]:
+        """The values of C of the grid, divided into those that are fitted one after another, each from the others."""
+        return [[c] for c in GRID] if self._released else [sorted(GRID)]
+
     def fit(self, c: float) -> Fit:
         """The regression with inverse penalty ``c``; a class without a training image is never predicted."""
         if c not in self._fits:
@@ -107,18 +110,25 @@ class TaskProbe:
         if len(self.seen) < 2:
             bias[self.seen if len(self.seen) else slice(None)] = 0
             return Fit(weight, bias)
-        own_weight, own_bias, steps = self._solve(c)
+        own_weight, own_bias, converged = self._solve(c)
         # For two classes one score is fitted; the first class has the constant score 0.
         zeros = len(self.seen) - len(own_weight)
         weight[self.seen] = np.pad(own_weight, ((zeros, 0), (0, 0)))
         bias[self.seen] = np.pad(own_bias, (zeros, 0))
-        return Fit(weight, bias, converged=steps < MAX_ITER)
+        return Fit(weight, bias, converged)
 
-    def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, int]:
-        """Weights and biases of the classes that have images, and the iterations of lbfgs."""
-        if self._released:
-            labels = np.searchsorted(self.seen, self._y)
-            return fit_as_released(self._x, labels, c, max_iter=MAX_ITER, factors=self.weights)
-        model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITER, tol=GRADIENT / len(self._y))
-        model.fit(self._x, self._y, self.weights)
-        return model.coef_, model.intercept_, int(model.n_iter_.max())
+    def _solve(self, c: float) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Weights and biases of the classes that have images, and whether the solver converged."""
+        if not self._released:
+            return self._regression.fit(c)
+        weight, bias, steps = fit_as_released(self._x, self._own_labels, c, max_iter=MAX_ITER, factors=self.weights)
+        return weight, bias, steps < MAX_ITER
+
+    @cached_property
+    def _regression(self) -> Regression:
+        return Regression(self._x, self._own_labels, factors=self.weights, max_iter=MAX_ITER)
+
+    @property
+    def _own_labels(self) -> np.ndarray:
+        """Labels (n,) numbered among the classes that have images."""
+        return np.searchsorted(self.seen, self._y)

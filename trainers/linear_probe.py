@@ -30,9 +30,7 @@ from dassl.engine.head import Head
 from dassl.utils.errors import UserError
 from trainers._fitted import FittedTrainer, SplitFeatures, hold_out
 from trainers._label_probe import LabelProbe
-from trainers._probe import MAX_ITER, Fit, TaskProbe
-
-GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
+from trainers._probe import GRID, MAX_ITER, Fit, TaskProbe
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -173,9 +171,9 @@ class LinearProbe(FittedTrainer):
     def _search(self, probes: list[TaskProbe]) -> dict[int, float]:
         """The best C by task."""
         probes = sorted(probes, key=lambda probe: -probe.size)  # long ones first, so that no core idles at the end
-        pairs = [(probe, c) for probe in probes for c in GRID]
-        scores = iter(side_by_side(lambda pair: pair[0].score(pair[1]), pairs, what="grid of C"))
-        peaks = [(probe, grid_peak([next(scores) for _ in GRID])) for probe in probes]
+        chains = [(probe, chain) for probe in probes for chain in probe.chains]
+        side_by_side(lambda pair: [pair[0].score(c) for c in pair[1]], chains, what="grid of C")
+        peaks = [(probe, grid_peak([probe.score(c) for c in GRID])) for probe in probes]
         steps = self.options.STEPS
         best = side_by_side(lambda pair: narrow(pair[1], pair[0].score, steps=steps), peaks, what="search for C")
         return {probe.index: c for probe, c in zip(probes, best, strict=True)}
@@ -221,7 +219,7 @@ def report(probe: TaskProbe, c: float, *, chosen_by: TaskProbe) -> None:
     else:
         _log.warning("%s has no validation image to choose C on; TRAINER.LP.C %g is used", place, c)
     if not probe.fit(c).converged:
-        _log.warning("%s: lbfgs stopped after %d iterations with C %g", place, MAX_ITER, c)
+        _log.warning("%s: the solver stopped after %d iterations with C %g", place, MAX_ITER, c)
 
 
 def side_by_side(work: Callable[[_Item], _Made], items: Iterable[_Item], *, what: str) -> list[_Made]:
