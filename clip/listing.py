@@ -9,7 +9,7 @@ from typing import Any
 import open_clip
 
 from clip.errors import BackboneError
-from clip.names import DEMO, all_names, nearest_names, parse
+from clip.names import DEMOS, all_names, nearest_names, parse
 from clip.weights import find
 
 # Parameters in millions by architecture. tests/clip/test_listing.py builds some of them again; those of text towers
@@ -49,8 +49,8 @@ def table(letters: str = "", weights: Path | None = None) -> Iterator[str]:
 
 
 def _row(name: str, weights: Path | None) -> tuple[str, ...]:
-    if name == DEMO:
-        return name, "5 M", "128", "77", "64", "tree", "yes"
+    if name in DEMOS:
+        return name, "5 M", "64", "77", "64", "tree", "yes"
     named = parse(name)
     config = open_clip.get_model_config(named.arch)
     text = config["text_cfg"]

@@ -14,7 +14,9 @@ from clip.hub import CONFIGS, SITE, TENSORS, is_repository
 from clip.openclip import listed, tagged, tags
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
-DEMO = "demo"
+# The embedded backbones of the demo: a ResNet, and a ViT beside the same text tower.
+DEMO, DEMO_VIT = "demo", "demo-vit"
+DEMOS = (DEMO, DEMO_VIT)
 # OpenAI's names with open_clip's names of their architectures.
 PUBLISHED = {
     "RN50": "RN50",
@@ -66,13 +68,13 @@ class Named:
 
 
 def available_models() -> list[str]:
-    """OpenAI's names and the demo. ``load`` knows open_clip's (``all_names``), the Hub, folders and files as well."""
-    return [*PUBLISHED, DEMO]
+    """OpenAI's names and the demo's. ``load`` knows open_clip's (``all_names``), the Hub, folders and files as well."""
+    return [*PUBLISHED, *DEMOS]
 
 
 @lru_cache(maxsize=1)
 def all_names() -> tuple[str, ...]:
-    """OpenAI's names, the demo, and open_clip's MODEL:TAG."""
+    """OpenAI's names, the demo's, and open_clip's MODEL:TAG."""
     openai = set(PUBLISHED.values())
     others = [(arch, tag) for arch, tag in tags() if tag != "openai" or arch.removesuffix(QUICK) not in openai]
     return (*available_models(), *(f"{arch}:{tag}" for arch, tag in others))
@@ -92,7 +94,7 @@ def parse(name: str, *, with_file: bool = False) -> Named:
         raise BackboneError(f"the backbone {name!r} has no name; `python -m clip` lists what there is")
     if name in PUBLISHED:
         return _openai(name, name)
-    if name == DEMO:
+    if name in DEMOS:
         return Named(name, Kind.DEMO)
     if name.startswith(HUB):
         repository = name.removeprefix(HUB)

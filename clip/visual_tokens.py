@@ -68,8 +68,23 @@ def encode_with_tokens(
         if number < len(tokens):
             own = tokens[number].to(x.dtype)
             own = visual.ln_pre(own).to(x.dtype) if norm_first and not number else own
-            x = torch.cat([first, own.expand(len(x), -1, -1), patches], dim=1)
+            x = torch.cat([first, own.expand(x.shape[0], -1, -1), patches], dim=1)
         x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
         first, patches = x[:, :1], x[:, 1 + count :]
     pooled, _ = visual._pool(x)
     return pooled if visual.proj is None else pooled @ visual.proj
+
+
+class TokenTower(nn.Module):
+    """A tower with learned tokens as one module: images (B, 3, H, W) -> features (B, F)."""
+
+    tokens: Tensor
+
+    def __init__(self, visual: VisionTransformer, tokens: Tensor, *, norm_first: bool = False) -> None:
+        super().__init__()
+        self.visual, self.norm_first = visual, norm_first
+        self.register_buffer("tokens", tokens.detach().clone())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As :func:`encode_with_tokens`."""
+        return encode_with_tokens(self.visual, images, self.tokens, norm_first=self.norm_first)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from clip import hub
 from clip.errors import BackboneError
-from clip.names import DEMO, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse, user_path
+from clip.names import DEMO, DEMO_VIT, DEMOS, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse, user_path
 
-DEMO_FILE = Path(__file__).parent / "assets" / "demo.safetensors"
-__all__ = ["DEMO", "PUBLISHED", "SUFFIXES", "available_models"]
+DEMO_FILES = {name: Path(__file__).parent / "assets" / f"{name}.safetensors" for name in DEMOS}
+__all__ = ["DEMO", "DEMO_VIT", "PUBLISHED", "SUFFIXES", "available_models"]
 SETTING = "MODEL.BACKBONE.WEIGHTS"
 NETWORK_TIMEOUT_S = 30
 _BLOCK = 2**20  # bytes that are hashed at a time
@@ -84,7 +84,9 @@ def find(name: str, weights: str | Path = "") -> Path | None:
         return _find_published(named, chosen)
     if published:
         return hub.find(named.repository, named.files, [] if chosen is None else [chosen / hub.slug(name)])
-    return _in_bundle(named) if named.kind is Kind.FOLDER else DEMO_FILE if named.kind is Kind.DEMO else named.path
+    if named.kind is Kind.DEMO:
+        return DEMO_FILES[named.name]
+    return _in_bundle(named) if named.kind is Kind.FOLDER else named.path
 
 
 def _in_bundle(named: Named) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from clip.names import DEMO_VIT
 from dassl.report.checks import notice_lines, notices
 from dassl.report.forms import print_form
 from dassl.report.plots import accuracy_figure, save
@@ -26,7 +27,7 @@ from dassl.utils.files import write_text
 from dassl.utils.logger import setup_logger
 from dassl.utils.tools import CHECKOUT
 
-# Rows that --all shows in addition to the paper's.
+# Rows that --all shows besides the paper's.
 FURTHER = (
     "MCoOp",
     "TaskRes",
@@ -41,18 +42,20 @@ FURTHER = (
     "ProLIP",
     "ProLIP-MT",
 )
-# They put something into the blocks of a ViT, and the demo's image tower is a ResNet.
-NEED_VIT = ("CLIP-LoRA", "MaPLe", "PromptSRC", "MVPT", "MUPT")
+# Rows that --everything adds: they tune the image tower, so no features are stored for them, and it must be a ViT.
+TUNE_IMAGES = ("MVPT", "MUPT", "MaPLe", "PromptSRC", "CLIP-LoRA")
+FOLDER = CHECKOUT / "output"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = Parser(prog="scripts/demo.sh", description=__doc__)
     add = parser.add_argument
-    add("--all", action="store_true", help="every method of the paper's table, with its cost")
+    add("--all", action="store_true", help=f"all methods on stored features, with their cost, on {DEMO_VIT}")
+    add("--everything", action="store_true", help="like --all, with the methods that tune the image tower")
     add("--shots", type=numbers, default=(), metavar="N,N", help="training images per class (default: 1,4,16)")
     add("--seeds", type=numbers, default=(), metavar="N,N", help="seeds (default: 1,2,3)")
-    add("--output-dir", type=Path, default=CHECKOUT / "output/demo6", help="folder of the runs (default: output/demo6)")
+    add("--output-dir", type=Path, help="folder of the runs (default: output/demo6, for --all output/demo6_all)")
     add("--jobs", type=int, default=0, help="runs at the same time (default: one per core, one with a GPU)")
     add("options", nargs="*", metavar="KEY VALUE", help="config keys for every run, e.g. OPTIM.MAX_EPOCH 5")
     return parser
@@ -60,13 +63,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def chosen_sweep(args: argparse.Namespace) -> Sweep:
     """The sweep configs/sweeps/demo.yaml, with the replacements from the command line."""
-    output = args.output_dir.absolute()
+    whole = args.all or args.everything
+    output = (args.output_dir or FOLDER / ("demo6_all" if whole else "demo6")).absolute()
     sweep = with_changes(read_sweep("demo"), shots=args.shots, seeds=args.seeds, output=str(output))
-    if args.all:
-        rows = tuple(m for m in read_methods().values() if m.paper or m.label in FURTHER)
-        sweep = replace(sweep, methods=rows)
-    places = {"DATALOADER.FEATURES_DIR": str(output / "features"), "DATASET.CACHE_DIR": str(output / "cache")}
-    return replace(sweep, options={**sweep.options, **places})
+    options = {"DATALOADER.FEATURES_DIR": str(output / "features"), "DATASET.CACHE_DIR": str(output / "cache")}
+    if whole:
+        added = (*FURTHER, *TUNE_IMAGES) if args.everything else FURTHER
+        sweep = replace(sweep, methods=tuple(m for m in read_methods().values() if m.paper or m.label in added))
+        options["MODEL.BACKBONE.NAME"] = DEMO_VIT
+    return replace(sweep, options={**sweep.options, **options})
 
 
 def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Suite:
@@ -81,8 +86,6 @@ def report(runs: Sequence[Run], output: Path, *, costs: bool) -> Suite:
     save(accuracy_figure, suite, output / "accuracy.png")
     for line in notice_lines(notices(tree, [suite])):
         print(line)
-    if costs:
-        print(f"left out: {', '.join(NEED_VIT)}, which need a ViT; the image tower of the demo is a ResNet")
     print(f"\ntables: {output / 'table.md'}\nfigure: {output / 'accuracy.png'}\nruns:   {output}")
     return suite
 
@@ -100,7 +103,7 @@ def _carry_out(args: argparse.Namespace) -> None:
         if failed:
             reasons = [f"{entry.run.title}: {entry.error}" for entry in failed]
             raise UserError("\n".join([*reasons, f"{len(failed)} runs failed, so there are no tables"]))
-    report(runs, sweep.folder, costs=args.all)
+    report(runs, sweep.folder, costs=args.all or args.everything)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

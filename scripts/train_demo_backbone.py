@@ -1,7 +1,7 @@
 """Train the demo backbone: a small CLIP, both towers from scratch, on rendered image-caption pairs.
 
     python scripts/train_demo_backbone.py --seed 1 --output FILE
-    python scripts/train_demo_backbone.py --seed 1 --output FILE --image-tower vit --epochs 10 --lr 0.001
+    python scripts/train_demo_backbone.py --seed 1 --output FILE --image-tower vit --epochs 9 --lr 0.001
 
 With --image-tower vit, a vision transformer learns beside the finished text tower of the demo backbone, which stays as
 it is (Zhai et al., "LiT: zero-shot transfer with locked-image text tuning", CVPR 2022, the other way round).
@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from clip.weights import DEMO_FILE
+from clip.weights import DEMO, DEMO_FILES
 from dassl.utils.files import atomic_path, write_json
 from datasets import demo6
 from datasets._render.canvas import SIZE
@@ -60,7 +60,7 @@ def build_model(tower: str = "resnet") -> CLIP:
     return CLIP(EMBED_DIM, TOWERS[tower], text, quick_gelu=True)
 
 
-def lock_text(model: CLIP, path: Path = DEMO_FILE) -> None:
+def lock_text(model: CLIP, path: Path = DEMO_FILES[DEMO]) -> None:
     """Put the text tower of a finished backbone into a model, and train it no further."""
     state = load_file(path)
     texts = {name: state[name].float() for name in model.state_dict() if name in state and "visual" not in name}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import clip
-from clip.visual_tokens import TowerSizes
+from clip.visual_tokens import TokenTower, TowerSizes
 from dassl.config import PRECISIONS, Key, at_least
 from dassl.data.columns import flat_classnames
 from dassl.data.datum import Task
@@ -97,6 +97,10 @@ class ImageTokenTuner(PromptTuner):
         """Features of images beside the learned tokens."""
         again = self.cfg.MODEL.IMAGE_CHECKPOINT and torch.is_grad_enabled()
         return self.backbone.encode_with_tokens(images, self.image_tokens(), again=again, norm_first=self.norm_first)
+
+    def image_module(self) -> nn.Module:
+        """The image tower with the learned tokens."""
+        return TokenTower(self.backbone.visual, self.image_tokens(), norm_first=self.norm_first)
 
 
 class DeepTuner(ImageTokenTuner):

@@ -64,6 +64,7 @@ class CLIPLoRA(PromptTuner):
     """
 
     section = "CLIPLORA"
+    multi_label = True
     tunes = ("text", "image")
     no_context = "it learns additions to the weights of both towers, and its prompts are hand-written"
     config_keys = (

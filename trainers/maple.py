@@ -53,6 +53,7 @@ class MaPLe(DeepTuner):
     """Loss: the multi-task cross-entropy. Tokens and linear layers are shared by all classes and tasks of a run."""
 
     section = "MAPLE"
+    multi_label = True
     config_keys = deep_keys("TRAINER.MAPLE.", n_ctx=2)
 
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> DeepPrompts:

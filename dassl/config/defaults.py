@@ -135,7 +135,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "MODEL.BACKBONE.NAME",
         "",
-        "one of OpenAI's names, open_clip's MODEL:TAG, hf-hub:OWNER/NAME, local-dir:PATH, demo, or a weights file; "
+        "one of OpenAI's names, open_clip's MODEL:TAG, hf-hub:OWNER/NAME, local-dir:PATH, demo, demo-vit, or a weights file; "
         "see docs/backbones.md",
     ),
     Key("MODEL.BACKBONE.ARCH", "", "open_clip's name of the architecture of a weights file"),

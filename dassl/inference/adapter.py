@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dassl.data.datum import Task
@@ -92,7 +93,8 @@ def _content(told: dict[str, str], tensors: dict[str, Tensor]) -> Adapter:
     name = about["config"].get("TRAINER.NAME")
     if name not in TRAINER_REGISTRY or "image" not in TRAINER_REGISTRY.get(name).tunes:
         raise ValueError(f"its method {name!r} tunes no image tower")
-    if not tensors or any(not bool((each.abs() < LARGEST).all()) for each in tensors.values()):
+    numbers = [each for each in tensors.values() if each.dtype != torch.bool]
+    if not numbers or any(not bool((each.abs() < LARGEST).all()) for each in numbers):
         raise ValueError("its values are not finite numbers")
     adapter = Adapter(tensors, about)
     _ = adapter.tasks

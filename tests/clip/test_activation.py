@@ -6,7 +6,7 @@ from PIL import Image
 
 import clip
 from clip import activation
-from clip.weights import DEMO_FILE
+from clip.weights import DEMO, DEMO_FILES
 from tests.clip.helpers import random_model
 
 
@@ -23,7 +23,7 @@ def pictures(tmp_path):
 def test_both_activations_are_tried(pictures, tmp_path):
     torch.save(random_model("vit").state_dict(), tmp_path / "w.pt")
     right = dict.fromkeys(("quickgelu", "gelu"), 0)
-    *shares, _ = activation.compare(str(DEMO_FILE), pictures, most=5)
+    *shares, _ = activation.compare(str(DEMO_FILES[DEMO]), pictures, most=5)
     assert [line.split(":")[0] for line in shares] == list(right)
     assert all("% of 10 images, 2 classes" in line for line in shares)
 
@@ -51,4 +51,4 @@ def test_mistakes_are_one_line(pictures, tmp_path):
             list(activation.compare("w.pt", folder, **options))
     (pictures / "red" / "00.png").write_text("no picture")
     with pytest.raises(clip.BackboneError, match=r"00.png cannot be read as an image"):
-        list(activation.compare(str(DEMO_FILE), pictures))
+        list(activation.compare(str(DEMO_FILES[DEMO]), pictures))

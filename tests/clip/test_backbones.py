@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 import clip
 from clip.architecture import build_model, infer_config
 from clip.backbones import Backbone
+from clip.names import DEMOS
 from clip.precision import Precision
-from clip.weights import DEMO_FILE, PUBLISHED
+from clip.weights import PUBLISHED
 from tests.clip.helpers import SIZES, random_model
 from tests.folders import golden_folder
 
@@ -193,9 +194,8 @@ def test_rn50_computes_at_its_real_size():
     assert features.shape == (1, 1024) and torch.isfinite(features).all()
 
 
-def test_demo_backbone_loads():
-    if not DEMO_FILE.is_file():
-        pytest.skip("the demo backbone has not been trained yet")
-    backbone, preprocess = clip.load("demo")
+@pytest.mark.parametrize("name", DEMOS)
+def test_the_demo_backbones_load(name: str):
+    backbone, preprocess = clip.load(name)
     image = preprocess(Image.new("RGB", (80, 70)))
     assert backbone.encode_image(image[None]).shape == backbone.encode_text(clip.tokenize("a cat")).shape

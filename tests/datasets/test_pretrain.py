@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import clip
-from clip.weights import DEMO_FILE
+from clip.weights import DEMO, DEMO_FILES
 from datasets import demo6
 from datasets._render.pretrain import caption, scene
 from datasets._render.suite import MEMBERS, classnames
@@ -71,9 +71,9 @@ def test_training_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert backbone.encode_image(torch.zeros(1, 3, 64, 64)).shape == (1, script.EMBED_DIM)
 
 
-def test_the_shipped_weights() -> None:
-    """Small enough for the repository, the architecture of the script, and better than chance on each task."""
-    path = CHECKOUT / "clip" / "assets" / "demo.safetensors"
+@pytest.mark.parametrize("path", DEMO_FILES.values(), ids=list(DEMO_FILES))
+def test_the_shipped_weights(path: Path) -> None:
+    """Small enough for the repository, the architecture of the script, and better than chance on the tasks."""
     assert path.stat().st_size <= 12e6
     result = script.zero_shot(path, per_class=8)
     above = [result[name] - 100 / len(classnames(name)) for name in MEMBERS]
@@ -81,10 +81,17 @@ def test_the_shipped_weights() -> None:
     assert max(result.values()) < 97, "room for tuning"
 
 
+def test_both_demo_backbones_have_one_text_tower() -> None:
+    resnet, vit = (load_file(path) for path in DEMO_FILES.values())
+    texts = [name for name in resnet if not name.startswith("visual.") and name not in script.SCALARS]
+    assert all(torch.equal(resnet[name], vit[name]) for name in texts if name != "logit_scale")
+    assert {name for name in vit if not name.startswith("visual.")} == {*texts, *script.SCALARS}
+
+
 def test_beside_a_locked_text_tower_only_the_image_tower_learns() -> None:
     model = script.build_model("vit")
     script.lock_text(model)
-    stored = {name: value.float() for name, value in load_file(DEMO_FILE).items() if name not in script.SCALARS}
+    stored = {name: value.float() for name, value in load_file(DEMO_FILES[DEMO]).items() if name not in script.SCALARS}
     texts = {name: value for name, value in model.state_dict().items() if "visual" not in name and name != "attn_mask"}
     assert texts.keys() == {name for name in stored if "visual" not in name}
     assert all(torch.equal(value, stored[name]) for name, value in texts.items())

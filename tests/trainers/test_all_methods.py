@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import clip
 import train
 from dassl.config import all_keys
 from dassl.engine import TRAINER_REGISTRY
@@ -123,6 +124,18 @@ def test_stored_features_change_nothing_but_rounding(lab, name):
     assert mine.keys() == theirs.keys()
     for key, value in mine.items():
         torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "image" in method.tunes])
+def test_the_module_of_a_tuned_tower_gives_its_features(lab, name):
+    trainer = lab.trainer(**options(name))
+    trainer.train()
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = trainer.encode_images(images)
+        torch.testing.assert_close(trainer.image_module()(images), expected)
+        frozen, _ = clip.load(str(lab.backbone), precision="fp32")
+        assert not torch.allclose(expected, frozen.encode_image(images), atol=1e-4)
 
 
 POSITIONS = [

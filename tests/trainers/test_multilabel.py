@@ -21,7 +21,7 @@ from tests.trainers.test_all_methods import METHODS, options
 NAMES = [f"pets/{n:02}.png" for n in range(24)]
 TAGS = {"name": "pet tags", "table": "pets.csv", "label": "tags", "type": "multi", "none": "nothing"}
 KIND = {"name": "pet kind", "table": "pets.csv", "label": "kind"}
-ABLE = ["ZeroshotCLIP", "ZeroshotCLIP2", "LinearProbe", "CoOp", "MTCoOpHard", "MTCoOp"]
+ABLE = ["ZeroshotCLIP", "ZeroshotCLIP2", "LinearProbe", "CoOp", "MTCoOpHard", "MTCoOp", "MaPLe", "CLIPLoRA"]
 
 
 def tags(number):
