@@ -17,13 +17,46 @@ def descend(
     optimiser: Optimizer, rates: Iterable[float], batches: Iterable[T], loss: Callable[[T], Tensor]
 ) -> Iterator[int]:
     """Take a step with each rate and batch; yields the number of steps so far, after each."""
+
+    def gradients(batch: T) -> None:
+        optimiser.zero_grad()
+        loss(batch).backward()
+
+    return descend_along(optimiser, rates, batches, gradients)
+
+
+def descend_along(
+    optimiser: Optimizer, rates: Iterable[float], batches: Iterable[T], gradients: Callable[[T], None]
+) -> Iterator[int]:
+    """As ``descend``, with a function that puts the gradients of a batch into the parameters' ``grad``."""
     for number, (rate, batch) in enumerate(zip(rates, batches, strict=False), 1):
         for group in optimiser.param_groups:
             group["lr"] = rate
-        optimiser.zero_grad()
-        loss(batch).backward()
+        gradients(batch)
         optimiser.step()
         yield number
+
+
+class Room:
+    """Memory that is used again for the same purpose in every step, since new pages cost more than the arithmetic."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A tensor (shape) for a purpose; its numbers are those of the last use."""
+        count = math.prod(shape)
+        if name not in self._kept or len(self._kept[name]) < count:
+            self._kept[name] = self._like.new_empty(count)
+        return self._kept[name][:count].view(shape)
+
+
+def entropy_slope(logits: Tensor, truth: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Gradient of the mean cross-entropy with respect to the logits (b, C), for true classes (b,)."""
+    slope = torch.softmax(logits, dim=1, out=out)
+    slope[torch.arange(len(truth), device=truth.device), truth] -= 1
+    return slope.div_(len(truth))
 
 
 def cosine(rate: float, steps: int, end: float = 0.0) -> list[float]:

@@ -41,7 +41,7 @@ def grid_values(end: float, steps: int) -> Tensor:
 
 def class_sums(gap: Tensor, label: Tensor, classes: int, *, beta: float) -> Tensor:
     """Sum over the keys of each class of exp(beta * gap), gap = cosine - 1: (n, b), (n,) -> (b, C_t)."""
-    near = torch.exp(beta * gap)
+    near = (beta * gap).exp_()
     return near.new_zeros(classes, gap.shape[1]).index_add_(0, label, near).T
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.trainers.features import work
-from trainers._descent import shuffled
+from tests.trainers.features import double, work
+from trainers._descent import Room, shuffled
+from trainers.tip_adapter_f import Images, cache_gradient, cache_logits
 
 OPTIONS = {
     "trainer": "TipAdapterF",
@@ -59,6 +60,24 @@ def test_keys_are_those_of_the_best_epoch_or_as_released_of_the_last(lab, recipe
     again = trainer.fit_task(task, found.chosen)
     assert again.chosen == found.chosen and torch.equal(again.tensors["keys"], found.tensors["keys"])
     assert found.tensors["alpha"] == pytest.approx(found.chosen["alpha"])
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2.0, 1.0), (0.5, 7.5)])
+def test_the_gradient_is_that_of_the_plain_formula(alpha, beta):
+    task, room = double(work(train=20, views=2)), Room(torch.zeros(1, dtype=torch.float64))
+    keys = functional.normalize(task.views[1], dim=-1).requires_grad_()
+    found = keys.detach().clone()
+    found.grad = torch.empty_like(found)
+    for rows in (torch.arange(0, 12), torch.arange(12, 19)):  # the second batch is smaller than the room
+        image = functional.normalize(task.views[0, rows], dim=-1)
+        cache = (-beta * (1 - image @ keys.T)).exp() @ functional.one_hot(task.label, 4).double()
+        logits = task.scale * image @ functional.normalize(task.text, dim=-1).T + alpha * cache
+        keys.grad = None
+        functional.cross_entropy(logits, task.label[rows]).backward()
+        images = Images.of(task, task.views[0, rows], task.label[rows])
+        cache_gradient(images, found, task.label, alpha=alpha, beta=beta, room=room)
+        torch.testing.assert_close(found.grad, keys.grad, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(cache_logits(images, found, task.label, alpha=alpha, beta=beta), logits.detach())
 
 
 def test_a_run_counts_its_keys(lab):
