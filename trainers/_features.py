@@ -178,6 +178,11 @@ class FeatureMethod(FittedTrainer):
     model: TaskHeads
     test_rows = 0
 
+    @property
+    def rate_key(self) -> str:
+        """The method's own, if it has one."""
+        return f"TRAINER.{self.section}.LR" if "LR" in self.options else super().rate_key
+
     def build_prompts(self, backbone: clip.Backbone, tasks: Sequence[Task]) -> TaskHeads:
         """The model, which scores as zero-shot CLIP until it is fitted."""
         prompts = [prompt for task in tasks for prompt in template_prompts(task)]

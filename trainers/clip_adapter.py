@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from yacs.config import CfgNode
 
-from dassl.config import Key, above, at_least
+from dassl.config import Key, above, at_least, between
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils.tools import derived_seed
@@ -60,7 +60,7 @@ class CLIPAdapter(FeatureMethod):
     no_table = "it changes image features by a network of each task"
     config_keys = (
         *feature_keys("CLIPADAPTER", views=10),
-        Key("TRAINER.CLIPADAPTER.RATIO", 0.2, "share of the network's output in the feature", check=above(0)),
+        Key("TRAINER.CLIPADAPTER.RATIO", 0.2, "share of the network's output in the feature", check=between(0, 1)),
         Key("TRAINER.CLIPADAPTER.EPOCHS", 200, "epochs", check=at_least(1)),
         Key("TRAINER.CLIPADAPTER.BATCH", 32, "images in a batch", check=at_least(1)),
         Key("TRAINER.CLIPADAPTER.LR", 0.002, "learning rate after the first epoch", check=above(0)),

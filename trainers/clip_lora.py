@@ -25,7 +25,6 @@ from trainers._prompts import EncoderModule, uniform_parameter
 from trainers.base import PromptTuner
 from trainers.zsclip import template_prompts
 
-ITERATIONS_PER_SHOT = 500
 _log = logging.getLogger(__name__)
 
 
@@ -74,10 +73,7 @@ class CLIPLoRA(PromptTuner):
         Key("TRAINER.CLIPLORA.DROPOUT", 0.25, "share of inputs set to 0 in training", check=between(0, 0.99)),
         Key("TRAINER.CLIPLORA.MIN_LR", 1e-6, "rate at the end of the cosine", check=at_least(0)),
     )
-    published = tuple(
-        Published({"OPTIM.MIN_STEPS": ITERATIONS_PER_SHOT * shots}, "lora.py", shots=(shots,))
-        for shots in (1, 2, 4, 8, 16)
-    )
+    published = (Published({}, "lora.py", per_shot={"OPTIM.MIN_STEPS": 500}),)
 
     @classmethod
     def check_backbone(cls, backbone: clip.Backbone) -> None:

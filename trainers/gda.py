@@ -16,7 +16,7 @@ import clip
 from dassl.config import Key, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
-from dassl.inference.classifier import load_classifier
+from dassl.inference.classifier import ExportedClassifier, load_classifier
 from dassl.utils.errors import UserError
 from trainers._features import ClassRows, FeatureMethod, Fitted, TaskWork, feature_keys
 
@@ -51,6 +51,18 @@ def discriminant(x: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor
     return rows, torch.where(count > 0, bias, 0.0)
 
 
+def _difference(mine: Sequence[Task], theirs: Sequence[Task]) -> str:
+    """What the first task of another run has that the own one has not; "" if all tasks are equal."""
+    for number, (own, other) in enumerate(itertools.zip_longest(mine, theirs)):
+        if own is None or other is None or own.name != other.name:
+            there, here = (repr(each.name) if each else "none" for each in (other, own))
+            return f"other tasks (task {number} is {there} there, {here} here)"
+        if own.classnames != other.classnames:
+            there, here = (f"{len(each.classnames)}: {', '.join(each.classnames[:3])}, ..." for each in (other, own))
+            return f"other classes in task {own.name!r} ({there} there, {here} here)"
+    return ""
+
+
 def text_of_run(folder: str, tasks: Sequence[Task], backbone: clip.Backbone) -> tuple[Tensor, str]:
     """Unit class features (C, F) of a finished run with the same tasks, classes and backbone, and their digest.
 
@@ -60,18 +72,15 @@ def text_of_run(folder: str, tasks: Sequence[Task], backbone: clip.Backbone) -> 
     key = f"TRAINER.GDA.TEXT_FROM {folder}"
     try:
         run = load_classifier(folder)
+        if isinstance(run, ExportedClassifier):
+            raise UserError("it is an export, and a run is needed; name its folder")
         if run.trainer.tunes_images:
             raise UserError("its class features belong to an image tower that it tuned; name a run of a text method")
         text = torch.cat([run.class_features(task) for task in range(len(run.tasks))])
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
-    for mine, there in itertools.zip_longest(tasks, run.tasks):
-        if (mine and mine.name, mine and mine.classnames) != (there and there.name, there and there.classnames):
-            names = [repr(each.name) if each else "none" for each in (there, mine)]
-            raise UserError(
-                f"{key} has other tasks or classes (task {names[0]} there, {names[1]} here); name a run of the same "
-                "suite with the same choice of classes"
-            )
+    if differs := _difference(tasks, run.tasks):
+        raise UserError(f"{key} has {differs}; name a run of the same suite with the same choice of classes")
     (name, digest), here = run.trainer.backbone_identity()[:2], backbone.digest
     if digest != here:
         raise UserError(

@@ -89,7 +89,7 @@ class PLOT(OwnTaskTuner):
     )
     published = (
         Published({"OPTIM.MAX_EPOCH": 50}, _PROGRAM, shots=(1,)),
-        Published({"OPTIM.MAX_EPOCH": 100}, _PROGRAM, shots=(2, 4)),
+        Published({"OPTIM.MAX_EPOCH": 100}, _PROGRAM, shots=(2, 3, 4, 5, 6, 7)),
         Published({"OPTIM.MAX_EPOCH": 50}, _PROGRAM, datasets=("ImageNet",)),
         Published({"TRAINER.PLOT.GLOBAL_LOGITS": True}, "plot-coop/trainers/plot.py", datasets=("ImageNet",)),
         Published(

@@ -145,4 +145,4 @@ def check_learned(trainer: "TrainerX") -> None:
 
 def _remedy(trainer: "TrainerX") -> str:
     """The remedy for values that are not finite."""
-    return "lower OPTIM.LR" + " or use PREC fp32" * (trainer.precision != "fp32")
+    return f"lower {trainer.rate_key}" + " or use PREC fp32" * (trainer.precision != "fp32")

@@ -75,6 +75,11 @@ class Method:
         """Whether image features change with what is learned."""
         return "image" in self.tunes
 
+    @property
+    def rate_key(self) -> str:
+        """The config key of the learning rate."""
+        return "OPTIM.LR"
+
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse a config that the method cannot run (raise UserError)."""
 

@@ -5,7 +5,7 @@ replace its values, but not those set after the file by flags, KEY VALUE pairs o
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from yacs.config import CfgNode
@@ -31,12 +31,23 @@ class Published:
         shots: numbers of training images per class to which it applies; empty: all.
         datasets: registered names of the data sets to which it applies; empty: all. A run on tasks of several data
             sets uses it only if it applies to each of them.
+        per_shot: config keys with values that are multiplied by the number of shots; a run on all images has none.
     """
 
     values: Mapping[str, Any]
     source: str
     shots: tuple[int, ...] = ()
     datasets: tuple[str, ...] = ()
+    per_shot: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> set[str]:
+        """The config keys that it may set."""
+        return {*self.values, *self.per_shot}
+
+    def at(self, shots: int) -> dict[str, Any]:
+        """The values for a run with ``shots`` images per class."""
+        return {**self.values, **{key: each * shots for key, each in self.per_shot.items() if shots > 0}}
 
     def fits(self, shots: int, datasets: Collection[str]) -> bool:
         """Whether it applies to a run with ``shots`` images per class of these data sets."""
@@ -62,9 +73,9 @@ def apply_published(cfg: CfgNode, named: Collection[str] = ()) -> dict[str, Any]
     chosen: dict[str, Any] = {}
     for each in declared:
         if each.fits(cfg.DATASET.NUM_SHOTS, datasets):
-            chosen |= {key: value for key, value in each.values.items() if key not in named}
+            chosen |= {key: value for key, value in each.at(cfg.DATASET.NUM_SHOTS).items() if key not in named}
     flat = flatten(cfg)
-    decided = sorted({key for each in declared for key in each.values if key not in named})
+    decided = sorted({key for each in declared for key in each.keys if key not in named})
     kept = tuple(f"{key} {flat[key]}" for key in decided)
     merge_cfg(cfg, values={**chosen, SWITCH: "applied", KEPT: kept}, place=f"published settings of {cfg.TRAINER.NAME}")
     return chosen

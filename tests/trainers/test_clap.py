@@ -104,3 +104,9 @@ def test_without_constraint_it_is_zs_lp_and_no_validation_image_is_used(lab):
 def test_a_run_counts_one_row_for_each_class(lab):
     result = lab.run(**OPTIONS)
     assert result.parameters == 8 * 24
+
+
+def test_a_rate_that_is_too_large_is_refused_by_its_key(lab, capsys):
+    keys = {"TRAINER__CLAP__LR": 1e30, "TRAINER__CLAP__PREC": "fp32", "TRAINER__CLAP__VIEWS": 1}
+    assert lab.main(trainer="CLAP", INPUT__NO_TRANSFORM=True, TRAINER__CLAP__EPOCHS=5, **keys) == 2
+    assert "lower TRAINER.CLAP.LR" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_dropout_is_the_draw_of_its_step_and_tests_have_none(lab):
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("shots", [1, 16])
+@pytest.mark.parametrize("shots", [1, 3, 16, 32])
 def test_the_authors_number_of_steps(shots):
     files = ["configs/datasets/oxford_pets.yaml", "configs/trainers/CLIPLoRA/vit_b16.yaml"]
     flags = ["--trainer", "CLIPLoRA", "--dataset-config-file", files[0], "--config-file", files[1]]

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+import export
+
 from dassl.inference.classifier import load_classifier
 from tests.trainers.features import work
 from trainers.gda import GRID, discriminant
@@ -126,8 +128,12 @@ def test_class_features_of_a_finished_run_take_the_place_of_templates(lab):
 def test_a_run_with_other_tasks_or_no_class_features_is_refused_in_one_line(lab, capsys):
     lab.run("pets", TRAINER__MTCOOP__PREC="fp32", dataset="ToyPets")
     lab.run("probe", trainer="LinearProbe")
+    lab.run("base", TRAINER__MTCOOP__PREC="fp32", DATASET__SUBSAMPLE_CLASSES="base")
+    assert export.main([str(lab.folder("base")), "-o", str(lab.output / "a.safetensors")]) == 0
     for run, words in (
-        ("pets", "has other tasks or classes"),
+        ("pets", "has other tasks (task 1 is none there, 'tool' here)"),
+        ("base", "has other classes in task 'pet' (2: "),
+        ("../a.safetensors", "it is an export"),
         ("probe", "does not score"),
         ("none", "is not a folder"),
     ):
