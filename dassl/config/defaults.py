@@ -135,8 +135,8 @@ KEYS: tuple[Key, ...] = (
     Key(
         "MODEL.BACKBONE.NAME",
         "",
-        "one of OpenAI's names, open_clip's MODEL:TAG, hf-hub:OWNER/NAME, local-dir:PATH, demo, demo-vit, or a weights file; "
-        "see docs/backbones.md",
+        "one of OpenAI's names, open_clip's MODEL:TAG, hf-hub:OWNER/NAME, local-dir:PATH, demo, demo-vit, or a weights "
+        "file; see docs/backbones.md",
     ),
     Key("MODEL.BACKBONE.ARCH", "", "open_clip's name of the architecture of a weights file"),
     Key("MODEL.BACKBONE.PRETRAINED", True, "kept for old config files; a backbone always has its weights", (True,)),

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import export
-
 from dassl.inference.classifier import load_classifier
 from tests.trainers.features import work
 from trainers.gda import GRID, discriminant
