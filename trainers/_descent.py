@@ -51,6 +51,10 @@ class Room:
             self._kept[name] = self._like.new_empty(count)
         return self._kept[name][:count].view(shape)
 
+    def rows(self, table: Tensor, rows: Tensor) -> Tensor:
+        """The given rows (b,) of a table (n, F)."""
+        return torch.index_select(table, 0, rows, out=self.take("rows", len(rows), table.shape[1]))
+
 
 def entropy_slope(logits: Tensor, truth: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Gradient of the mean cross-entropy with respect to the logits (b, C), for true classes (b,)."""

@@ -4,6 +4,8 @@ Silva-Rodriguez et al., "A closer look at the few-shot adaptation of large visio
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from dassl.config import Key, above, at_least
 from dassl.data.datum import Task
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.head import Head
-from trainers._descent import cosine, descend, repeated, shuffled
+from trainers._descent import Room, cosine, descend_along, entropy_slope, repeated, shuffled
 from trainers._features import ClassRows, FeatureMethod, Fitted, TaskWork, feature_keys
 
 WARMUP = 1e-5  # rate of the first epoch
@@ -32,10 +34,39 @@ def multipliers(x: Tensor, label: Tensor, text: Tensor, *, scale: float) -> Tens
     return torch.where(count > 0, sums / count.clamp(min=1), 1.0)
 
 
-def clap_loss(weight: Tensor, x: Tensor, label: Tensor, text: Tensor, held: Tensor, *, scale: float) -> Tensor:
-    """Cross-entropy of s cos(x, w_c), plus the mean over classes of l_c |w_c - t_c|^2."""
-    logits = scale * x @ functional.normalize(weight, dim=-1).T
-    return functional.cross_entropy(logits, label) + (held * (weight - text).square().sum(dim=1)).mean()
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy of s cos(x, w_c), plus the mean over classes of l_c |w_c - t_c|^2.
+
+    Attributes:
+        text: t (C, F). held: l (C,). scale: s. room: for what a step computes.
+    """
+
+    text: Tensor
+    held: Tensor
+    scale: float
+    room: Room
+
+    @cached_property
+    def pull(self) -> tuple[Tensor, Tensor]:
+        """The second term's gradient is the first of these (C, 1) times w, less the second (C, F)."""
+        strength = 2 / len(self.held) * self.held[:, None]
+        return strength, strength * self.text
+
+    def gradient(self, weight: Tensor, x: Tensor, label: Tensor, *, out: Tensor) -> None:
+        """Put the gradient of a batch, unit features (b, F) and classes (b,), into ``out`` (C, F).
+
+        The cross-entropy's gradient g with respect to the unit rows u = w / |w| becomes (g - u (u . g)) / |w|.
+        """
+        strength, anchor = self.pull
+        length = torch.linalg.vector_norm(weight, dim=1)
+        size = len(x), len(weight)
+        along = torch.mm(x, weight.T, out=self.room.take("along", *size)).div_(length)
+        logits = torch.mul(along, self.scale, out=self.room.take("logits", *size))
+        slope = entropy_slope(logits, label, out=self.room.take("slope", *size)).mul_(self.scale / length)
+        torch.mm(slope.T, x, out=out)
+        radial = (slope.mul_(along).sum(dim=0) / length)[:, None]
+        out.addcmul_(strength - radial, weight).sub_(anchor)
 
 
 class ClassFeatures(ClassRows):
@@ -79,18 +110,20 @@ class CLAP(FeatureMethod):
         """Descend from the class texts."""
         options, (x, label) = self.options, work.flat()
         held = multipliers(x, label, work.text, scale=work.scale) * (options.CONSTRAINT == "l2")
-        weight = work.text.clone().requires_grad_()
+        weight, room = work.text.clone(), Room(work.text)
+        slope = weight.grad = torch.empty_like(weight)
+        objective = Objective(work.text, held, work.scale, room)
 
-        def loss(rows: Tensor) -> Tensor:
+        def gradients(rows: Tensor) -> None:
             rows = rows.to(x.device)
-            return clap_loss(weight, x[rows], label[rows], work.text, held, scale=work.scale)
+            objective.gradient(weight, room.rows(x, rows), label[rows], out=slope)
 
         steps = max(1, len(work.label) // options.BATCH)
         epochs = [WARMUP, *cosine(options.LR, options.EPOCHS)][: options.EPOCHS]
-        optimiser = torch.optim.SGD([weight], lr=options.LR, momentum=MOMENTUM)
-        for _ in descend(optimiser, repeated(epochs, steps), self._batches(work, len(x), steps), loss):
+        optimiser = torch.optim.SGD([weight], lr=options.LR, momentum=MOMENTUM, fused=True)
+        for _ in descend_along(optimiser, repeated(epochs, steps), self._batches(work, len(x), steps), gradients):
             pass
-        return Fitted({"weight": weight.detach()})
+        return Fitted({"weight": weight})
 
     def _batches(self, work: TaskWork, pool: int, steps: int) -> Iterator[Tensor]:
         """The first ``steps`` batches of each order of the views."""

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.trainers.features import work
-from trainers.clap import clap_loss, multipliers
+from tests.trainers.features import double, work
+from trainers._descent import Room
+from trainers.clap import Objective, multipliers
 
 OPTIONS = {"trainer": "CLAP", "TRAINER__CLAP__PREC": "fp32", "TRAINER__CLAP__EPOCHS": 4, "TRAINER__CLAP__VIEWS": 2}
 TEXT = torch.tensor([[3.0, 4.0], [4.0, 3.0]])
@@ -18,15 +19,40 @@ def test_multipliers_are_mean_probabilities_of_the_true_class():
     assert multipliers(X[:2], LABEL[:2], TEXT, scale=10.0)[1] == 1
 
 
+def plain_loss(weight, x, label, text, held, *, scale):
+    """The formula."""
+    logits = scale * x @ functional.normalize(weight, dim=-1).T
+    return functional.cross_entropy(logits, label) + (held * (weight - text).square().sum(dim=1)).mean()
+
+
+def gradient(weight, x, label, text, held, *, scale):
+    """The gradient by which a fit descends."""
+    found = torch.empty_like(weight)
+    objective = Objective(text, held, scale, Room(weight))
+    for _ in range(2):  # the second time in used memory
+        objective.gradient(weight.detach(), x, label, out=found)
+    return found
+
+
 def test_loss_and_gradient_are_those_of_the_reference():
-    weight = (TEXT + torch.tensor([[0.1, -0.2], [0.0, 0.3]])).requires_grad_()
+    weight = TEXT + torch.tensor([[0.1, -0.2], [0.0, 0.3]])
     held = multipliers(X, LABEL, TEXT, scale=10.0)
-    loss = clap_loss(weight, X, LABEL, TEXT, held, scale=10.0)
-    loss.backward()
-    assert loss.item() == pytest.approx(1.112734, abs=1e-6)
-    assert clap_loss(weight, X, LABEL, TEXT, 0 * held, scale=10.0).item() == pytest.approx(1.087608, abs=1e-6)
+    assert plain_loss(weight, X, LABEL, TEXT, held, scale=10.0).item() == pytest.approx(1.112734, abs=1e-6)
+    assert plain_loss(weight, X, LABEL, TEXT, 0 * held, scale=10.0).item() == pytest.approx(1.087608, abs=1e-6)
     expected = torch.tensor([[-0.36116, 0.25213], [0.30836, -0.26608]])
-    torch.testing.assert_close(weight.grad, expected, rtol=0, atol=1e-5)
+    found = gradient(weight, X, LABEL, TEXT, held, scale=10.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("constraint", [0.0, 1.0])
+def test_the_gradient_is_that_of_the_plain_formula(constraint):
+    task = double(work(train=30, classes=5))
+    x, label = task.flat()
+    held = constraint * multipliers(x, label, task.text, scale=5.0)
+    weight = (task.text + 0.3 * torch.randn(5, 6, dtype=torch.float64)).requires_grad_()
+    plain_loss(weight, x, label, task.text, held, scale=5.0).backward()
+    found = gradient(weight, x, label, task.text, held, scale=5.0)
+    torch.testing.assert_close(found, weight.grad, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("train", "views", "steps", "size"), [(10, 20, 1, 200), (160, 3, 1, 256), (600, 2, 2, 256)])
@@ -34,9 +60,9 @@ def test_an_epoch_has_as_many_batches_as_the_images_without_views(lab, monkeypat
     trainer = lab.trainer(**OPTIONS)
     task = work(train=train, views=views)
     seen = []
+    plain = Objective.gradient
     monkeypatch.setattr(
-        "trainers.clap.clap_loss",
-        lambda w, x, y, t, h, scale: seen.append(len(x)) or clap_loss(w, x, y, t, h, scale=scale),
+        Objective, "gradient", lambda self, w, x, y, out: seen.append(len(x)) or plain(self, w, x, y, out=out)
     )
     trainer.fit_task(task)
     assert seen == [size] * (4 * steps)
