@@ -238,6 +238,8 @@ def _hints(args: argparse.Namespace, found: list[Suite], sheets: list[Sheet]) ->
         others = [sheet for suite in found for sheet in MAKERS[kind](suite, Options(interval=INTERVALS[args.interval]))]
         if others and not titles & {sheet.title for sheet in others}:
             yield f"more tables: --{kind}"
+    if not args.transfer and any(suite.key.learned_on for suite in found):
+        yield "more tables: --transfer"
 
 
 def report_run(args: argparse.Namespace) -> int:

@@ -353,6 +353,8 @@ def _set_protocol(command: Command, given: Words, words: Sequence[str]) -> None:
         command.targets = tuple(dict.fromkeys(given["TARGETS"].split(",")))
         for target in command.targets:
             _listed("TARGETS", target, "configs/datasets")
+            if target == given.get("DATASET"):
+                raise ArgumentError(f"TARGETS has {target}, which is what the method learns; leave it out")
         command.per_task = False
     if command.protocol == "newtasks":
         which = _task_choice(given["TASKS"], command)

@@ -27,7 +27,7 @@ from dassl.engine.predictions import predicted_images, predicted_labels
 from dassl.engine.runfolder import RunFolder
 from dassl.engine.tasks import TASKS_FILE, read_tasks, write_tasks
 from dassl.engine.trainer import TrainerX
-from dassl.engine.transfer import check_transfer, check_weights
+from dassl.engine.transfer import check_transfer, check_weights, other_suite
 from dassl.evaluation import TaskScore
 from dassl.evaluation.multilabel import MultiLabelScore
 from dassl.registries import LOGGERS, TRAINER_REGISTRY
@@ -96,7 +96,7 @@ def run(
         warnings = tuple(dict.fromkeys((*remarks, *result.warnings)))
         result = _impersonal(replace(result, warnings=warnings), cfg)
         if eval_only and trainer.trainable:
-            result = replace(result, best_epoch=load_epoch)
+            result = replace(result, best_epoch=load_epoch, learned_on=other_suite(cfg, evaluated))
         _log.info("Elapsed: %s", datetime.timedelta(seconds=round(result.seconds["total"])))
         _write(folder, trainer, result)
     return result

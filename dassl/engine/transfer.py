@@ -8,6 +8,7 @@ from dassl.config import get_cfg_default
 from dassl.config.comparing import differences, plain_values
 from dassl.engine.runfolder import RunFolder
 from dassl.registries import TRAINER_REGISTRY
+from dassl.results.suites import LearnedOn, learned_on, without_places
 from dassl.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _METHOD = ("TRAINER.NAME", "MODEL.BACKBONE.NAME")
 _TASKS = ("DATASET.NAME", "DATASET.MEMBERS", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS")
-_PLACES = ("folder", "table", "image", "label", "split", "image_folder", "ratios", "separator", "none")  # of own tasks
 _CLASSES = (*_TASKS, "DATASET.SUBSAMPLE_CLASSES")
 
 
@@ -54,8 +54,13 @@ def check_transfer(cfg: CfgNode, run: RunFolder) -> None:
 
 def _without_places(values: dict[str, Any]) -> dict[str, Any]:
     """A config without the places of own pictures; that the names are the run's is checked when tensors are loaded."""
-    tasks = values["DATASET.TASKS"]
-    return {**values, "DATASET.TASKS": [{k: v for k, v in each.items() if k not in _PLACES} for each in tasks]}
+    return {**values, "DATASET.TASKS": without_places(values["DATASET.TASKS"])}
+
+
+def other_suite(cfg: CfgNode, run: RunFolder) -> LearnedOn | None:
+    """The suite that an evaluated run learned, if ``cfg`` is about another one; None also without a config."""
+    stored = run.config()
+    return None if stored is None else learned_on(plain_values(stored), plain_values(cfg))
 
 
 def check_weights(trainer: "TrainerX", run: RunFolder) -> None:

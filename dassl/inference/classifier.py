@@ -460,7 +460,8 @@ def _config(folder: Path, *, device: str, weights: str) -> CfgNode:
 def _here(values: Mapping[str, Any], place: str, *, device: str, weights: str) -> CfgNode:
     """A config with these values, adapted to this machine."""
     cfg, own = get_cfg_default(), {}
-    merge_cfg(cfg, values=values, place=place)
+    # Other weights may read another size; their digest is refused, not their size.
+    merge_cfg(cfg, values={**values, "INPUT.SIZE": ()} if weights else values, place=place)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda': this machine has no GPU that torch can use; choose cpu")
     if device:

@@ -128,7 +128,7 @@ def _suite(number: int, suite: Suite, options: Options, compare: bool) -> Part:
     anchor = f"suite{number}"
     main = list(MAKERS["main"](suite, options))
     html = [_sheet(each) for each in main[:1]]
-    if compare and suite.key.dataset in paper.published():
+    if compare and suite.key.learned_on is None and suite.key.dataset in paper.published():
         html += ["<h3>Comparison with the published figures</h3>\n", *map(_sheet, MAKERS["compare"](suite, options))]
     html += _figures(suite, anchor, options)
     html += folded("Each task", [_sheet(each) for each in main[1:]])

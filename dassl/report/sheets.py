@@ -239,7 +239,7 @@ def _whole(grid: Grid, row: str, shots: int) -> list[SeedFigure]:
 
 def comparison_sheets(suite: Suite, options: Options) -> Iterator[Sheet]:
     """For each method in the paper: our row, the published one, and the difference."""
-    grid, rows = suite.plain, paper.published().get(suite.key.dataset)
+    grid, rows = suite.plain, None if suite.key.learned_on else paper.published().get(suite.key.dataset)
     if grid is None or rows is None:
         return
     known = [row for row in grid.rows if row in rows]
@@ -429,21 +429,31 @@ def _tasks_sheet(suite: Suite, pairing: _Pairing, shots: int, options: Options) 
 def transfer_sheets(found: Sequence[Suite], options: Options) -> Iterator[Sheet]:
     """Methods x data sets, a table for each number of shots: the source, each target, and the mean over the targets.
 
-    The source of a backbone is the suite that its runs were trained on; targets are suites with evaluations alone.
+    Evaluations tell the suite that was learned. Those of an older version do not: they count if only one suite of their
+    backbone was learned.
     """
     plain = [(suite, suite.plain) for suite in found if suite.plain is not None]
-    for source, grid in ((suite, grid) for suite, grid in plain if _trained(suite)):
+    sources = [(suite, grid) for suite, grid in plain if _trained(suite)]
+    for source, grid in sources:
         backbone = source.key.backbone
-        targets = [
-            (s.key.label, g) for s, g in plain if s.key.backbone == backbone and not _trained(s) and s is not source
-        ]
+        alone = sum(suite.key.backbone == backbone for suite, _ in sources) == 1
+        targets = [(s.key.label, g) for s, g in plain if s.key.backbone == backbone and _is_target(s, source, alone)]
         if targets:
             for shots in [each for each in grid.shots if each != ANY_SHOTS] or [ANY_SHOTS]:
                 yield _transfer_sheet(source, grid, targets, shots, options)
 
 
+def _is_target(suite: Suite, source: Suite, alone: bool) -> bool:
+    told = suite.key.learned_on
+    if told is not None:
+        return told.digest == source.key.digest
+    return alone and suite is not source and not _trained(suite) and any(r.learns for r in suite.records)
+
+
 def _trained(suite: Suite) -> bool:
-    return any(record.learns and record.result.mode == "train" for record in suite.records)
+    return suite.key.learned_on is None and any(
+        record.learns and record.result.mode == "train" for record in suite.records
+    )
 
 
 def _transfer_sheet(

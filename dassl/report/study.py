@@ -157,11 +157,22 @@ def suites(tree: Tree) -> list[Suite]:
     broken: dict[SuiteKey, list[Broken]] = defaultdict(list)
     for each in tree.broken:
         broken[suite_of_broken(each, list(records))].append(each)
-    found = [_suite(key, members, broken.get(key, [])) for key, members in records.items()]
+    found = [_suite(key, [*own, *_zero_shot(key, own, records)], broken.get(key, [])) for key, own in records.items()]
     for parting in partings:
         first = {folder for folders in parting.runs.values() for folder in folders}
         next(suite for suite in found if first & suite.names.keys()).partings.append(parting)
     return found
+
+
+def _zero_shot(key: SuiteKey, own: Sequence[Record], known: Mapping[SuiteKey, Sequence[Record]]) -> Iterator[Record]:
+    """For evaluations of what others learned: the runs on the same test images that learn nothing."""
+    if key.learned_on is None:
+        return
+    tested = {record.result.test_digest for record in own}
+    here = replace(key, learned_on=None, apart=())
+    for each, records in known.items():
+        if replace(each, apart=()) == here:
+            yield from (r for r in records if not r.learns and r.result.test_digest in tested)
 
 
 def lost(tree: Tree, found: Iterable[Suite]) -> list[Broken]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from dassl.report.settings import tell_apart
 from dassl.report.tree import Broken, Record
+from dassl.results.suites import LearnedOn, suite_digest, suite_heading
 from dassl.utils.texts import printable
 
-_NAMED_TASKS = 4  # names of tasks in a heading
 _SHOWN = 8  # characters of a digest
 # How backbones are named (clip/names.py, which this room does not import).
 _HUB, _FOLDER = "hf-hub:", "local-dir:"
@@ -26,6 +26,7 @@ class SuiteKey:
         tasks: DATASET.TASKS as JSON; empty if the data set defines its tasks.
         apart: what distinguishes it from suites that are otherwise equal or have the same heading.
         name: DATASET.TITLE.
+        learned_on: the other suite that the models learned; None for runs that learned this one, or nothing.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class SuiteKey:
     tasks: str = ""
     apart: tuple[str, ...] = ()
     name: str = ""
+    learned_on: LearnedOn | None = None
 
     @property
     def label(self) -> str:
@@ -44,15 +46,15 @@ class SuiteKey:
     @property
     def title(self) -> str:
         """The heading of its tables."""
-        names = self.members or self._task_names()
-        inner = f" ({', '.join(names)})" if names else ""
+        heading = suite_heading(self.dataset, self.name, self.members, _tasks(self))
         split = [f"{self.split} split"] if self.split != "test" else []
-        return ", ".join([f"{self.label}{inner}", self.backbone, *split, *self.apart])
+        source = [f"learned on {self.learned_on.suite}"] if self.learned_on else []
+        return ", ".join([heading, self.backbone, *split, *source, *self.apart])
 
-    def _task_names(self) -> list[str]:
-        names = [printable(str(task.get("name", "?"))) for task in _tasks(self)]
-        more = [f"and {len(names) - _NAMED_TASKS} more"] if len(names) > _NAMED_TASKS else []
-        return [*names[:_NAMED_TASKS], *more]
+    @property
+    def digest(self) -> str:
+        """What :class:`LearnedOn` calls this suite by."""
+        return suite_digest(self.dataset, self.members, _tasks(self))
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,8 @@ def sort_into_suites(records: Sequence[Record]) -> tuple[dict[SuiteKey, list[Rec
 
 def _key(record: Record) -> SuiteKey:
     result = record.result
-    return SuiteKey(
-        result.dataset, *_of_config(record.config, result.backbone.name, result.split), name=_name(record.config)
-    )
+    facts = _of_config(record.config, result.backbone.name, result.split)
+    return SuiteKey(result.dataset, *facts, name=_name(record.config), learned_on=result.learned_on)
 
 
 def _name(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from dassl.results.suites import LearnedOn
 from dassl.utils.digests import ChangedError
 from dassl.utils.errors import UserError
 from dassl.utils.files import read_json, write_json
@@ -277,6 +278,7 @@ class RunResult:
         classes, task_choice: which classes and tasks took part, as DATASET.SUBSAMPLE_CLASSES and SUBSAMPLE_TASKS.
         subset_digest, test_digest: digests of the few-shot images and the test images before the choice of tasks and
             classes; "" from an older version.
+        learned_on: of an evaluation, the suite that the model learned, if it is another one; else None.
         text_digest: of the class features that the run took from another one (TRAINER.GDA.TEXT_FROM).
         seconds: wall time of "train" (all sessions of an interrupted run), of "test", of "encode" (features
             missing from the store, in neither of the two) and "total", which is the training of all sessions and
@@ -322,6 +324,7 @@ class RunResult:
     length: TrainingLength | None = None
     text_digest: str = ""
     choice: ModelChoice | None = None
+    learned_on: LearnedOn | None = None
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:

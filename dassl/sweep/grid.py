@@ -181,6 +181,8 @@ def make_sweep(name: str, content: Mapping[str, Any], *, place: str) -> Sweep:
     sweep = Sweep(name, **values, written=values["methods"])
     if bool(sweep.targets) != (sweep.protocol == "transfer"):
         raise UserError(f"{place}: protocol: transfer and targets: go together; give both or none")
+    if both := set(sweep.targets) & set(sweep.suites):
+        raise UserError(f"{place}: {min(both)} is among suites: and targets:; leave it out of targets:")
     return sweep
 
 

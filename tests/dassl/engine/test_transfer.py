@@ -136,3 +136,11 @@ def test_every_method_says_what_its_tensors_belong_to():
     cfg = get_cfg_default()
     for name in TRAINER_REGISTRY.names():
         assert TRAINER_REGISTRY.get(name).learned_for(cfg).keys() <= {"class", "task"}
+
+
+def test_an_evaluation_tells_the_suite_that_was_learned_if_it_is_another(lab):
+    lab.run("trained")
+    assert lab.result("trained").learned_on is None
+    assert lab.run(*evaluation(lab, "classes"), **NEW_CLASSES).learned_on is None
+    other = lab.run(*evaluation(lab, "pets"), dataset="ToyPets").learned_on
+    assert other is not None and other.suite == lab.result("trained").dataset != "ToyPets"

@@ -184,3 +184,9 @@ def test_a_suite_may_have_a_name_of_its_own(tmp_path):
     with pytest.raises(UserError, match=r"two runs would share the folder .* \(DATASET.TITLE names a suite\)"):
         expand(sweep)
     assert suite_name("demo6") == "demo6" and suite_name("nowhere/x.yaml") == "x"
+
+
+def test_a_suite_is_no_target_of_itself():
+    fields = {"suites": ["demo6"], "methods": ["ZS-CLIP"], "protocol": "transfer", "targets": ["demo6", "demo_counts"]}
+    with pytest.raises(UserError, match=r"demo6 is among suites: and targets:; leave it out of targets:"):
+        make_sweep("both", fields, place="here")
