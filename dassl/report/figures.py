@@ -121,10 +121,11 @@ _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def durations(seconds: Iterable[float | None]) -> list[Duration | None]:
-    """A column of times in one unit, chosen for the longest of them."""
+    """A column of times in one unit, for the longest of them; seconds up to an hour if minutes would show 0.0."""
     entries = list(seconds)
-    longest = max((each for each in entries if each), default=0.0)
-    unit = "ms" if longest < 1 else "s" if longest < 180 else "min" if longest < 600 * 60 else "h"
+    known = [each for each in entries if each] or [0.0]
+    longest, in_seconds = max(known), 180 if min(known) >= 3 else 3600
+    unit = "ms" if longest < 1 else "s" if longest < in_seconds else "min" if longest < 600 * 60 else "h"
     return [Duration(each, unit) if each else None for each in entries]
 
 

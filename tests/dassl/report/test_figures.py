@@ -99,6 +99,7 @@ def test_costs():
     assert Number(8390656).show("text") == "8,390,656"
     assert durations([None, 12.34, 170.0]) == [None, Duration(12.34, "s"), Duration(170.0, "s")]
     assert [each.show("text") for each in durations([0.0402])] == ["40.2 ms"]
+    assert [each.show("text") for each in durations([0.2, 190.0])] == ["0.2 s", "190.0 s"]
     assert [each.show("text") for each in durations([90.0, 5000.0])] == ["1.5 min", "83.3 min"]
     assert [each and each.show("text") for each in durations([0.0, 90_000.0])] == [None, "25.0 h"]
 
