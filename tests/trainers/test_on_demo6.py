@@ -20,7 +20,7 @@ from tests.trainers.test_all_methods import METHODS, OWN_CLASSES_ONLY, training_
 from trainers.base import PromptTuner
 
 # Two epochs of three batches are few steps: larger ones than most of the shipped settings take.
-RATES = {"MTCoOp": 0.002, "TaskRes": 0.01, "TCP": 0.002}
+RATES = {"MTCoOp": 0.002, "TaskRes": 0.01, "TCP": 0.002, "CLIPLoRA": 0.002}
 CLASSES = [10, 8, 8, 8, 6, 8]
 
 
@@ -84,11 +84,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # One of the methods on stored features stands for all; tests/trainers/test_all_methods.py has each of them.
 ON_FEATURES = {"CLAP", "CLIPAdapter", "CrossModal", "GDA", "LPPlusPlus", "ProLIP", "TipAdapterF"}
 
-# The demo's image tower is a ResNet, which these refuse.
+# They refuse the ResNet of the demo, and have the demo's ViT in their configs.
 VIT_ONLY = {"CLIPLoRA", "MVLPT", "MaPLe", "PromptSRC"}
 
 
-@pytest.fixture(params=[name for name in METHODS if name not in ON_FEATURES | VIT_ONLY])
+@pytest.fixture(params=[name for name in METHODS if name not in ON_FEATURES])
 def demo(request: pytest.FixtureRequest, shared: Path) -> Iterator[Demo]:
     """Runs of each method, in a process that keeps the backbone."""
     use_cache()
@@ -118,8 +118,9 @@ def test_two_epochs_learn_go_on_after_a_cut_and_are_evaluated_to_the_same_figure
 
 @pytest.mark.parametrize("name", sorted(VIT_ONLY))
 def test_a_method_that_needs_a_vit_refuses_the_demo_in_one_line(shared, capsys, name):
-    assert train.main(Demo(shared, name).command("refused")) == 2
-    cfg = train.setup_cfg(train.parse(Demo(shared, name).command("refused")))
+    command = Demo(shared, name).command("refused", "--backbone", "demo")
+    assert train.main(command) == 2
+    cfg = train.setup_cfg(train.parse(command))
     # As a sweep does, before its first run.
     with pytest.raises(UserError, match=r"demo takes no learned tokens|cannot tune demo"):
         TRAINER_REGISTRY.get(name).check_model(cfg, fetch=False)
