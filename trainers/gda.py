@@ -51,6 +51,11 @@ def discriminant(x: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor
     return rows, torch.where(count > 0, bias, 0.0)
 
 
+def _shown(names: Sequence[str]) -> str:
+    """The number of some classes, and the first of them."""
+    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+
+
 def _difference(mine: Sequence[Task], theirs: Sequence[Task]) -> str:
     """What the first task of another run has that the own one has not; "" if all tasks are equal."""
     for number, (own, other) in enumerate(itertools.zip_longest(mine, theirs)):
@@ -58,7 +63,7 @@ def _difference(mine: Sequence[Task], theirs: Sequence[Task]) -> str:
             there, here = (repr(each.name) if each else "none" for each in (other, own))
             return f"other tasks (task {number} is {there} there, {here} here)"
         if own.classnames != other.classnames:
-            there, here = (f"{len(each.classnames)}: {', '.join(each.classnames[:3])}, ..." for each in (other, own))
+            there, here = (_shown(each.classnames) for each in (other, own))
             return f"other classes in task {own.name!r} ({there} there, {here} here)"
     return ""
 

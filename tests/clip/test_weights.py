@@ -164,7 +164,7 @@ def test_vocabulary_must_be_the_tokenizers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ViT-B/61", "did you mean ViT-B/16 .*RN50, RN101, .*demo, one of open_clip's .*, or the path"),
+        ("ViT-B/61", "did you mean ViT-B/16 .*RN50, RN101, .*demo, demo-vit, one of open_clip's .*, or the path"),
         ("rn_50", "did you mean RN50"),
         ("squirrel", "unknown backbone 'squirrel'; choose one of RN50"),
         ("/nowhere/weights.pt", "/nowhere/weights.pt .* does not exist"),

@@ -131,7 +131,7 @@ def test_a_run_with_other_tasks_or_no_class_features_is_refused_in_one_line(lab,
     assert export.main([str(lab.folder("base")), "-o", str(lab.output / "a.safetensors")]) == 0
     for run, words in (
         ("pets", "has other tasks (task 1 is none there, 'tool' here)"),
-        ("base", "has other classes in task 'pet' (2: "),
+        ("base", "(2: cat, dog there, 3: cat, dog, grey_parrot here)"),
         ("../a.safetensors", "it is an export"),
         ("probe", "does not score"),
         ("none", "is not a folder"),
