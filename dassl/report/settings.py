@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.report.tree import Record
-from dassl.results.methods import key_groups, nearest_method, short_names
+from dassl.results.methods import fitted_trainers, key_groups, nearest_method, short_names
 from dassl.results.record import RETIRED_KEYS, idle_keys
 
 # Keys that distinguish the cells of a table, and those that distinguish tables; they do not distinguish methods.
@@ -42,6 +42,7 @@ NEWER_KEYS = {
 _EMPTY = ("", "[]", "None")
 _NO_NEWS = {**NEWER_KEYS, **{key: str(value) for key, value in RETIRED_KEYS.items()}}
 _OF_LEARNING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.", "MODEL.INIT_WEIGHTS")
+_OF_STEPS = ("OPTIM.", "DATALOADER.TRAIN_X.", "TRAIN.VAL_FREQ", "TRAIN.PATIENCE")
 _STARTS = ("MODEL.INIT_WEIGHTS", "TRAINER.GDA.TEXT_FROM")  # other runs that a run takes something from
 _NAMED_KEYS = 3  # more differing keys make an unreadable name
 # Further differences between rows that are not config keys.
@@ -122,6 +123,7 @@ def changing_values(record: Record) -> dict[str, str]:
     foreign = {f"TRAINER.{each}." for each in groups.values()} - {f"TRAINER.{groups.get(trainer)}."}
     # An unknown trainer may read the keys of any other.
     idle = (*(foreign if trainer in groups else ()), *(() if record.learns else _OF_LEARNING))
+    idle += _OF_STEPS if trainer in fitted_trainers() else ()
     out = idle_keys(record.config) | CELL_KEYS | SUITE_KEYS
     told = {key: _text(v) for key, v in record.config.items() if key not in out and not key.startswith(idle)}
     found = {key: text for key, text in told.items() if text not in (*_EMPTY, _NO_NEWS.get(key))}

@@ -107,6 +107,16 @@ def key_groups(path: Path = METHODS_FILE) -> dict[str, str]:
     return {str(trainer): str(group) for trainer, group in groups.items()}
 
 
+@lru_cache(maxsize=4)
+def fitted_trainers(path: Path = METHODS_FILE) -> frozenset[str]:
+    """The trainers that are fitted at once, without an optimiser.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    return frozenset(map(str, _content(path).get("fitted") or ()))
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -569,3 +569,11 @@ def test_keys_that_older_configs_lack_are_known_with_their_defaults():
     defaults = {name: key.default for name, key in all_keys().items()}
     shown = {key: defaults[key] for key in NEWER_KEYS}
     assert {k: str(list(v) if isinstance(v, tuple) else v) for k, v in shown.items()} == NEWER_KEYS
+
+
+def test_keys_of_the_optimiser_make_no_row_of_a_method_that_is_fitted(tmp_path):
+    for label, rows in (("GDA", 1), ("CoOp-MT", 2)):
+        write_run(tmp_path / label, label, seed=1)
+        write_run(tmp_path / label, label, seed=2, config={"OPTIM.LR": 0.5, "DATALOADER.TRAIN_X.BATCH_SIZE": 7})
+        (suite,) = suites(read_tree(tmp_path / label))
+        assert len(suite.plain.rows) == rows

@@ -9,9 +9,19 @@ import yaml
 
 from dassl.config import all_keys, flatten, get_cfg_default, merge_cfg
 from dassl.engine import TRAINER_REGISTRY
-from dassl.results.methods import Method, find_method, key_groups, label_of, make_method, paper_labels, read_methods
+from dassl.results.methods import (
+    Method,
+    find_method,
+    fitted_trainers,
+    key_groups,
+    label_of,
+    make_method,
+    paper_labels,
+    read_methods,
+)
 from dassl.utils.errors import UserError
 from dassl.utils.tools import CHECKOUT
+from trainers._fitted import FittedTrainer
 
 CONFIGS = CHECKOUT / "configs" / "trainers"
 HERE = [method for method in read_methods().values() if method.trainer in TRAINER_REGISTRY]
@@ -134,3 +144,8 @@ def test_every_trainer_has_its_group_of_keys():
     for trainer in TRAINER_REGISTRY:
         own = {key.name.split(".")[1] for key in trainer.config_keys if key.name.startswith("TRAINER.")}
         assert own == {key_groups()[trainer.__name__]}, trainer
+
+
+def test_the_trainers_that_are_fitted_are_listed():
+    fitted = {trainer.__name__ for trainer in TRAINER_REGISTRY if issubclass(trainer, FittedTrainer)}
+    assert fitted_trainers() == fitted
