@@ -17,10 +17,10 @@ from torch import Tensor
 
 from clip import hub
 from clip.errors import BackboneError
-from clip.names import DEMO, DEMO_VIT, DEMOS, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse, user_path
+from clip.names import DEMO, DEMOS, PUBLISHED, SUFFIXES, Kind, Named, available_models, parse, user_path
 
 DEMO_FILES = {name: Path(__file__).parent / "assets" / f"{name}.safetensors" for name in DEMOS}
-__all__ = ["DEMO", "DEMO_VIT", "PUBLISHED", "SUFFIXES", "available_models"]
+__all__ = ["DEMO", "PUBLISHED", "SUFFIXES", "available_models"]
 SETTING = "MODEL.BACKBONE.WEIGHTS"
 NETWORK_TIMEOUT_S = 30
 _BLOCK = 2**20  # bytes that are hashed at a time

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainers._logistic import GRADIENT
 from trainers._quasi_newton import QuasiNewton
 
-GRADIENT = 1e-4  # largest component at the minimum, of the sum of the losses, as in the published fits
 CHANGE = 1e-4  # largest relative change of the scores by one more step
 ROUNDING = {np.dtype(np.float32): 2e-9, np.dtype(np.float64): 1e-15}  # relative error of a sum of losses
 

@@ -172,8 +172,13 @@ class LinearProbe(FittedTrainer):
         """The best C by task."""
         probes = sorted(probes, key=lambda probe: -probe.size)  # long ones first, so that no core idles at the end
         chains = [(probe, chain) for probe in probes for chain in probe.chains]
-        side_by_side(lambda pair: [pair[0].score(c) for c in pair[1]], chains, what="grid of C")
-        peaks = [(probe, grid_peak([probe.score(c) for c in GRID])) for probe in probes]
+        found = side_by_side(lambda pair: [pair[0].score(c) for c in pair[1]], chains, what="grid of C")
+        scores = {
+            (probe.index, c): score
+            for (probe, chain), each in zip(chains, found, strict=True)
+            for c, score in zip(chain, each, strict=True)
+        }
+        peaks = [(probe, grid_peak([scores[probe.index, c] for c in GRID])) for probe in probes]
         steps = self.options.STEPS
         best = side_by_side(lambda pair: narrow(pair[1], pair[0].score, steps=steps), peaks, what="search for C")
         return {probe.index: c for probe, c in zip(probes, best, strict=True)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from dassl.report.settings import tell_apart
 from dassl.report.tree import Broken, Record
-from dassl.results.suites import LearnedOn, suite_digest, suite_heading
+from dassl.results.suites import LearnedOn, suite_digest, suite_heading, suite_title
 from dassl.utils.texts import printable
 
 _SHOWN = 8  # characters of a digest
@@ -46,7 +46,7 @@ class SuiteKey:
     @property
     def title(self) -> str:
         """The heading of its tables."""
-        heading = suite_heading(self.dataset, self.name, self.members, _tasks(self))
+        heading = suite_heading(self.label, self.members, _tasks(self))
         split = [f"{self.split} split"] if self.split != "test" else []
         source = [f"learned on {self.learned_on.suite}"] if self.learned_on else []
         return ", ".join([heading, self.backbone, *split, *source, *self.apart])
@@ -89,11 +89,7 @@ def sort_into_suites(records: Sequence[Record]) -> tuple[dict[SuiteKey, list[Rec
 def _key(record: Record) -> SuiteKey:
     result = record.result
     facts = _of_config(record.config, result.backbone.name, result.split)
-    return SuiteKey(result.dataset, *facts, name=_name(record.config), learned_on=result.learned_on)
-
-
-def _name(config: Mapping[str, Any]) -> str:
-    return printable(str(config.get("DATASET.TITLE") or ""))
+    return SuiteKey(result.dataset, *facts, name=suite_title(record.config), learned_on=result.learned_on)
 
 
 def _of_config(config: Mapping[str, Any], backbone: str, split: str) -> tuple[tuple[str, ...], str, str, str]:
@@ -154,7 +150,7 @@ def suite_of_broken(broken: Broken, known: Sequence[SuiteKey]) -> SuiteKey:
     """The key of the suite that a run without a figure belongs to; unknown to ``known`` if its config is missing."""
     config = broken.config
     backbone, split = str(config.get("MODEL.BACKBONE.NAME", "")), str(config.get("TEST.SPLIT", "test"))
-    own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split), name=_name(config))
+    own = SuiteKey(str(config.get("DATASET.NAME", "")), *_of_config(config, backbone, split), name=suite_title(config))
     for key in known:
         if replace(key, split=split, apart=()) == own:
             return key

@@ -26,12 +26,17 @@ def without_places(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in task.items() if key not in PLACES_OF_TASKS} for task in tasks]
 
 
-def suite_heading(dataset: str, title: str, members: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> str:
-    """The title of a suite, else the name of its data set, with its members or the first of its tasks."""
+def suite_title(config: Mapping[str, Any]) -> str:
+    """The title that a config, by dotted key, gives its suite; empty for the name of the data set."""
+    return printable(str(config.get("DATASET.TITLE") or ""))
+
+
+def suite_heading(label: str, members: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> str:
+    """The title of a suite, or the name of its data set, with its members or the first of its tasks."""
     names = [*members] or [printable(str(task.get("name", "?"))) for task in tasks]
     if not members and len(names) > _NAMED_TASKS:
         names = [*names[:_NAMED_TASKS], f"and {len(names) - _NAMED_TASKS} more"]
-    return (title or dataset) + (f" ({', '.join(names)})" if names else "")
+    return label + (f" ({', '.join(names)})" if names else "")
 
 
 def suite_digest(dataset: str, members: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> str:
@@ -42,12 +47,11 @@ def suite_digest(dataset: str, members: Sequence[str], tasks: Sequence[Mapping[s
 
 def learned_on(config: Mapping[str, Any], evaluated: Mapping[str, Any]) -> LearnedOn | None:
     """The suite of a run, by its config, if it is not the one that is evaluated; configs by dotted key."""
-    there, here = (suite_digest(*_suite(each)) for each in (config, evaluated))
-    if there == here:
-        return None
     dataset, members, tasks = _suite(config)
-    title = printable(str(config.get("DATASET.TITLE") or ""))
-    return LearnedOn(suite_heading(dataset, title, members, tasks), there)
+    digest = suite_digest(dataset, members, tasks)
+    if digest == suite_digest(*_suite(evaluated)):
+        return None
+    return LearnedOn(suite_heading(suite_title(config) or dataset, members, tasks), digest)
 
 
 def _suite(config: Mapping[str, Any]) -> tuple[str, list[str], list[Mapping[str, Any]]]:

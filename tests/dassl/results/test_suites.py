@@ -6,10 +6,10 @@ OWN = {"DATASET.NAME": "MyTasks", "DATASET.TASKS": [{"name": "mug colour", "fold
 
 
 def test_the_heading_has_a_title_members_or_the_first_tasks():
-    assert suite_heading("Demo6", "", (), ()) == "Demo6"
-    assert suite_heading("Demo6", "", ("DemoDigits",), ()) == "Demo6 (DemoDigits)"
+    assert suite_heading("Demo6", (), ()) == "Demo6"
+    assert suite_heading("Demo6", ("DemoDigits",), ()) == "Demo6 (DemoDigits)"
     tasks = [{"name": str(number)} for number in range(6)]
-    assert suite_heading("MyTasks", "Mugs", (), tasks) == "Mugs (0, 1, 2, 3, and 2 more)"
+    assert suite_heading("Mugs", (), tasks) == "Mugs (0, 1, 2, 3, and 2 more)"
 
 
 def test_places_make_no_other_suite_and_everything_else_does():
